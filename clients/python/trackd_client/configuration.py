@@ -1,0 +1,165 @@
+"""Reading YAML configuration: one way to load, override, check and complain.
+
+Both distributions read the same files (DREEM's inference YAML with trackd's own sections beside), so what
+they share stands here: `Section`, the base of every configuration model, and the functions that turn a file,
+`--set` overrides and `TRACKD__A__B` variables into one checked value, or into one clear line of complaint.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+ENVIRONMENT_PREFIX = "TRACKD__"
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+S = TypeVar("S", bound="Section")
+Tree = dict[str, Any]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; its text is one line that says what would be right."""
+
+
+class Section(BaseModel):
+    """Base of the configuration models: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+def load_yaml(path: str | Path) -> Tree:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, too large, not YAML, or not a mapping.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{path}: a configuration file has at most {MAX_FILE_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must be a mapping of sections; got {type(tree).__name__}")
+    return tree
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`a.b.c=value` as its key path and YAML-parsed value."""
+    keys, separator, value = text.partition("=")
+    path = keys.strip().split(".")
+    if not separator or not all(path):
+        raise ConfigError(f"--set takes a.b.c=value; got {text!r}")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {keys}: value is not valid YAML: {value!r}") from None
+
+
+def environment_overrides(environment: Mapping[str, str]) -> list[str]:
+    """`TRACKD__A__B=value` variables as `a.b=value` overrides, in the order of their names."""
+    return [
+        f"{name[len(ENVIRONMENT_PREFIX) :].lower().replace('__', '.')}={environment[name]}"
+        for name in sorted(environment)
+        if name.startswith(ENVIRONMENT_PREFIX)
+    ]
+
+
+def with_overrides(tree: Tree, overrides: Iterable[str]) -> Tree:
+    """A copy of `tree` with each `a.b.c=value` set; missing sections on the way are made."""
+    for text in overrides:
+        path, value = parse_override(text)
+        tree = _set(tree, path, value, text)
+    return tree
+
+
+def _set(tree: Any, path: list[str], value: Any, text: str) -> Tree:
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--set {text}: {path[0]!r} lies below a value that is not a section")
+    head, *rest = path
+    return {**tree, head: _set(tree.get(head), rest, value, text) if rest else value}
+
+
+def validate(model: type[S], tree: Any, where: str = "") -> S:
+    """`tree` as a `model` value.
+
+    Args:
+        model: the section's model.
+        tree: what the YAML holds.
+        where: a key path or file name to put before the keys that errors name.
+
+    Raises:
+        ConfigError: one line for the first fault: its key, what would be right, and the value found.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_complaint(model, error.errors()[0], where)) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A phrase that names the known words nearest to `name`, for the end of an error text."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(word) for word in close)}?"
+    return f"known: {', '.join(known)}"
+
+
+def known_keys(model: type[BaseModel]) -> list[str]:
+    """The names that a section takes, aliases included."""
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(name)
+        if isinstance(field.validation_alias, str) and field.validation_alias != name:
+            names.append(field.validation_alias)
+    return names
+
+
+def _complaint(model: type[BaseModel], fault: ErrorDetails, where: str) -> str:
+    keys = [str(key) for key in fault["loc"] if not str(key).startswith(("function-", "list[", "literal["))]
+    path = ".".join([where, *keys] if where else keys)
+    value = fault["input"]
+    if fault["type"] == "extra_forbidden":
+        owner = _model_at(model, fault["loc"][:-1])
+        return f"{path}: unknown key; {nearest(keys[-1], known_keys(owner))}"
+    if fault["type"] == "missing":
+        return f"{path}: is required"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = message[:1].lower() + message[1:]
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return f"{path} {message}; got {shown}" if path else f"{message}; got {shown}"
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """The section that lies at `location` below `model`, as far as it can be followed."""
+    for key in location:
+        field = model.model_fields.get(str(key)) or next(
+            (f for f in model.model_fields.values() if f.validation_alias == key), None
+        )
+        if field is None:
+            continue
+        candidates = [field.annotation, *get_args(field.annotation)]
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+                break
+    return model

@@ -1,0 +1,97 @@
+"""Arrays on the wire: a map in the header says what a part of the message holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.protocol.errors import bad_message
+
+Part = bytes | memoryview
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("|u1", "<u2", "<i4", "<i8", "<f4", "<f8")}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_MAX_AXIS = 2**31
+
+
+class PartList:
+    """The parts of a message under construction; part 0 is the header's place."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    def add(self, array: NDArray[Any]) -> dict[str, Any]:
+        """Append an array; returns the map that stands for it in the header.
+
+        Raises:
+            ProtocolError: the dtype is not one of the wire's.
+        """
+        little = array.dtype.newbyteorder("<")
+        name = _NAMES.get(little)
+        if name is None:
+            raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
+        contiguous = np.ascontiguousarray(array, dtype=little)
+        # An empty array has no bytes that a memoryview could be cast to.
+        self.parts.append(memoryview(contiguous.data).cast("B") if contiguous.size else b"")
+        return {"dtype": name, "shape": list(array.shape), "part": len(self.parts)}
+
+    def add_bytes(self, data: Part) -> int:
+        """Append raw bytes; returns their part number."""
+        self.parts.append(data)
+        return len(self.parts)
+
+
+def part_at(index: Any, parts: Sequence[Part], name: str) -> Part:
+    """The part that a header names, counted from 1."""
+    if type(index) is not int or not 1 <= index <= len(parts):
+        raise bad_message(f"{name}.part must be 1 to {len(parts)}, the parts behind the header; got {index!r}")
+    return parts[index - 1]
+
+
+def shape_of(ref: Mapping[str, Any], name: str, most_axes: int = 3) -> tuple[int, ...]:
+    """The checked shape that a header gives, in Python integers: no product can overflow."""
+    shape = ref.get("shape")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= most_axes:
+        raise bad_message(f"{name}.shape must be a list of 1 to {most_axes} sizes; got {_short(shape)}")
+    for size in shape:
+        if type(size) is not int or not 0 <= size < _MAX_AXIS:
+            raise bad_message(f"{name}.shape must hold sizes from 0 to 2**31 - 1; got {_short(shape)}")
+    return tuple(shape)
+
+
+def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]) -> NDArray[Any]:
+    """The array that a header's map stands for, as a read-only view of its part.
+
+    Args:
+        ref: the map `{"dtype", "shape", "part"}`.
+        parts: the parts behind the header.
+        name: the field, for error texts.
+        dtypes: the dtypes that this field may have.
+
+    Raises:
+        ProtocolError: `bad_message`, where the map is ill-formed, or its bytes do not fit its shape.
+    """
+    if not isinstance(ref, dict):
+        raise bad_message(f"{name} must be an array map; got {_short(ref)}")
+    dtype_name = ref.get("dtype")
+    if not isinstance(dtype_name, str) or dtype_name not in dtypes:
+        raise bad_message(f"{name}.dtype must be one of {', '.join(dtypes)}; got {_short(dtype_name)}")
+    shape = shape_of(ref, name)
+    data = part_at(ref.get("part"), parts, name)
+    dtype = DTYPES[dtype_name]
+    expected = prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise bad_message(
+            f"{name} of shape {list(shape)} and dtype {dtype_name} needs {expected} bytes; its part has {len(data)}"
+        )
+    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+    array.flags.writeable = False
+    return array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,232 @@
+"""The parts of a message back to a typed value, or one `ProtocolError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from trackd_client.detections import Skeleton
+from trackd_client.protocol import fields as read
+from trackd_client.protocol.arrays import Part, read_array
+from trackd_client.protocol.errors import ErrorCode, ProtocolError, bad_message
+from trackd_client.protocol.frames import read_frame
+from trackd_client.protocol.limits import DEFAULT_LIMITS, Limits
+from trackd_client.protocol.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Close,
+    Closed,
+    Error,
+    Event,
+    EventName,
+    Message,
+    Open,
+    Opened,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    Status,
+    Timing,
+    Tracks,
+)
+
+Header = dict[str, Any]
+
+
+def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Message:
+    """A message from its parts, the topic or the empty delimiter taken off.
+
+    Arrays are read-only views of the parts.
+
+    Raises:
+        ProtocolError: whatever is wrong with the bytes; nothing else is ever raised.
+    """
+    header = read_header(parts, limits)
+    kind = header.get("kind")
+    decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
+    if decoder is None:
+        raise bad_message(f"kind must be one of {', '.join(_DECODERS)}; got {repr(kind)[:60]}")
+    try:
+        return decoder(header, parts[1:], limits)
+    except ProtocolError as error:
+        # Whoever reads the error wants to know which stream it is about, as far as that could be read.
+        if error.stream is None and isinstance(header.get("stream"), str):
+            name = header["stream"]
+            error.stream = name if read.STREAM_NAME.fullmatch(name) else None
+        if error.seq is None and type(header.get("seq")) is int and 0 <= header["seq"] <= read.INT64_MAX:
+            error.seq = header["seq"]
+        raise
+
+
+def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Header:
+    """The checked header of a message: a map with string keys and the version that we speak."""
+    if not parts:
+        raise bad_message("a message needs a header part; got no parts")
+    if len(parts) > limits.parts + 1:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE,
+            f"a message has at most {limits.parts} parts behind its header; got {len(parts) - 1}",
+        )
+    if len(parts[0]) > limits.header_bytes:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE, f"the header has at most {limits.header_bytes} bytes; got {len(parts[0])}"
+        )
+    size = sum(len(part) for part in parts)
+    if size > limits.message_bytes:
+        raise ProtocolError(ErrorCode.TOO_LARGE, f"a message has at most {limits.message_bytes} bytes; got {size}")
+    try:
+        header = msgpack.unpackb(parts[0], strict_map_key=True, ext_hook=_no_extension)
+    except Exception as error:
+        raise bad_message(f"the header is not MessagePack: {type(error).__name__}") from None
+    if not isinstance(header, dict) or any(not isinstance(key, str) for key in header):
+        raise bad_message(f"the header must be a map with string keys; got {type(header).__name__}")
+    if "v" not in header:
+        raise bad_message("v must be the protocol version; got nothing")
+    if header["v"] != PROTOCOL_VERSION or type(header["v"]) is not int:
+        raise ProtocolError(
+            ErrorCode.UNSUPPORTED_VERSION,
+            f"v must be {PROTOCOL_VERSION}, the protocol version spoken here; got {repr(header['v'])[:60]}",
+        )
+    return header
+
+
+def _no_extension(code: int, data: bytes) -> Any:
+    raise ValueError("extension types are not allowed")
+
+
+def _open(h: Header, parts: Sequence[Part], limits: Limits) -> Open:
+    reply = read.text(h, "reply") if "reply" in h else "ack"
+    if reply not in ("ack", "tracks"):
+        raise bad_message(f'reply must be "ack" or "tracks"; got {reply[:60]!r}')
+    shape = None
+    if h.get("frame_shape") is not None:
+        shape = read.integers(h, "frame_shape")
+        if len(shape) not in (2, 3) or any(size < 1 for size in shape):
+            raise bad_message(f"frame_shape must be [h, w] or [h, w, c], each at least 1; got {list(shape)[:6]}")
+    return Open(
+        stream=read.stream_name(h),
+        config=read.mapping(h, "config", optional=True),
+        frame_shape=shape,
+        skeleton=_skeleton(h, limits),
+        model=read.text(h, "model") if h.get("model") is not None else None,
+        reply=reply,
+        takeover=read.flag(h, "takeover"),
+        source=read.text(h, "source") if h.get("source") is not None else None,
+    )
+
+
+def _skeleton(h: Header, limits: Limits) -> Skeleton | None:
+    if h.get("skeleton") is None:
+        return None
+    skeleton = read.mapping(h, "skeleton")
+    nodes = read.texts(skeleton, "nodes")
+    if len(nodes) > limits.keypoints:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE, f"skeleton.nodes has at most {limits.keypoints} names; got {len(nodes)}"
+        )
+    edges = skeleton.get("edges", [])
+    if not isinstance(edges, list) or any(
+        not isinstance(edge, list)
+        or len(edge) != 2
+        or any(type(node) is not int or not 0 <= node < len(nodes) for node in edge)
+        for edge in edges
+    ):
+        raise bad_message(f"skeleton.edges must be pairs of node numbers from 0 to {len(nodes) - 1}")
+    return Skeleton(nodes, tuple((edge[0], edge[1]) for edge in edges))
+
+
+def _opened(h: Header, parts: Sequence[Part], limits: Limits) -> Opened:
+    return Opened(
+        stream=read.stream_name(h),
+        epoch=read.integer(h, "epoch", 0),
+        next_seq=read.integer(h, "next_seq", 0),
+        credit=read.integer(h, "credit", 0),
+        config=read.mapping(h, "config", optional=True),
+    )
+
+
+def _error(h: Header, parts: Sequence[Part], limits: Limits) -> Error:
+    return Error(
+        code=read.choice(h, "code", ErrorCode),
+        message=read.text(h, "message"),
+        stream=read.stream_name(h) if "stream" in h else None,
+        seq=read.integer(h, "seq") if "seq" in h else None,
+        expected=read.integer(h, "expected") if "expected" in h else None,
+        fatal=read.flag(h, "fatal"),
+    )
+
+
+def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tracks:
+    """A settlement from its header; `array(name, dtypes)` gives each array."""
+    timing = read.mapping(h, "timing", optional=True)
+    status = read.choice(h, "status", Status)
+    tracked = status is Status.TRACKED
+    float_dtypes = ("<f4", "<f8")
+    return Tracks(
+        stream=read.stream_name(h),
+        epoch=read.integer(h, "epoch", 0),
+        seq=read.integer(h, "seq", 0),
+        frame_index=read.integer(h, "frame_index"),
+        t_ns=read.integer(h, "t_ns"),
+        status=status,
+        reason=read.text(h, "reason") if h.get("reason") is not None else None,
+        track_ids=array("track_ids", ("<i4",)) if tracked else None,
+        track_scores=array("track_scores", ("<f4",)) if tracked else None,
+        boxes=array("boxes", float_dtypes) if tracked else None,
+        keypoints=array("keypoints", float_dtypes) if tracked and h.get("keypoints") is not None else None,
+        scores=array("scores", float_dtypes) if tracked and h.get("scores") is not None else None,
+        new_tracks=read.integers(h, "new_tracks"),
+        lost_tracks=read.integers(h, "lost_tracks"),
+        found_tracks=read.integers(h, "found_tracks"),
+        ended_tracks=read.integers(h, "ended_tracks"),
+        flags=read.texts(h, "flags"),
+        timing=Timing(**{f: read.integer(timing, f) for f in Timing.__slots__ if f in timing}),
+        replayed=read.flag(h, "replayed"),
+    )
+
+
+def _tracks(h: Header, parts: Sequence[Part], limits: Limits) -> Tracks:
+    return tracks_from_map(h, lambda name, dtypes: read_array(h.get(name), parts, name, dtypes))
+
+
+def _event(h: Header, parts: Sequence[Part], limits: Limits) -> Event:
+    return Event(
+        stream=read.stream_name(h),
+        event=read.choice(h, "event", EventName),
+        epoch=read.integer(h, "epoch", 0),
+        last_seq=read.integer(h, "last_seq", -1),
+        detail=read.mapping(h, "detail", optional=True),
+    )
+
+
+def _request(h: Header, parts: Sequence[Part], limits: Limits) -> Request:
+    return Request(id=h.get("id"), method=read.text(h, "method"), params=read.mapping(h, "params", optional=True))
+
+
+def _reply(h: Header, parts: Sequence[Part], limits: Limits) -> Reply:
+    if "error" not in h:
+        return Reply(id=h.get("id"), result=h.get("result"))
+    error = read.mapping(h, "error")
+    return Reply(id=h.get("id"), error=(read.choice(error, "code", ErrorCode), read.text(error, "message")))
+
+
+_DECODERS: dict[str, Callable[[Header, Sequence[Part], Limits], Message]] = {
+    "open": _open,
+    "frame": read_frame,
+    "close": lambda h, parts, limits: Close(read.stream_name(h)),
+    "ping": lambda h, parts, limits: Ping(read.integer(h, "t_ns")),
+    "opened": _opened,
+    "ack": lambda h, parts, limits: Ack(read.stream_name(h), read.integer(h, "seq", -1), read.integer(h, "credit", 0)),
+    "error": _error,
+    "closed": lambda h, parts, limits: Closed(
+        read.stream_name(h), read.integer(h, "epoch", 0), read.integer(h, "last_seq", -1)
+    ),
+    "pong": lambda h, parts, limits: Pong(read.integer(h, "t_ns"), read.integer(h, "daemon_t_ns")),
+    "tracks": _tracks,
+    "event": _event,
+    "request": _request,
+    "reply": _reply,
+}

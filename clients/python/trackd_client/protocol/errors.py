@@ -1,0 +1,68 @@
+"""The one exception of the wire, and the closed set of its codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """What went wrong, for programs; the message beside it is for people."""
+
+    BAD_MESSAGE = "bad_message"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    BAD_CONFIG = "bad_config"
+    UNKNOWN_STREAM = "unknown_stream"
+    STREAM_BUSY = "stream_busy"
+    SEQ_GAP = "seq_gap"
+    NO_CREDIT = "no_credit"
+    INVALID_FRAME = "invalid_frame"
+    TOO_LARGE = "too_large"
+    UNKNOWN_MODEL = "unknown_model"
+    DRAINING = "draining"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHead:
+    """What names a frame: all that is needed to settle it, whatever its arrays are worth."""
+
+    stream: str
+    seq: int
+    frame_index: int
+    t_ns: int
+
+
+class ProtocolError(Exception):
+    """A message that cannot be used.
+
+    Attributes:
+        code: one of `ErrorCode`.
+        message: what is wrong, with the value, and what would be right.
+        stream, seq: of the message at fault, where they could be read.
+        expected: with `seq_gap`, the seq that is expected.
+        head: of a frame whose arrays are at fault but whose name is sound: it settles as `rejected`.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        stream: str | None = None,
+        seq: int | None = None,
+        expected: int | None = None,
+        head: FrameHead | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.stream = head.stream if head else stream
+        self.seq = head.seq if head else seq
+        self.expected = expected
+        self.head = head
+
+
+def bad_message(message: str, *, stream: str | None = None, seq: int | None = None) -> ProtocolError:
+    """A `bad_message` error."""
+    return ProtocolError(ErrorCode.BAD_MESSAGE, message, stream=stream, seq=seq)

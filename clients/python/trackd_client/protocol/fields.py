@@ -1,0 +1,94 @@
+"""Checked reads of a header's keys: a missing or ill-typed one is a `bad_message` that names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from trackd_client.protocol.errors import bad_message
+
+Header = Mapping[str, Any]
+E = TypeVar("E", bound=StrEnum)
+
+STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+INT64_MAX = 2**63 - 1
+
+
+def integer(header: Header, key: str, low: int = -INT64_MAX, high: int = INT64_MAX) -> int:
+    """The integer under `key`, from `low` to `high`."""
+    value = header.get(key)
+    if type(value) is not int:
+        raise bad_message(f"{key} must be an integer; got {_shown(header, key)}")
+    if not low <= value <= high:
+        raise bad_message(f"{key} must be from {low} to {high}; got {value}")
+    return value
+
+
+def text(header: Header, key: str) -> str:
+    """The string under `key`."""
+    value = header.get(key)
+    if not isinstance(value, str):
+        raise bad_message(f"{key} must be a string; got {_shown(header, key)}")
+    return value
+
+
+def flag(header: Header, key: str) -> bool:
+    """The boolean under `key`, false where it is absent."""
+    value = header.get(key, False)
+    if not isinstance(value, bool):
+        raise bad_message(f"{key} must be a boolean; got {_shown(header, key)}")
+    return value
+
+
+def mapping(header: Header, key: str, *, optional: bool = False) -> dict[str, Any]:
+    """The map under `key`; with `optional`, empty where it is absent or null."""
+    value = header.get(key)
+    if value is None and optional:
+        return {}
+    if not isinstance(value, dict):
+        raise bad_message(f"{key} must be a map; got {_shown(header, key)}")
+    return value
+
+
+def integers(header: Header, key: str) -> tuple[int, ...]:
+    """The list of integers under `key`, empty where it is absent."""
+    value = header.get(key, [])
+    if not isinstance(value, list) or any(type(item) is not int for item in value):
+        raise bad_message(f"{key} must be a list of integers; got {_shown(header, key)}")
+    return tuple(value)
+
+
+def texts(header: Header, key: str) -> tuple[str, ...]:
+    """The list of strings under `key`, empty where it is absent."""
+    value = header.get(key, [])
+    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+        raise bad_message(f"{key} must be a list of strings; got {_shown(header, key)}")
+    return tuple(value)
+
+
+def choice(header: Header, key: str, values: type[E]) -> E:
+    """The member of a closed set under `key`."""
+    value = text(header, key)
+    try:
+        return values(value)
+    except ValueError:
+        raise bad_message(f"{key} must be one of {', '.join(values)}; got {_shown(header, key)}") from None
+
+
+def stream_name(header: Header) -> str:
+    """The stream that the message is about."""
+    value = text(header, "stream")
+    if not STREAM_NAME.fullmatch(value):
+        raise bad_message(
+            f"stream must be 1 to 128 of letters, digits, '.', '_' and '-'; got {_shown(header, 'stream')}"
+        )
+    return value
+
+
+def _shown(header: Header, key: str) -> str:
+    if key not in header:
+        return "nothing"
+    shown = repr(header[key])
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,137 @@
+"""Reading a `frame` message: its name first, then its arrays, each against the limits before it is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from trackd_client.detections import Detections, Image
+from trackd_client.protocol import fields as read
+from trackd_client.protocol.arrays import Part, part_at, read_array, shape_of
+from trackd_client.protocol.errors import ErrorCode, FrameHead, ProtocolError, bad_message
+from trackd_client.protocol.image_header import image_size
+from trackd_client.protocol.limits import Limits
+from trackd_client.protocol.messages import EncodedImage, Frame, SharedImage
+
+Header = dict[str, Any]
+_FLOATS = ("<f4", "<f8")
+_PIXELS = ("|u1", "<u2")
+
+
+def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
+    """A frame from its header and parts.
+
+    Raises:
+        ProtocolError: `bad_message` where the frame has no sound name (stream, seq, frame_index, t_ns);
+            else `invalid_frame` or `too_large` with that name as its `head`, so that the frame can be settled.
+    """
+    head = FrameHead(
+        stream=read.stream_name(header),
+        seq=read.integer(header, "seq", 0),
+        frame_index=read.integer(header, "frame_index"),
+        t_ns=read.integer(header, "t_ns"),
+    )
+    try:
+        image = _image(header, parts, limits)
+        detections = _detections(header, parts, limits)
+    except ProtocolError as error:
+        code = ErrorCode.TOO_LARGE if error.code is ErrorCode.TOO_LARGE else ErrorCode.INVALID_FRAME
+        raise ProtocolError(code, error.message, head=head) from None
+    return Frame(head.stream, head.seq, head.frame_index, head.t_ns, detections, image)
+
+
+def _image(header: Header, parts: Sequence[Part], limits: Limits) -> Image | EncodedImage | SharedImage | None:
+    if header.get("image") is None:
+        return None
+    image = read.mapping(header, "image")
+    encoding = read.text(image, "encoding")
+    if encoding == "raw":
+        data = read.mapping(image, "data")
+        _check_image_shape(shape_of(data, "image.data"), limits)
+        array: Image = read_array(data, parts, "image.data", _PIXELS)
+        return array
+    if encoding in ("jpeg", "png"):
+        part = part_at(image.get("part"), parts, "image")
+        size = image_size(encoding, part)
+        if size is None:
+            raise bad_message(f"image of encoding {encoding} has no {encoding} header")
+        _check_image_shape(size, limits)
+        return EncodedImage(encoding, part)
+    if encoding == "shm":
+        shape = shape_of(image, "image")
+        _check_image_shape(shape, limits)
+        dtype = read.text(image, "dtype")
+        if dtype not in _PIXELS:
+            raise bad_message(f"image.dtype must be one of {', '.join(_PIXELS)}; got {dtype[:60]!r}")
+        offset = read.integer(image, "offset", 0)
+        generation = read.integer(image, "generation", 0)
+        return SharedImage(read.text(image, "name"), offset, shape, dtype, generation)
+    raise bad_message(f"image.encoding must be one of raw, jpeg, png, shm; got {encoding[:60]!r}")
+
+
+def _check_image_shape(shape: tuple[int, ...], limits: Limits) -> None:
+    if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[2] > 4):
+        raise bad_message(f"an image must be [h, w] or [h, w, c] with c from 1 to 4; got {list(shape)}")
+    if prod(shape[:2]) > limits.image_pixels:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE,
+            f"an image has at most {limits.image_pixels} pixels; got {shape[0]} x {shape[1]}",
+        )
+
+
+def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detections:
+    given = read.mapping(header, "detections")
+    if given.get("boxes") is None and given.get("keypoints") is None:
+        raise bad_message("detections must hold boxes, keypoints or both; got neither")
+    boxes = _array(given, "boxes", parts, _FLOATS, limits, axes=2)
+    keypoints = _array(given, "keypoints", parts, _FLOATS, limits, axes=3)
+    scores = _array(given, "scores", parts, _FLOATS, limits, axes=1)
+    keypoint_scores = _array(given, "keypoint_scores", parts, _FLOATS, limits, axes=2)
+    classes = _array(given, "classes", parts, ("<i4",), limits, axes=1)
+    gt_ids = _array(given, "gt_ids", parts, ("<i8",), limits, axes=1)
+    first = boxes if boxes is not None else keypoints
+    n = len(first)
+    arrays = {
+        "boxes": boxes, "keypoints": keypoints, "scores": scores, "keypoint_scores": keypoint_scores,
+        "classes": classes, "gt_ids": gt_ids,
+    }  # fmt: skip
+    for name, array in arrays.items():
+        if array is not None and len(array) != n:
+            raise bad_message(f"detections.{name} must have {n} rows, as its neighbours do; got {len(array)}")
+    if boxes is not None and boxes.shape[1] != 4:
+        raise bad_message(f"detections.boxes must be [n, 4], x1 y1 x2 y2; got {list(boxes.shape)}")
+    if keypoints is not None and keypoints.shape[2] != 2:
+        raise bad_message(f"detections.keypoints must be [n, k, 2], x y; got {list(keypoints.shape)}")
+    if keypoint_scores is not None and (keypoints is None or keypoint_scores.shape != keypoints.shape[:2]):
+        raise bad_message("detections.keypoint_scores must be [n, k] beside keypoints [n, k, 2]")
+    return Detections(boxes, keypoints, scores, keypoint_scores, classes, _masks(given, parts, limits), gt_ids)
+
+
+def _array(given: Header, name: str, parts: Sequence[Part], dtypes: Sequence[str], limits: Limits, axes: int) -> Any:
+    ref = given.get(name)
+    if ref is None:
+        return None
+    if not isinstance(ref, dict):
+        raise bad_message(f"detections.{name} must be an array map; got {type(ref).__name__}")
+    shape = shape_of(ref, f"detections.{name}")
+    if len(shape) != axes:
+        raise bad_message(f"detections.{name} must have {axes} axes; got {list(shape)}")
+    if shape[0] > limits.instances:
+        raise ProtocolError(ErrorCode.TOO_LARGE, f"a frame has at most {limits.instances} instances; got {shape[0]}")
+    if name in ("keypoints", "keypoint_scores") and shape[1] > limits.keypoints:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE, f"an instance has at most {limits.keypoints} keypoints; got {shape[1]}"
+        )
+    return read_array(ref, parts, f"detections.{name}", dtypes)
+
+
+def _masks(given: Header, parts: Sequence[Part], limits: Limits) -> Any:
+    if given.get("masks") is None:
+        return None
+    labels = read.mapping(read.mapping(given, "masks"), "labels")
+    shape = shape_of(labels, "detections.masks.labels")
+    if len(shape) != 2:
+        raise bad_message(f"detections.masks.labels must be [h, w]; got {list(shape)}")
+    _check_image_shape(shape, limits)
+    return read_array(labels, parts, "detections.masks.labels", ("<u2", "<i4"))

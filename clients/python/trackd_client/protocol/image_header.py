@@ -1,0 +1,40 @@
+"""The size that a JPEG or PNG file claims, read from its header: known before a decoder allocates anything."""
+
+from __future__ import annotations
+
+import struct
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Start-of-frame markers hold the size (ITU-T T.81, table B.1); C4, C8 and CC in their range mean other things.
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MAX_SEGMENTS = 512
+
+
+def image_size(encoding: str, data: bytes | memoryview) -> tuple[int, int] | None:
+    """(h, w) in pixels, or None where the bytes do not begin as `encoding` ("jpeg" or "png") does."""
+    return _png_size(data) if encoding == "png" else _jpeg_size(data)
+
+
+def _png_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    if len(data) < 24 or bytes(data[:8]) != _PNG or bytes(data[12:16]) != b"IHDR":
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
+
+
+def _jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    if len(data) < 4 or bytes(data[:2]) != b"\xff\xd8":
+        return None
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return height, width
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None

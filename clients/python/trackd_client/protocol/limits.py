@@ -1,0 +1,22 @@
+"""What a message may hold at most; checked before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds on one message; the defaults are the daemon's."""
+
+    header_bytes: int = 65_536
+    message_bytes: int = 134_217_728
+    parts: int = 16
+    image_pixels: int = 67_108_864
+    instances: int = 4096
+    keypoints: int = 256
+
+
+DEFAULT_LIMITS = Limits()
+# What a client accepts from its own daemon: replies to `history` and `status` are larger than any request.
+REPLY_LIMITS = Limits(header_bytes=134_217_728)

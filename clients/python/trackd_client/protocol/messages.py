@@ -1,0 +1,282 @@
+"""Every message of the wire as a typed value.
+
+Letters: n detections, k keypoints, h × w × c the image. Arrays are as on the wire: C order, little endian.
+Two messages are equal when their fields are, arrays by dtype, shape and bytes (so NaN equals NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.detections import Detections, FloatArray, Image, Skeleton
+from trackd_client.protocol.errors import ErrorCode, FrameHead
+
+PROTOCOL_VERSION = 1
+
+
+class Status(StrEnum):
+    """How a frame was settled."""
+
+    TRACKED = "tracked"
+    DROPPED = "dropped"
+    REJECTED = "rejected"
+
+
+class EventName(StrEnum):
+    """What an event says happened to a stream."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+    RESET = "reset"
+    CONFIGURED = "configured"
+    RESUMED = "resumed"
+    HEARTBEAT = "heartbeat"
+
+
+class Message:
+    """Base of all messages: its kind, and equality that sees into arrays."""
+
+    kind: ClassVar[str]
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return _same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+            return False
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, Message | Detections):
+        return type(a) is type(b) and all(
+            _same(getattr(a, f.name), getattr(b, f.name))
+            for f in fields(a)  # type: ignore[arg-type]
+        )
+    return bool(a == b)
+
+
+# --- ingest, client to daemon ---
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Open(Message):
+    """Open a stream, or come back to one."""
+
+    kind: ClassVar[str] = "open"
+    stream: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    frame_shape: tuple[int, ...] | None = None  # (h, w) or (h, w, c)
+    skeleton: Skeleton | None = None
+    model: str | None = None
+    reply: str = "ack"  # "ack" or "tracks"
+    takeover: bool = False
+    source: str | None = None  # the video's path or URL, for outputs that name it
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image as a JPEG or PNG file."""
+
+    encoding: str  # "jpeg" or "png"
+    data: bytes | memoryview
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, EncodedImage)
+            and self.encoding == other.encoding
+            and bytes(self.data) == bytes(other.data)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImage:
+    """An image in a shared-memory segment of the same host."""
+
+    name: str
+    offset: int  # bytes
+    shape: tuple[int, ...]  # (h, w) or (h, w, c)
+    dtype: str  # "|u1" or "<u2"
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame(Message):
+    """One frame of a stream: its number, its capture time, its detections and, where there is one, its image."""
+
+    kind: ClassVar[str] = "frame"
+    stream: str
+    seq: int
+    frame_index: int  # the source's own frame number; rises
+    t_ns: int  # capture time, Unix ns
+    detections: Detections
+    image: Image | EncodedImage | SharedImage | None = None  # (h, w) or (h, w, c), |u1 or <u2
+
+    @property
+    def head(self) -> FrameHead:
+        """What names this frame."""
+        return FrameHead(self.stream, self.seq, self.frame_index, self.t_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Close(Message):
+    """Close a stream once its queued frames are settled."""
+
+    kind: ClassVar[str] = "close"
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ping(Message):
+    """A sign of life, and a clock to be echoed."""
+
+    kind: ClassVar[str] = "ping"
+    t_ns: int
+
+
+# --- ingest, daemon to client ---
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened(Message):
+    """The stream is open, and belongs to this connection."""
+
+    kind: ClassVar[str] = "opened"
+    stream: str
+    epoch: int
+    next_seq: int
+    credit: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ack(Message):
+    """Every frame up to `seq` is settled; `credit` more may be sent than before."""
+
+    kind: ClassVar[str] = "ack"
+    stream: str
+    seq: int
+    credit: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Error(Message):
+    """A message that the daemon refused."""
+
+    kind: ClassVar[str] = "error"
+    code: ErrorCode
+    message: str
+    stream: str | None = None
+    seq: int | None = None
+    expected: int | None = None
+    fatal: bool = False  # the stream is closed for this client
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Closed(Message):
+    """The stream is closed; `last_seq` was its last frame, −1 if it had none."""
+
+    kind: ClassVar[str] = "closed"
+    stream: str
+    epoch: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pong(Message):
+    """The answer to a ping."""
+
+    kind: ClassVar[str] = "pong"
+    t_ns: int
+    daemon_t_ns: int
+
+
+# --- tracks ---
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a frame's time went, in microseconds; `total` is from receipt to publish."""
+
+    queue: int = 0
+    encode: int = 0
+    associate: int = 0
+    journal: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks(Message):
+    """The settlement of one frame. Rows are in the sender's order; the arrays are there when it was tracked."""
+
+    kind: ClassVar[str] = "tracks"
+    stream: str
+    epoch: int
+    seq: int
+    frame_index: int
+    t_ns: int
+    status: Status
+    reason: str | None = None  # of a dropped or rejected frame
+    track_ids: NDArray[np.int32] | None = None  # (n,) −1: not assigned
+    track_scores: NDArray[np.float32] | None = None  # (n,) 0 to 1, NaN where there is none
+    boxes: FloatArray | None = None  # (n, 4) x1 y1 x2 y2, pixels
+    keypoints: FloatArray | None = None  # (n, k, 2), if sent
+    scores: FloatArray | None = None  # (n,), if sent
+    new_tracks: tuple[int, ...] = ()
+    lost_tracks: tuple[int, ...] = ()
+    found_tracks: tuple[int, ...] = ()
+    ended_tracks: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+    timing: Timing = Timing()
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Event(Message):
+    """Something that happened to a stream."""
+
+    kind: ClassVar[str] = "event"
+    stream: str
+    event: EventName
+    epoch: int
+    last_seq: int
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- control ---
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request(Message):
+    """A question or order to the daemon."""
+
+    kind: ClassVar[str] = "request"
+    id: Any
+    method: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply(Message):
+    """The answer to a request: a result, or an error code with its message."""
+
+    kind: ClassVar[str] = "reply"
+    id: Any
+    result: Any = None
+    error: tuple[ErrorCode, str] | None = None
+
+
+def topic(kind: str, stream: str) -> bytes:
+    """The subscription topic of a stream: `tracks/<stream>/` or `events/<stream>/`.
+
+    The closing slash keeps `cam1` apart from `cam10`.
+    """
+    return f"{kind}/{stream}/".encode()
