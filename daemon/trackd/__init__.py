@@ -1,0 +1,3 @@
+"""trackd: a streaming, real-time, multi-object tracking daemon."""
+
+__version__ = "0.1.0"

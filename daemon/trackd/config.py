@@ -1,0 +1,269 @@
+"""The daemon's configuration: every default, range and error text in one place.
+
+A DREEM inference YAML (`ckpt_path`, `out_dir`, `tracker`, `dataset`, `dataloader`) is a valid configuration as it
+stands; trackd's own sections (`daemon`, `stream`, `limits`, `security`) stand beside those.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from trackd_client.configuration import (
+    ConfigError,
+    Section,
+    Tree,
+    environment_overrides,
+    known_keys,
+    load_yaml,
+    nearest,
+    validate,
+    with_overrides,
+)
+from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
+
+logger = logging.getLogger(__name__)
+
+# Sections and keys that DREEM's files carry along and a daemon has no use for.
+TRAINING_ONLY = frozenset(
+    {
+        "loss", "optimizer", "scheduler", "trainer", "runner", "logging", "checkpointing", "early_stopping",
+        "view_batch", "wandb", "seed", "save_frame_meta", "save_meta", "output_format", "metrics", "log_level",
+    }
+)  # fmt: skip
+
+
+def _unbounded_is_none(value: Any) -> Any:
+    """DREEM writes "no limit" as null or infinity; here it is null."""
+    return None if isinstance(value, float) and math.isinf(value) and value > 0 else value
+
+
+def _one_is_a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _lower(value: Any) -> Any:
+    return (value.lower() or None) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1)]
+OptionalCount = Annotated[int | None, Field(ge=1), BeforeValidator(_unbounded_is_none)]
+
+
+class TrackerConfig(Section):
+    """DREEM's `tracker` section and trackd's additions; each key's meaning is in docs/configuration.md."""
+
+    window_size: Count = 8
+    use_vis_feats: bool = True
+    overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
+    mult_thresh: bool = True
+    decay_time: Annotated[float | None, Field(gt=0, le=1)] = None
+    iou: Annotated[Literal["mult", "max"] | None, BeforeValidator(_lower)] = None
+    max_center_dist: Annotated[float | None, Field(ge=0), BeforeValidator(_unbounded_is_none)] = None
+    distance_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    semantics: Literal["2024", "2026"] = "2024"
+    persistent_tracking: bool = True
+    max_gap: OptionalCount = None
+    max_gap_s: Annotated[float | None, Field(gt=0), BeforeValidator(_unbounded_is_none)] = None
+    max_tracks: OptionalCount = None
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    confidence_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_angle_diff: Annotated[float, Field(ge=0, le=180)] = 0.0
+    front_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
+    back_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
+    angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _warn_of_pixels(self) -> TrackerConfig:
+        if self.semantics == "2024" and self.max_center_dist is not None and self.max_center_dist > 5:
+            logger.warning(
+                'tracker.max_center_dist is %g under tracker.semantics "2024", where it is a squared distance '
+                "over the squared box diagonal (such as 0.1) and so filters nothing; DREEM 0.5 means pixels: "
+                'set tracker.semantics to "2026"',
+                self.max_center_dist,
+            )
+        return self
+
+
+class EndpointsConfig(Section):
+    """Where the three sockets are bound."""
+
+    ingest: str = "tcp://127.0.0.1:5570"
+    tracks: str = "tcp://127.0.0.1:5571"
+    control: str = "tcp://127.0.0.1:5572"
+
+    @model_validator(mode="after")
+    def _are_endpoints(self) -> EndpointsConfig:
+        for name in ("ingest", "tracks", "control"):
+            if not getattr(self, name).startswith(("tcp://", "ipc://", "inproc://")):
+                raise ValueError(f"{name} must begin with tcp:// or ipc://")
+        return self
+
+
+class DaemonConfig(Section):
+    """The process: sockets, HTTP, state, device."""
+
+    endpoints: EndpointsConfig = EndpointsConfig()
+    http: str | None = "127.0.0.1:9570"
+    state_dir: str | None = None
+    durability: Literal["process", "power"] = "process"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    stall_s: Annotated[float, Field(gt=0)] = 5.0
+    drain_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class StreamConfig(Section):
+    """Defaults for every stream; a client's `open` may override them."""
+
+    queue_depth: Annotated[int, Field(ge=1, le=4096)] = 32
+    on_overload: Literal["block", "drop_oldest", "drop_newest"] = "block"
+    deadline_ms: Annotated[float | None, Field(gt=0)] = None
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    owner_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    history_frames: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
+    outputs: list[Literal["slp", "mot"]] = Field(default_factory=list)
+
+
+class LimitsConfig(Section):
+    """What a message may hold; checked before anything is allocated."""
+
+    header_bytes: Annotated[int, Field(ge=1024)] = 65_536
+    message_bytes: Annotated[int, Field(ge=1024)] = 134_217_728
+    parts: Annotated[int, Field(ge=1)] = 16
+    image_pixels: Annotated[int, Field(ge=1)] = 67_108_864
+    instances: Annotated[int, Field(ge=1)] = 4096
+    keypoints: Annotated[int, Field(ge=1)] = 256
+    streams: Annotated[int, Field(ge=1)] = 256
+    active_tracks: Annotated[int, Field(ge=1)] = 4096
+    history_bytes: Annotated[int, Field(ge=0)] = 16_777_216
+    queue_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648
+
+
+class SecurityConfig(Section):
+    """CURVE keys; see docs/security.md."""
+
+    curve: bool = False
+    server_secret_key_file: str | None = None
+    authorized_clients_dir: str | None = None
+    insecure: bool = False
+
+
+class ModelConfig(Section):
+    """How a checkpoint is read."""
+
+    temporal_input: Literal["index", "fraction"] = "index"
+
+
+class Config(Section):
+    """A whole configuration file."""
+
+    ckpt_path: str | list[str] | None = None
+    out_dir: Annotated[str, Field(validation_alias="outdir")] = "results"
+    tracker: TrackerConfig = TrackerConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    dataloader: DataloaderConfig = DataloaderConfig()
+    model: ModelConfig = ModelConfig()
+    daemon: DaemonConfig = DaemonConfig()
+    stream: StreamConfig = StreamConfig()
+    limits: LimitsConfig = LimitsConfig()
+    security: SecurityConfig = SecurityConfig()
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """`ckpt_path` as a list."""
+        if self.ckpt_path is None:
+            return []
+        return [self.ckpt_path] if isinstance(self.ckpt_path, str) else list(self.ckpt_path)
+
+
+class StreamSettings(Section):
+    """All that bears on one stream: the daemon's defaults with the changes that its `open` made."""
+
+    tracker: TrackerConfig
+    stream: StreamConfig
+    dataset: LiveDataset
+
+    @classmethod
+    def of(cls, config: Config) -> StreamSettings:
+        """The defaults for a stream of a daemon with this configuration."""
+        live = {name: getattr(config.dataset.test_dataset, name) for name in LiveDataset.model_fields}
+        return cls(tracker=config.tracker, stream=config.stream, dataset=LiveDataset(**live))
+
+    def changed(self, changes: Mapping[str, Any]) -> StreamSettings:
+        """These settings with the `config` map of an `open` or `stream.configure` applied.
+
+        Args:
+            changes: any keys of the three sections, side by side or below `tracker`, `stream`, `dataset`.
+
+        Raises:
+            ConfigError: an unknown key, or a value of the wrong type or out of range.
+        """
+        sections: dict[str, Section] = {"tracker": self.tracker, "stream": self.stream, "dataset": self.dataset}
+        updates: dict[str, dict[str, Any]] = {name: {} for name in sections}
+        for key, value in changes.items():
+            if key in sections:
+                if not isinstance(value, Mapping):
+                    raise ConfigError(f"{key} must be a map; got {type(value).__name__}")
+                updates[key].update(value)
+                continue
+            owners = [name for name, section in sections.items() if key in known_keys(type(section))]
+            if not owners:
+                everything = [word for section in sections.values() for word in known_keys(type(section))]
+                raise ConfigError(f"{key}: unknown key; {nearest(str(key), everything)}")
+            updates[owners[0]][key] = value
+        return StreamSettings(
+            tracker=_updated(self.tracker, updates["tracker"], "tracker"),
+            stream=_updated(self.stream, updates["stream"], "stream"),
+            dataset=_updated(self.dataset, updates["dataset"], "dataset"),
+        )
+
+    def as_map(self) -> dict[str, Any]:
+        """The effective settings as plain values, for the wire."""
+        return self.model_dump(mode="json")
+
+
+def _updated(section: Any, changes: Mapping[str, Any], where: str) -> Any:
+    if not changes:
+        return section
+    return validate(type(section), {**section.model_dump(), **changes}, where)
+
+
+def load_config(
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read, override and check a configuration.
+
+    Args:
+        path: the YAML file; None: defaults only.
+        overrides: `a.b.c=value` texts; they win over the environment, which wins over the file.
+        environment: where `TRACKD__A__B=value` variables are looked up.
+
+    Raises:
+        ConfigError: one line that names the file, the key, what would be right and the value found.
+    """
+    tree = load_yaml(path) if path is not None else {}
+    tree = with_overrides(tree, [*environment_overrides(environment), *overrides])
+    return check_config(tree)
+
+
+def check_config(tree: Tree) -> Config:
+    """A configuration tree as a checked value; DREEM's training-only parts are left out, and listed once."""
+    ignored = [str(key) for key in tree if key in TRAINING_ONLY]
+    tree = {key: value for key, value in tree.items() if key not in TRAINING_ONLY and value is not None}
+    if isinstance(tree.get("model"), dict):
+        ours = set(known_keys(ModelConfig))
+        ignored += [f"model.{key}" for key in tree["model"] if key not in ours]
+        tree["model"] = {key: value for key, value in tree["model"].items() if key in ours}
+    if ignored:
+        logger.warning("ignored, since a daemon does not train: %s", ", ".join(sorted(ignored)))
+    if "out_dir" in tree and "outdir" in tree:
+        raise ConfigError("out_dir and outdir are the same key; give one of them")
+    return validate(Config, tree)

@@ -1,0 +1,21 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "integration"))  # daemon_process and raw_client, for every folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recordings and oracles; tests that need it are skipped where it is absent."""
+    path = Path(os.environ.get("TRACKD_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"no shared recordings: {path} is absent; set TRACKD_SHARED")
+    return path
