@@ -1,0 +1,95 @@
+"""The `trackd` command. Exit codes: 0 done, 2 bad configuration or arguments, 1 anything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trackd_client.configuration import ConfigError
+
+app = typer.Typer(
+    name="trackd",
+    help="A streaming, real-time, multi-object tracking daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without one.")]
+RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="K=V", help="Override any key: a.b.c=value, parsed as YAML.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
+
+
+@app.command()
+def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
+    """Run the daemon until SIGTERM or SIGINT; then settle what is queued and exit 0."""
+    _log(verbose)
+    from trackd.config import load_config
+    from trackd.serve import serve as run
+
+    raise typer.Exit(run(load_config(config, overrides)))
+
+
+@app.command()
+def track(config: RequiredConfig, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
+    """Track recordings through an in-process daemon, lossless, as fast as it goes; results go to out_dir."""
+    _log(verbose)
+    from trackd.config import load_config
+    from trackd.track import track as run
+
+    run(load_config(config, overrides), config.parent)
+
+
+@app.command()
+def status(
+    endpoint: Annotated[str, typer.Option(help="The daemon's control endpoint.")] = "tcp://127.0.0.1:5572",
+    timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 3.0,
+) -> None:
+    """Show a running daemon's streams and counts."""
+    _log(False)
+    from trackd.status import show_status
+
+    show_status(endpoint, timeout_s)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the recording.")] = 0,
+    speed: Annotated[str, typer.Option(help="1.0: as fast as it was recorded; max: as fast as it goes.")] = "1.0",
+) -> None:
+    """Make a small recording, replay it as a live stream through a real daemon, and look at the result."""
+    _log(False)
+    from trackd.demo import run_demo
+
+    run_demo(out, seed, speed)
+
+
+def _log(verbose: bool) -> None:
+    level = os.environ.get("TRACKD_LOG", "INFO" if verbose else "WARNING").upper()
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Run the command line: a fault in the configuration is one line and exit code 2, never a traceback."""
+    from trackd_client.recordings.recording import RecordingError
+
+    try:
+        app(standalone_mode=True)
+    except (ConfigError, RecordingError) as error:
+        sys.stderr.write(f"trackd: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Builds the parts, starts them, and ends them: all at once, and never half."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from trackd.config import Config, LimitsConfig, StreamSettings
+from trackd.engine.engine import Engine
+from trackd.engine.inbox import Inbox
+from trackd.engine.outbox import Outbox
+from trackd.models.registry import ModelRegistry
+from trackd.observe.health import Health
+from trackd.observe.http import HttpServer, make_app
+from trackd.observe.metrics import Metrics
+from trackd.outputs.thread import OutputsThread
+from trackd.server.control import Control
+from trackd.server.ingest import Ingest
+from trackd.server.publisher import Publisher
+from trackd.server.server import Server
+from trackd.server.session import Sessions
+from trackd.server.sockets import Sockets, check_http
+from trackd.server.streams import Streams
+from trackd_client.configuration import ConfigError
+from trackd_client.protocol import Limits
+
+logger = logging.getLogger(__name__)
+
+# An engine that is busy in Python would hold the IO thread up for the interpreter's default of 5 ms at a time.
+_SWITCH_INTERVAL_S = 5e-4
+_JOIN_S = 10.0
+
+
+class Daemon:
+    """A whole daemon in this process.
+
+    Args:
+        config: the configuration.
+        context: a zmq context to share with in-process clients; a new one by default.
+
+    Raises:
+        ConfigError: something in the configuration cannot be had: a port, a folder, a checkpoint.
+    """
+
+    def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+        out_dir = Path(config.out_dir)
+        if config.stream.outputs:
+            _check_writable(out_dir)
+        if config.security.curve:
+            raise ConfigError("security.curve: CURVE is not built yet; keep to loopback or ipc endpoints")
+        if config.daemon.state_dir is not None:
+            raise ConfigError("daemon.state_dir: the journal is not built yet; leave it null")
+        self.context = context or zmq.Context()
+        limits = wire_limits(config.limits)
+        inbox = self._inbox = Inbox(config.limits.queue_bytes)
+        outbox = self._outbox = Outbox()
+        models = ModelRegistry(config)
+        self._engine = Engine(inbox, outbox.put)
+        self.metrics = Metrics(inbox)
+        self.health = Health(self._engine, inbox, config.daemon.stall_s)
+        self._sockets = Sockets(config, self.context)
+        self._http: HttpServer | None = None
+        try:
+            if config.daemon.http is not None:
+                check_http(config.daemon.http, config)
+                self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health))
+        except BaseException:
+            self._sockets.close()
+            raise
+        self._outputs = OutputsThread(out_dir, self.metrics.output_errors.inc)
+        self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
+        if self._http is not None:
+            self.addresses["http"] = f"http://{self._http.address}"
+        sessions = Sessions(time.time)
+        publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
+        streams = Streams(
+            StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
+        )
+        ingest = Ingest(sessions, streams, inbox, publisher, limits)
+        control = Control(self._sockets.control, sessions, streams, inbox, models, self.health, limits, self.drain)
+        self._server = Server(
+            self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
+            self.health, limits.parts,
+        )  # fmt: skip
+        self._ended = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._drain_s = config.daemon.drain_s
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Start the threads; returns when frames are taken."""
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._start("engine", self._engine.run)
+        self._start("outputs", self._outputs.run)
+        if self._http is not None:
+            self._start("http", self._http.run)
+        self._start("io", self._serve)
+        deadline = time.monotonic() + _JOIN_S
+        while self._http is not None and not self._http.started and not self._ended.is_set():
+            if time.monotonic() > deadline:
+                self._fail("http", "did not start")
+            time.sleep(0.005)
+        self.health.bound = True
+        self.metrics.ready.set_function(lambda: float(self.health.unready() is None))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until the daemon has ended; False where that takes longer than `timeout_s`."""
+        return self._ended.wait(timeout_s)
+
+    def drain(self) -> None:
+        """Take nothing new, settle what is queued, then end. May be called from any thread, more than once."""
+        if not self.health.draining:
+            logger.info("draining: %d frames are queued", self._inbox.waiting)
+            self.health.draining = True
+            threading.Thread(target=self._give_up, name="drain", daemon=True).start()
+        self._outbox.wake()
+
+    def close(self) -> str | None:
+        """Drain, end all threads, close all sockets and files; returns why the daemon failed, None where it did not."""
+        self.drain()
+        self._ended.wait(self._drain_s + _JOIN_S)
+        self._inbox.stop()
+        self._outputs.stop()
+        if self._http is not None:
+            self._http.stop()
+        deadline = time.monotonic() + _JOIN_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._fail(thread.name, "did not end")
+        if self.health.failure is None:
+            self._outbox.close()
+        return self.health.failure
+
+    def __enter__(self) -> Daemon:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- parts ---
+
+    @property
+    def written(self) -> list[Path]:
+        """Output files that are finished."""
+        return list(self._outputs.paths)
+
+    def _serve(self) -> None:
+        try:
+            self._server.run()
+        finally:
+            # zmq sockets belong to one thread, and this is theirs.
+            self._sockets.close()
+        self._ended.set()
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        def life() -> None:
+            try:
+                target()
+                if not self.health.draining:
+                    self._fail(name, "ended by itself")
+            except BaseException as error:
+                logger.critical("the %s thread died", name, exc_info=error)
+                self._fail(name, f"died: {type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=life, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _fail(self, name: str, why: str) -> None:
+        if self.health.failure is None:
+            self.health.failure = f"the {name} thread {why}"
+        self.health.draining = True
+        self._ended.set()
+
+    def _give_up(self) -> None:
+        if not self._ended.wait(self._drain_s):
+            self._fail("io", f"had not drained after {self._drain_s:.0f} s; {self._inbox.waiting} frames were left")
+
+
+def wire_limits(limits: LimitsConfig) -> Limits:
+    """The limits that bear on one message."""
+    return Limits(
+        limits.header_bytes, limits.message_bytes, limits.parts, limits.image_pixels, limits.instances, limits.keypoints
+    )
+
+
+def _check_writable(out_dir: Path) -> None:
+    probe = out_dir / f".trackd-{time.time_ns()}"
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"out_dir must be a folder that can be written to: {error.strerror}; got {str(out_dir)!r}"
+        ) from None

@@ -1,0 +1,131 @@
+"""The engine: one thread that owns all stream state and gives every frame its track ids.
+
+A step reads top to bottom: take the next frames, one from each ready stream; prepare (instances, crops, features);
+associate; settle.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from trackd.engine.inbox import Inbox, Work
+from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
+from trackd.engine.settlement import CommandResult, Outcome, Settlement
+from trackd.engine.stream import Prepared, StreamState
+from trackd_client.protocol import ErrorCode, ProtocolError, Status
+
+logger = logging.getLogger(__name__)
+
+_IDLE_S = 0.25  # how often an engine without work says that it lives
+
+
+class Engine:
+    """Takes work from the inbox until that is stopped and empty.
+
+    Args:
+        inbox: where frames and commands wait.
+        deliver: takes a step's outcomes, in order; called on the engine thread, must not block for long.
+        clock: monotonic ns.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        deliver: Callable[[list[Outcome]], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._inbox = inbox
+        self._deliver = deliver
+        self._clock = clock
+        self._streams: dict[StreamQueue, StreamState] = {}
+        self.last_step_ns = clock()
+
+    def run(self) -> None:
+        """The thread's life."""
+        while (work := self._inbox.take(_IDLE_S)) is not None:
+            if work:
+                self.step(work)
+            self.last_step_ns = self._clock()
+
+    # --- stream life; called by commands, so on this thread ---
+
+    def open(self, queue: StreamQueue, state: StreamState) -> None:
+        """Take a stream up."""
+        self._streams[queue] = state
+
+    def state(self, queue: StreamQueue) -> StreamState:
+        """A stream's state."""
+        return self._streams[queue]
+
+    def close(self, queue: StreamQueue) -> None:
+        """Let a stream's state go."""
+        self._streams.pop(queue, None)
+
+    # --- a step ---
+
+    def step(self, work: list[Work]) -> None:
+        """All of one step: what fails in one stream ends there."""
+        taken_ns = self._clock()
+        outcomes: list[Outcome] = []
+        prepared: list[tuple[StreamQueue, QueuedFrame, Prepared, int]] = []
+        for queue, item in work:
+            if isinstance(item, Command):
+                outcomes.append(self._execute(item))
+            elif isinstance(item, Skip):
+                outcomes.append(self._settle_skip(queue, item, taken_ns))
+            elif self._too_old(queue, item, taken_ns):
+                skip = Skip(item.frame.head, Status.DROPPED, "deadline", item.received_ns)
+                outcomes.append(self._settle_skip(queue, skip, taken_ns))
+            else:
+                try:
+                    ready = self._streams[queue].prepare(item.frame)
+                    prepared.append((queue, item, ready, self._clock()))
+                except Exception as error:  # one bad frame never stops another stream
+                    outcomes.append(self._settle_failure(queue, item, taken_ns, error))
+        for queue, item, ready, encoded_ns in prepared:
+            try:
+                outcomes.append(self._associate(queue, item, ready, taken_ns, encoded_ns))
+            except Exception as error:
+                outcomes.append(self._settle_failure(queue, item, taken_ns, error))
+        self._deliver(outcomes)
+
+    def _associate(
+        self, queue: StreamQueue, item: QueuedFrame, ready: Prepared, taken_ns: int, encoded_ns: int
+    ) -> Settlement:
+        state = self._streams[queue]
+        assignment = state.associate(item.frame, ready)
+        queue.active_tracks = state.n_live
+        settlement = Settlement(
+            queue, item.frame.head, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, self._clock(),
+            detections=item.frame.detections, instances=ready.instances, assignment=assignment,
+        )  # fmt: skip
+        self._inbox.settle(queue, item.frame.seq, Status.TRACKED, None, None)
+        return settlement
+
+    def _settle_skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:
+        self._inbox.settle(queue, skip.head.seq, skip.status, skip.reason, skip.code)
+        return Settlement(
+            queue, skip.head, self._streams[queue].epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns,
+            reason=skip.reason, code=skip.code,
+        )  # fmt: skip
+
+    def _settle_failure(self, queue: StreamQueue, item: QueuedFrame, taken_ns: int, error: Exception) -> Settlement:
+        head = item.frame.head
+        if isinstance(error, ProtocolError):
+            code, reason = error.code, error.message
+        else:
+            logger.exception("stream=%s seq=%d: the step failed", head.stream, head.seq, exc_info=error)
+            code, reason = ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"
+        return self._settle_skip(queue, Skip(head, Status.REJECTED, reason, item.received_ns, code), taken_ns)
+
+    def _too_old(self, queue: StreamQueue, item: QueuedFrame, now_ns: int) -> bool:
+        deadline_ms = self._streams[queue].settings.stream.deadline_ms
+        return deadline_ms is not None and now_ns - item.received_ns > deadline_ms * 1e6
+
+    def _execute(self, command: Command) -> CommandResult:
+        try:
+            return CommandResult(command.done, command.run(), None)
+        except Exception as error:
+            return CommandResult(command.done, None, error)

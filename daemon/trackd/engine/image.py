@@ -1,0 +1,30 @@
+"""A frame's image as an array, whatever form it came in."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from trackd_client.detections import Image
+from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, SharedImage
+
+
+def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
+    """(h, w) or (h, w, c) pixels, uint8 or uint16; colour as RGB, as raw images are.
+
+    Raises:
+        ProtocolError: `invalid_frame`, where the file in it is damaged.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    if isinstance(image, SharedImage):  # the IO thread copies those on receipt, before the producer goes on
+        raise ProtocolError(ErrorCode.INTERNAL, "a shared image reached the engine")
+    pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise ProtocolError(
+            ErrorCode.INVALID_FRAME, f"image is not a readable {image.encoding} of 8 or 16 bits per channel"
+        )
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    decoded: Image = pixels
+    return decoded

@@ -1,0 +1,133 @@
+"""The hand-over from the IO thread to the engine thread: bounded queues, one lock, one wake-up."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from trackd.engine.queue import Command, Ledger, QueuedFrame, Skip, StreamQueue
+from trackd_client.protocol import ErrorCode, Status
+
+Work = tuple[StreamQueue, QueuedFrame | Skip | Command]
+
+
+class Inbox:
+    """Every stream's queue, and whose turn it is."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._ready = threading.Condition(self._lock)
+        self._turns: deque[StreamQueue] = deque()
+        self._queues: dict[str, StreamQueue] = {}
+        self._closed_streams = Ledger()
+        self._nbytes = 0
+        self._stopping = False
+        self._in_step = False
+
+    def add(self, queue: StreamQueue) -> None:
+        """Take a new stream in."""
+        with self._lock:
+            self._queues[queue.stream] = queue
+
+    def remove(self, queue: StreamQueue) -> None:
+        """Forget a closed stream; its counts go on in the sum over closed streams."""
+        with self._lock:
+            if self._queues.pop(queue.stream, None) is not None:
+                self._closed_streams.add(queue.ledger)
+
+    def has_room(self, queue: StreamQueue, nbytes: int) -> bool:
+        """Whether one more frame fits the stream's depth and the budget of bytes over all streams."""
+        with self._lock:
+            return len(queue) < queue.depth and self._nbytes + nbytes <= self.max_bytes
+
+    def put(self, queue: StreamQueue, item: QueuedFrame | Skip) -> None:
+        """Take a received frame in, and wake the engine."""
+        with self._lock:
+            queue.put(item)
+            if isinstance(item, QueuedFrame):
+                self._nbytes += item.nbytes
+            self._take_turn(queue)
+
+    def shed_oldest(self, queue: StreamQueue, reason: str) -> bool:
+        """Drop the oldest waiting frame of a stream; False where none waits."""
+        with self._lock:
+            if not len(queue):
+                return False
+            self._nbytes -= queue.shed_oldest(reason)
+            self._take_turn(queue)
+            return True
+
+    def command(self, queue: StreamQueue, command: Command) -> None:
+        """Have the engine thread do something between two frames of a stream."""
+        with self._lock:
+            queue.command(command)
+            self._take_turn(queue)
+
+    def _take_turn(self, queue: StreamQueue) -> None:
+        if not queue.in_turn:
+            queue.in_turn = True
+            self._turns.append(queue)
+            self._ready.notify()
+
+    def take(self, timeout_s: float) -> list[Work] | None:
+        """The next step's work: for each ready stream all that comes before its next frame, and that frame.
+
+        A stream that has more goes to the end of the line, so that none waits for another's backlog.
+
+        Returns:
+            The work, empty if nothing came within `timeout_s`; None once the inbox is stopped and empty.
+        """
+        with self._lock:
+            self._in_step = False  # what the last call gave has been handed on
+            if not self._turns and not self._stopping:
+                self._ready.wait(timeout_s)
+            work: list[Work] = []
+            for _ in range(len(self._turns)):
+                queue = self._turns.popleft()
+                queue.in_turn = False
+                # One thing at a time where a command waits behind it: it is due only once that is settled.
+                item = queue.take()
+                if item is not None:
+                    work.append((queue, item))
+                    if isinstance(item, QueuedFrame):
+                        self._nbytes -= item.nbytes
+                if queue.pending and item is not None:
+                    queue.in_turn = True
+                    self._turns.append(queue)
+            self._in_step = bool(work)
+            return None if self._stopping and not work and not self._turns else work
+
+    def settle(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
+        """Book the end of a frame; a command that waited for it comes into turn."""
+        with self._lock:
+            queue.settle(seq, status, reason, code)
+            if queue.pending:
+                self._take_turn(queue)
+
+    def stop(self) -> None:
+        """Have `take` return None once nothing is left."""
+        with self._lock:
+            self._stopping = True
+            self._ready.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """Frames that are not settled, over all streams."""
+        with self._lock:
+            return sum(queue.ledger.queued for queue in self._queues.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and all that was taken has been handed on."""
+        with self._lock:
+            return not self._in_step and not any(
+                queue.pending or queue.ledger.queued for queue in self._queues.values()
+            )
+
+    def snapshot(self) -> tuple[dict[str, Ledger], dict[str, int], Ledger]:
+        """Ledgers and active tracks by stream, and the sum over closed streams, all of one moment."""
+        with self._lock:
+            ledgers = {name: queue.ledger.copy() for name, queue in self._queues.items()}
+            active = {name: queue.active_tracks for name, queue in self._queues.items()}
+            return ledgers, active, self._closed_streams.copy()

@@ -1,0 +1,55 @@
+"""The hand-over back to the IO thread: outcomes in order, with a wake-up that a poller can see."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+
+from trackd.engine.settlement import Outcome
+
+
+class Outbox:
+    """A queue with a file descriptor; any thread puts, one thread takes.
+
+    It needs no bound of its own: what is in it was counted by the inbox, whose queues are bounded by credit.
+    """
+
+    def __init__(self) -> None:
+        self._outcomes: deque[list[Outcome]] = deque()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """What to poll for reading."""
+        return self._reader.fileno()
+
+    def __bool__(self) -> bool:
+        """Whether anything waits to be taken."""
+        return bool(self._outcomes)
+
+    def put(self, outcomes: list[Outcome]) -> None:
+        """Hand a step's outcomes over."""
+        self._outcomes.append(outcomes)
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake the taker."""
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
+            self._writer.send(b"\0")
+
+    def take(self) -> list[Outcome]:
+        """All that has come since the last call, oldest first."""
+        with contextlib.suppress(BlockingIOError):
+            while len(self._reader.recv(4096)) == 4096:
+                pass
+        taken: list[Outcome] = []
+        while self._outcomes:
+            taken.extend(self._outcomes.popleft())
+        return taken
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._reader.close()
+        self._writer.close()

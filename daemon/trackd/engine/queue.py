@@ -1,0 +1,145 @@
+"""A stream's bounded queue and its ledger: every frame that came in, until it is settled.
+
+All fields are guarded by the inbox's lock, so that at any moment, seen from any thread,
+received = tracked + dropped + rejected + queued.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trackd_client.protocol import ErrorCode, Frame, FrameHead, Status
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedFrame:
+    """A sound frame that waits for its step."""
+
+    frame: Frame
+    received_ns: int  # monotonic
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A frame that is settled without a step: dropped by a policy, or rejected for its form."""
+
+    head: FrameHead
+    status: Status
+    reason: str
+    received_ns: int  # monotonic
+    code: ErrorCode | None = None  # of a rejected frame
+
+    def __lt__(self, other: Skip) -> bool:
+        return self.head.seq < other.head.seq
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Work for the engine thread at one place between two frames of a stream."""
+
+    after_seq: int  # due once every frame up to this one is settled; −1: at once
+    run: Callable[[], Any]
+    done: Callable[[Any, Exception | None], None]  # called on the IO thread, in order with the settlements
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What became of a stream's frames."""
+
+    received: int = 0
+    queued: int = 0
+    tracked: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # by reason
+    rejected: Counter[str] = field(default_factory=Counter)  # by error code
+
+    def copy(self) -> Ledger:
+        """A ledger that no longer changes."""
+        return Ledger(self.received, self.queued, self.tracked, self.dropped.copy(), self.rejected.copy())
+
+    def add(self, other: Ledger) -> None:
+        """Take over another ledger's counts."""
+        self.received += other.received
+        self.queued += other.queued
+        self.tracked += other.tracked
+        self.dropped.update(other.dropped)
+        self.rejected.update(other.rejected)
+
+
+class StreamQueue:
+    """What waits for one stream: frames, skips and commands, each to be taken in the order of seq."""
+
+    def __init__(self, stream: str, depth: int) -> None:
+        self.stream = stream
+        self.depth = depth
+        self.ledger = Ledger()
+        self.settled_seq = -1
+        self.active_tracks = 0
+        self.nbytes = 0
+        self.in_turn = False  # whether it stands in the inbox's ring of ready streams
+        self._frames: deque[QueuedFrame] = deque()
+        self._skips: list[Skip] = []
+        self._commands: deque[Command] = deque()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the engine has something to do here."""
+        return bool(self._frames or self._skips or self._commands)
+
+    @property
+    def skips(self) -> int:
+        """Frames that are decided but not yet published."""
+        return len(self._skips)
+
+    def put(self, item: QueuedFrame | Skip) -> None:
+        """Take in a frame that was just received."""
+        self.ledger.received += 1
+        self.ledger.queued += 1
+        if isinstance(item, QueuedFrame):
+            self._frames.append(item)
+            self.nbytes += item.nbytes
+        else:
+            heapq.heappush(self._skips, item)
+
+    def command(self, command: Command) -> None:
+        """Take in work for the engine thread."""
+        self._commands.append(command)
+
+    def shed_oldest(self, reason: str) -> int:
+        """Turn the oldest waiting frame into a dropped one; returns the bytes that this frees."""
+        oldest = self._frames.popleft()
+        self.nbytes -= oldest.nbytes
+        heapq.heappush(self._skips, Skip(oldest.frame.head, Status.DROPPED, reason, oldest.received_ns))
+        return oldest.nbytes
+
+    def take(self) -> QueuedFrame | Skip | Command | None:
+        """The next thing due: commands first where they are due, then frames and skips by seq."""
+        for place, command in enumerate(self._commands):
+            if command.after_seq <= self.settled_seq:
+                del self._commands[place]
+                return command
+        if self._skips and (not self._frames or self._skips[0].head.seq < self._frames[0].frame.seq):
+            return heapq.heappop(self._skips)
+        if self._frames:
+            frame = self._frames.popleft()
+            self.nbytes -= frame.nbytes
+            return frame
+        return None
+
+    def settle(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
+        """Book the end of a frame."""
+        self.ledger.queued -= 1
+        self.settled_seq = seq
+        if status is Status.TRACKED:
+            self.ledger.tracked += 1
+        elif status is Status.DROPPED:
+            self.ledger.dropped[reason or "unknown"] += 1
+        else:
+            self.ledger.rejected[code or ErrorCode.INTERNAL] += 1

@@ -1,0 +1,44 @@
+"""What the engine hands back for each frame: how it ended, and what the tracker said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trackd.engine.queue import StreamQueue
+from trackd.tracking.instances import Instances
+from trackd.tracking.tracker import Assignment
+from trackd_client.detections import Detections
+from trackd_client.protocol import ErrorCode, FrameHead, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one frame. Times are monotonic ns."""
+
+    queue: StreamQueue
+    head: FrameHead
+    epoch: int
+    status: Status
+    received_ns: int
+    taken_ns: int  # when the engine took it up
+    encoded_ns: int  # when its features were there
+    associated_ns: int  # when its ids were there
+    reason: str | None = None
+    code: ErrorCode | None = None
+    detections: Detections | None = None  # of a tracked frame
+    instances: Instances | None = None
+    assignment: Assignment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """The end of a command; `done` is to be called on the IO thread."""
+
+    done: Callable[[Any, Exception | None], None]
+    result: Any
+    error: Exception | None
+
+
+Outcome = Settlement | CommandResult

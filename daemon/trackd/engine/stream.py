@@ -1,0 +1,100 @@
+"""A stream's state on the engine thread: its settings, its tracker, and how a frame becomes instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trackd.config import LimitsConfig, StreamSettings, TrackerConfig
+from trackd.engine.image import decode_image
+from trackd.tracking.instances import Instances
+from trackd.tracking.scorer import Scorer
+from trackd.tracking.tracker import Assignment, LiveTracks, Tracker
+from trackd_client.detections import Skeleton
+from trackd_client.protocol import Frame
+
+ScorerFactory = Callable[[TrackerConfig], Scorer]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A frame on its way through a step."""
+
+    instances: Instances
+    features: Any
+
+
+class StreamState:
+    """All that the engine holds for one stream; only the engine thread touches it."""
+
+    def __init__(
+        self,
+        name: str,
+        epoch: int,
+        first_seq: int,
+        settings: StreamSettings,
+        skeleton: Skeleton | None,
+        frame_shape: tuple[int, ...] | None,
+        make_scorer: ScorerFactory,
+        limits: LimitsConfig,
+    ) -> None:
+        self.name = name
+        self._skeleton = skeleton
+        self._frame_shape = None if frame_shape is None else (frame_shape[0], frame_shape[1])
+        self._make_scorer = make_scorer
+        self._limits = limits
+        self.settings = settings
+        self.start(epoch, first_seq)
+
+    def start(self, epoch: int, first_seq: int) -> None:
+        """Begin afresh: no window, no tracks, ids from 0."""
+        self.epoch = epoch
+        self.first_seq = first_seq
+        self._scorer = self._make_scorer(self.settings.tracker)
+        self._tracker = Tracker(
+            self.settings.tracker,
+            self._scorer,
+            self._limits.active_tracks,
+            self._clip_length(self.settings),
+        )
+
+    def configure(self, settings: StreamSettings) -> None:
+        """Take other settings up between two frames; identities go on."""
+        self._tracker.clip_length = self._clip_length(settings)
+        self._tracker.configure(settings.tracker)
+        self.settings = settings
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """The instances of a frame, and their features.
+
+        Raises:
+            ProtocolError: `invalid_frame`, where the image cannot be read, or the anchors are not in the skeleton.
+        """
+        instances = Instances.of(
+            frame.detections, self.settings.dataset, self._skeleton, self._scorer.boxes_from, self._frame_shape
+        )
+        image = None
+        if self._scorer.needs_image and frame.image is not None and len(instances):
+            image = decode_image(frame.image)
+        return Prepared(instances, self._scorer.encode(image, instances))
+
+    def associate(self, frame: Frame, prepared: Prepared) -> Assignment:
+        """One step of the tracker."""
+        return self._tracker.step(
+            frame.frame_index, frame.t_ns, prepared.instances, prepared.features, frame.seq - self.first_seq
+        )
+
+    @property
+    def n_live(self) -> int:
+        """How many tracks are alive."""
+        return len(self._tracker.window.live)
+
+    @property
+    def live(self) -> LiveTracks:
+        """The tracks that are alive."""
+        return self._tracker.live()
+
+    @staticmethod
+    def _clip_length(settings: StreamSettings) -> int | None:
+        return settings.dataset.clip_length if settings.dataset.chunk else None

@@ -1,0 +1,79 @@
+"""What Prometheus scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trackd.engine.inbox import Inbox
+from trackd_client.protocol import Timing
+
+LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+STAGES = ("queue", "encode", "associate", "journal", "total")
+# A label value that no stream can have: the sum over the streams that were closed.
+CLOSED_STREAMS = "(closed)"
+
+
+class Metrics:
+    """The daemon's metrics, in a registry of their own."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Ledgers(inbox))
+        self._latency = Histogram(
+            "trackd_latency_seconds",
+            "Time of a settled frame in each stage; total is from receipt to publish",
+            ["stage"],
+            buckets=LATENCY_EDGES_S,
+            registry=self.registry,
+        )
+        # Children are kept: a label look-up costs as much as the observation.
+        self._stages = [(stage, self._latency.labels(stage=stage)) for stage in STAGES]
+        self.errors = Counter(
+            "trackd_errors", "Messages answered with an error, by code", ["code"], registry=self.registry
+        )
+        self.unsent_replies = Counter(
+            "trackd_unsent_replies", "Replies that a client did not take", registry=self.registry
+        )
+        self.output_errors = Counter(
+            "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
+        )
+        self.ready = Gauge("trackd_ready", "1 while the daemon takes frames", registry=self.registry)
+
+    def observe(self, timing: Timing) -> None:
+        """Count a settled frame's times."""
+        for stage, child in self._stages:
+            child.observe(getattr(timing, stage) / 1e6)
+
+
+class _Ledgers(Collector):
+    """All frame counts of one moment: received = tracked + dropped + rejected + queued holds at every scrape."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def collect(self) -> Iterable[Metric]:
+        ledgers, active, closed = self._inbox.snapshot()
+        ledgers[CLOSED_STREAMS] = closed
+        received = CounterMetricFamily("trackd_frames_received", "Frames accepted", labels=["stream"])
+        tracked = CounterMetricFamily("trackd_frames_tracked", "Frames tracked", labels=["stream"])
+        dropped = CounterMetricFamily("trackd_frames_dropped", "Frames dropped", labels=["stream", "reason"])
+        rejected = CounterMetricFamily("trackd_frames_rejected", "Frames rejected", labels=["stream", "code"])
+        queued = GaugeMetricFamily("trackd_frames_queued", "Frames accepted and not settled", labels=["stream"])
+        for stream, ledger in ledgers.items():
+            received.add_metric([stream], ledger.received)
+            tracked.add_metric([stream], ledger.tracked)
+            queued.add_metric([stream], ledger.queued)
+            for reason, count in ledger.dropped.items():
+                dropped.add_metric([stream, reason], count)
+            for code, count in ledger.rejected.items():
+                rejected.add_metric([stream, code], count)
+        tracks = GaugeMetricFamily("trackd_tracks_active", "Tracks alive", labels=["stream"])
+        for stream, count in active.items():
+            tracks.add_metric([stream], count)
+        streams = GaugeMetricFamily("trackd_streams_open", "Streams open")
+        streams.add_metric([], len(active))
+        return [received, tracked, dropped, rejected, queued, tracks, streams]

@@ -1,0 +1,55 @@
+"""`trackd serve`: a daemon, its one ready line, and its signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+
+from trackd.config import Config
+from trackd.daemon import Daemon
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.5  # the interpreter runs signal handlers between two waits
+
+
+def serve(config: Config) -> int:
+    """Run a daemon until it is told to drain, or one of its threads dies.
+
+    The first SIGTERM or SIGINT drains, a second one ends the process at once.
+
+    Returns:
+        The exit code: 0 after a drain, 1 where a thread died.
+
+    Raises:
+        ConfigError: the daemon cannot be built.
+    """
+    daemon = Daemon(config)
+    signals = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            os._exit(1)
+        daemon.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    daemon.start()
+    if daemon.health.failure is None:
+        ready = " ".join(f"{name}={address}" for name, address in daemon.addresses.items())
+        sys.stdout.write(f"ready {ready}\n")
+        sys.stdout.flush()
+    while not daemon.wait(_POLL_S):
+        pass
+    failure = daemon.close()
+    if failure is None:
+        return 0
+    sys.stderr.write(f"trackd: {failure}\n")
+    sys.stderr.flush()
+    # A thread that hangs would hold a normal exit up for ever.
+    os._exit(1)

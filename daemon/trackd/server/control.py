@@ -1,0 +1,169 @@
+"""The control socket's requests, each method a small function of its params."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import zmq
+
+from trackd import __version__
+from trackd.engine.inbox import Inbox
+from trackd.models.registry import ModelRegistry
+from trackd.observe.health import Health
+from trackd.server.session import Session, Sessions
+from trackd.server.sockets import send
+from trackd.server.streams import Streams
+from trackd_client.configuration import nearest
+from trackd_client.protocol import (
+    PROTOCOL_VERSION,
+    Closed,
+    ErrorCode,
+    Limits,
+    ProtocolError,
+    Reply,
+    Request,
+    decode,
+    encode,
+    tracks_to_map,
+)
+from trackd_client.protocol import fields as read
+from trackd_client.protocol.arrays import Part
+
+MAX_HISTORY_ROWS = 1024
+_HISTORY_ROWS = 256
+
+Answer = Callable[[Any, Exception | None], None]
+Method = Callable[[Mapping[str, Any], Answer], None]
+
+
+class Control:
+    """Answers requests; those that concern the engine's state are answered when it has done them."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        sessions: Sessions,
+        streams: Streams,
+        inbox: Inbox,
+        models: ModelRegistry,
+        health: Health,
+        limits: Limits,
+        drain: Callable[[], None],
+    ) -> None:
+        self._socket = socket
+        self._sessions = sessions
+        self._streams = streams
+        self._inbox = inbox
+        self._models = models
+        self._health = health
+        self._limits = limits
+        self._drain = drain
+        self._started = time.monotonic()
+        self._methods: dict[str, Method] = {
+            "status": self._status,
+            "stream.configure": self._configure,
+            "stream.reset": lambda params, answer: self._streams.reset(self._session(params), answer),
+            "stream.close": self._close,
+            "history": self._history,
+            "tracks.live": lambda params, answer: self._streams.live(self._session(params), answer),
+            "models": lambda params, answer: answer(self._models.rows(), None),
+            "drain": self._on_drain,
+        }
+
+    def handle(self, envelope: Sequence[Part], parts: Sequence[Part]) -> None:
+        """Answer one request.
+
+        Args:
+            envelope: the routing id, and the empty delimiter where the client sent one.
+            parts: the message.
+        """
+        request_id: Any = None
+
+        def answer(result: Any, error: Exception | None) -> None:
+            reply = Reply(request_id, result) if error is None else Reply(request_id, error=_verdict(error))
+            send(self._socket, [*envelope, *encode(reply)])
+
+        try:
+            message = decode(parts, self._limits)
+            if not isinstance(message, Request):
+                raise ProtocolError(ErrorCode.BAD_MESSAGE, f"control takes requests; got {message.kind!r}")
+            request_id = message.id
+            method = self._methods.get(message.method)
+            if method is None:
+                hint = nearest(message.method[:60], self._methods)
+                raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {message.method[:60]!r} is not known; {hint}")
+            method(message.params, answer)
+        except ProtocolError as error:
+            answer(None, error)
+
+    def _session(self, params: Mapping[str, Any]) -> Session:
+        name = read.stream_name(params)
+        session = self._sessions.get(name)
+        if session is None or session.closing:
+            raise ProtocolError(ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open", stream=name)
+        return session
+
+    def _status(self, params: Mapping[str, Any], answer: Answer) -> None:
+        ledgers, active, _ = self._inbox.snapshot()
+        rows = []
+        for session in self._sessions:
+            ledger = ledgers[session.name]
+            rows.append(
+                {
+                    "stream": session.name,
+                    "epoch": session.epoch,
+                    "next_seq": session.next_seq,
+                    "model": session.model,
+                    "queued": ledger.queued,
+                    "active_tracks": active[session.name],
+                    "received": ledger.received,
+                    "tracked": ledger.tracked,
+                    "dropped": ledger.dropped.total(),
+                    "rejected": ledger.rejected.total(),
+                }
+            )
+        result = {
+            "version": __version__,
+            "protocol": PROTOCOL_VERSION,
+            "uptime_s": time.monotonic() - self._started,
+            "ready": self._health.unready() is None,
+            "draining": self._health.draining,
+            "device": self._models.device,
+            "models": [row["name"] for row in self._models.rows()],
+            "streams": rows,
+        }
+        answer(result, None)
+
+    def _configure(self, params: Mapping[str, Any], answer: Answer) -> None:
+        session = self._session(params)
+        self._streams.configure(session, read.mapping(params, "config"), answer)
+
+    def _close(self, params: Mapping[str, Any], answer: Answer) -> None:
+        def closed(message: Closed) -> None:
+            result = {"stream": message.stream, "epoch": message.epoch, "last_seq": message.last_seq}
+            answer(result, None)
+
+        self._streams.close(self._session(params), "closed by control", closed)
+
+    def _history(self, params: Mapping[str, Any], answer: Answer) -> None:
+        session = self._session(params)
+        epoch = read.integer(params, "epoch", 0) if params.get("epoch") is not None else None
+        from_seq = read.integer(params, "from_seq", 0) if params.get("from_seq") is not None else 0
+        to_seq = read.integer(params, "to_seq") if params.get("to_seq") is not None else None
+        limit = read.integer(params, "limit", 1) if params.get("limit") is not None else _HISTORY_ROWS
+        rows = session.history.select(epoch, from_seq, to_seq, min(limit, MAX_HISTORY_ROWS))
+        answer([tracks_to_map(row) for row in rows], None)
+
+    def _on_drain(self, params: Mapping[str, Any], answer: Answer) -> None:
+        answer({"draining": True, "queued": self._inbox.waiting}, None)
+        self._drain()
+
+
+def _verdict(error: Exception) -> tuple[ErrorCode, str]:
+    if isinstance(error, ProtocolError):
+        return error.code, error.message
+    if isinstance(error, ValueError):
+        return ErrorCode.BAD_CONFIG, str(error)
+    return ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"

@@ -1,0 +1,41 @@
+"""The last settlements of a stream, for subscribers that missed some."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from trackd_client.protocol import Tracks
+
+_OVERHEAD_BYTES = 1024  # of a settlement without its arrays, generously
+
+
+class History:
+    """A ring bounded by frames and by bytes; what it forgot it cannot give."""
+
+    def __init__(self, max_frames: int, max_bytes: int) -> None:
+        self.max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._rows: deque[Tracks] = deque()
+        self._nbytes = 0
+
+    def append(self, tracks: Tracks) -> None:
+        """Take the newest settlement in, let the oldest go."""
+        self._rows.append(tracks)
+        self._nbytes += _size(tracks)
+        while self._rows and (len(self._rows) > self.max_frames or self._nbytes > self._max_bytes):
+            self._nbytes -= _size(self._rows.popleft())
+
+    def select(self, epoch: int | None, from_seq: int, to_seq: int | None, limit: int) -> list[Tracks]:
+        """At most `limit` settlements of a range of seq, `to_seq` included, oldest first."""
+        chosen = (
+            row
+            for row in self._rows
+            if (epoch is None or row.epoch == epoch) and row.seq >= from_seq and (to_seq is None or row.seq <= to_seq)
+        )
+        return list(islice(chosen, limit))
+
+
+def _size(tracks: Tracks) -> int:
+    arrays = (tracks.track_ids, tracks.track_scores, tracks.boxes, tracks.keypoints, tracks.scores)
+    return _OVERHEAD_BYTES + sum(array.nbytes for array in arrays if array is not None)

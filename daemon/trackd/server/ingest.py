@@ -1,0 +1,212 @@
+"""The ingest socket's messages: opens, frames, closes and pings, each checked and answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from trackd.engine.inbox import Inbox
+from trackd.engine.queue import QueuedFrame, Skip
+from trackd.server.publisher import Publisher
+from trackd.server.session import Session, Sessions
+from trackd.server.streams import Streams
+from trackd_client.protocol import (
+    Ack,
+    Close,
+    ErrorCode,
+    Frame,
+    FrameHead,
+    Limits,
+    Message,
+    Open,
+    Ping,
+    Pong,
+    ProtocolError,
+    SharedImage,
+    Status,
+    decode,
+)
+from trackd_client.protocol.arrays import Part
+from trackd_client.shared_memory import SharedImageReader
+
+_MOST_SKIPS = 1024  # decided frames that may wait to be published, beside four times the queue's depth
+
+
+class Ingest:
+    """Handles one message at a time; whatever is wrong with it is answered and harms nothing else."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        streams: Streams,
+        inbox: Inbox,
+        publisher: Publisher,
+        limits: Limits,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._sessions = sessions
+        self._streams = streams
+        self._inbox = inbox
+        self._publisher = publisher
+        self._limits = limits
+        self._clock = clock
+        self._shared_images = SharedImageReader()
+        self.draining = False
+
+    def handle(self, owner: bytes, parts: Sequence[Part]) -> None:
+        """Take in one message of a connection."""
+        now = self._clock()
+        self._sessions.heard(owner, now)
+        try:
+            self._dispatch(owner, decode(parts, self._limits), parts, now)
+        except ProtocolError as error:
+            if error.head is None:
+                self._publisher.refuse(owner, error)
+                return
+            # The frame's name is sound, so it takes its place in the stream and settles as rejected.
+            try:
+                self._admit(owner, error.head, None, error, 0, now)
+            except ProtocolError as refusal:
+                self._publisher.refuse(owner, refusal)
+
+    def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int) -> None:
+        match message:
+            case Frame():
+                self._admit(owner, message.head, message, None, sum(map(len, parts)), now)
+            case Open():
+                if self.draining:
+                    _refuse_draining(message.stream)
+                self._streams.open(owner, message, now)
+            case Close():
+                session = self._owned(owner, message.stream, None)
+                self._streams.close(session, "closed by its owner")
+            case Ping():
+                self._publisher.reply(owner, Pong(message.t_ns, time.time_ns()))
+            case _:
+                raise ProtocolError(
+                    ErrorCode.BAD_MESSAGE,
+                    f"ingest takes open, frame, close and ping; got {message.kind!r}",
+                )
+
+    def _owned(self, owner: bytes, name: str, seq: int | None) -> Session:
+        session = self._sessions.get(name)
+        if session is None or session.closing:
+            raise ProtocolError(
+                ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open; send open first", stream=name, seq=seq
+            )
+        if session.owner != owner:
+            raise ProtocolError(
+                ErrorCode.STREAM_BUSY,
+                f"stream {name!r} belongs to another connection; open it with takeover to have it",
+                stream=name,
+                seq=seq,
+            )
+        return session
+
+    def _admit(
+        self,
+        owner: bytes,
+        head: FrameHead,
+        frame: Frame | None,
+        fault: ProtocolError | None,
+        nbytes: int,
+        now: int,
+    ) -> None:
+        """Give a frame its place in its stream, or refuse it and change nothing."""
+        session = self._owned(owner, head.stream, head.seq)
+        if head.seq < session.next_seq:
+            if head.seq <= session.settled_seq:
+                self._publisher.reply(owner, Ack(session.name, session.settled_seq, 0))
+            return
+        if self.draining:
+            _refuse_draining(head.stream, head.seq)
+        if head.seq > session.next_seq:
+            raise ProtocolError(
+                ErrorCode.SEQ_GAP,
+                f"seq must be {session.next_seq}; got {head.seq}",
+                stream=head.stream,
+                seq=head.seq,
+                expected=session.next_seq,
+            )
+        self._check_credit(session, head, nbytes)
+        item = self._apply_policy(session, self._item(session, head, frame, fault, nbytes, now))
+        session.next_seq += 1
+        session.credit -= 1
+        self._inbox.put(session.queue, item)
+
+    def _item(
+        self,
+        session: Session,
+        head: FrameHead,
+        frame: Frame | None,
+        fault: ProtocolError | None,
+        nbytes: int,
+        now: int,
+    ) -> QueuedFrame | Skip:
+        if frame is not None:
+            try:
+                frame = self._checked(session, frame)
+                session.last_frame_index = frame.frame_index
+                return QueuedFrame(frame, now, nbytes)
+            except ProtocolError as error:
+                fault = error
+        assert fault is not None
+        return Skip(head, Status.REJECTED, fault.message, now, fault.code)
+
+    def _checked(self, session: Session, frame: Frame) -> Frame:
+        """The frame, if it fits its stream; a shared image is copied, since its producer goes on."""
+        if session.last_frame_index is not None and frame.frame_index <= session.last_frame_index:
+            _invalid(f"frame_index must rise; got {frame.frame_index} after {session.last_frame_index}")
+        keypoints = frame.detections.keypoints
+        if session.skeleton is not None and keypoints is not None:
+            nodes = len(session.skeleton.nodes)
+            if keypoints.shape[1] != nodes:
+                _invalid(f"detections.keypoints must be [n, {nodes}, 2] for this skeleton; got {list(keypoints.shape)}")
+        if isinstance(frame.image, SharedImage):
+            return replace(frame, image=self._shared_images.read(frame.image))
+        return frame
+
+    def _check_credit(self, session: Session, head: FrameHead, nbytes: int) -> None:
+        """Refuse a frame that must wait; with the drop policies none must, but for what is still to be published."""
+        queue = session.queue
+        if session.settings.stream.on_overload != "block":
+            if queue.skips > _MOST_SKIPS + 4 * queue.depth:
+                _no_credit(head, "the engine has not kept up with dropping frames")
+            return
+        if session.credit <= 0:
+            _no_credit(head, f"its {session.settings.stream.queue_depth} frames are not settled yet")
+        # A stream with nothing under way may always send one frame, or no ack would ever come to end the wait.
+        if session.outstanding and not self._inbox.has_room(queue, nbytes):
+            _no_credit(head, f"the queues of all streams hold at most {self._inbox.max_bytes} bytes")
+
+    def _apply_policy(self, session: Session, item: QueuedFrame | Skip) -> QueuedFrame | Skip:
+        """What becomes of a frame where a stream that sheds has no room: dropped, or another in its place."""
+        policy = session.settings.stream.on_overload
+        if policy == "block" or isinstance(item, Skip):
+            return item
+        queue = session.queue
+        if policy == "drop_oldest":
+            while not self._inbox.has_room(queue, item.nbytes) and self._inbox.shed_oldest(queue, "overload"):
+                pass
+        if self._inbox.has_room(queue, item.nbytes):
+            return item
+        return Skip(item.frame.head, Status.DROPPED, "overload", item.received_ns)
+
+
+def _invalid(message: str) -> NoReturn:
+    raise ProtocolError(ErrorCode.INVALID_FRAME, message)
+
+
+def _no_credit(head: FrameHead, why: str) -> NoReturn:
+    raise ProtocolError(
+        ErrorCode.NO_CREDIT,
+        f"stream {head.stream!r} has no credit: {why}; wait for an ack",
+        stream=head.stream,
+        seq=head.seq,
+    )
+
+
+def _refuse_draining(stream: str, seq: int | None = None) -> NoReturn:
+    raise ProtocolError(ErrorCode.DRAINING, "the daemon is draining and takes nothing new", stream=stream, seq=seq)

@@ -1,0 +1,98 @@
+"""What goes out: settlements and events to subscribers, replies to the streams' owners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import zmq
+
+from trackd.engine.settlement import Settlement
+from trackd.observe.metrics import Metrics
+from trackd.server.session import Session
+from trackd.server.sockets import send
+from trackd_client.protocol import (
+    Ack,
+    Error,
+    Event,
+    EventName,
+    Message,
+    ProtocolError,
+    Status,
+    Timing,
+    Tracks,
+    encode,
+    topic,
+)
+
+
+class Publisher:
+    """Writes to the tracks and ingest sockets; only the IO thread uses it."""
+
+    def __init__(self, tracks: zmq.Socket[bytes], ingest: zmq.Socket[bytes], metrics: Metrics) -> None:
+        self._tracks = tracks
+        self._ingest = ingest
+        self._metrics = metrics
+
+    def settle(self, session: Session, settlement: Settlement) -> Tracks:
+        """Publish one settlement, tell the owner, and ack it."""
+        tracks = tracks_of(settlement)
+        parts = encode(tracks)
+        send(self._tracks, [topic("tracks", session.name), *parts])
+        if session.reply_tracks:
+            send(self._ingest, [session.owner, *parts])
+        if settlement.code is not None:
+            error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
+            self.reply(session.owner, error)
+        session.settled_seq = settlement.head.seq
+        self.reply(session.owner, Ack(session.name, settlement.head.seq, session.grant()))
+        self._metrics.observe(tracks.timing)
+        return tracks
+
+    def event(self, session: Session, event: EventName, detail: Mapping[str, Any] | None = None) -> None:
+        """Tell a stream's subscribers what happened."""
+        message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
+        send(self._tracks, [topic("events", session.name), *encode(message)])
+
+    def reply(self, owner: bytes, message: Message) -> None:
+        """Send to one connection; what a client does not take is counted and let go (acks are cumulative)."""
+        if not send(self._ingest, [owner, *encode(message)]):
+            self._metrics.unsent_replies.inc()
+
+    def refuse(self, owner: bytes, error: ProtocolError, *, fatal: bool = False) -> None:
+        """Answer a message that cannot be used."""
+        self._metrics.errors.labels(code=str(error.code)).inc()
+        self.reply(owner, Error(error.code, error.message, error.stream, error.seq, error.expected, fatal))
+
+
+def tracks_of(settlement: Settlement) -> Tracks:
+    """The message that bears a settlement."""
+    head = settlement.head
+    timing = Timing(
+        queue=(settlement.taken_ns - settlement.received_ns) // 1000,
+        encode=(settlement.encoded_ns - settlement.taken_ns) // 1000,
+        associate=(settlement.associated_ns - settlement.encoded_ns) // 1000,
+        total=(time.monotonic_ns() - settlement.received_ns) // 1000,
+    )
+    if settlement.assignment is None or settlement.instances is None or settlement.detections is None:
+        return Tracks(
+            head.stream, settlement.epoch, head.seq, head.frame_index, head.t_ns, settlement.status,
+            reason=settlement.reason, timing=timing,
+        )  # fmt: skip
+    assignment = settlement.assignment
+    return Tracks(
+        head.stream, settlement.epoch, head.seq, head.frame_index, head.t_ns, Status.TRACKED,
+        track_ids=np.asarray(assignment.track_ids, np.int32),
+        track_scores=np.asarray(assignment.track_scores, np.float32),
+        boxes=settlement.instances.extents,
+        keypoints=settlement.detections.keypoints,
+        scores=settlement.detections.scores,
+        new_tracks=assignment.new_tracks,
+        lost_tracks=assignment.lost_tracks,
+        found_tracks=assignment.found_tracks,
+        ended_tracks=assignment.ended_tracks,
+        flags=assignment.flags,
+        timing=timing,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""A stream as the IO thread sees it: whose it is, which seq comes next, how much credit is out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from trackd.config import StreamSettings
+from trackd.engine.queue import StreamQueue
+from trackd.server.history import History
+from trackd_client.detections import Skeleton
+
+_REMEMBERED_EPOCHS = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One open stream; only the IO thread touches it."""
+
+    name: str
+    owner: bytes  # the connection's routing id
+    epoch: int
+    settings: StreamSettings
+    queue: StreamQueue
+    history: History
+    model: str
+    reply_tracks: bool
+    last_heard_ns: int  # monotonic
+    skeleton: Skeleton | None = None
+    next_seq: int = 0
+    settled_seq: int = -1
+    credit: int = 0  # what the client holds; below 0 where a drop policy lets it send without
+    last_frame_index: int | None = None
+    closing: bool = False
+    on_closed: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def outstanding(self) -> int:
+        """Frames that were accepted and are not settled."""
+        return self.next_seq - 1 - self.settled_seq
+
+    def grant(self) -> int:
+        """Credit that can be given now, so that the client holds what the queue has room for."""
+        granted = max(0, self.settings.stream.queue_depth - self.outstanding - max(self.credit, 0))
+        self.credit = max(self.credit, 0) + granted
+        return granted
+
+
+class Sessions:
+    """All open streams, and the epochs of those that were."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._by_name: dict[str, Session] = {}
+        self._by_owner: dict[bytes, set[str]] = {}
+        self._epochs: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_name.values()))
+
+    def get(self, name: str) -> Session | None:
+        """The open stream of that name."""
+        return self._by_name.get(name)
+
+    def add(self, session: Session) -> None:
+        """Take an open stream in."""
+        self._by_name[session.name] = session
+        self._by_owner.setdefault(session.owner, set()).add(session.name)
+
+    def remove(self, session: Session) -> None:
+        """Forget a closed stream, but for its epoch."""
+        if self._by_name.get(session.name) is session:
+            del self._by_name[session.name]
+        self._disown(session)
+
+    def hand_over(self, session: Session, owner: bytes) -> None:
+        """Give a stream to another connection."""
+        self._disown(session)
+        session.owner = owner
+        self._by_owner.setdefault(owner, set()).add(session.name)
+
+    def _disown(self, session: Session) -> None:
+        names = self._by_owner.get(session.owner, set())
+        names.discard(session.name)
+        if not names:
+            self._by_owner.pop(session.owner, None)
+
+    def heard(self, owner: bytes, now_ns: int) -> None:
+        """Note a sign of life of a connection."""
+        for name in self._by_owner.get(owner, ()):
+            self._by_name[name].last_heard_ns = now_ns
+
+    def next_epoch(self, name: str) -> int:
+        """An epoch above all earlier ones of this stream.
+
+        It follows the wall clock, so that it rises over a restart of a daemon that keeps no state too.
+        """
+        epoch = max(self._epochs.pop(name, 0) + 1, int(self._clock_s()))
+        self._epochs[name] = epoch
+        while len(self._epochs) > _REMEMBERED_EPOCHS:
+            self._epochs.popitem(last=False)
+        return epoch

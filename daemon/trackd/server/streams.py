@@ -1,0 +1,279 @@
+"""Opening, handing over, configuring, resetting and closing streams: what ingest, control and the clock ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trackd.config import LimitsConfig, StreamSettings
+from trackd.engine.engine import Engine
+from trackd.engine.inbox import Inbox
+from trackd.engine.queue import Command, StreamQueue
+from trackd.engine.stream import StreamState
+from trackd.models.registry import ModelRegistry
+from trackd.outputs.thread import OutputsThread
+from trackd.server.history import History
+from trackd.server.publisher import Publisher
+from trackd.server.session import Session, Sessions
+from trackd_client.configuration import ConfigError
+from trackd_client.detections import Skeleton
+from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = -1
+Done = Callable[[Any, Exception | None], None]
+
+
+class Streams:
+    """The life of streams; only the IO thread calls it. What touches the engine's state goes there as a command."""
+
+    def __init__(
+        self,
+        defaults: StreamSettings,
+        limits: LimitsConfig,
+        sessions: Sessions,
+        inbox: Inbox,
+        engine: Engine,
+        models: ModelRegistry,
+        publisher: Publisher,
+        outputs: OutputsThread,
+    ) -> None:
+        self._defaults = defaults
+        self._limits = limits
+        self._sessions = sessions
+        self._inbox = inbox
+        self._engine = engine
+        self._models = models
+        self._publisher = publisher
+        self._outputs = outputs
+
+    # --- open ---
+
+    def open(self, owner: bytes, message: Open, now_ns: int) -> None:
+        """Open a stream, or give an open one to the connection that asks for it."""
+        session = self._sessions.get(message.stream)
+        if session is None:
+            self._create(owner, message, now_ns)
+        elif session.closing:
+            raise ProtocolError(
+                ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream
+            )
+        else:
+            self._resume(session, owner, message, now_ns)
+
+    def _create(self, owner: bytes, message: Open, now_ns: int) -> None:
+        if len(self._sessions) >= self._limits.streams:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"at most {self._limits.streams} streams may be open; close one",
+                stream=message.stream,
+            )
+        settings = _changed(self._defaults, message.config, message.stream)
+        _check_nodes(settings, message.skeleton, message.stream)
+        model = self._model(message)
+        epoch = self._sessions.next_epoch(message.stream)
+        queue = StreamQueue(message.stream, settings.stream.queue_depth)
+        session = Session(
+            name=message.stream,
+            owner=owner,
+            epoch=epoch,
+            settings=settings,
+            queue=queue,
+            history=History(settings.stream.history_frames, self._limits.history_bytes),
+            model=model,
+            reply_tracks=message.reply == "tracks",
+            last_heard_ns=now_ns,
+            skeleton=message.skeleton,
+        )
+        self._sessions.add(session)
+        self._inbox.add(queue)
+        make_scorer = self._models.scorer_factory(model)
+
+        def create() -> None:
+            state = StreamState(
+                message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits
+            )
+            self._engine.open(queue, state)
+
+        def created(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._forget(session)
+                self._publisher.refuse(owner, _as_protocol_error(error, session.name), fatal=True)
+                return
+            if settings.stream.outputs:
+                self._outputs.open(session.name, settings.stream.outputs, message)
+            logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
+            self._greet(session, EventName.OPENED)
+
+        self._inbox.command(queue, Command(_AT_ONCE, create, created))
+
+    def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int) -> None:
+        silent_s = (now_ns - session.last_heard_ns) / 1e9
+        gone = silent_s > session.settings.stream.owner_timeout_s
+        if owner != session.owner and not (message.takeover or gone):
+            raise ProtocolError(
+                ErrorCode.STREAM_BUSY,
+                f"stream {session.name!r} belongs to another connection, heard of {silent_s:.1f} s ago; "
+                "open it with takeover to have it",
+                stream=session.name,
+            )
+        settings = _changed(session.settings, message.config, session.name)
+        if owner != session.owner:
+            taken = ProtocolError(
+                ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
+            )
+            self._publisher.refuse(session.owner, taken, fatal=True)
+            self._sessions.hand_over(session, owner)
+        session.last_heard_ns = now_ns
+        session.reply_tracks = message.reply == "tracks"
+        session.credit = 0
+
+        def configured(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._publisher.refuse(owner, _as_protocol_error(error, session.name))
+            else:
+                self._greet(session, EventName.RESUMED)
+
+        self._configure(session, settings, configured)
+
+    def _greet(self, session: Session, event: EventName) -> None:
+        credit = session.grant()
+        settings = session.settings.as_map()
+        opened = Opened(session.name, session.epoch, session.next_seq, credit, settings)
+        self._publisher.reply(session.owner, opened)
+        self._publisher.event(session, event, {"model": session.model})
+
+    def _model(self, message: Open) -> str:
+        try:
+            return self._models.resolve(message.model)
+        except KeyError as error:
+            raise ProtocolError(ErrorCode.UNKNOWN_MODEL, str(error.args[0]), stream=message.stream) from None
+
+    # --- while it is open ---
+
+    def configure(self, session: Session, changes: Mapping[str, Any], done: Done) -> None:
+        """Change settings between two frames; identities go on."""
+        settings = _changed(session.settings, changes, session.name)
+        _check_nodes(settings, session.skeleton, session.name)
+
+        def configured(_: Any, error: Exception | None) -> None:
+            if error is None:
+                self._publisher.event(session, EventName.CONFIGURED)
+            done(None if error else settings.as_map(), error)
+
+        self._configure(session, settings, configured)
+
+    def _configure(self, session: Session, settings: StreamSettings, done: Done) -> None:
+        session.settings = settings
+        session.queue.depth = settings.stream.queue_depth
+        session.history.max_frames = settings.stream.history_frames
+        queue = session.queue
+        self._inbox.command(
+            queue, Command(session.next_seq - 1, lambda: self._engine.state(queue).configure(settings), done)
+        )
+
+    def reset(self, session: Session, done: Done) -> None:
+        """Begin afresh after the frames that are queued: a new epoch, no tracks."""
+        epoch = self._sessions.next_epoch(session.name)
+        first_seq = session.next_seq
+        queue = session.queue
+
+        def finished(_: Any, error: Exception | None) -> None:
+            if error is None:
+                session.epoch = epoch
+                self._publisher.event(session, EventName.RESET)
+            done({"epoch": epoch}, error)
+
+        self._inbox.command(
+            queue, Command(first_seq - 1, lambda: self._engine.state(queue).start(epoch, first_seq), finished)
+        )
+
+    def live(self, session: Session, done: Done) -> None:
+        """The tracks alive after the last settled frame."""
+        queue = session.queue
+
+        def rows() -> dict[str, Any]:
+            state = self._engine.state(queue)
+            live = state.live
+            tracks = [
+                {"id": track_id, "state": name, "box": box, "frame_index": frame_index}
+                for track_id, name, box, frame_index in zip(
+                    live.ids.tolist(), live.states, live.boxes.tolist(), live.frame_index.tolist(), strict=True
+                )
+            ]
+            return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}
+
+        self._inbox.command(queue, Command(_AT_ONCE, rows, done))
+
+    # --- close ---
+
+    def close(self, session: Session, reason: str, done: Callable[[Closed], None] | None = None) -> None:
+        """Close a stream once the frames that are queued are settled."""
+        if done is not None:
+            session.on_closed.append(lambda: done(_closed(session)))
+        if session.closing:
+            return
+        session.closing = True
+        queue = session.queue
+
+        def closed(_: Any, error: Exception | None) -> None:
+            logger.info("stream=%s seq=%d: %s", session.name, session.settled_seq, reason)
+            self._publisher.reply(session.owner, _closed(session))
+            self._publisher.event(session, EventName.CLOSED, {"reason": reason})
+            self._outputs.close(session.name)
+            self._forget(session)
+            for tell in session.on_closed:
+                tell()
+
+        self._inbox.command(queue, Command(session.next_seq - 1, lambda: self._engine.close(queue), closed))
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.remove(session)
+        self._inbox.remove(session.queue)
+
+    def close_idle(self, now_ns: int) -> None:
+        """Close streams whose owners have been silent for too long."""
+        for session in self._sessions:
+            silent_s = (now_ns - session.last_heard_ns) / 1e9
+            if not session.closing and silent_s > session.settings.stream.idle_timeout_s:
+                self.close(session, f"nothing was heard of its owner for {silent_s:.0f} s")
+
+
+def _closed(session: Session) -> Closed:
+    return Closed(session.name, session.epoch, session.settled_seq)
+
+
+def _changed(settings: StreamSettings, changes: Mapping[str, Any], stream: str) -> StreamSettings:
+    try:
+        return settings.changed(changes)
+    except ConfigError as error:
+        raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
+
+
+def _check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str) -> None:
+    """Node names in the settings must be in the skeleton: better said at `open` than at every frame."""
+    anchors = settings.dataset.anchors
+    names = {"anchors": anchors if isinstance(anchors, list) else [anchors] if isinstance(anchors, str) else []}
+    names["front_nodes"] = settings.tracker.front_nodes or []
+    names["back_nodes"] = settings.tracker.back_nodes or []
+    nodes = set(skeleton.nodes) if skeleton is not None else set()
+    for key, wanted in names.items():
+        for node in wanted:
+            if node in nodes or (key == "anchors" and node in ("", "centroid", "midpoint")):
+                continue
+            known = ", ".join(skeleton.nodes) if skeleton is not None else "none, since open gave no skeleton"
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG, f"{key} must name nodes of the skeleton ({known}); got {node!r}", stream=stream
+            )
+
+
+def _as_protocol_error(error: Exception, stream: str) -> ProtocolError:
+    if isinstance(error, ProtocolError):
+        error.stream = stream
+        return error
+    if isinstance(error, ValueError):
+        return ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream)
+    logger.error("stream=%s: a command failed", stream, exc_info=error)
+    return ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", stream=stream)
