@@ -1,0 +1,115 @@
+"""A client written from protocol.md alone: pyzmq, msgpack and numpy, nothing of the SDK."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgpack
+import numpy as np
+import zmq
+
+TIMEOUT_MS = 5000
+
+
+class RawClient:
+    """One DEALER, one SUB and one control DEALER."""
+
+    def __init__(self, addresses: dict[str, str], subscribe: str | None = None) -> None:
+        self.context = zmq.Context()
+        self.ingest = self.context.socket(zmq.DEALER)
+        self.ingest.connect(addresses["ingest"])
+        self.control = self.context.socket(zmq.DEALER)
+        self.control.connect(addresses["control"])
+        self.tracks = self.context.socket(zmq.SUB)
+        self.tracks.rcvhwm = 100_000
+        self.tracks.connect(addresses["tracks"])
+        for socket in (self.ingest, self.control, self.tracks):
+            socket.linger = 0
+            socket.rcvtimeo = TIMEOUT_MS
+        if subscribe is not None:
+            self.tracks.subscribe(f"tracks/{subscribe}/".encode())
+            self.tracks.subscribe(f"events/{subscribe}/".encode())
+            time.sleep(0.2)  # a subscription takes a moment to arrive
+
+    def send(self, header: dict[str, Any], *arrays: np.ndarray | bytes) -> None:
+        parts = [a if isinstance(a, bytes) else np.ascontiguousarray(a).tobytes() for a in arrays]
+        self.ingest.send_multipart([msgpack.packb({"v": 1, **header}), *parts])
+
+    def recv(self) -> dict[str, Any]:
+        return msgpack.unpackb(self.ingest.recv_multipart()[0])
+
+    def recv_kind(self, *kinds: str) -> dict[str, Any]:
+        """The next message of one of these kinds; others are passed over."""
+        for _ in range(10_000):
+            message = self.recv()
+            if message["kind"] in kinds:
+                return message
+        raise AssertionError(f"no {kinds} came")
+
+    def nothing_comes(self, wait_ms: int = 200) -> bool:
+        return self.ingest.poll(wait_ms) == 0
+
+    def open(self, stream: str, **fields: Any) -> dict[str, Any]:
+        self.send({"kind": "open", "stream": stream, **fields})
+        return self.recv_kind("opened", "error")
+
+    def frame(self, stream: str, seq: int, boxes: np.ndarray, /, **fields: Any) -> None:
+        boxes = np.asarray(boxes, "<f4")
+        header = {
+            "kind": "frame", "stream": stream, "seq": seq, "frame_index": seq, "t_ns": seq * 40_000_000,
+            "image": None, "detections": {"boxes": {"dtype": "<f4", "shape": list(boxes.shape), "part": 1}},
+        }  # fmt: skip
+        self.send({**header, **fields}, boxes)
+
+    def recv_tracks(self) -> tuple[bytes, dict[str, Any], list[bytes]]:
+        topic, header, *parts = self.tracks.recv_multipart()
+        return topic, msgpack.unpackb(header), parts
+
+    def next_tracks(self) -> tuple[dict[str, Any], list[bytes]]:
+        """The next settlement; events are passed over."""
+        for _ in range(10_000):
+            topic, header, parts = self.recv_tracks()
+            if topic.startswith(b"tracks/"):
+                return header, parts
+        raise AssertionError("no tracks came")
+
+    def next_event(self, *events: str) -> dict[str, Any]:
+        for _ in range(10_000):
+            topic, header, _ = self.recv_tracks()
+            if topic.startswith(b"events/") and header["event"] in events:
+                return header
+        raise AssertionError(f"no event {events} came")
+
+    def request(self, method: str, delimiter: bool = False, **params: Any) -> dict[str, Any]:
+        message = msgpack.packb({"v": 1, "kind": "request", "id": 7, "method": method, "params": params})
+        self.control.send_multipart([b"", message] if delimiter else [message])
+        parts = self.control.recv_multipart()
+        assert (parts[0] == b"") == delimiter
+        reply = msgpack.unpackb(parts[-1])
+        assert reply["v"] == 1
+        assert reply["kind"] == "reply"
+        assert reply["id"] == 7
+        return reply
+
+    def close(self) -> None:
+        self.context.destroy(linger=0)
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def array(header: dict[str, Any], parts: list[bytes], name: str) -> np.ndarray:
+    """An array of a message's header."""
+    ref = header[name]
+    return np.frombuffer(parts[ref["part"] - 1], ref["dtype"]).reshape(ref["shape"])
+
+
+def walking_boxes(seq: int, n: int = 3) -> np.ndarray:
+    """n boxes that walk to the right side by side, far apart."""
+    x = 10 + 2 * seq % 900 + np.zeros(n)
+    y = 10 + 100 * np.arange(n)
+    return np.stack([x, y, x + 30, y + 40], axis=1).astype("<f4")
