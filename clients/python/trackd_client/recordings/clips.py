@@ -1,0 +1,40 @@
+"""A recording cut into clips: which of its frames are played, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.recording import Clip
+
+
+def plan_clips(start: int, stop: int, dataset: TestDataset, *, shuffle: bool = False) -> list[Clip]:
+    """The clips of frames `start` to `stop` (not included) that are to be played.
+
+    The last clip is as short as what is left: no frame is lost at the tail. A sample of clips is drawn
+    without replacement and played in recording order; `shuffle` permutes it. Both follow `dataset.seed`.
+
+    Args:
+        start: first frame index.
+        stop: one past the last frame index.
+        dataset: its `chunk`, `clip_length`, `n_chunks` and `seed`.
+        shuffle: play the clips in random order.
+    """
+    length = dataset.clip_length if dataset.chunk else max(stop - start, 1)
+    clips = [Clip(first, min(first + length, stop)) for first in range(start, stop, length)]
+    generator = np.random.default_rng(dataset.seed)
+    n_wanted = _count(len(clips), dataset.n_chunks)
+    if n_wanted < len(clips):
+        chosen = generator.choice(len(clips), n_wanted, replace=False)
+        clips = [clips[i] for i in np.sort(chosen)]
+    if shuffle:
+        clips = [clips[i] for i in generator.permutation(len(clips))]
+    return clips
+
+
+def _count(n_clips: int, n_chunks: float) -> int:
+    """How many clips `n_chunks` asks for: a fraction up to 1, a number above; at least one."""
+    if n_chunks > 1:
+        return min(int(n_chunks), n_clips)
+    # The small term keeps 0.29 · 100, which is 28.999…, from losing a clip.
+    return min(max(int(n_chunks * n_clips + 1e-9), 1), n_clips)

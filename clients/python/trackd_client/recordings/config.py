@@ -1,0 +1,170 @@
+"""The `dataset` and `dataloader` sections: every key of DREEM's with its default and range, and trackd's own.
+
+What a key means in full is in docs/configuration.md; here stand its type, its range and its error's text.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from trackd_client.configuration import Section
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _crop_size(value: Any) -> Any:
+    sides = value if isinstance(value, list) else [value]
+    if len(sides) not in (1, 2) or not all(_integer(side) and side >= 1 for side in sides):
+        raise ValueError("must be a whole number of pixels ≥ 1, or two of them: [width, height]")
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _anchors(value: Any) -> Any:
+    if value is None:
+        return ""
+    names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+    if not (isinstance(value, str) or names or (_integer(value) and value >= 1)):
+        raise ValueError("must be a node's name, a list of names, or how many nodes to take at random (≥ 1)")
+    return value
+
+
+def _n_chunks(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value <= 0 or (value > 1 and value != int(value)):
+        raise ValueError("must be a fraction in (0, 1] of the clips, or a whole number of clips")
+    return float(value)
+
+
+def _paths(value: Any) -> Any:
+    """One path is a list of one; null is none."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def _none_is_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _augmentations(value: Any) -> Any:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError("must map augmentation names to their arguments")
+    return {name: {} if arguments is None else arguments for name, arguments in value.items()}
+
+
+Paths = Annotated[list[str], BeforeValidator(_paths)]
+PathsOrLists = Annotated[list[str | list[str]], BeforeValidator(_paths)]
+Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(_augmentations)]
+Pixels = Annotated[int, Field(ge=0)]
+
+
+class LiveDataset(Section):
+    """The part of `dataset.test_dataset` that bears on live frames; a stream's `open` may set it."""
+
+    padding: Pixels = 5
+    crop_size: Annotated[int | list[int], BeforeValidator(_crop_size)] = 128
+    anchors: Annotated[str | list[str] | int, BeforeValidator(_anchors)] = ""
+    handle_missing: Literal["drop", "ignore", "centroid"] = "centroid"
+    chunk: bool = True
+    clip_length: Annotated[int, Field(ge=1)] = 32
+    seed: Annotated[int | None, Field(ge=0)] = None
+
+    @property
+    def crop_width_height(self) -> tuple[int, int]:
+        """The crop's sides in pixels, without padding."""
+        if isinstance(self.crop_size, int):
+            return self.crop_size, self.crop_size
+        return self.crop_size[0], self.crop_size[1]
+
+
+class Folder(Section):
+    """A folder of recordings, or several: labels and videos are paired by file stem."""
+
+    path: Annotated[list[str], BeforeValidator(_paths), Field(min_length=1)]
+    labels_suffix: Annotated[str, Field(min_length=1)] = ".slp"
+    vid_suffix: Annotated[str, Field(min_length=1)] = ".mp4"
+
+
+class TestDataset(LiveDataset):
+    """The recordings to play, and how."""
+
+    __test__ = False  # the name is DREEM's; pytest must not collect it
+
+    dir: Folder | None = None
+    slp_files: Paths = Field(default_factory=list)
+    video_files: Paths = Field(default_factory=list)
+    det_files: Paths = Field(default_factory=list)
+    gt_files: Paths = Field(default_factory=list)
+    videos: PathsOrLists = Field(default_factory=list)
+    tracks: Paths = Field(default_factory=list)
+    source: str | None = None
+    raw_images: PathsOrLists = Field(default_factory=list)
+    gt_images: PathsOrLists = Field(default_factory=list)
+    gt_list: PathsOrLists = Field(default_factory=list)
+    n_chunks: Annotated[float, BeforeValidator(_n_chunks)] = 1.0
+    mode: Literal["train", "val", "test"] = "val"
+    augmentations: Augmentations = Field(default_factory=dict)
+    max_detection_overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
+    dilation_radius_px: Pixels = 0
+    fps: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+
+    @model_validator(mode="after")
+    def _paired(self) -> TestDataset:
+        if self.slp_files and self.det_files:
+            raise ValueError("slp_files and det_files are two kinds of recording: name one of them")
+        labels = "det_files" if self.det_files else "slp_files"
+        n_labels = len(self.det_files or self.slp_files)
+        if self.video_files and len(self.video_files) != n_labels:
+            raise ValueError(
+                f"video_files must name one video for each of {labels} ({n_labels}, not {len(self.video_files)})"
+            )
+        if self.gt_files and len(self.gt_files) != len(self.det_files):
+            raise ValueError(
+                f"gt_files must name one file for each of det_files ({len(self.det_files)}, not {len(self.gt_files)})"
+            )
+        return self
+
+
+class DatasetConfig(Section):
+    """The `dataset` section; the training halves of a DREEM file are accepted and not used."""
+
+    test_dataset: Annotated[TestDataset, BeforeValidator(_none_is_empty)] = TestDataset()
+    train_dataset: Any = None
+    val_dataset: Any = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """The keys present that a daemon has no use for."""
+        return [name for name in ("train_dataset", "val_dataset") if getattr(self, name) is not None]
+
+
+class Dataloader(Section):
+    """How recordings are read; DREEM hands the rest to torch's DataLoader, which is not used here."""
+
+    num_workers: Annotated[int, Field(ge=0)] = 0
+    shuffle: bool = False
+    batch_size: Any = None
+    pin_memory: Any = None
+    drop_last: Any = None
+    persistent_workers: Any = None
+    prefetch_factor: Any = None
+    timeout: Any = None
+
+
+class DataloaderConfig(Section):
+    """The `dataloader` section."""
+
+    test_dataloader: Annotated[Dataloader, BeforeValidator(_none_is_empty)] = Dataloader()
+    train_dataloader: Any = None
+    val_dataloader: Any = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """The keys present that a daemon has no use for."""
+        return [name for name in ("train_dataloader", "val_dataloader") if getattr(self, name) is not None]

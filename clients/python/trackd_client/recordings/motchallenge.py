@@ -1,0 +1,242 @@
+"""MOTChallenge text: boxes of one recording, with or without identities.
+
+Files count frames from 1 and pixels from 1: the image's first pixel is (1, 1). Here both count from 0, so
+`left` and `top` lose 1 and `width` and `height` stay; the MOT writer adds it again.
+Letters: n boxes of a frame, r rows of a file.
+"""
+
+from __future__ import annotations
+
+import configparser
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.detections import Detections
+from trackd_client.recordings.clips import plan_clips
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.video import VideoLayout, images_of, known_fps, probe_video
+
+logger = logging.getLogger(__name__)
+
+MIN_MATCH_IOU = 0.5
+N_GROUND_TRUTH_COLUMNS = 9  # MOT16 and later: …, considered, class, visibility; detections and MOT15 have others
+PEDESTRIAN = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MotRows:
+    """The rows of a file, sorted by frame; within a frame in the file's order."""
+
+    frame_index: NDArray[np.int64]  # (r,) from 0
+    ids: NDArray[np.int64]  # (r,) as in the file, -1 where none
+    boxes: NDArray[np.float32]  # (r, 4) x1 y1 x2 y2, pixels from 0
+    scores: NDArray[np.float32] | None  # (r,) None where the file has no such column
+
+    def at(self, frame_index: int) -> slice:
+        """The frame's rows."""
+        first, last = np.searchsorted(self.frame_index, [frame_index, frame_index + 1])
+        return slice(int(first), int(last))
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceInfo:
+    """What `seqinfo.ini` says; None where it does not."""
+
+    n_frames: int | None = None
+    fps: float | None = None
+    frame_shape: tuple[int, int] | None = None  # (h, w)
+
+
+class MotRecording(Recording):
+    """Boxes from a detections file, identities from a ground-truth file, images from a video if there is one.
+
+    A detections file with ids (a tracker's output or a ground truth) carries its identities itself.
+
+    Args:
+        path: the detections.
+        dataset: how they are cut into clips, and `fps`.
+        ground_truth: file whose ids the detections take, by maximum IoU matching from 0.5 on.
+        video: the images.
+        name: the recording's name.
+        shuffle: play the clips in random order.
+    """
+
+    skeleton = None
+
+    def __init__(
+        self,
+        path: Path,
+        dataset: TestDataset,
+        *,
+        ground_truth: Path | None = None,
+        video: Path | None = None,
+        name: str | None = None,
+        shuffle: bool = False,
+    ) -> None:
+        self.path = path
+        self.name = name or mot_name(path)
+        self.source = video
+        self._dataset = dataset
+        self._ground_truth = ground_truth
+        self._shuffle = shuffle
+
+    @cached_property
+    def _info(self) -> SequenceInfo:
+        return read_sequence_info(self.path)
+
+    @cached_property
+    def _rows(self) -> MotRows:
+        rows = read_rows(self.path)
+        if self._ground_truth is None:
+            return rows
+        truth = read_rows(self._ground_truth)
+        ids = np.full(len(rows.ids), -1, np.int64)
+        for index in np.unique(rows.frame_index):
+            here, there = rows.at(int(index)), truth.at(int(index))
+            ids[here] = matched_ids(rows.boxes[here], truth.boxes[there], truth.ids[there])
+        return MotRows(rows.frame_index, ids, rows.boxes, rows.scores)
+
+    @cached_property
+    def _layout(self) -> VideoLayout | None:
+        return None if self.source is None else probe_video(self.source)
+
+    @cached_property
+    def fps(self) -> float:  # type: ignore[override]
+        """Frames per second: configured, or `seqinfo.ini`'s, or the video's, or 30."""
+        return known_fps(self._dataset.fps or self._info.fps, self._layout, self.name)
+
+    @cached_property
+    def clips(self) -> list[Clip]:  # type: ignore[override]
+        """What is played: the whole sequence, or where its length is not noted all frames up to the last box."""
+        n_labelled = int(self._rows.frame_index[-1]) + 1 if len(self._rows.frame_index) else 0
+        n_images = 0 if self._layout is None else self._layout.n_frames
+        n_frames = max(n_labelled, n_images, self._info.n_frames or 0)
+        return plan_clips(0, n_frames, self._dataset, shuffle=self._shuffle)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c): the video's, else what `seqinfo.ini` notes."""
+        return self._info.frame_shape if self._layout is None else self._layout.frame_shape
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """Every frame of `clips`, those without boxes included.
+
+        Raises:
+            RecordingError: a row that is not MOTChallenge, or a video that cannot be read.
+        """
+        rows = self._rows
+        for index, image in images_of(self.source, self.clips):
+            here = rows.at(index)
+            detections = Detections(
+                boxes=rows.boxes[here],
+                scores=None if rows.scores is None else rows.scores[here],
+                gt_ids=rows.ids[here],
+            )
+            yield RecordedFrame(index, self.time_ns(index), image, detections)
+
+
+def mot_name(path: Path) -> str:
+    """The file's stem, or the name of the sequence's folder where the file is just `det` or `gt`."""
+    names = [path.stem, *(folder.name for folder in path.absolute().parents)]
+    return next((name for name in names if name not in ("det", "gt", "")), path.stem)
+
+
+def read_rows(path: Path) -> MotRows:
+    """All rows of a detections, tracks or ground-truth file.
+
+    A ground truth of MOT16 and later holds distractors and ignored boxes too: only considered pedestrians stay.
+
+    Raises:
+        RecordingError: names the file and the row.
+    """
+    rows = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    rows.append(_row(line, f"{path}, row {number}"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"{path}: cannot be read: {error}") from None
+    width = min((len(row) for row in rows), default=6)
+    table = np.array([row[:width] for row in rows]).reshape(-1, width)
+    if width == N_GROUND_TRUTH_COLUMNS and bool((table[:, 1] >= 0).all()):
+        table = table[(table[:, 6] == 1) & (table[:, 7] == PEDESTRIAN)]
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    corner = table[:, 2:4] - 1  # in float64, so that the writer finds the file's decimals again
+    return MotRows(
+        frame_index=table[:, 0].astype(np.int64) - 1,
+        ids=np.maximum(table[:, 1].astype(np.int64), -1),
+        boxes=np.concatenate([corner, corner + table[:, 4:6]], axis=1).astype(np.float32),
+        scores=table[:, 6].astype(np.float32) if width > 6 else None,
+    )
+
+
+def _row(line: str, where: str) -> list[float]:
+    fields = line.split(",") if "," in line else line.split()
+    try:
+        values = [float(field) for field in fields if field.strip()]
+    except ValueError:
+        raise RecordingError(f"{where}: must hold numbers; got {line.strip()[:80]!r}") from None
+    if len(values) < 6:
+        raise RecordingError(f"{where}: must hold frame,id,left,top,width,height[,score,…]; got {line.strip()[:80]!r}")
+    if not (values[0] >= 1 and values[0].is_integer()):
+        raise RecordingError(f"{where}: frames count from 1 in whole numbers; got {values[0]:g}")
+    if not float(values[1]).is_integer():
+        raise RecordingError(f"{where}: an id is a whole number, -1 for none; got {values[1]:g}")
+    return values
+
+
+def matched_ids(boxes: NDArray[np.float32], truth: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ids (n,) that `boxes` (n, 4) take from `truth` (m, 4) with `ids` (m,); -1 where no IoU is 0.5."""
+    from scipy.optimize import linear_sum_assignment  # the recordings extra has it, the bare client does not
+
+    found = np.full(len(boxes), -1, np.int64)
+    overlap = iou(boxes, truth)
+    overlap = np.where(overlap >= MIN_MATCH_IOU, overlap, 0.0)
+    for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+        if overlap[row, column] > 0:
+            found[row] = ids[column]
+    return found
+
+
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Intersection over union of boxes (n, 4) and (m, 4), x1 y1 x2 y2: (n, m); 0 for boxes without area."""
+    first, second = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
+    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    shared = np.maximum(sides, 0).prod(axis=-1)
+    union = (first[..., 2:] - first[..., :2]).prod(axis=-1) + (second[..., 2:] - second[..., :2]).prod(axis=-1)
+    union = union - shared
+    overlap: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return overlap
+
+
+def read_sequence_info(path: Path) -> SequenceInfo:
+    """`seqinfo.ini` beside a file, or in the folder above (`det/det.txt`); empty where there is none.
+
+    Raises:
+        RecordingError: it is there and says something else than numbers.
+    """
+    for folder in (path.parent, path.parent.parent):
+        file = folder / "seqinfo.ini"
+        if not file.is_file():
+            continue
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(file, encoding="utf-8")
+            section = parser["Sequence"]
+            height, width = section.getint("imHeight"), section.getint("imWidth")
+            return SequenceInfo(
+                n_frames=section.getint("seqLength"),
+                fps=section.getfloat("frameRate"),
+                frame_shape=(height, width) if height and width else None,
+            )
+        except (configparser.Error, KeyError, ValueError) as error:
+            raise RecordingError(f"{file}: not a MOTChallenge sequence description: {error}") from None
+    return SequenceInfo()

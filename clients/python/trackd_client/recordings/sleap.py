@@ -1,0 +1,119 @@
+"""SLEAP recordings: poses from a .slp file, images from its video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from trackd_client.detections import Skeleton
+from trackd_client.recordings.clips import plan_clips
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.sleap_labels import SleapLabels, StoredVideo, read_labels
+from trackd_client.recordings.video import VideoLayout, images_of, known_fps, probe_video
+
+logger = logging.getLogger(__name__)
+
+
+class SleapRecording(Recording):
+    """The frames of a video with the instances of a .slp file.
+
+    Every frame of the video is played, labelled or not, and labelled frames past its end too. Without a video
+    the frames are those from 0 to the last labelled one, and have no images.
+
+    Args:
+        path: the .slp file.
+        dataset: how it is cut into clips; its `fps` wins over the video's.
+        video: the video to use instead of the one that the file names; it must exist.
+        name: the recording's name; the stem of `path` by default.
+        shuffle: play the clips in random order.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dataset: TestDataset,
+        *,
+        video: Path | None = None,
+        name: str | None = None,
+        shuffle: bool = False,
+    ) -> None:
+        if video is not None and not video.is_file():
+            raise RecordingError(f"{video}: no such video (given for {path})")
+        self.path = path
+        self.name = name or path.stem
+        self._dataset = dataset
+        self._shuffle = shuffle
+        self._given_video = video
+
+    @cached_property
+    def _labels(self) -> SleapLabels:
+        return read_labels(self.path)
+
+    @cached_property
+    def source(self) -> Path | None:  # type: ignore[override]
+        """The video, or None where it cannot be found."""
+        stored = self._labels.video
+        if self._given_video is not None:
+            return self._given_video
+        found = None if stored is None else find_video(stored, self.path)
+        if found is None:
+            named = "it names none" if stored is None or stored.path is None else f"its {stored.path} is missing"
+            logger.warning("replaying poses without images: %s recording=%s", named, self.path)
+        return found
+
+    @cached_property
+    def _layout(self) -> VideoLayout | None:
+        return None if self.source is None else probe_video(self.source)
+
+    @cached_property
+    def fps(self) -> float:  # type: ignore[override]
+        """Frames per second: configured, or the video's, or 30."""
+        stored = self._labels.video
+        noted = stored.fps if stored is not None and self._layout is None else None
+        return known_fps(self._dataset.fps or noted, self._layout, self.name)
+
+    @cached_property
+    def skeleton(self) -> Skeleton | None:  # type: ignore[override]
+        """The nodes and edges of the file's poses."""
+        return self._labels.skeleton
+
+    @cached_property
+    def clips(self) -> list[Clip]:  # type: ignore[override]
+        """What is played."""
+        n_frames = 0 if self._layout is None else self._layout.n_frames
+        return plan_clips(0, max(n_frames, self._labels.stop), self._dataset, shuffle=self._shuffle)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c): the video's, or where it is missing what the labels file notes of it."""
+        if self._layout is not None:
+            return self._layout.frame_shape
+        return None if self._labels.video is None else self._labels.video.frame_shape
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """Every frame of `clips`.
+
+        Raises:
+            RecordingError: the labels or the video cannot be read.
+        """
+        labels = self._labels
+        for index, image in images_of(self.source, self.clips):
+            yield RecordedFrame(index, self.time_ns(index), image, labels.at(index))
+
+
+def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
+    """The video that a labels file names, tried as it stands and then by its base name beside the labels.
+
+    Labels travel without their folders: the stored path is often another machine's, and may be a Windows one.
+    """
+    if stored.path is None:
+        return None
+    base_name = PureWindowsPath(stored.path).name if "\\" in stored.path else PurePosixPath(stored.path).name
+    beside = labels_path.parent
+    for candidate in (Path(stored.path), beside / stored.path, beside / base_name):
+        if candidate.is_file():
+            return candidate
+    return None

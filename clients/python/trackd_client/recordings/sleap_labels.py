@@ -1,0 +1,147 @@
+"""What a SLEAP file says, as plain arrays.
+
+Letters: n instances of a frame, k nodes of the skeleton.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.recordings.recording import RecordingError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """The video that a labels file belongs to, as the file describes it."""
+
+    path: str | None  # None where the images are a list of files or lie in the labels file itself
+    frame_shape: tuple[int, ...] | None  # (h, w) or (h, w, c), where noted
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SleapLabels:
+    """The labelled frames of one video."""
+
+    detections: dict[int, Detections]  # by frame index; frames without labels are absent
+    skeleton: Skeleton
+    tracks: tuple[str, ...]  # gt_ids count these
+    video: StoredVideo | None
+
+    @property
+    def stop(self) -> int:
+        """One past the last labelled frame."""
+        return max(self.detections, default=-1) + 1
+
+    def at(self, frame_index: int) -> Detections:
+        """The frame's instances; none where it has no labels."""
+        found = self.detections.get(frame_index)
+        return found if found is not None else self.none
+
+    @property
+    def none(self) -> Detections:
+        """A frame without instances, with the skeleton's number of nodes."""
+        return Detections(
+            keypoints=np.empty((0, len(self.skeleton.nodes), 2)),
+            scores=np.empty(0, np.float32),
+            gt_ids=np.empty(0, np.int64),
+        )
+
+
+def read_labels(path: Path) -> SleapLabels:
+    """All labels of a .slp file.
+
+    Coordinates are as stored, float64. A predicted instance that a user has corrected is left out, and so is
+    an instance without a visible node.
+
+    Raises:
+        RecordingError: no such file, not a SLEAP file, labels of several videos, or of several skeletons.
+    """
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file")
+    import sleap_io  # costs a second and heavy packages: only who reads .slp files pays
+
+    try:
+        labels = sleap_io.load_slp(str(path), open_videos=False)
+    except Exception as error:  # h5py and sleap-io raise a dozen kinds on a foreign or truncated file
+        raise RecordingError(f"{path}: not a SLEAP labels file: {error}") from error
+
+    frames = [frame for frame in labels.labeled_frames if len(frame.instances)]
+    videos = {id(frame.video): frame.video for frame in frames}
+    if len(videos) > 1:
+        raise RecordingError(f"{path}: holds labels of {len(videos)} videos; save one file for each video")
+    skeletons = {id(i.skeleton): i.skeleton for frame in frames for i in frame.instances}
+    if len(skeletons) > 1:
+        raise RecordingError(f"{path}: holds instances of {len(skeletons)} skeletons; one is supported")
+    skeleton = next(iter(skeletons.values()), labels.skeletons[0] if labels.skeletons else None)
+    nodes, edges = ((), ()) if skeleton is None else (tuple(skeleton.node_names), tuple(skeleton.edge_inds))
+    video = next(iter(videos.values()), labels.videos[0] if labels.videos else None)
+
+    number = {id(track): i for i, track in enumerate(labels.tracks)}
+    detections: dict[int, Detections] = {}
+    for frame in frames:
+        if int(frame.frame_idx) in detections:
+            raise RecordingError(f"{path}: frame {frame.frame_idx} is labelled twice")
+        found = _detections(_preferred(frame.instances), number)
+        if found is not None:
+            detections[int(frame.frame_idx)] = found
+    return SleapLabels(
+        detections=detections,
+        skeleton=Skeleton(nodes, tuple((int(a), int(b)) for a, b in edges)),
+        tracks=tuple(track.name for track in labels.tracks),
+        video=None if video is None else _stored(video, path),
+    )
+
+
+def _preferred(instances: Sequence[Any]) -> list[Any]:
+    """The instances with a visible node, without the predicted ones that a user instance stands for."""
+    visible = [i for i in instances if not i.is_empty]
+    users = [i for i in visible if not _predicted(i)]
+    replaced = {id(user.from_predicted) for user in users if user.from_predicted is not None}
+    tracks = {id(user.track) for user in users if user.track is not None}
+    return [i for i in visible if not (_predicted(i) and (id(i) in replaced or id(i.track) in tracks))]
+
+
+def _predicted(instance: Any) -> bool:
+    return hasattr(instance, "score")
+
+
+def _detections(instances: list[Any], number: dict[int, int]) -> Detections | None:
+    if not instances:
+        return None
+    predicted = [_predicted(i) for i in instances]
+    # A user's instance is certain: 1, as SLEAP and DREEM take it.
+    scores = [float(i.score) if p else 1.0 for i, p in zip(instances, predicted, strict=True)]
+    keypoint_scores = [
+        i.points["score"] if p else np.ones(len(i.points)) for i, p in zip(instances, predicted, strict=True)
+    ]
+    return Detections(
+        keypoints=np.stack([i.numpy() for i in instances]).astype(np.float64),
+        scores=np.array(scores, np.float32),
+        keypoint_scores=np.stack(keypoint_scores).astype(np.float64) if any(predicted) else None,
+        gt_ids=np.array([-1 if i.track is None else number[id(i.track)] for i in instances], np.int64),
+    )
+
+
+def _stored(video: Any, labels_path: Path) -> StoredVideo:
+    name = video.filename
+    embedded = not isinstance(name, str) or Path(name).suffix.lower() in {".slp", ".h5", ".hdf5"}
+    shape = video.backend_metadata.get("shape")
+    fps = video.backend_metadata.get("fps")
+    return StoredVideo(
+        path=None if embedded or name == str(labels_path) else name,
+        frame_shape=None if shape is None else _frame_shape(shape),
+        fps=float(fps) if fps else None,
+    )
+
+
+def _frame_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """(frames, h, w, c) as (h, w) or (h, w, c)."""
+    *_, height, width, channels = (int(side) for side in shape)
+    return (height, width) if channels == 1 else (height, width, channels)

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+from recording_files import make_skeleton, make_slp, make_video, shared_data, user
+
+from trackd_client.configuration import ConfigError, load_yaml, validate
+from trackd_client.recordings.augmentations import AugmentedRecording
+from trackd_client.recordings.config import Dataloader, DataloaderConfig, DatasetConfig
+from trackd_client.recordings.discovery import open_recordings, unique_names
+from trackd_client.recordings.recording import RecordingError
+
+
+def recordings(base, **keys):
+    dataset = validate(DatasetConfig, {"test_dataset": keys}).test_dataset
+    return open_recordings(dataset, DataloaderConfig(), base)
+
+
+def fill(folder, *stems):
+    folder.mkdir(exist_ok=True)
+    worm = make_skeleton()
+    for stem in stems:
+        make_video(folder / f"{stem}.mp4", 3)
+        make_slp(folder / f"{stem}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video="gone.mp4")
+    return folder
+
+
+def test_a_folder_is_paired_by_stem_and_sorted(tmp_path):
+    fill(tmp_path / "one", "b", "a10", "a9")
+    found = recordings(tmp_path, dir={"path": "one"})
+    assert [r.name for r in found] == ["a10", "a9", "b"]
+    assert [r.source.name for r in found] == ["a10.mp4", "a9.mp4", "b.mp4"]
+
+
+def test_several_folders_are_read_in_order_and_twins_get_their_folders_name(tmp_path):
+    fill(tmp_path / "two", "a")
+    fill(tmp_path / "one", "a", "b")
+    found = recordings(tmp_path, dir={"path": ["two", "one"]})
+    assert [r.name for r in found] == ["two_a", "one_a", "b"]
+
+
+def test_an_unpaired_file_is_an_error_that_names_it(tmp_path):
+    fill(tmp_path, "a", "b")
+    (tmp_path / "b.mp4").unlink()
+    with pytest.raises(ConfigError, match=r"b\.slp has no partner b\.mp4"):
+        recordings(tmp_path, dir={"path": "."})
+    (tmp_path / "b.slp").unlink()
+    (tmp_path / "a.slp").unlink()
+    with pytest.raises(ConfigError, match=r"a\.mp4 has no partner a\.slp"):
+        recordings(tmp_path, dir={"path": "."})
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"no \*\.slp in"):
+        recordings(tmp_path, dir={"path": "."})
+
+
+def test_a_relative_path_is_tried_beside_the_file_then_here_then_in_the_shared_folder(tmp_path, monkeypatch):
+    places = [fill(tmp_path / name, "a") for name in ("yaml", "here", "shared")]
+    monkeypatch.chdir(places[1])
+    monkeypatch.setenv("TRACKD_SHARED", str(places[2]))
+    for place in places:
+        (found,) = recordings(places[0], slp_files=["a.slp"])
+        assert found.path.resolve().parent == place
+        (place / "a.slp").unlink()
+    with pytest.raises(ConfigError, match=r"slp_files: no such file: a\.slp in .*yaml, .*here, .*shared"):
+        recordings(places[0], slp_files=["a.slp"])
+
+
+def test_named_videos_belong_to_the_labels_by_position(tmp_path):
+    fill(tmp_path, "a", "b")
+    found = recordings(tmp_path, slp_files=["a.slp", "b.slp"], video_files=["b.mp4", "a.mp4"])
+    assert [r.source.name for r in found] == ["b.mp4", "a.mp4"]
+
+
+def test_detections_are_paired_with_ground_truth_by_position(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / f"{name}.txt").write_text("1,-1,1,1,10,10,1\n")
+        (tmp_path / f"{name}_gt.txt").write_text(f"1,{len(name) + ord(name)},1,1,10,10,1,-1,-1,-1\n")
+    found = recordings(tmp_path, det_files=["x.txt", "y.txt"], gt_files=["x_gt.txt", "y_gt.txt"])
+    assert [next(r.frames()).detections.gt_ids.tolist() for r in found] == [[121], [122]]
+
+
+def test_a_kind_that_cannot_be_read_yet_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: microscopy recordings cannot be read yet"):
+        recordings(tmp_path, tracks=["a.csv"], source="trackmate")
+    with pytest.raises(ConfigError, match="Cell Tracking Challenge recordings cannot be read yet"):
+        recordings(tmp_path, raw_images=[["t000.tif"]])
+    with pytest.raises(ConfigError, match="Cell Tracking Challenge recordings cannot be read yet"):
+        recordings(tmp_path, dir={"path": ".", "labels_suffix": ".tif", "vid_suffix": ".tif"})
+
+
+def test_a_dataset_that_names_nothing_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="names no recording: set slp_files, det_files or dir"):
+        recordings(tmp_path)
+
+
+def test_augmentations_outside_training_are_warned_of_once(tmp_path, caplog):
+    fill(tmp_path, "a", "b")
+    found = recordings(tmp_path, dir={"path": "."}, augmentations={"NodeDropout": {"p": 0.5, "n": 1}})
+    assert all(isinstance(r, AugmentedRecording) for r in found)
+    assert [record.getMessage() for record in caplog.records].count(
+        "augmentations change the frames that are tracked mode=val names=NodeDropout"
+    ) == 1
+
+
+def test_names_are_fit_for_streams_and_files():
+    paths = [Path("p/a b.slp"), Path("p/a_b.slp"), Path("q/ä.slp")]
+    assert unique_names([path.stem for path in paths], paths) == ["p_a_b", "p_a_b_2", "_"]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("file", "names"), [("inference_2024.yaml", ["two_flies", "three_flies"]), ("inference_2026.yaml", ["three_flies"])]
+)
+def test_a_shared_dreem_file_finds_its_recordings(file, names, monkeypatch):
+    root = shared_data().parent
+    monkeypatch.setenv("TRACKD_SHARED", str(root))
+    dataset = validate(DatasetConfig, load_yaml(root / "dreem_yaml" / file)["dataset"]).test_dataset
+    found = open_recordings(dataset, Dataloader(), root / "dreem_yaml")
+    assert [r.name for r in found] == names
+    assert [len(r) for r in found] == [128] * len(names)
+
+
+@pytest.mark.shared
+def test_a_folder_with_a_second_labels_file_names_the_unpaired_one():
+    with pytest.raises(ConfigError, match=r"two_flies_noisy_detections\.slp has no partner"):
+        recordings(Path.cwd(), dir={"path": str(shared_data("dreem_two_flies"))})
+
+
+def test_a_named_video_that_is_gone_is_an_error(tmp_path):
+    fill(tmp_path, "a")
+    with pytest.raises((ConfigError, RecordingError), match=r"gone\.mp4"):
+        recordings(tmp_path, slp_files=["a.slp"], video_files=["gone.mp4"])
