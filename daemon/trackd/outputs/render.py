@@ -1,0 +1,177 @@
+"""Tracks drawn over the images: boxes or poses, ids, and trails that fade, as an .mp4.
+
+Letters: h × w the frame, n instances, k keypoints.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import logging
+from collections import deque
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.outputs.records import Floats, OutputRecord
+from trackd_client.detections import Image, Skeleton
+
+logger = logging.getLogger(__name__)
+
+Canvas = NDArray[np.uint8]  # (h, w, 3) BGR
+Colour = tuple[int, int, int]  # BGR
+
+GOLDEN_RATIO = 0.618033988749895
+UNASSIGNED: Colour = (150, 150, 150)
+LABEL_INK: Colour = (20, 20, 20)
+
+
+def colour_of(track_id: int) -> Colour:
+    """A bright colour that belongs to an id: the same in every frame and file, and unlike its neighbours'."""
+    if track_id < 0:
+        return UNASSIGNED
+    # Steps of the golden ratio spread any run of ids evenly over the hues.
+    red, green, blue = colorsys.hsv_to_rgb((0.08 + track_id * GOLDEN_RATIO) % 1, 0.72, 1.0)
+    return int(blue * 255), int(green * 255), int(red * 255)
+
+
+class TrackDrawing:
+    """Draws frame after frame; remembers where each track has been for `trail_frames` frames."""
+
+    def __init__(self, skeleton: Skeleton | None = None, *, trail_frames: int = 45) -> None:
+        self._skeleton = skeleton
+        self._trail_frames = trail_frames
+        self._trails: dict[int, deque[tuple[int, tuple[float, float]]]] = {}
+
+    def draw(self, image: Image, record: OutputRecord) -> Canvas:
+        """A copy of `image` (h, w) or (h, w, 3) RGB with the record's tracks on it."""
+        canvas = _canvas(image)
+        self._remember(record)
+        for track_id, trail in self._trails.items():
+            self._draw_trail(canvas, colour_of(track_id), trail, record.frame_index)
+        posed = record.keypoints is not None and record.keypoints.shape[1] > 1
+        for row, track_id in enumerate(record.track_ids):
+            box = record.boxes[row]
+            if not np.isfinite(box).all():
+                continue
+            colour = colour_of(int(track_id))
+            if posed and record.keypoints is not None:
+                _draw_pose(canvas, colour, record.keypoints[row], self._skeleton)
+            else:
+                cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), colour, 2, cv2.LINE_AA)
+            if track_id >= 0:
+                place = _label_place(box, record.keypoints[row] if posed and record.keypoints is not None else None)
+                _draw_label(canvas, colour, str(int(track_id)), place)
+        return canvas
+
+    def _remember(self, record: OutputRecord) -> None:
+        centres = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
+        for track_id, (x, y) in zip(record.track_ids, centres, strict=True):
+            if track_id >= 0 and np.isfinite([x, y]).all():
+                trail = self._trails.setdefault(int(track_id), deque(maxlen=self._trail_frames))
+                trail.append((record.frame_index, (float(x), float(y))))
+        oldest = record.frame_index - self._trail_frames
+        for track_id, trail in list(self._trails.items()):
+            while trail and trail[0][0] < oldest:
+                trail.popleft()
+            if not trail:
+                del self._trails[track_id]
+
+    def _draw_trail(
+        self, canvas: Canvas, colour: Colour, trail: deque[tuple[int, tuple[float, float]]], now: int
+    ) -> None:
+        points = list(trail)
+        for (_, start), (frame_index, end) in pairwise(points):
+            strength = 0.85 * max(0.0, 1 - (now - frame_index) / self._trail_frames)
+            # Mixing with the pixel beneath looks like transparency and costs no second layer.
+            x, y = np.clip(_pixel(end), 0, (canvas.shape[1] - 1, canvas.shape[0] - 1))
+            mixed = strength * np.array(colour) + (1 - strength) * canvas[y, x]
+            width = 3 if strength > 0.5 else 2 if strength > 0.2 else 1
+            shade = (int(mixed[0]), int(mixed[1]), int(mixed[2]))
+            cv2.line(canvas, _pixel(start), _pixel(end), shade, width, cv2.LINE_AA)
+
+
+class RenderedVideo:
+    """An .mp4 of drawn frames; made at the first frame, under a temporary name until `close`."""
+
+    def __init__(self, path: Path, fps: float, skeleton: Skeleton | None = None) -> None:
+        self.path = path
+        self._fps = fps
+        self._drawing = TrackDrawing(skeleton)
+        self._temporary = path.with_name(f".{path.stem}.partial.mp4")
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, image: Image, record: OutputRecord) -> None:
+        """Add one frame.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        canvas = self._drawing.draw(image, record)
+        if self._writer is None:
+            size = (canvas.shape[1], canvas.shape[0])
+            # mp4v is the one codec that every OpenCV wheel writes at speed.
+            fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._temporary), fourcc, self._fps, size)
+            if not self._writer.isOpened():
+                raise OSError(f"{self.path}: OpenCV cannot write an mp4 video of {size[0]} × {size[1]} there")
+        self._writer.write(canvas)
+
+    def close(self) -> None:
+        """Finish the file; without a frame there is none."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+            self._temporary.replace(self.path)
+
+    def __enter__(self) -> RenderedVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _canvas(image: Image) -> Canvas:
+    eight_bits = image.astype(np.uint8) if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    if eight_bits.ndim == 2 or eight_bits.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(eight_bits, cv2.COLOR_GRAY2BGR), np.uint8)
+    return np.asarray(cv2.cvtColor(eight_bits[..., :3], cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _pixel(point: Floats | tuple[float, float]) -> tuple[int, int]:
+    return round(float(point[0])), round(float(point[1]))
+
+
+def _draw_pose(canvas: Canvas, colour: Colour, points: Floats, skeleton: Skeleton | None) -> None:
+    """The visible nodes of (k, 2) and the edges between them, with a dark rim that shows on any ground."""
+    visible = np.asarray(np.isfinite(points).all(axis=1))
+    edges = skeleton.edges if skeleton is not None else ()
+    for rim, ink in ((4, LABEL_INK), (2, colour)):
+        for first, second in edges:
+            if visible[first] and visible[second]:
+                cv2.line(canvas, _pixel(points[first]), _pixel(points[second]), ink, rim, cv2.LINE_AA)
+    for point in points[visible]:
+        cv2.circle(canvas, _pixel(point), 4, LABEL_INK, -1, cv2.LINE_AA)
+        cv2.circle(canvas, _pixel(point), 3, colour, -1, cv2.LINE_AA)
+
+
+def _label_place(box: Floats, points: Floats | None) -> tuple[int, int]:
+    """Where an id stands: above the box, or above the topmost node of a pose."""
+    if points is None:
+        return _pixel((box[0], box[1] - 4))
+    visible = points[np.isfinite(points).all(axis=1)]
+    if not len(visible):
+        return _pixel((box[0], box[1] - 4))
+    top = visible[np.argmin(visible[:, 1])]
+    return _pixel((top[0] + 8, top[1] - 10))
+
+
+def _draw_label(canvas: Canvas, colour: Colour, text: str, place: tuple[int, int]) -> None:
+    """Dark figures on a plate of the track's colour, kept inside the frame."""
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    x = int(np.clip(place[0], 0, max(canvas.shape[1] - width - 6, 0)))
+    y = int(np.clip(place[1], height + 6, canvas.shape[0]))
+    cv2.rectangle(canvas, (x, y - height - 6), (x + width + 6, y), colour, -1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + 3, y - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_INK, 1, cv2.LINE_AA)

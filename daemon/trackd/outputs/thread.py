@@ -1,0 +1,99 @@
+"""The outputs thread: writes settled frames to files, off the hot path."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.writer import Writer, open_writer
+from trackd_client.detections import Detections
+from trackd_client.protocol import Open, Status, Tracks
+
+logger = logging.getLogger(__name__)
+
+# Records that may wait. A full queue holds the IO thread up, and through credit the clients: a record that was
+# asked for is never left out, and memory stays bounded.
+_DEPTH = 1024
+
+
+class OutputsThread:
+    """One thread, any number of writers by stream.
+
+    Args:
+        out_dir: where files go.
+        on_error: called once for every record or file that could not be written.
+    """
+
+    def __init__(self, out_dir: Path, on_error: Callable[[], None]) -> None:
+        self._out_dir = out_dir
+        self._on_error = on_error
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_DEPTH)
+        self._writers: dict[str, list[Writer]] = {}
+        self.paths: list[Path] = []
+
+    def run(self) -> None:
+        """The thread's life."""
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                self._on_error()
+                logger.exception("an output could not be written")
+        for name in list(self._writers):
+            self._close(name)
+
+    def open(self, name: str, kinds: Sequence[str], message: Open) -> None:
+        """Begin a stream's files."""
+        info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
+        self._jobs.put(lambda: self._open(name, kinds, info))
+
+    def write(self, name: str, tracks: Tracks, detections: Detections | None) -> None:
+        """Write one settled frame; those that were not tracked have nothing to write."""
+        if tracks.status is not Status.TRACKED or detections is None:
+            return
+        assert tracks.track_ids is not None
+        assert tracks.track_scores is not None
+        assert tracks.boxes is not None
+        record = OutputRecord(
+            frame_index=tracks.frame_index,
+            t_ns=tracks.t_ns,
+            track_ids=np.asarray(tracks.track_ids),
+            track_scores=tracks.track_scores,
+            boxes=tracks.boxes,
+            keypoints=tracks.keypoints,
+            keypoint_scores=detections.keypoint_scores,
+            scores=tracks.scores,
+        )
+        self._jobs.put(lambda: self._write(name, record))
+
+    def close(self, name: str) -> None:
+        """Finish a stream's files."""
+        self._jobs.put(lambda: self._close(name))
+
+    def stop(self) -> None:
+        """Have `run` finish all files and return."""
+        self._jobs.put(None)
+
+    def _open(self, name: str, kinds: Sequence[str], info: StreamInfo) -> None:
+        self._close(name)
+        self._writers[name] = []
+        for kind in kinds:
+            self._writers[name].append(open_writer(kind, self._out_dir, info))
+
+    def _write(self, name: str, record: OutputRecord) -> None:
+        for writer in self._writers.get(name, ()):
+            writer.write(record)
+
+    def _close(self, name: str) -> None:
+        for writer in self._writers.pop(name, ()):
+            try:
+                writer.close()
+                self.paths.append(writer.path)
+            except Exception:
+                self._on_error()
+                logger.exception("%s could not be finished", writer.path)

@@ -1,0 +1,125 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sleap_io
+
+from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.writer import open_writer
+from trackd_client.detections import Skeleton
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.sleap import SleapRecording
+
+WORM = Skeleton(("head", "tail"), ((0, 1),))
+SHARED = Path(os.environ.get("TRACKD_SHARED", Path(__file__).resolve().parents[4] / "shared"))
+
+
+def info(skeleton=WORM, source="videos/clip.mp4"):
+    return StreamInfo("worms", skeleton, source, (480, 640), 12.5)
+
+
+def record(frame_index, ids, keypoints=None, boxes=None, **arrays):
+    n = len(ids)
+    return OutputRecord(
+        frame_index=frame_index,
+        t_ns=0,
+        track_ids=np.array(ids, np.int32),
+        track_scores=arrays.pop("track_scores", np.full(n, 0.75, np.float32)),
+        boxes=np.zeros((n, 4), np.float32) if boxes is None else np.array(boxes, np.float32),
+        keypoints=None if keypoints is None else np.array(keypoints, float),
+        **arrays,
+    )
+
+
+def written(out_dir, stream, *records):
+    with open_writer("slp", out_dir, stream) as writer:
+        for each in records:
+            writer.write(each)
+    return sleap_io.load_slp(str(writer.path), open_videos=False)
+
+
+def test_tracks_scores_video_and_skeleton_are_in_the_file(tmp_path):
+    pose = [[[1.5, 2.25], [3, 4]], [[5, 6], [np.nan, np.nan]]]
+    scores = {"scores": np.array([0.5, 0.25]), "keypoint_scores": np.array([[0.1, 0.2], [0.3, 0.4]])}
+    labels = written(tmp_path, info(), record(4, [7, 2], pose, **scores))
+    frame = labels[0]
+    assert frame.frame_idx == 4
+    assert [type(i).__name__ for i in frame.instances] == ["PredictedInstance"] * 2
+    assert [i.track.name for i in frame.instances] == ["7", "2"]
+    assert [i.score for i in frame.instances] == [0.5, 0.25]
+    assert [i.tracking_score for i in frame.instances] == [0.75, 0.75]
+    np.testing.assert_array_equal([i.numpy() for i in frame.instances], pose)
+    np.testing.assert_allclose(frame.instances[0].points["score"], [0.1, 0.2])
+    assert Path(labels.videos[0].filename) == Path("videos/clip.mp4").resolve()
+    assert tuple(labels.videos[0].shape) == (5, 480, 640, 1)
+    assert labels.skeletons[0].node_names == ["head", "tail"]
+    assert labels.skeletons[0].edge_inds == [(0, 1)]
+
+
+def test_a_track_is_the_same_object_in_every_frame(tmp_path):
+    pose = [[[1, 2], [3, 4]]]
+    labels = written(tmp_path, info(), record(0, [5], pose), record(1, [5], pose), record(9, [0], pose))
+    assert [track.name for track in labels.tracks] == ["0", "5"]
+    assert [frame.instances[0].track.name for frame in labels] == ["5", "5", "0"]
+
+
+def test_an_unassigned_instance_is_kept_without_a_track(tmp_path):
+    missing = np.array([np.nan], np.float32)
+    labels = written(tmp_path, info(), record(0, [-1], [[[1, 2], [3, 4]]], track_scores=missing))
+    assert labels[0].instances[0].track is None
+    assert labels[0].instances[0].tracking_score == 0
+    assert labels.tracks == []
+
+
+def test_boxes_alone_become_centroids(tmp_path):
+    labels = written(tmp_path, info(skeleton=None), record(0, [1], boxes=[[10, 20, 30, 60]]))
+    assert labels.skeletons[0].node_names == ["centroid"]
+    np.testing.assert_array_equal(labels[0].instances[0].numpy(), [[20, 40]])
+
+
+def test_a_stream_without_tracks_still_gives_a_file_that_opens(tmp_path):
+    labels = written(tmp_path, info(), record(0, []))
+    assert len(labels) == 0
+    assert labels.skeletons[0].node_names == ["head", "tail"]
+
+
+def test_the_file_appears_whole_at_close_and_leaves_nothing_beside(tmp_path):
+    writer = open_writer("slp", tmp_path, info())
+    writer.write(record(0, [0], [[[1, 2], [3, 4]]]))
+    assert list(tmp_path.iterdir()) == []
+    writer.close()
+    writer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["worms.slp"]
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(record(1, [0], [[[1, 2], [3, 4]]]))
+
+
+def replayed(recording, out_dir):
+    stream = StreamInfo("again", recording.skeleton, str(recording.source), recording.frame_shape, recording.fps)
+    with open_writer("slp", out_dir, stream) as writer:
+        for index in range(len(recording)):
+            found = recording._labels.at(index)
+            ids, weights = np.arange(len(found)), found.keypoint_scores
+            writer.write(record(index, ids, found.keypoints, scores=found.scores, keypoint_scores=weights))
+    return SleapRecording(writer.path, TestDataset())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "file", ["dreem_three_flies/three_flies.slp", "sleap_centered_pair/centered_pair_predictions.slp"]
+)
+def test_a_real_file_goes_through_with_nothing_but_its_ids_changed(file, tmp_path):
+    path = SHARED / "data" / file
+    if not path.exists():
+        pytest.skip(f"{path} is not there: set TRACKD_SHARED to the folder that holds data/")
+    before = SleapRecording(path, TestDataset())
+    after = replayed(before, tmp_path)
+    assert (after.skeleton, after.fps, after.frame_shape) == (before.skeleton, before.fps, before.frame_shape)
+    assert after.source == before.source.resolve()
+    for index in range(len(before)):
+        old, new = before._labels.at(index), after._labels.at(index)
+        np.testing.assert_array_equal(old.keypoints, new.keypoints)
+        np.testing.assert_array_equal(old.scores, new.scores)
+        if old.keypoint_scores is not None:
+            np.testing.assert_array_equal(old.keypoint_scores, new.keypoint_scores)
