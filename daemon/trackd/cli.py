@@ -19,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+checkpoint = typer.Typer(help="Look at checkpoints, and convert them.", no_args_is_help=True)
+app.add_typer(checkpoint, name="checkpoint")
 
 OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without one.")]
 RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
@@ -35,7 +37,7 @@ def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Ver
     from trackd.config import load_config
     from trackd.serve import serve as run
 
-    raise typer.Exit(run(load_config(config, overrides)))
+    raise typer.Exit(run(load_config(config, overrides), config.parent if config is not None else None))
 
 
 @app.command()
@@ -73,6 +75,25 @@ def demo(
     run_demo(out, seed, speed)
 
 
+@checkpoint.command()
+def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ckpt or .safetensors file.")]) -> None:
+    """Show what a checkpoint is, and what it asks of a configuration."""
+    from trackd.models.checkpoint import inspect as run
+
+    typer.echo("\n".join(run(file).lines()))
+
+
+@checkpoint.command()
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ckpt file of DREEM.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
+) -> None:
+    """Write a checkpoint's weights and configuration as .safetensors, which gives the same ids."""
+    from trackd.models.checkpoint import convert as run
+
+    typer.echo(f"wrote {run(file, out)}")
+
+
 def _log(verbose: bool) -> None:
     level = os.environ.get("TRACKD_LOG", "INFO" if verbose else "WARNING").upper()
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -80,11 +101,12 @@ def _log(verbose: bool) -> None:
 
 def main() -> None:
     """Run the command line: a fault in the configuration is one line and exit code 2, never a traceback."""
+    from trackd.models.errors import CheckpointError
     from trackd_client.recordings.recording import RecordingError
 
     try:
         app(standalone_mode=True)
-    except (ConfigError, RecordingError) as error:
+    except (CheckpointError, ConfigError, RecordingError) as error:
         sys.stderr.write(f"trackd: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,0 +1,40 @@
+"""Client SDK of trackd: send frames and detections, get track ids, live.
+
+with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
+    tracks = stream.track(image, Detections(boxes=boxes))
+    tracks.track_ids
+"""
+
+from trackd_client.client import Client, DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
+from trackd_client.session import StreamLost, Timeout, TrackdError
+from trackd_client.shared_memory import ImageRing
+from trackd_client.stream import Stream
+from trackd_client.subscriber import EventSubscription, TracksSubscription
+
+__all__ = [
+    "Client",
+    "DaemonStatus",
+    "Detections",
+    "EncodedImage",
+    "Error",
+    "ErrorCode",
+    "Event",
+    "EventName",
+    "EventSubscription",
+    "ImageRing",
+    "LiveTrack",
+    "LiveTracks",
+    "SharedImage",
+    "Skeleton",
+    "Status",
+    "Stream",
+    "StreamLost",
+    "StreamStatus",
+    "Timeout",
+    "Timing",
+    "TrackdError",
+    "Tracks",
+    "TracksSubscription",
+]

@@ -8,6 +8,7 @@ they share stands here: `Section`, the base of every configuration model, and th
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -57,6 +58,31 @@ def load_yaml(path: str | Path) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must be a mapping of sections; got {type(tree).__name__}")
     return tree
+
+
+def find_path(path: str, key: str, base: Path | None = None, kind: str = "file") -> Path:
+    """What a path in a configuration stands for.
+
+    An absolute one stands for itself; a relative one is tried against `base`, the working directory and
+    `$TRACKD_SHARED`, in this order.
+
+    Args:
+        path: as the user wrote it.
+        key: where, for the error's text.
+        base: the configuration file's folder, where there is one.
+        kind: "file" or "folder", for the error's text.
+
+    Raises:
+        ConfigError: nothing of that name exists; the text says where it was looked for.
+    """
+    shared = os.environ.get("TRACKD_SHARED")
+    folders = [*([base] if base else []), Path.cwd(), *([Path(shared)] if shared else [])]
+    wanted = Path(path).expanduser()
+    for folder in folders:
+        if (folder / wanted).exists():  # an absolute path stays itself
+            return folder / wanted
+    tried = "" if wanted.is_absolute() else f" in {', '.join(str(folder) for folder in folders)}"
+    raise ConfigError(f"{key}: no such {kind}: {path}{tried}")
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,14 @@ import zmq
 
 from trackd import __version__
 from trackd.engine.inbox import Inbox
-from trackd.models.registry import ModelRegistry
+from trackd.engine.outbox import Outbox
+from trackd.engine.settlement import CommandResult
+from trackd.models.registry import Checkpoint, ModelRegistry
 from trackd.observe.health import Health
 from trackd.server.session import Session, Sessions
 from trackd.server.sockets import send
 from trackd.server.streams import Streams
-from trackd_client.configuration import nearest
+from trackd_client.configuration import ConfigError, nearest
 from trackd_client.protocol import (
     PROTOCOL_VERSION,
     Closed,
@@ -47,6 +50,7 @@ class Control:
         sessions: Sessions,
         streams: Streams,
         inbox: Inbox,
+        outbox: Outbox,
         models: ModelRegistry,
         health: Health,
         limits: Limits,
@@ -56,6 +60,7 @@ class Control:
         self._sessions = sessions
         self._streams = streams
         self._inbox = inbox
+        self._outbox = outbox
         self._models = models
         self._health = health
         self._limits = limits
@@ -69,6 +74,7 @@ class Control:
             "history": self._history,
             "tracks.live": lambda params, answer: self._streams.live(self._session(params), answer),
             "models": lambda params, answer: answer(self._models.rows(), None),
+            "model.load": self._load,
             "drain": self._on_drain,
         }
 
@@ -131,7 +137,7 @@ class Control:
             "ready": self._health.unready() is None,
             "draining": self._health.draining,
             "device": self._models.device,
-            "models": [row["name"] for row in self._models.rows()],
+            "models": self._models.names,
             "streams": rows,
         }
         answer(result, None)
@@ -155,6 +161,26 @@ class Control:
         limit = read.integer(params, "limit", 1) if params.get("limit") is not None else _HISTORY_ROWS
         rows = session.history.select(epoch, from_seq, to_seq, min(limit, MAX_HISTORY_ROWS))
         answer([tracks_to_map(row) for row in rows], None)
+
+    def _load(self, params: Mapping[str, Any], answer: Answer) -> None:
+        """Read a checkpoint on a thread of its own, so that no stream waits; take it up when it is there."""
+        name, path = read.text(params, "name"), read.text(params, "path")
+        try:
+            self._models.reserve(name)
+        except ConfigError as error:
+            raise ProtocolError(ErrorCode.BAD_CONFIG, str(error)) from None
+
+        def done(checkpoint: Checkpoint | None, error: Exception | None) -> None:
+            answer(self._models.settle(checkpoint), error)
+
+        def load() -> None:
+            try:
+                result = CommandResult(done, self._models.read(name, path), None)
+            except Exception as error:
+                result = CommandResult(done, None, error)
+            self._outbox.put([result])
+
+        threading.Thread(target=load, name="load", daemon=True).start()
 
     def _on_drain(self, params: Mapping[str, Any], answer: Answer) -> None:
         answer({"draining": True, "queued": self._inbox.waiting}, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 
 from trackd_client.protocol import Tracks
 
+MAX_REPLY_BYTES = 4 * 1024 * 1024  # of arrays; as lists in MessagePack they take about twice that
 _OVERHEAD_BYTES = 1024  # of a settlement without its arrays, generously
 
 
@@ -27,13 +27,20 @@ class History:
             self._nbytes -= _size(self._rows.popleft())
 
     def select(self, epoch: int | None, from_seq: int, to_seq: int | None, limit: int) -> list[Tracks]:
-        """At most `limit` settlements of a range of seq, `to_seq` included, oldest first."""
-        chosen = (
-            row
-            for row in self._rows
-            if (epoch is None or row.epoch == epoch) and row.seq >= from_seq and (to_seq is None or row.seq <= to_seq)
-        )
-        return list(islice(chosen, limit))
+        """At most `limit` settlements of a range of seq, `to_seq` included, oldest first.
+
+        Fewer where they would make too large a message, but one at least: whoever wants more asks again from there.
+        """
+        chosen: list[Tracks] = []
+        nbytes = 0
+        for row in self._rows:
+            if (epoch is not None and row.epoch != epoch) or row.seq < from_seq:
+                continue
+            nbytes += _size(row)
+            if (to_seq is not None and row.seq > to_seq) or len(chosen) == limit or (chosen and nbytes > MAX_REPLY_BYTES):
+                break
+            chosen.append(row)
+        return chosen
 
 
 def _size(tracks: Tracks) -> int:

@@ -62,17 +62,22 @@ class Server:
         """The thread's life: until draining is asked for and done."""
         poller = zmq.Poller()
         poller.register(self._outbox.fileno(), zmq.POLLIN)
-        for bound in (self._sockets.ingest, self._sockets.control, self._sockets.tracks):
+        receivers = {
+            self._sockets.ingest: self._receive_ingest,
+            self._sockets.control: self._receive_control,
+            self._sockets.tracks: self._receive_subscriptions,
+        }
+        for bound in receivers:
             poller.register(bound, zmq.POLLIN)
         next_beat = self._clock() + int(_HEARTBEAT_S * 1e9)
         while not (self._health.draining and self._settled()):
             wait_ms = max(0, (next_beat - self._clock()) // 1_000_000)
-            poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms)
+            ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
             self._ingest.draining = self._health.draining
             self._flush()
-            self._receive_ingest()
-            self._receive_control()
-            self._receive_subscriptions()
+            for bound, take_in in receivers.items():
+                if bound in ready:
+                    take_in()
             now = self._health.last_io_ns = self._clock()
             if now >= next_beat:
                 next_beat = now + int(_HEARTBEAT_S * 1e9)

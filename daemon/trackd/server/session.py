@@ -28,6 +28,7 @@ class Session:
     reply_tracks: bool
     last_heard_ns: int  # monotonic
     skeleton: Skeleton | None = None
+    frame_shape: tuple[int, ...] | None = None  # as `open` gave it
     next_seq: int = 0
     settled_seq: int = -1
     credit: int = 0  # what the client holds; below 0 where a drop policy lets it send without

@@ -73,6 +73,7 @@ class Streams:
         settings = _changed(self._defaults, message.config, message.stream)
         _check_nodes(settings, message.skeleton, message.stream)
         model = self._model(message)
+        self._check_model(model, settings, message.frame_shape, message.stream)
         epoch = self._sessions.next_epoch(message.stream)
         queue = StreamQueue(message.stream, settings.stream.queue_depth)
         session = Session(
@@ -86,6 +87,7 @@ class Streams:
             reply_tracks=message.reply == "tracks",
             last_heard_ns=now_ns,
             skeleton=message.skeleton,
+            frame_shape=message.frame_shape,
         )
         self._sessions.add(session)
         self._inbox.add(queue)
@@ -119,7 +121,7 @@ class Streams:
                 "open it with takeover to have it",
                 stream=session.name,
             )
-        settings = _changed(session.settings, message.config, session.name)
+        settings = self._reconfigured(session, message.config)
         if owner != session.owner:
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
@@ -151,12 +153,25 @@ class Streams:
         except KeyError as error:
             raise ProtocolError(ErrorCode.UNKNOWN_MODEL, str(error.args[0]), stream=message.stream) from None
 
+    def _check_model(
+        self, model: str, settings: StreamSettings, frame_shape: tuple[int, ...] | None, stream: str
+    ) -> None:
+        try:
+            self._models.check_stream(model, settings, frame_shape)
+        except ConfigError as error:
+            raise ProtocolError(ErrorCode.BAD_CONFIG, f"model {model!r}: {error}", stream=stream) from None
+
     # --- while it is open ---
+
+    def _reconfigured(self, session: Session, changes: Mapping[str, Any]) -> StreamSettings:
+        settings = _changed(session.settings, changes, session.name)
+        _check_nodes(settings, session.skeleton, session.name)
+        self._check_model(session.model, settings, session.frame_shape, session.name)
+        return settings
 
     def configure(self, session: Session, changes: Mapping[str, Any], done: Done) -> None:
         """Change settings between two frames; identities go on."""
-        settings = _changed(session.settings, changes, session.name)
-        _check_nodes(settings, session.skeleton, session.name)
+        settings = self._reconfigured(session, changes)
 
         def configured(_: Any, error: Exception | None) -> None:
             if error is None:
@@ -178,6 +193,7 @@ class Streams:
         """Begin afresh after the frames that are queued: a new epoch, no tracks."""
         epoch = self._sessions.next_epoch(session.name)
         first_seq = session.next_seq
+        session.last_frame_index = None  # a source that starts again may count from 0 again
         queue = session.queue
 
         def finished(_: Any, error: Exception | None) -> None:

@@ -71,6 +71,7 @@ class LiveDataset(Section):
     crop_size: Annotated[int | list[int], BeforeValidator(_crop_size)] = 128
     anchors: Annotated[str | list[str] | int, BeforeValidator(_anchors)] = ""
     handle_missing: Literal["drop", "ignore", "centroid"] = "centroid"
+    pixel_range: Literal["unit", "raw"] = "unit"
     chunk: bool = True
     clip_length: Annotated[int, Field(ge=1)] = 32
     seed: Annotated[int | None, Field(ge=0)] = None

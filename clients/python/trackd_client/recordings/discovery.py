@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trackd_client.configuration import ConfigError
+from trackd_client.configuration import ConfigError, find_path
 from trackd_client.recordings.augmentations import AugmentedRecording, warn_outside_training
 from trackd_client.recordings.config import Dataloader, DataloaderConfig, Folder, TestDataset
 from trackd_client.recordings.motchallenge import MotRecording, mot_name
@@ -128,14 +127,7 @@ def _file(path: str, base: Path, key: str) -> Path:
 
 
 def _existing(path: str, base: Path, key: str, kind: str = "file") -> Path:
-    shared = os.environ.get("TRACKD_SHARED")
-    folders = [base, Path.cwd(), *([Path(shared)] if shared else [])]
-    wanted = Path(path).expanduser()
-    for folder in folders:
-        if (folder / wanted).exists():  # an absolute path stays itself
-            return folder / wanted
-    tried = "" if wanted.is_absolute() else f" in {', '.join(str(folder) for folder in folders)}"
-    raise ConfigError(f"{WHERE}.{key}: no such {kind}: {path}{tried}")
+    return find_path(path, f"{WHERE}.{key}", base, kind)
 
 
 def unique_names(names: Iterable[str], paths: Iterable[Path]) -> list[str]:

@@ -1,0 +1,116 @@
+"""The `trackd-client` command. Exit codes: 0 done, 2 bad configuration or arguments, 1 anything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trackd_client.client import CONTROL, INGEST, TRACKS
+from trackd_client.session import TrackdError
+
+app = typer.Typer(
+    name="trackd-client",
+    help="Send recordings to a trackd daemon, and watch its tracks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Ingest = Annotated[str, typer.Option(help="The daemon's ingest endpoint.")]
+Tracks = Annotated[str, typer.Option(help="The daemon's tracks endpoint.")]
+Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
+TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.0, help="Seconds to wait for the daemon.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
+
+
+@app.command()
+def replay(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")],
+    overrides: Annotated[
+        list[str], typer.Option("--set", metavar="K=V", help="Override any key: a.b.c=value, parsed as YAML.")
+    ] = [],  # noqa: B006 (typer reads it, nobody writes it)
+    speed: Annotated[str, typer.Option(help="1.0: as fast as it was recorded; max: as fast as it goes.")] = "1.0",
+    loops: Annotated[int, typer.Option("--loop", min=1, metavar="N", help="Play N times, as one stream.")] = 1,
+    stream: Annotated[str | None, typer.Option(help="The stream's name; the recording's if not given.")] = None,
+    takeover: Annotated[bool, typer.Option(help="Take the stream from the client that has it.")] = False,
+    ingest: Ingest = INGEST,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    verbose: Verbose = False,
+) -> None:
+    """Play the recordings of a configuration into a daemon, one after the other, each as a stream of its own."""
+    _log(verbose)
+    # Reading recordings needs the `recordings` extra, which `watch` does without.
+    from trackd_client.apps.replay import ReplayOptions, parse_speed, run_replay
+    from trackd_client.client import Client
+
+    options = ReplayOptions(parse_speed(speed), loops, stream, takeover)
+    with Client(ingest, tracks, control, timeout_s=timeout_s) as client:
+        run_replay(client, config, overrides, options)
+
+
+@app.command()
+def watch(
+    stream: Annotated[str | None, typer.Argument(metavar="[STREAM]", help="All open streams if not given.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Show one frame of each stream and exit.")] = False,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    verbose: Verbose = False,
+) -> None:
+    """Show the live tracks of a stream: where they are, how fast they move, how sure the tracker is."""
+    _log(verbose)
+    from trackd_client.apps.watch import run_watch
+    from trackd_client.client import Client
+
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s) as client:
+        run_watch(client, stream, once=once)
+
+
+def _log(verbose: bool) -> None:
+    level = os.environ.get("TRACKD_LOG", "INFO" if verbose else "WARNING").upper()
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Run the command line: what is wrong is told in one line, never with a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except TrackdError as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        # Typer's own complaints would come in a box of several lines.
+        _fail(error.format_message() if hasattr(error, "format_message") else str(error), code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Of an error that is the user's to mend; None for any other."""
+    if hasattr(error, "format_message"):  # click's exceptions, wherever this typer has them from
+        return 2
+    if type(error).__name__ == "Abort":
+        return 1
+    if isinstance(error, ModuleNotFoundError):
+        return 1
+    # The configuration's errors are ValueErrors of modules that may not be installed.
+    return 2 if type(error).__name__ in ("ConfigError", "RecordingError") else None
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"trackd-client: {message.rstrip() or 'aborted'}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""`trackd-client replay`: recordings into a daemon through the door that cameras use."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from trackd_client.client import Client
+from trackd_client.configuration import ConfigError, environment_overrides, load_yaml, validate, with_overrides
+from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.recording import RecordedFrame, Recording
+from trackd_client.stream import Stream
+
+MAX_SPEED = float("inf")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_MAX_NAME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How recordings are played."""
+
+    speed: float = 1.0  # times the recorded speed; infinity: as fast as it goes
+    loops: int = 1
+    stream: str | None = None
+    takeover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a configuration asks to be played, and the settings that go with it."""
+
+    recordings: list[Recording]
+    config: dict[str, Any]  # for `open`: the tracker's keys, and the dataset's that bear on live frames
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Where a replay stands."""
+
+    sent: int
+    total: int
+    late: int  # frames that were sent more than a frame's time behind the clock
+    lag_s: float  # of the last frame
+    seconds: float
+
+    @property
+    def fps(self) -> float:
+        """Frames per second since the start."""
+        return self.sent / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The end of one recording's replay."""
+
+    stream: str
+    progress: Progressed
+    rejected: int
+
+
+class Pace:
+    """When each frame is due: by its number from the first one on, so that no delay adds up.
+
+    Args:
+        fps: of the recording.
+        speed: times that; infinity: every frame is due at once.
+        clock, sleep: seconds.
+    """
+
+    def __init__(
+        self,
+        fps: float,
+        speed: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._period_s = 1.0 / (fps * speed)
+        self._clock = clock
+        self._sleep = sleep
+        self._started = clock()
+        self.late = 0
+        self.lag_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return self._clock() - self._started
+
+    def wait(self, number: int) -> None:
+        """Until frame `number`, from 0, is due; returns at once where that time has passed."""
+        early_s = number * self._period_s - self.seconds
+        if early_s > 0:
+            self._sleep(early_s)
+        if self._period_s == 0:
+            return
+        self.lag_s = max(0.0, -early_s)
+        if self.lag_s > self._period_s:
+            self.late += 1
+
+
+def parse_speed(text: str) -> float:
+    """`max`, or how many times the recorded speed."""
+    if text == "max":
+        return MAX_SPEED
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed <= MAX_SPEED:
+        raise ConfigError(f"--speed must be a number above 0, or max; got {text!r}")
+    return speed
+
+
+def read_replay(path: Path, overrides: Iterable[str]) -> Replay:
+    """The recordings and settings of a configuration file.
+
+    Raises:
+        ConfigError: something in it cannot be used.
+    """
+    tree = with_overrides(load_yaml(path), [*environment_overrides(os.environ), *overrides])
+    dataset = validate(DatasetConfig, tree.get("dataset") or {}, "dataset").test_dataset
+    dataloader = validate(DataloaderConfig, tree.get("dataloader") or {}, "dataloader")
+    tracker = tree.get("tracker") or {}
+    if not isinstance(tracker, dict):
+        raise ConfigError(f"tracker must be a mapping; got {type(tracker).__name__}")
+    # Only what the file sets: the rest is the daemon's to decide.
+    live = dataset.model_dump(include=set(LiveDataset.model_fields) & dataset.model_fields_set)
+    recordings = open_recordings(dataset, dataloader, path.parent)
+    if not recordings:
+        raise ConfigError(f"{path}: dataset.test_dataset names no recording")
+    return Replay(recordings, {"tracker": tracker, "dataset": live})
+
+
+def stream_names(recordings: Iterable[Recording], given: str | None = None) -> list[str]:
+    """A stream's name for each recording: `given`, or the recording's with what a name may not hold replaced."""
+    names: list[str] = []
+    for recording in recordings:
+        name = (given or _UNSAFE.sub("-", recording.name) or "recording")[:_MAX_NAME]
+        number = 2
+        while name in names:
+            if given is not None:
+                raise ConfigError("--stream names one stream, but the configuration has several recordings")
+            suffix = f"-{number}"
+            name = _UNSAFE.sub("-", recording.name)[: _MAX_NAME - len(suffix)] + suffix
+            number += 1
+        names.append(name)
+    return names
+
+
+def looped(recording: Recording, loops: int) -> Iterator[RecordedFrame]:
+    """The recording's frames `loops` times over; frame indices and times go on rising."""
+    shift_index = shift_ns = 0
+    for _ in range(loops):
+        first: RecordedFrame | None = None
+        last: RecordedFrame | None = None
+        for frame in recording.frames():
+            first = first or frame
+            last = frame
+            yield replace(frame, frame_index=frame.frame_index + shift_index, t_ns=frame.t_ns + shift_ns)
+        if first is None or last is None:
+            return
+        # The next round's first frame comes one frame's time behind this round's last.
+        shift_index += last.frame_index + 1 - first.frame_index
+        shift_ns += last.t_ns + round(1e9 / recording.fps) - first.t_ns
+
+
+def replay_recording(
+    client: Client,
+    recording: Recording,
+    name: str,
+    config: dict[str, Any],
+    options: ReplayOptions,
+    on_progress: Callable[[Progressed], None] | None = None,
+) -> Replayed:
+    """Play one recording as a stream, to its end.
+
+    Args:
+        client: connected to the daemon.
+        recording: what to play.
+        name: the stream's name.
+        config: for `open`.
+        options: how to play it.
+        on_progress: told after each frame.
+    """
+    total = len(recording) * options.loops
+    sent = 0
+
+    def progress() -> Progressed:
+        return Progressed(sent, total, pace.late, pace.lag_s, pace.seconds)
+
+    with client.open_stream(
+        name,
+        config=config,
+        frame_shape=recording.frame_shape,
+        skeleton=recording.skeleton,
+        source=str(recording.source) if recording.source is not None else None,
+        takeover=options.takeover,
+    ) as stream:
+        pace = Pace(recording.fps, options.speed)
+        for frame in looped(recording, options.loops):
+            pace.wait(sent)
+            _send(stream, frame)
+            sent += 1
+            if on_progress is not None:
+                on_progress(progress())
+        stream.flush()
+        return Replayed(name, progress(), len(stream.rejected))
+
+
+def run_replay(
+    client: Client, path: Path, overrides: Iterable[str], options: ReplayOptions, console: Console | None = None
+) -> list[Replayed]:
+    """Play all recordings of a configuration, with a progress bar each and a line for each at the end."""
+    replay = read_replay(path, overrides)
+    names = stream_names(replay.recordings, options.stream)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.0f} fps, lag {task.fields[lag_ms]:.0f} ms"),
+    )
+    ended = []
+    with Progress(*columns, console=console or Console(stderr=True)) as bar:
+        for recording, name in zip(replay.recordings, names, strict=True):
+            task = bar.add_task(name, total=len(recording) * options.loops, fps=0.0, lag_ms=0.0)
+
+            def show(now: Progressed, task: Any = task) -> None:
+                bar.update(task, completed=now.sent, fps=now.fps, lag_ms=now.lag_s * 1e3)
+
+            ended.append(replay_recording(client, recording, name, replay.config, options, show))
+    out = console or Console()
+    for replayed in ended:
+        now = replayed.progress
+        out.print(
+            f"{replayed.stream}: {now.sent} frames in {now.seconds:.1f} s, {now.fps:.1f} fps, "
+            f"{now.late} late, {replayed.rejected} rejected",
+            highlight=False,
+        )
+    return ended
+
+
+def _send(stream: Stream, frame: RecordedFrame) -> None:
+    stream.send(frame.image, frame.detections, frame_index=frame.frame_index, t_ns=frame.t_ns)

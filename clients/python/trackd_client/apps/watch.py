@@ -1,0 +1,225 @@
+"""`trackd-client watch`: the live tracks of streams as tables."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from trackd_client.client import Client
+from trackd_client.protocol import Status, Tracks
+from trackd_client.session import Timeout, TrackdError
+
+REFRESH_HZ = 5
+RATE_WINDOW_S = 2.0
+LOOK_FOR_STREAMS_S = 2.0
+ONCE_FRAMES = 100
+MAX_ROWS = 40  # of a table: more than a terminal shows
+
+
+@dataclass(slots=True)
+class TrackRow:
+    """A track as it was last seen."""
+
+    id: int
+    born_index: int  # frame index
+    seen_index: int  # frame index
+    centre: tuple[float, float]  # x y, pixels
+    speed: float  # pixels per frame, between the last two sightings; NaN after one
+    score: float  # NaN where there is none
+    lost: bool = False
+
+
+class LiveTable:
+    """The tracks of one stream, kept up by its settlements.
+
+    `update` and `render` may be called from two threads.
+    """
+
+    def __init__(self, stream: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream = stream
+        self.frames = 0
+        self.dropped = 0
+        self.rejected = 0
+        self._clock = clock
+        self._arrivals: deque[float] = deque()
+        self._last: Tracks | None = None
+        self._latency_us: deque[int] = deque(maxlen=100)
+        self._rows: dict[int, TrackRow] = {}
+        self._lock = threading.Lock()
+
+    def update(self, tracks: Tracks) -> None:
+        """Take in a settlement."""
+        with self._lock:
+            if self._last is not None and tracks.epoch != self._last.epoch:
+                self._rows.clear()
+            self._last = tracks
+            self.frames += 1
+            self._arrivals.append(self._clock())
+            self._forget_arrivals()
+            if tracks.status is Status.DROPPED:
+                self.dropped += 1
+            elif tracks.status is Status.REJECTED:
+                self.rejected += 1
+            else:
+                self._latency_us.append(tracks.timing.total)
+                self._take(tracks)
+
+    def rows(self) -> list[TrackRow]:
+        """The live tracks, by id."""
+        with self._lock:
+            return sorted(self._rows.values(), key=lambda row: row.id)
+
+    @property
+    def fps(self) -> float:
+        """Settlements per second, lately."""
+        with self._lock:
+            self._forget_arrivals()
+            if len(self._arrivals) < 2:
+                return 0.0
+            return (len(self._arrivals) - 1) / max(1e-9, self._arrivals[-1] - self._arrivals[0])
+
+    def render(self) -> Table:
+        """A table for rich, with the stream's state above it."""
+        last = self._last
+        latency = f"{np.median(list(self._latency_us)) / 1e3:.2f} ms" if self._latency_us else "–"
+        table = Table(
+            title=f"{self.stream}: frame {last.frame_index if last is not None else '–'}, {self.fps:.1f} fps, "
+            f"latency {latency}, {self.dropped} dropped, {self.rejected} rejected",
+            title_justify="left",
+        )
+        for column in ("track", "state", "centre x", "centre y", "px/frame", "age, frames", "score"):
+            table.add_column(column, justify="left" if column == "state" else "right")
+        rows = self.rows()
+        for row in rows[:MAX_ROWS]:
+            now = last.frame_index if last is not None else row.seen_index
+            table.add_row(
+                str(row.id),
+                f"lost for {now - row.seen_index}" if row.lost else "active",
+                f"{row.centre[0]:.1f}",
+                f"{row.centre[1]:.1f}",
+                _number(row.speed, 1),
+                str(now - row.born_index + 1),
+                _number(row.score, 2),
+                style="dim" if row.lost else None,
+            )
+        if len(rows) > MAX_ROWS:
+            table.caption = f"and {len(rows) - MAX_ROWS} more"
+        return table
+
+    def _take(self, tracks: Tracks) -> None:
+        if tracks.track_ids is None or tracks.track_scores is None or tracks.boxes is None:
+            return
+        centres = (tracks.boxes[:, :2] + tracks.boxes[:, 2:]) / 2
+        for track_id, centre, score in zip(
+            tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), strict=True
+        ):
+            if track_id < 0:
+                continue
+            old = self._rows.get(track_id)
+            born, speed = tracks.frame_index, math.nan
+            if old is not None:
+                born = old.born_index
+                speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.seen_index)
+            self._rows[track_id] = TrackRow(track_id, born, tracks.frame_index, (centre[0], centre[1]), speed, score)
+        for track_id in tracks.lost_tracks:
+            if track_id in self._rows:
+                self._rows[track_id].lost = True
+        for track_id in tracks.ended_tracks:
+            self._rows.pop(track_id, None)
+
+    def _forget_arrivals(self) -> None:
+        while self._arrivals and self._clock() - self._arrivals[0] > RATE_WINDOW_S:
+            self._arrivals.popleft()
+
+
+class Watcher:
+    """Follows streams, each on a thread of its own, into tables.
+
+    Args:
+        client: connected to the daemon.
+        streams: what to follow; None: whatever is open, looked up now and then.
+    """
+
+    def __init__(self, client: Client, streams: Sequence[str] | None = None) -> None:
+        self._client = client
+        self._streams = streams
+        self._looked_at = -math.inf
+        self.tables: dict[str, LiveTable] = {}
+
+    def look(self) -> None:
+        """Follow streams that are new."""
+        if self._streams is None and time.monotonic() - self._looked_at < LOOK_FOR_STREAMS_S:
+            return
+        self._looked_at = time.monotonic()
+        names = self._streams if self._streams is not None else [row.stream for row in self._client.status().streams]
+        for name in names:
+            if name not in self.tables:
+                self.tables[name] = LiveTable(name)
+                threading.Thread(target=self._follow, args=(name,), name=f"watch {name}", daemon=True).start()
+
+    def render(self) -> Group | str:
+        """All tables, one below the other."""
+        return Group(*(table.render() for table in self.tables.values())) if self.tables else "no stream is open"
+
+    def _follow(self, name: str) -> None:
+        with suppress(TrackdError):  # the client was closed
+            for tracks in self._client.tracks(name):
+                self.tables[name].update(tracks)
+
+
+def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
+    """A stream's table as of its next frame, or its last one where none comes in time.
+
+    Raises:
+        TrackdError: the stream is not open, or had no frame yet.
+    """
+    live = client.live(stream)
+    table = LiveTable(stream)
+    # A few frames back: one alone has no speed and no age.
+    for tracks in client.history(stream, epoch=live.epoch, from_seq=max(0, live.seq - ONCE_FRAMES)):
+        table.update(tracks)
+    subscription = client.tracks(stream)
+    try:
+        with suppress(Timeout):
+            tracks_or_none = subscription.next(timeout_s)
+            if tracks_or_none is not None:
+                table.update(tracks_or_none)
+    finally:
+        subscription.close()
+    if not table.frames:
+        raise Timeout(f"stream {stream!r} had no frame yet, and none came within {timeout_s:g} s")
+    return table
+
+
+def run_watch(client: Client, stream: str | None, *, once: bool = False, console: Console | None = None) -> None:
+    """Show tables until interrupted; with `once`, one frame of each stream."""
+    console = console or Console()
+    if once:
+        names = [stream] if stream is not None else [row.stream for row in client.status().streams]
+        if not names:
+            raise TrackdError("no stream is open")
+        for name in names:
+            console.print(one_frame(client, name, min(client.timeout_s, 1.0)).render())
+        return
+    if stream is not None:
+        client.status()  # a daemon that is not there is better said than waited for
+    watcher = Watcher(client, [stream] if stream is not None else None)
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            watcher.look()
+            live.update(watcher.render(), refresh=True)
+            time.sleep(1 / REFRESH_HZ)
+
+
+def _number(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

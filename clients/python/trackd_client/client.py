@@ -1,0 +1,378 @@
+"""The client of a daemon: streams to send frames into, tracks to read, requests to make."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeVar
+
+from trackd_client.connection import Connection, Context, Ingest, shared_context
+from trackd_client.detections import Skeleton
+from trackd_client.protocol import (
+    REPLY_LIMITS,
+    Event,
+    Open,
+    ProtocolError,
+    Reply,
+    Request,
+    Tracks,
+    decode,
+    encode,
+    tracks_from_history,
+)
+from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
+from trackd_client.stream import Stream
+from trackd_client.subscriber import EventSubscription, TracksSubscription
+
+INGEST = "tcp://127.0.0.1:5570"
+TRACKS = "tcp://127.0.0.1:5571"
+CONTROL = "tcp://127.0.0.1:5572"
+S = TypeVar("S", TracksSubscription, EventSubscription)
+DRAIN_TIMEOUT_S = 60.0
+# What only asks may be asked again after the daemon went away in the midst of it.
+_QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A stream's row of `status`; the counts are of frames since its epoch began."""
+
+    stream: str
+    epoch: int = 0
+    next_seq: int = 0
+    model: str = ""
+    queued: int = 0
+    active_tracks: int = 0
+    received: int = 0
+    tracked: int = 0
+    dropped: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """What the daemon says about itself."""
+
+    version: str
+    protocol: int
+    uptime_s: float
+    ready: bool
+    draining: bool
+    device: str
+    models: tuple[Any, ...]
+    streams: tuple[StreamStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTrack:
+    """A track that is not gone: where it was seen last."""
+
+    id: int
+    state: str  # "active" or "lost"
+    box: tuple[float, ...]  # x1 y1 x2 y2, pixels
+    frame_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTracks:
+    """The live tracks of a stream, as of one seq of one epoch."""
+
+    stream: str
+    epoch: int
+    seq: int  # -1 before the first frame
+    tracks: tuple[LiveTrack, ...]
+
+
+class Client:
+    """A connection to one daemon.
+
+    Args:
+        ingest: where frames go.
+        tracks: where tracks and events are published.
+        control: where requests go.
+        context: a ZeroMQ context; the process's shared one if None.
+        timeout_s: how long any call waits unless it says otherwise.
+
+    Nothing is connected until it is needed. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        ingest: str = INGEST,
+        tracks: str = TRACKS,
+        control: str = CONTROL,
+        context: Context | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self.ingest_endpoint, self.tracks_endpoint, self.control_endpoint = ingest, tracks, control
+        self.timeout_s = timeout_s
+        self._context = context if context is not None else shared_context()
+        self._lock = threading.Lock()  # of the fields below
+        self._control_lock = threading.Lock()  # one request at a time
+        self._ids = itertools.count(1)
+        self._ingest: Ingest | None = None
+        self._control: Connection | None = None
+        self._subscriptions: list[TracksSubscription | EventSubscription] = []
+        self._closed = False
+
+    def open_stream(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+        frame_shape: Sequence[int] | None = None,
+        skeleton: Skeleton | None = None,
+        model: str | None = None,
+        reply: str = "ack",
+        takeover: bool = False,
+        source: str | None = None,
+        shared_memory: bool = False,
+        timeout_s: float | None = None,
+    ) -> Stream:
+        """Open a stream, or come back to one that the daemon still has.
+
+        Args:
+            name: 1 to 128 of letters, digits, '.', '_' and '-'.
+            config: keys of the YAML's `tracker`, `stream` and live `dataset` sections, to override the daemon's.
+            frame_shape: (h, w) or (h, w, c) of the frames, needed where none has an image.
+            skeleton: what the keypoints are.
+            model: a loaded checkpoint's name.
+            reply: "tracks" for `Stream.track`; "ack" if subscribers alone read the tracks.
+            takeover: take the stream from the client that has it.
+            source: the video's path or URL, for outputs that name it.
+            shared_memory: hand images over in shared memory; the daemon must run on this host.
+            timeout_s: how long to wait for the daemon; the client's if None.
+
+        Raises:
+            TrackdError: the daemon refuses: `stream_busy`, `bad_config`, `unknown_model`, ...
+            Timeout: no answer; the text names the endpoint.
+        """
+        ingest = self._ingest_door()
+        shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
+        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        session = StreamSession(opening)
+        try:
+            # Our own mistakes come back as errors here, not as the daemon's answer to nobody.
+            decode(encode(opening))
+        except ProtocolError as error:
+            raise TrackdError(error.message, error.code) from None
+        with ingest.turn():
+            if name in ingest.sessions:
+                raise TrackdError(f"stream {name!r} is open in this client; close it first")
+            ingest.add(session)
+            try:
+                settled = ingest.wait(lambda: session.state is not SessionState.OPENING, limit_s)
+            finally:
+                if session.state is not SessionState.OPEN:
+                    ingest.remove(session)
+        if session.state is SessionState.LOST and session.error is not None:
+            raise TrackdError(session.error.message, session.error.code)
+        if not settled:
+            said = f"; it last said {session.error.code}: {session.error.message}" if session.error else ""
+            raise Timeout(
+                f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{said}: "
+                "is it running? `trackd serve` starts it"
+            )
+        return Stream(
+            ingest,
+            session,
+            timeout_s=self.timeout_s,
+            replies=reply == "tracks",
+            shared_memory=shared_memory,
+            history_of=lambda stream, epoch, seq: self.history(stream, epoch=epoch, from_seq=seq, to_seq=seq),
+        )
+
+    def request(self, method: str, **params: Any) -> Any:
+        """Make any request of the protocol's; the methods below make those it knows.
+
+        Raises:
+            TrackdError: the daemon refuses, or went away before it answered.
+            Timeout: no answer.
+        """
+        return self._request(method, params, self.timeout_s)
+
+    def status(self) -> DaemonStatus:
+        """The daemon's state and a row for each stream."""
+        said = _map(self.request("status"), "status")
+        rows = tuple(_known(StreamStatus, row) for row in said.get("streams", []))
+        known = {name: said[name] for name in DaemonStatus.__slots__ if name in said}
+        defaults = {"version": "", "protocol": 1, "uptime_s": 0.0, "ready": True, "draining": False, "device": ""}
+        return DaemonStatus(**{**defaults, **known, "models": tuple(said.get("models", ())), "streams": rows})
+
+    def live(self, stream: str) -> LiveTracks:
+        """The tracks of a stream that are active or lost, not those that ended."""
+        said = _map(self.request("tracks.live", stream=stream), "tracks.live")
+        rows = tuple(
+            LiveTrack(row["id"], row["state"], tuple(row.get("box") or ()), row["frame_index"])
+            for row in said.get("tracks", [])
+        )
+        return LiveTracks(stream, said["epoch"], said["seq"], rows)
+
+    def live_position(self, stream: str) -> tuple[int, int]:
+        """Epoch and last settled seq of a stream; −1 before its first frame."""
+        said = _map(self.request("tracks.live", stream=stream), "tracks.live")
+        return said["epoch"], said["seq"]
+
+    def history(
+        self,
+        stream: str,
+        *,
+        epoch: int | None = None,
+        from_seq: int | None = None,
+        to_seq: int | None = None,
+        limit: int | None = None,
+    ) -> list[Tracks]:
+        """Settlements that the daemon remembers, oldest first; `to_seq` is included.
+
+        The daemon gives as many as fit one reply: ask again from behind the last one for more.
+        """
+        wanted = {"epoch": epoch, "from_seq": from_seq, "to_seq": to_seq, "limit": limit}
+        rows = self.request("history", stream=stream, **{k: v for k, v in wanted.items() if v is not None})
+        if not isinstance(rows, list):
+            raise TrackdError(f"history must answer with a list; got {type(rows).__name__}")
+        try:
+            return [tracks_from_history(row) for row in rows]
+        except ProtocolError as error:
+            raise TrackdError(error.message, error.code) from None
+
+    def configure(self, stream: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Change a stream's configuration between two frames, keeping identities; returns the effective one."""
+        effective = _map(self.request("stream.configure", stream=stream, config=dict(config)), "stream.configure")
+        if self._ingest is not None:
+            with self._ingest.turn():
+                if (session := self._ingest.sessions.get(stream)) is not None:
+                    session.configured(effective)
+        return effective
+
+    def reset(self, stream: str) -> int:
+        """Start a stream's state afresh; returns the new epoch."""
+        return int(_map(self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
+
+    def models(self) -> list[Any]:
+        """The loaded models."""
+        return list(self.request("models"))
+
+    def drain(self) -> Any:
+        """Have the daemon stop accepting, settle what is queued, write its snapshots and exit."""
+        return self._request("drain", {}, max(self.timeout_s, DRAIN_TIMEOUT_S))
+
+    def tracks(
+        self, stream: str, *, from_seq: int | None = None, timeout_s: float | None = None, until_closed: bool = False
+    ) -> TracksSubscription:
+        """An iterator over a stream's settlements, each exactly once, in seq order.
+
+        Subscribed when this returns, so nothing that is sent afterwards is missed.
+
+        Args:
+            stream: the stream's name; it need not be open yet.
+            from_seq: begin with this seq, as far back as `history` goes; None: with the next one.
+            timeout_s: raise `Timeout` where nothing comes for so long; None: wait for ever.
+            until_closed: end when the stream is closed and all of it was read.
+        """
+        return self._subscribed(
+            TracksSubscription(self, self._context, stream, from_seq, timeout_s, until_closed=until_closed)
+        )
+
+    def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:
+        """An iterator over a stream's events, heartbeats included, from now on."""
+        return self._subscribed(EventSubscription(self._context, self.tracks_endpoint, stream, timeout_s))
+
+    def close(self) -> None:
+        """Close all sockets. Streams that are still open stay so in the daemon, until another client takes over."""
+        with self._lock:
+            self._closed = True
+            subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            subscription.close()
+        if self._ingest is not None:
+            self._ingest.close()
+        with self._control_lock:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _subscribed(self, subscription: S) -> S:
+        with self._lock:
+            if self._closed:
+                subscription.close()
+                raise TrackdError("the client is closed")
+            self._subscriptions = [s for s in self._subscriptions if not s.closed]
+            self._subscriptions.append(subscription)
+        return subscription
+
+    def _ingest_door(self) -> Ingest:
+        with self._lock:
+            if self._closed:
+                raise TrackdError("the client is closed")
+            if self._ingest is None:
+                self._ingest = Ingest(self._context, self.ingest_endpoint)
+            return self._ingest
+
+    def _request(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        with self._control_lock:
+            if self._closed:
+                raise TrackdError("the client is closed")
+            if self._control is None:
+                self._control = Connection(self._context, self.control_endpoint)
+            control = self._control
+            request = Request(next(self._ids), method, params)
+            try:
+                parts = encode(request)
+            except ProtocolError as error:
+                raise TrackdError(error.message, error.code) from None
+            control.check()
+            if control.disconnected:
+                control.reconnect()
+            control.send(parts)
+            deadline = time.monotonic() + timeout_s
+            while (left := deadline - time.monotonic()) > 0:
+                control.poll(left)
+                while (came := control.receive()) is not None:
+                    with suppress(ProtocolError):
+                        reply = decode(came, REPLY_LIMITS)
+                        if isinstance(reply, Reply) and reply.id == request.id:
+                            return _result(reply)
+                if control.disconnected:
+                    control.reconnect()
+                    if method not in _QUESTIONS:
+                        raise TrackdError(
+                            f"the daemon at {self.control_endpoint} went away before it answered {method}; "
+                            "whether it was done is not known"
+                        )
+                    control.send(parts)
+            # What nobody answered must not lie in the queue and be done when a daemon comes up some day.
+            control.reconnect()
+        raise Timeout(
+            f"the daemon at {self.control_endpoint} did not answer {method} within {timeout_s:g} s: is it running? "
+            "`trackd serve` starts it"
+        )
+
+
+def _result(reply: Reply) -> Any:
+    if reply.error is not None:
+        raise TrackdError(reply.error[1], reply.error[0])
+    return reply.result
+
+
+def _map(value: Any, method: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TrackdError(f"{method} must answer with a map; got {type(value).__name__}")
+    return value
+
+
+def _known(row_type: Any, row: Mapping[str, Any]) -> Any:
+    return row_type(**{name: row[name] for name in row_type.__slots__ if name in row})

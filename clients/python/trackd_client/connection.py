@@ -1,0 +1,289 @@
+"""The client's sockets to the daemon: one DEALER wrapped, and the door through which a client's streams go.
+
+Beside `subscriber.py` the only module here that knows ZeroMQ.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from trackd_client.protocol import REPLY_LIMITS, Message, Ping, Pong, ProtocolError, decode, encode
+from trackd_client.session import Parts, StreamSession, TrackdError
+
+logger = logging.getLogger(__name__)
+
+Context = zmq.Context[zmq.Socket[bytes]]
+LINGER_MS = 500
+HEARTBEAT_MS = 2_000
+RETRY_S = 0.25  # between two attempts to come back
+KEEPALIVE_S = 2.0
+_TICK_S = 0.5
+
+
+def shared_context() -> Context:
+    """The process's own ZeroMQ context; never terminated here, since others may use it too."""
+    return zmq.Context.instance()
+
+
+def set_socket_options(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """What every socket of a client has in common; called before it connects."""
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, REPLY_LIMITS.header_bytes)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    if endpoint.startswith("tcp://"):
+        # A host that vanished sends no FIN: only missing heartbeats tell, in both directions.
+        socket.setsockopt(zmq.IPV6, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
+
+
+class Connection:
+    """A DEALER to one endpoint that notices when its peer goes.
+
+    ZeroMQ would reconnect by itself and deliver what still lies in its queue to a daemon that no longer knows us, so
+    a connection that was lost is replaced as a whole: `reconnect` throws the old queue away.
+    """
+
+    def __init__(self, context: Context, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.disconnected = False
+        self._context = context
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._open()
+
+    def send(self, parts: Parts) -> None:
+        """Queue a message. Parts beyond 64 KiB are not copied: leave their memory alone until the answer is there."""
+        # The queue is not bounded here but by who sends: a session by its unacked frames. So this cannot block.
+        self._socket.send_multipart(parts, copy=False)
+
+    def receive(self) -> list[bytes] | None:
+        """The next message that is there, or None."""
+        # Asking first is cheaper than the exception that says "none".
+        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            return None
+        try:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def poll(self, timeout_s: float) -> None:
+        """Wait until a message is there, the connection is lost, or another thread calls `wake`."""
+        ready = dict(self._poller.poll(max(0, math.ceil(timeout_s * 1000))))
+        if self._monitor in ready:
+            self.check()
+        if self._wake_read in ready:
+            with suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+
+    def check(self) -> None:
+        """Read what the socket's monitor says; sets `disconnected`."""
+        while self._monitor.poll(0):
+            if recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"] == zmq.EVENT_DISCONNECTED:
+                self.disconnected = True
+
+    def wake(self) -> None:
+        """End another thread's `poll`; the one method that is safe beside it."""
+        with suppress(BlockingIOError):
+            os.write(self._wake_write, b"\0")
+
+    def reconnect(self) -> None:
+        """Throw the socket and all that it still holds away, and connect anew."""
+        self._close_sockets(linger_ms=0)
+        self._open()
+
+    def close(self) -> None:
+        """Close; what is still queued has `LINGER_MS` to go out."""
+        self._close_sockets(LINGER_MS)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _open(self) -> None:
+        self.disconnected = False
+        self._socket = self._context.socket(zmq.DEALER)
+        set_socket_options(self._socket, self.endpoint)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)  # at most an answer or two for each unacked frame
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._wake_read, zmq.POLLIN)
+        self._socket.connect(self.endpoint)
+
+    def _close_sockets(self, linger_ms: int) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=linger_ms)
+
+
+class Ingest:
+    """All streams of one client over one connection.
+
+    There is no thread between caller and socket: whoever waits does the socket's work for everyone, and hands it on
+    when another thread wants to send. A small thread of our own only speaks when nobody has for a while.
+    """
+
+    def __init__(self, context: Context, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.sessions: dict[str, StreamSession] = {}
+        self.round_trip_s: float | None = None  # of the last ping
+        self._connection = Connection(context, endpoint)
+        self._turn = threading.Condition(threading.Lock())  # guards all of this but `Connection.wake`
+        self._polling = False  # a thread is in `Connection.poll`, without the lock
+        self._wanting = 0  # threads that wait for that one to step aside
+        self._retry_at = 0.0
+        self._active_at = self._sent_at = time.monotonic()
+        self._closed = threading.Event()
+        self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
+        self._keepalive.start()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The lock and the socket, at once: a thread that polls is woken and steps aside."""
+        with self._turn:
+            if self._polling:
+                self._wanting += 1
+                self._connection.wake()
+                self._turn.wait_for(lambda: not self._polling)
+                self._wanting -= 1
+            try:
+                yield
+            finally:
+                self._turn.notify_all()  # a thread that waits for an answer may poll again
+
+    def add(self, session: StreamSession) -> None:
+        """Take a stream in; with `turn` held."""
+        self.sessions[session.stream] = session
+
+    def remove(self, session: StreamSession) -> None:
+        """Forget a stream; with `turn` held."""
+        if self.sessions.get(session.stream) is session:
+            del self.sessions[session.stream]
+
+    def pump(self) -> None:
+        """Take in all that has come and send all that may go; with `turn` held.
+
+        Raises:
+            TrackdError: the client is closed.
+        """
+        if self._closed.is_set():
+            raise TrackdError("the client is closed")
+        now = time.monotonic()
+        self._active_at = now
+        if self._connection.disconnected and now >= self._retry_at:
+            logger.warning("endpoint=%s: connection lost; connecting anew", self.endpoint)
+            self._connection.reconnect()
+            for session in self.sessions.values():
+                session.disconnected()
+            self._sent_at = now
+            self._send(now, may_retry=True)
+            self._retry_at = now + RETRY_S
+        came = False
+        while (parts := self._connection.receive()) is not None:
+            came = True
+            self._take(parts)
+        self._send(now, may_retry=now >= self._retry_at)
+        if came:
+            self._turn.notify_all()
+
+    def wait(self, done: Callable[[], Any], timeout_s: float) -> bool:
+        """Do the socket's work until `done()` is true; with `turn` held.
+
+        Returns:
+            whether it became true within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.pump()
+            if done():
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._impatient():
+                left = min(left, RETRY_S)
+            if self._polling or self._wanting:
+                self._turn.wait(left)
+            else:
+                self._poll(left)
+
+    def close(self) -> None:
+        """End the thread and the connection; streams that are open stay open in the daemon until they time out."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        with self.turn():
+            self._connection.close()
+            self._turn.notify_all()
+        if threading.current_thread() is not self._keepalive:
+            self._keepalive.join()
+
+    def _poll(self, timeout_s: float) -> None:
+        self._polling = True
+        self._turn.release()
+        try:
+            self._connection.poll(timeout_s)
+        finally:
+            self._turn.acquire()
+            self._polling = False
+            self._turn.notify_all()
+
+    def _impatient(self) -> bool:
+        """Something is to be tried again soon, without a message that would wake us."""
+        return self._connection.disconnected or any(s.retry_due for s in self.sessions.values())
+
+    def _take(self, parts: list[bytes]) -> None:
+        try:
+            message: Message = decode(parts, REPLY_LIMITS)
+        except ProtocolError as error:
+            logger.warning("endpoint=%s: a message that cannot be read: %s", self.endpoint, error)
+            return
+        if isinstance(message, Pong):
+            self.round_trip_s = (time.time_ns() - message.t_ns) / 1e9
+            return
+        session = self.sessions.get(getattr(message, "stream", None) or "")
+        if session is None:
+            logger.info("endpoint=%s: %s for no open stream: %r", self.endpoint, message.kind, message)
+            return
+        session.receive(message)
+        if session.retry_due:
+            # Refused for now: asking again at once would be answered the same way.
+            self._retry_at = time.monotonic() + RETRY_S
+
+    def _send(self, now: float, *, may_retry: bool) -> None:
+        for session in self.sessions.values():
+            if session.retry_due:
+                if not may_retry:
+                    continue
+                session.retry()
+            for parts in session.outgoing():
+                self._connection.send(parts)
+                self._sent_at = now
+
+    def _keep_alive(self) -> None:
+        while not self._closed.wait(_TICK_S):
+            if time.monotonic() - self._active_at < _TICK_S:
+                continue  # somebody is at it
+            with self.turn():
+                if self._closed.is_set():
+                    return
+                self._connection.check()
+                self.pump()
+                now = time.monotonic()
+                if now - self._sent_at >= KEEPALIVE_S and not self._connection.disconnected:
+                    self._connection.send(encode(Ping(time.time_ns())))
+                    self._sent_at = now

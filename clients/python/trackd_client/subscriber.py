@@ -1,0 +1,283 @@
+"""What the daemon publishes about a stream: every settlement exactly once, in order, whatever got lost on the way.
+
+A subscriber that is slow, late or cut off misses messages without a word. Their seq shows it, a heartbeat shows it for
+the last ones, and `history` gives them back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+import zmq
+
+from trackd_client.connection import Context, set_socket_options
+from trackd_client.protocol import (
+    REPLY_LIMITS,
+    ErrorCode,
+    Event,
+    EventName,
+    Message,
+    ProtocolError,
+    Tracks,
+    decode,
+    topic,
+)
+from trackd_client.session import Timeout, TrackdError
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_MESSAGES = 4096  # what a slow reader may lag behind; what is beyond comes from `history`
+# A heartbeat may overtake the settlements it counts by a moment, where the daemon publishes from two places.
+GRACE_S = 0.25
+SILENCE_S = 3.0
+_SLICE_S = 0.1  # how long a reader holds its lock, so that `close` gets in
+
+
+class Asks(Protocol):
+    """What a subscription wants of the client."""
+
+    tracks_endpoint: str
+
+    def live_position(self, stream: str) -> tuple[int, int]:
+        """Epoch and last settled seq."""
+
+    def history(
+        self, stream: str, *, epoch: int | None = None, from_seq: int | None = None, to_seq: int | None = None
+    ) -> list[Tracks]:
+        """Settlements that the daemon remembers, oldest first."""
+
+
+class _Subscription:
+    """A SUB socket on some topics; iterates in one thread at a time, may be closed from any."""
+
+    def __init__(
+        self, context: Context, endpoint: str, stream: str, topics: tuple[bytes, ...], timeout_s: float | None
+    ) -> None:
+        self.stream = stream
+        self.closed = False
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._socket = context.socket(zmq.SUB)
+        set_socket_options(self._socket, endpoint)
+        self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
+        for name in topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, name)
+        self._socket.connect(endpoint)
+
+    def close(self) -> None:
+        """End the iteration and close the socket."""
+        self.closed = True
+        with self._lock:
+            self._socket.close(linger=0)
+
+    def _receive(self, timeout_s: float) -> Message | None:
+        """The next message that can be read, or None after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not self.closed:
+            left = deadline - time.monotonic()
+            with self._lock:
+                if self.closed or not self._socket.poll(math.ceil(max(0.0, min(left, _SLICE_S)) * 1000)):
+                    parts = None
+                else:
+                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            if parts is None:
+                if left <= 0:
+                    return None
+                continue
+            try:
+                return decode(parts[1:], REPLY_LIMITS)
+            except ProtocolError as error:
+                logger.warning("stream=%s: a published message that cannot be read: %s", self.stream, error)
+        return None
+
+    def _nothing_came(self, limit_s: float) -> Timeout:
+        return Timeout(
+            f"nothing was published of stream {self.stream!r} at {self._endpoint} within {limit_s:g} s: is the daemon "
+            "running, and is the stream open? `trackd status` tells"
+        )
+
+
+class EventSubscription(_Subscription, Iterator[Event]):
+    """The events of a stream from now on, as they come; some may be lost."""
+
+    def __init__(self, context: Context, endpoint: str, stream: str, timeout_s: float | None = None) -> None:
+        super().__init__(context, endpoint, stream, (topic("events", stream),), timeout_s)
+
+    def __next__(self) -> Event:
+        waited_since = time.monotonic()
+        while not self.closed:
+            message = self._receive(_SLICE_S)
+            if isinstance(message, Event):
+                return message
+            if self._timeout_s is not None and time.monotonic() - waited_since > self._timeout_s:
+                raise self._nothing_came(self._timeout_s)
+        raise StopIteration
+
+
+class TracksSubscription(_Subscription, Iterator[Tracks]):
+    """The settlements of a stream.
+
+    Args:
+        client: gives `tracks.live` and `history`.
+        context: the ZeroMQ context.
+        stream: the stream's name.
+        from_seq: the first seq to give; None: what comes from now on.
+        timeout_s: raise `Timeout` where nothing can be given for so long.
+        until_closed: end once the stream is closed and all of it was given.
+    """
+
+    def __init__(
+        self,
+        client: Asks,
+        context: Context,
+        stream: str,
+        from_seq: int | None = None,
+        timeout_s: float | None = None,
+        *,
+        until_closed: bool = False,
+    ) -> None:
+        topics = (topic("tracks", stream), topic("events", stream))
+        super().__init__(context, client.tracks_endpoint, stream, topics, timeout_s)
+        self._client = client
+        self._until_closed = until_closed
+        self._ready: deque[Tracks] = deque()
+        self._epoch = -1  # -1: none was seen yet
+        self._next = 0  # the seq that is to be given next
+        self._behind_since: float | None = None  # since when a heartbeat is ahead of us
+        self._known_last = -1  # the last seq of the epoch that is known to be settled
+        self._ended = False
+        self._heard_at = time.monotonic()
+        self._begin(from_seq)
+
+    def __next__(self) -> Tracks:
+        tracks = self.next(self._timeout_s)
+        if tracks is None:
+            raise StopIteration
+        return tracks
+
+    def next(self, timeout_s: float | None = None) -> Tracks | None:
+        """The next settlement; None once the subscription has ended.
+
+        Raises:
+            Timeout: there is none within `timeout_s`.
+        """
+        waited_since = time.monotonic()
+        while not self._ready:
+            if self.closed or self._ended:
+                return None
+            self._step(_SLICE_S if timeout_s is None else min(_SLICE_S, timeout_s))
+            if not self._ready and timeout_s is not None and time.monotonic() - waited_since >= timeout_s:
+                raise self._nothing_came(timeout_s)
+        return self._ready.popleft()
+
+    def _begin(self, from_seq: int | None) -> None:
+        """Find out where the stream stands; it was subscribed to before, so that nothing falls in between."""
+        try:
+            self._epoch, last = self._client.live_position(self.stream)
+        except TrackdError as error:
+            if error.code is not ErrorCode.UNKNOWN_STREAM:
+                self.close()
+                raise
+            self._next = from_seq or 0  # it is not open yet: all of it is to come
+            return
+        self._next = last + 1 if from_seq is None else from_seq
+        if self._next <= last:
+            self._fill(last)
+
+    def _step(self, timeout_s: float) -> None:
+        message = self._receive(timeout_s)
+        if isinstance(message, Tracks):
+            self._take(message)
+        elif isinstance(message, Event):
+            self._heed(message)
+        if message is not None:
+            self._heard_at = time.monotonic()
+        elif self._until_closed and time.monotonic() - self._heard_at >= SILENCE_S:
+            self._look_for_end()
+        if self._behind_since is not None and time.monotonic() - self._behind_since >= GRACE_S:
+            self._fill(self._known_last)
+
+    def _look_for_end(self) -> None:
+        """An open stream is heard of every second: perhaps the word that it is closed was lost."""
+        self._heard_at = time.monotonic()
+        try:
+            self._client.live_position(self.stream)
+        except TrackdError as error:
+            if error.code is ErrorCode.UNKNOWN_STREAM and self._epoch >= 0:
+                logger.warning("stream=%s seq=%d: it was closed unheard", self.stream, self._next)
+                self._ended = True
+
+    def _take(self, tracks: Tracks) -> None:
+        self._enter(tracks.epoch)
+        if tracks.epoch < self._epoch or tracks.seq < self._next:
+            return  # given already
+        if tracks.seq > self._next:
+            self._fill(tracks.seq - 1)
+        if tracks.seq == self._next:
+            self._give(tracks)
+
+    def _heed(self, event: Event) -> None:
+        self._enter(event.epoch)
+        if event.epoch < self._epoch:
+            return
+        self._known_last = max(self._known_last, event.last_seq)
+        if event.event is EventName.CLOSED:
+            self._fill(event.last_seq)
+            self._ended = self._until_closed
+        elif self._known_last >= self._next and self._behind_since is None:
+            self._behind_since = time.monotonic()
+
+    def _enter(self, epoch: int) -> None:
+        """Go over to a newer epoch; the rest of the old one comes first, as far as it is known."""
+        if epoch <= self._epoch:
+            return
+        if self._epoch >= 0:
+            for tracks in self._remembered(self._epoch, self._next, None):
+                self._give(tracks)
+            # Numbers go on after a reset, and begin at 0 where the stream was opened anew.
+            first = next(iter(self._remembered(epoch, 0, None, pages=1)), None)
+            self._next = first.seq if first is not None else 0
+        self._epoch = epoch
+        self._known_last = -1
+        self._behind_since = None
+
+    def _fill(self, last: int) -> None:
+        """Give what `history` holds up to `last`, and log what it no longer does."""
+        missing = 0
+        for tracks in self._remembered(self._epoch, self._next, last):
+            missing += max(0, tracks.seq - self._next)
+            self._give(tracks)
+        missing += max(0, last + 1 - self._next)
+        if missing:
+            logger.warning("stream=%s seq=%d: %d settlements before it are lost", self.stream, last + 1, missing)
+        self._next = max(self._next, last + 1)
+        self._behind_since = None
+
+    def _give(self, tracks: Tracks) -> None:
+        if tracks.seq >= self._next:
+            self._ready.append(tracks)
+            self._next = tracks.seq + 1
+        if self._known_last < self._next:
+            self._behind_since = None
+
+    def _remembered(self, epoch: int, first: int, last: int | None, pages: int | None = None) -> Iterator[Tracks]:
+        """Settlements of `history` from `first` to `last`, page by page."""
+        while (last is None or first <= last) and pages != 0 and not self.closed:
+            try:
+                rows = self._client.history(self.stream, epoch=epoch, from_seq=first, to_seq=last)
+            except TrackdError as error:
+                logger.warning("stream=%s: history cannot be had: %s", self.stream, error)
+                return
+            rows = [row for row in rows if row.epoch == epoch and row.seq >= first]
+            if not rows:
+                return
+            yield from rows
+            first = rows[-1].seq + 1
+            pages = None if pages is None else pages - 1

@@ -1,0 +1,238 @@
+"""`trackd track`: recordings through a whole daemon in this process, lossless, as fast as it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zmq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from trackd.config import Config
+from trackd.daemon import Daemon
+from trackd.evaluation import IdentityScore, IdentityScoring
+from trackd_client import Client
+from trackd_client.configuration import ConfigError
+from trackd_client.detections import IntArray
+from trackd_client.protocol import Status
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_OUTPUTS = ["slp", "mot"]
+_COLLECT_S = 30.0
+# Which checkpoint of a list this process takes: ours, and what Kubernetes gives a pod of an indexed job.
+POD_INDEX = ("POD_INDEX", "JOB_COMPLETION_INDEX")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of one recording."""
+
+    name: str
+    frames: int
+    tracks: int
+    seconds: float
+    score: IdentityScore | None  # None where the recording has no ground truth
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, reading and writing included."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+def track(config: Config, base: Path, console: Console | None = None) -> list[Summary]:
+    """Track every recording of a configuration; show a progress bar and a summary.
+
+    Args:
+        config: a DREEM inference configuration.
+        base: the folder that relative paths are tried against first.
+        console: where to show; the terminal by default.
+
+    Raises:
+        ConfigError, RecordingError: something that cannot be read or written.
+    """
+    console = console or Console()
+    summaries = []
+    for run in one_checkpoint_each(config):
+        if isinstance(config.ckpt_path, list):
+            console.print(f"checkpoint {run.ckpt_path}", highlight=False)
+        summaries += _track_one(run, base, console)
+    return summaries
+
+
+def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.environ) -> list[Config]:
+    """A configuration that lists checkpoints as one for each of them, with its outputs in `out_dir/<stem>/`.
+
+    As a pod of a batch (`POD_INDEX`, or Kubernetes' `JOB_COMPLETION_INDEX`) only that element of the list.
+
+    Raises:
+        ConfigError: the index is not one of the list's, or two checkpoints would write to the same folder.
+    """
+    paths = config.ckpt_path
+    if not isinstance(paths, list):
+        return [config]
+    if not paths:
+        raise ConfigError("ckpt_path must name at least one checkpoint, or be null; got []")
+    stems = [Path(path).stem for path in paths]
+    twins = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twins:
+        raise ConfigError(f"ckpt_path: several checkpoints are named {twins[0]!r}, and so are their folders; rename one")
+    runs = [
+        config.model_copy(update={"ckpt_path": path, "out_dir": str(Path(config.out_dir) / stem)})
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    name = next((name for name in POD_INDEX if environment.get(name)), None)
+    if name is None:
+        return runs
+    if not environment[name].isdecimal() or int(environment[name]) >= len(runs):
+        raise ConfigError(
+            f"{name} must be from 0 to {len(runs) - 1}, an element of ckpt_path; got {environment[name]!r}"
+        )
+    return [runs[int(environment[name])]]
+
+
+def _track_one(config: Config, base: Path, console: Console) -> list[Summary]:
+    recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base)
+    if not recordings:
+        raise ConfigError("dataset.test_dataset names no recording; give slp_files, det_files or dir")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with Daemon(_offline(config), context, base) as daemon:
+        summaries = _track_all(daemon, recordings, console)
+        failure = daemon.close()
+    if failure is not None:
+        raise RuntimeError(failure)
+    console.print(_table(summaries))
+    for path in daemon.written:
+        console.print(f"wrote {path}", highlight=False)
+    return summaries
+
+
+def _offline(config: Config) -> Config:
+    """The same configuration for a daemon that nobody else talks to, and that loses nothing."""
+    stream = config.stream.model_copy(
+        update={
+            "on_overload": "block",
+            "deadline_ms": None,
+            "outputs": config.stream.outputs or DEFAULT_OUTPUTS,
+        }
+    )
+    endpoints = config.daemon.endpoints.model_copy(
+        update={name: f"inproc://trackd-{name}" for name in ("ingest", "tracks", "control")}
+    )
+    daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None})
+    return config.model_copy(update={"stream": stream, "daemon": daemon})
+
+
+def _track_all(daemon: Daemon, recordings: list[Recording], console: Console) -> list[Summary]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.0f} fps"),
+        TimeRemainingColumn(),
+    )
+    endpoints = {name: daemon.addresses[name] for name in ("ingest", "tracks", "control")}
+    with Client(**endpoints, context=daemon.context) as client, Progress(*columns, console=console) as progress:
+        summaries = []
+        for recording in recordings:
+            task = progress.add_task(recording.name, total=len(recording), fps=0.0)
+
+            def on_frame(done: int, seconds: float, task: object = task) -> None:
+                progress.update(task, completed=done, fps=done / seconds if seconds else 0.0)  # type: ignore[arg-type]
+
+            summaries.append(track_recording(client, recording, on_frame))
+        return summaries
+
+
+def track_recording(client: Client, recording: Recording, on_frame: Callable[[int, float], None]) -> Summary:
+    """Send one recording as a stream, and score what comes back against its ground truth.
+
+    Args:
+        client: connected to a daemon whose streams block on overload.
+        recording: what to send.
+        on_frame: told after each frame how many were sent, and in how many seconds.
+    """
+    started = time.monotonic()
+    # The scores are added up where the updates arrive; the truth waits there, by frame, no longer than a frame does.
+    truth: dict[int, IntArray] = {}
+    collector = _Collector(client, recording.name, truth)
+    stream = client.open_stream(
+        recording.name,
+        frame_shape=recording.frame_shape,
+        skeleton=recording.skeleton,
+        source=str(recording.source) if recording.source is not None else None,
+    )
+    collector.start()
+    sent = 0
+    for frame in recording.frames():
+        gt_ids = frame.detections.gt_ids
+        truth[frame.frame_index] = np.full(len(frame.detections), -1) if gt_ids is None else gt_ids
+        stream.send(frame.image, frame.detections, frame_index=frame.frame_index, t_ns=frame.t_ns)
+        sent += 1
+        on_frame(sent, time.monotonic() - started)
+    stream.close()
+    collector.join()
+    seconds = time.monotonic() - started
+    return Summary(recording.name, sent, len(collector.track_ids), seconds, collector.score)
+
+
+class _Collector:
+    """Follows a stream's updates on a thread of its own until the stream is closed."""
+
+    def __init__(self, client: Client, name: str, truth: dict[int, IntArray]) -> None:
+        self._client = client
+        self._name = name
+        self._truth = truth
+        self._scoring = IdentityScoring()
+        self._has_truth = False
+        self._failure: Exception | None = None
+        self.track_ids: set[int] = set()
+        self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join(_COLLECT_S)
+        if self._failure is not None:
+            raise self._failure
+        if self._thread.is_alive():
+            raise RuntimeError(f"stream {self._name!r} was not told that it is closed within {_COLLECT_S:.0f} s")
+
+    @property
+    def score(self) -> IdentityScore | None:
+        return self._scoring.score() if self._has_truth else None
+
+    def _follow(self) -> None:
+        try:
+            for tracks in self._client.tracks(self._name, from_seq=0, until_closed=True):
+                gt_ids = self._truth.pop(tracks.frame_index)
+                if tracks.status is not Status.TRACKED or tracks.track_ids is None:
+                    logger.warning("stream=%s seq=%d: %s: %s", self._name, tracks.seq, tracks.status, tracks.reason)
+                    continue
+                self.track_ids.update(tracks.new_tracks)
+                self._has_truth = self._has_truth or bool((gt_ids >= 0).any())
+                self._scoring.add_detections(gt_ids, tracks.track_ids)
+        except Exception as error:
+            self._failure = error
+
+
+def _table(summaries: list[Summary]) -> Table:
+    table = Table("recording", "frames", "tracks", "fps", "id switches", "IDF1")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for summary in summaries:
+        score = summary.score
+        told = ("–", "–") if score is None else (str(score.id_switches), f"{score.idf1:.3f}")
+        table.add_row(summary.name, str(summary.frames), str(summary.tracks), f"{summary.fps:.0f}", *told)
+    return table

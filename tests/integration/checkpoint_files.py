@@ -1,0 +1,48 @@
+"""Small checkpoints as DREEM writes them, made by the tests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trackd.models.architecture import Architecture
+from trackd.models.checkpoint import LoadedModel, load_checkpoint
+from trackd.models.gtr import GlobalTrackingTransformer
+
+DESCRIPTOR: dict[str, Any] = {
+    "d_model": 16,
+    "nhead": 2,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "embedding_meta": {"pos": {"mode": "learned", "emb_num": 8}, "temp": {"mode": "learned", "emb_num": 8}},
+    "encoder_cfg": {"encoder_type": "descriptor", "ndim": 5},
+}
+TWO_ANCHORS = {**DESCRIPTOR, "embedding_meta": {"pos": {"mode": "learned", "emb_num": 8, "n_points": 2}}}
+RESNET = {**DESCRIPTOR, "encoder_cfg": {"model_name": "resnet18"}}
+
+
+def write_checkpoint(path: Path, cfg: dict[str, Any] = DESCRIPTOR, stored_cfg: dict[str, Any] | None = None) -> Path:
+    """A Lightning checkpoint with seeded weights whose logits are of about 1.
+
+    Args:
+        path: the file.
+        cfg: the model that the weights are of.
+        stored_cfg: the `model_cfg` in the file, where that is to be another.
+    """
+    torch.manual_seed(0)
+    model = GlobalTrackingTransformer(Architecture.from_model_cfg(cfg))
+    for parameter in model.transformer.parameters():
+        parameter.normal_(std=0.3)
+    state = OrderedDict((f"model.{key}", value) for key, value in model.state_dict().items())
+    hyper_parameters = {"model_cfg": cfg if stored_cfg is None else stored_cfg, "tracker_cfg": {}, "metrics": None}
+    torch.save({"epoch": 1, "global_step": 2, "state_dict": state, "hyper_parameters": hyper_parameters}, path)
+    return path
+
+
+def load(folder: Path, cfg: dict[str, Any] = DESCRIPTOR) -> LoadedModel:
+    """Such a checkpoint, written and read."""
+    torch.set_num_threads(1)
+    return load_checkpoint(write_checkpoint(folder / "tiny.ckpt", cfg))
