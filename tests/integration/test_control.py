@@ -90,7 +90,7 @@ def test_reset_begins_a_new_epoch_with_ids_from_0(client):
     assert epoch > client.epoch
     assert client.next_event("reset")["epoch"] == epoch
     client.frame(client.stream, 3, walking_boxes(400))
-    header, parts = client.next_tracks()
+    header, _ = client.next_tracks()
     assert header["epoch"] == epoch
     assert header["new_tracks"] == [0, 1, 2]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -39,10 +38,8 @@ def recording(tmp_path_factory) -> Path:
 
 def replay(addresses: dict[str, str], config: Path, stream: str, *options: str) -> subprocess.CompletedProcess[str]:
     endpoints = [word for name in ("ingest", "tracks", "control") for word in (f"--{name}", addresses[name])]
-    return subprocess.run(
-        [sys.executable, "-m", "trackd_client.apps.cli", "replay", str(config), "--stream", stream, *endpoints, *options],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "trackd_client.apps.cli", "replay", str(config), "--stream", stream]
+    return subprocess.run([*command, *endpoints, *options], capture_output=True, text=True, timeout=120)
 
 
 def follow(addresses: dict[str, str], stream: str, into: list[Tracks]) -> threading.Thread:
@@ -179,10 +176,8 @@ def test_mot17_runs_through_and_its_text_is_scored_by_another_program(shared, tm
     config = dataset_config(shared, tmp_path, det_files=["mot17_09/det.txt"], gt_files=["mot17_09/gt.txt"])
     (summary,) = track(config, tmp_path)
     assert summary.frames == 525
-    result = subprocess.run(
-        [sys.executable, str(shared / "peers/score.py"), str(shared / "data/mot17_09/gt.txt"), str(tmp_path / "mot17_09.txt")],
-        capture_output=True, text=True, timeout=120, env=dict(os.environ),
-    )  # fmt: skip
+    files = [shared / "peers/score.py", shared / "data/mot17_09/gt.txt", tmp_path / "mot17_09.txt"]
+    result = subprocess.run([sys.executable, *map(str, files)], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     idf1 = float(result.stdout.split("IDF1")[-1].split()[0])
     assert idf1 > 40
