@@ -103,6 +103,8 @@ def test_close_settles_what_is_queued_and_answers_as_closed(client):
     assert client.recv_kind("closed")["last_seq"] == 3
     assert client.next_event("closed")["last_seq"] == 3
     assert client.request("tracks.live", stream=client.stream)["error"]["code"] == "unknown_stream"
+    rows = client.request("history", stream=client.stream, from_seq=3)["result"]
+    assert [row["seq"] for row in rows] == [3], "a subscriber that missed the end can still ask for it"
 
 
 def test_a_heartbeat_tells_the_last_seq_each_second(client):

@@ -124,6 +124,33 @@ def test_bytes_that_are_no_message_get_bad_message(client):
     assert client.recv()["code"] == "bad_message"
 
 
+def test_no_header_however_nested_or_shaped_ends_the_daemon(client):
+    deep: list = []
+    for _ in range(900):
+        deep = [deep]
+    empty = {"dtype": "<i4", "shape": [0, 2**31 - 1, 2**31 - 1], "part": 1}
+    for header in (
+        {"v": deep, "kind": "ping"},
+        {"v": 1, "kind": deep},
+        {"v": 1, "kind": "open", "stream": "s", "config": {"window_size": deep}},
+        {"v": 1, "kind": "open", "stream": deep},
+        {"v": 1, "kind": "tracks", "stream": "s", "track_ids": empty},
+    ):
+        client.ingest.send_multipart([msgpack.packb(header), b""])
+        assert client.recv()["code"] == "bad_message"
+    client.open(client.stream)
+    client.frame(client.stream, 0, walking_boxes(0), detections={"boxes": {**empty, "dtype": "<f4"}})
+    assert client.recv_kind("error")["code"] == "invalid_frame"
+
+
+def test_a_stream_taken_over_tells_its_last_frame_index(daemon, client):
+    client.open(client.stream)
+    client.frame(client.stream, 0, walking_boxes(0), frame_index=876)
+    client.recv_kind("ack")
+    with RawClient(daemon.addresses) as other:
+        assert other.open(client.stream, takeover=True)["last_frame_index"] == 876
+
+
 def test_a_message_of_too_many_parts_is_too_large(client):
     client.ingest.send_multipart([msgpack.packb({"v": 1, "kind": "ping", "t_ns": 1})] + [b""] * 1000)
     assert client.recv()["code"] == "too_large"

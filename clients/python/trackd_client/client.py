@@ -167,6 +167,7 @@ class Client:
                 raise TrackdError(f"stream {name!r} is open in this client; close it first")
             ingest.add(session)
             try:
+                ingest.pump()
                 settled = ingest.wait(lambda: session.state is not SessionState.OPENING, limit_s)
             finally:
                 if session.state is not SessionState.OPEN:

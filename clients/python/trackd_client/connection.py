@@ -153,13 +153,8 @@ class Ingest:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The lock and the socket, at once: a thread that polls is woken and steps aside."""
+        """The lock over the sessions. The socket is another's while that one polls; `pump` sees to it."""
         with self._turn:
-            if self._polling:
-                self._wanting += 1
-                self._connection.wake()
-                self._turn.wait_for(lambda: not self._polling)
-                self._wanting -= 1
             try:
                 yield
             finally:
@@ -180,6 +175,7 @@ class Ingest:
         Raises:
             TrackdError: the client is closed.
         """
+        self._claim()
         if self._closed.is_set():
             raise TrackdError("the client is closed")
         now = time.monotonic()
@@ -201,14 +197,17 @@ class Ingest:
             self._turn.notify_all()
 
     def wait(self, done: Callable[[], Any], timeout_s: float) -> bool:
-        """Do the socket's work until `done()` is true; with `turn` held.
+        """Until `done()` is true; does the socket's work unless another thread does; with `turn` held.
+
+        What was added to a session before must have been sent with `pump`: the other thread may sleep for long.
 
         Returns:
             whether it became true within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self.pump()
+            if not self._polling:
+                self.pump()
             if done():
                 return True
             left = deadline - time.monotonic()
@@ -227,10 +226,18 @@ class Ingest:
             return
         self._closed.set()
         with self.turn():
+            self._claim()
             self._connection.close()
-            self._turn.notify_all()
         if threading.current_thread() is not self._keepalive:
             self._keepalive.join()
+
+    def _claim(self) -> None:
+        """The socket for this thread: one that polls is woken and steps aside until the lock is free again."""
+        if self._polling:
+            self._wanting += 1
+            self._connection.wake()
+            self._turn.wait_for(lambda: not self._polling)
+            self._wanting -= 1
 
     def _poll(self, timeout_s: float) -> None:
         self._polling = True
@@ -279,6 +286,7 @@ class Ingest:
             if time.monotonic() - self._active_at < _TICK_S:
                 continue  # somebody is at it
             with self.turn():
+                self._claim()
                 if self._closed.is_set():
                     return
                 self._connection.check()

@@ -114,6 +114,7 @@ class StreamSession:
         self.state = SessionState.OPENING
         self.error: Error | None = None  # why the stream was refused or lost; while opening, why it takes so long
         self.epoch = -1
+        self.last_frame_index: int | None = None  # of the last frame that the daemon had taken at `opened`
         self.next_seq = 0
         self.credit = 0
         self.config: Mapping[str, Any] = {}
@@ -278,6 +279,7 @@ class StreamSession:
         self._paused, self._withheld = False, 0
         self._close_sent = False
         self.epoch, self.credit = opened.epoch, opened.credit
+        self.last_frame_index = opened.last_frame_index
         self.configured(opened.config)
         self._opening = replace(self._opening, takeover=True)
         self.open_due = False
@@ -374,7 +376,7 @@ class StreamSession:
         self.state = state
         self.error = error
         self.open_due = False
-        if error is not None:
+        if error is not None and self.epoch >= 0:  # an open that is refused is the caller's to tell
             logger.warning("stream=%s: lost: %s: %s", self.stream, error.code, error.message)
 
     def _first_held(self) -> int:

@@ -54,8 +54,7 @@ class Stream:
         self._shared_memory = shared_memory
         self._history_of = history_of
         self._ring: ImageRing | None = None
-        # A stream that was fed before is likely to go on as it began: one frame index for each seq.
-        self._last_index = session.next_seq - 1
+        self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
 
     @property
     def epoch(self) -> int:
@@ -167,7 +166,9 @@ class Stream:
         try:
             if session.state is SessionState.CLOSED or (session.state is SessionState.LOST and not session.unacked):
                 return
-            session.close()
+            with self._ingest.turn():
+                session.close()
+                self._ingest.pump()
             self._wait(lambda: session.state is SessionState.CLOSED, timeout_s, "settle what was sent and close")
         finally:
             with self._ingest.turn():

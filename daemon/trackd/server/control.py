@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ from trackd_client.protocol import (
 )
 from trackd_client.protocol import fields as read
 from trackd_client.protocol.arrays import Part
+
+logger = logging.getLogger(__name__)
 
 MAX_HISTORY_ROWS = 1024
 _HISTORY_ROWS = 256
@@ -92,9 +95,8 @@ class Control:
             send(self._socket, [*envelope, *encode(reply)])
 
         try:
-            message = decode(parts, self._limits)
-            if not isinstance(message, Request):
-                raise ProtocolError(ErrorCode.BAD_MESSAGE, f"control takes requests; got {message.kind!r}")
+            message = decode(parts, self._limits, ("request",))
+            assert isinstance(message, Request)
             request_id = message.id
             method = self._methods.get(message.method)
             if method is None:
@@ -102,6 +104,10 @@ class Control:
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {message.method[:60]!r} is not known; {hint}")
             method(message.params, answer)
         except ProtocolError as error:
+            answer(None, error)
+        except Exception as error:
+            # A fault of ours in one request must not end the daemon for everybody else.
+            logger.exception("a request could not be handled")
             answer(None, error)
 
     def _session(self, params: Mapping[str, Any]) -> Session:
@@ -154,12 +160,15 @@ class Control:
         self._streams.close(self._session(params), "closed by control", closed)
 
     def _history(self, params: Mapping[str, Any], answer: Answer) -> None:
-        session = self._session(params)
+        history = self._sessions.history(read.stream_name(params))
+        if history is None:
+            self._session(params)
+            return
         epoch = read.integer(params, "epoch", 0) if params.get("epoch") is not None else None
         from_seq = read.integer(params, "from_seq", 0) if params.get("from_seq") is not None else 0
         to_seq = read.integer(params, "to_seq") if params.get("to_seq") is not None else None
         limit = read.integer(params, "limit", 1) if params.get("limit") is not None else _HISTORY_ROWS
-        rows = session.history.select(epoch, from_seq, to_seq, min(limit, MAX_HISTORY_ROWS))
+        rows = history.select(epoch, from_seq, to_seq, min(limit, MAX_HISTORY_ROWS))
         answer([tracks_to_map(row) for row in rows], None)
 
     def _load(self, params: Mapping[str, Any], answer: Answer) -> None:

@@ -37,7 +37,8 @@ class History:
             if (epoch is not None and row.epoch != epoch) or row.seq < from_seq:
                 continue
             nbytes += _size(row)
-            if (to_seq is not None and row.seq > to_seq) or len(chosen) == limit or (chosen and nbytes > MAX_REPLY_BYTES):
+            too_large = bool(chosen) and nbytes > MAX_REPLY_BYTES
+            if (to_seq is not None and row.seq > to_seq) or len(chosen) == limit or too_large:
                 break
             chosen.append(row)
         return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,6 +32,9 @@ from trackd_client.protocol import (
 from trackd_client.protocol.arrays import Part
 from trackd_client.shared_memory import SharedImageReader
 
+logger = logging.getLogger(__name__)
+
+_KINDS = ("open", "frame", "close", "ping")
 _MOST_SKIPS = 1024  # decided frames that may wait to be published, beside four times the queue's depth
 
 
@@ -60,7 +64,7 @@ class Ingest:
         now = self._clock()
         self._sessions.heard(owner, now)
         try:
-            self._dispatch(owner, decode(parts, self._limits), parts, now)
+            self._dispatch(owner, decode(parts, self._limits, _KINDS), parts, now)
         except ProtocolError as error:
             if error.head is None:
                 self._publisher.refuse(owner, error)
@@ -70,6 +74,10 @@ class Ingest:
                 self._admit(owner, error.head, None, error, 0, now)
             except ProtocolError as refusal:
                 self._publisher.refuse(owner, refusal)
+        except Exception as error:
+            # A fault of ours in one message must not end the daemon for everybody else.
+            logger.exception("a message could not be handled")
+            self._publisher.refuse(owner, ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
 
     def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int) -> None:
         match message:
@@ -84,11 +92,6 @@ class Ingest:
                 self._streams.close(session, "closed by its owner")
             case Ping():
                 self._publisher.reply(owner, Pong(message.t_ns, time.time_ns()))
-            case _:
-                raise ProtocolError(
-                    ErrorCode.BAD_MESSAGE,
-                    f"ingest takes open, frame, close and ping; got {message.kind!r}",
-                )
 
     def _owned(self, owner: bytes, name: str, seq: int | None) -> Session:
         session = self._sessions.get(name)

@@ -12,6 +12,7 @@ from trackd.server.history import History
 from trackd_client.detections import Skeleton
 
 _REMEMBERED_EPOCHS = 4096
+_REMEMBERED_HISTORIES = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +57,7 @@ class Sessions:
         self._by_name: dict[str, Session] = {}
         self._by_owner: dict[bytes, set[str]] = {}
         self._epochs: OrderedDict[str, int] = OrderedDict()
+        self._closed_histories: OrderedDict[str, History] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -73,10 +75,19 @@ class Sessions:
         self._by_owner.setdefault(session.owner, set()).add(session.name)
 
     def remove(self, session: Session) -> None:
-        """Forget a closed stream, but for its epoch."""
+        """Forget a closed stream, but for its epoch and, for a while, its history: a subscriber may lack the end."""
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
         self._disown(session)
+        self._closed_histories.pop(session.name, None)
+        self._closed_histories[session.name] = session.history
+        while len(self._closed_histories) > _REMEMBERED_HISTORIES:
+            self._closed_histories.popitem(last=False)
+
+    def history(self, name: str) -> History | None:
+        """The settlements of an open stream, else of one that was closed lately."""
+        session = self._by_name.get(name)
+        return session.history if session is not None else self._closed_histories.get(name)
 
     def hand_over(self, session: Session, owner: bytes) -> None:
         """Give a stream to another connection."""

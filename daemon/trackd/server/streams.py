@@ -143,7 +143,7 @@ class Streams:
     def _greet(self, session: Session, event: EventName) -> None:
         credit = session.grant()
         settings = session.settings.as_map()
-        opened = Opened(session.name, session.epoch, session.next_seq, credit, settings)
+        opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
         self._publisher.reply(session.owner, opened)
         self._publisher.event(session, event, {"model": session.model})
 
@@ -275,6 +275,12 @@ def _check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: st
     names["front_nodes"] = settings.tracker.front_nodes or []
     names["back_nodes"] = settings.tracker.back_nodes or []
     nodes = set(skeleton.nodes) if skeleton is not None else set()
+    if isinstance(anchors, int) and skeleton is not None and anchors > len(nodes):
+        raise ProtocolError(
+            ErrorCode.BAD_CONFIG,
+            f"anchors must be at most the skeleton's {len(nodes)} nodes; got {anchors}",
+            stream=stream,
+        )
     for key, wanted in names.items():
         for node in wanted:
             if node in nodes or (key == "anchors" and node in ("", "centroid", "midpoint")):

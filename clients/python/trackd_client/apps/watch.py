@@ -184,16 +184,24 @@ def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
         TrackdError: the stream is not open, or had no frame yet.
     """
     live = client.live(stream)
-    table = LiveTable(stream)
+    now_s = 0.0
+    # The frames' own clock: those of the past come all at once.
+    table = LiveTable(stream, lambda: now_s)
+
+    def update(tracks: Tracks) -> None:
+        nonlocal now_s
+        now_s = tracks.t_ns / 1e9
+        table.update(tracks)
+
     # A few frames back: one alone has no speed and no age.
     for tracks in client.history(stream, epoch=live.epoch, from_seq=max(0, live.seq - ONCE_FRAMES)):
-        table.update(tracks)
+        update(tracks)
     subscription = client.tracks(stream)
     try:
         with suppress(Timeout):
             tracks_or_none = subscription.next(timeout_s)
             if tracks_or_none is not None:
-                table.update(tracks_or_none)
+                update(tracks_or_none)
     finally:
         subscription.close()
     if not table.frames:

@@ -87,7 +87,10 @@ def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]
         raise bad_message(
             f"{name} of shape {list(shape)} and dtype {dtype_name} needs {expected} bytes; its part has {len(data)}"
         )
-    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+    try:
+        array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+    except ValueError:  # an empty array whose other axes are beyond what numpy can count
+        raise bad_message(f"{name}.shape is too large even for an empty array; got {list(shape)}") from None
     array.flags.writeable = False
     return array
 

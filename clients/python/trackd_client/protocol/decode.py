@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgpack
@@ -36,19 +36,27 @@ from trackd_client.protocol.messages import (
 Header = dict[str, Any]
 
 
-def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Message:
+MAX_NESTING = 32  # of a header's maps and lists; deeper ones would exhaust the interpreter's stack where they are shown
+
+
+def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collection[str] | None = None) -> Message:
     """A message from its parts, the topic or the empty delimiter taken off.
 
     Arrays are read-only views of the parts.
+
+    Args:
+        parts: the header, and what stands behind it.
+        limits: what is refused before anything is allocated.
+        kinds: those that are taken here; None: all.
 
     Raises:
         ProtocolError: whatever is wrong with the bytes; nothing else is ever raised.
     """
     header = read_header(parts, limits)
     kind = header.get("kind")
-    decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
+    decoder = _DECODERS.get(kind) if isinstance(kind, str) and (kinds is None or kind in kinds) else None
     if decoder is None:
-        raise bad_message(f"kind must be one of {', '.join(_DECODERS)}; got {repr(kind)[:60]}")
+        raise bad_message(f"kind must be one of {', '.join(kinds or _DECODERS)}; got {repr(kind)[:60]}")
     try:
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
@@ -83,6 +91,8 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
         raise bad_message(f"the header is not MessagePack: {type(error).__name__}") from None
     if not isinstance(header, dict) or any(not isinstance(key, str) for key in header):
         raise bad_message(f"the header must be a map with string keys; got {type(header).__name__}")
+    if _is_nested_too_deep(header):
+        raise bad_message(f"the header must be nested at most {MAX_NESTING} deep")
     if "v" not in header:
         raise bad_message("v must be the protocol version; got nothing")
     if header["v"] != PROTOCOL_VERSION or type(header["v"]) is not int:
@@ -91,6 +101,19 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
             f"v must be {PROTOCOL_VERSION}, the protocol version spoken here; got {repr(header['v'])[:60]}",
         )
     return header
+
+
+def _is_nested_too_deep(header: Header) -> bool:
+    level: list[Any] = [header]
+    for _ in range(MAX_NESTING + 1):
+        inner: list[Any] = []
+        for value in level:
+            children = value.values() if isinstance(value, dict) else value
+            inner += [child for child in children if isinstance(child, dict | list)]
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def _no_extension(code: int, data: bytes) -> Any:
@@ -145,6 +168,7 @@ def _opened(h: Header, parts: Sequence[Part], limits: Limits) -> Opened:
         next_seq=read.integer(h, "next_seq", 0),
         credit=read.integer(h, "credit", 0),
         config=read.mapping(h, "config", optional=True),
+        last_frame_index=read.integer(h, "last_frame_index") if h.get("last_frame_index") is not None else None,
     )
 
 
@@ -185,7 +209,15 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
         flags=read.texts(h, "flags"),
         timing=Timing(**{f: read.integer(timing, f) for f in Timing.__slots__ if f in timing}),
         replayed=read.flag(h, "replayed"),
+        parents=_parents(h),
     )
+
+
+def _parents(h: Header) -> tuple[int, ...]:
+    parents, born = read.integers(h, "parents"), read.integers(h, "new_tracks")
+    if parents and len(parents) != len(born):
+        raise bad_message(f"parents must be as long as new_tracks ({len(born)}), or absent; got {len(parents)}")
+    return parents
 
 
 def _tracks(h: Header, parts: Sequence[Part], limits: Limits) -> Tracks:

@@ -113,13 +113,16 @@ def _detections(detections: Detections, parts: PartList) -> Header:
 
 
 def _opened(m: Opened, parts: PartList) -> Header:
-    return {
+    header: Header = {
         "stream": m.stream,
         "epoch": m.epoch,
         "next_seq": m.next_seq,
         "credit": m.credit,
         "config": dict(m.config),
     }
+    if m.last_frame_index is not None:
+        header["last_frame_index"] = m.last_frame_index
+    return header
 
 
 def _error(m: Error, parts: PartList) -> Header:
@@ -160,6 +163,8 @@ def tracks_head(m: Tracks) -> Header:
         header["replayed"] = True
     for name in TRACK_LISTS:
         header[name] = list(getattr(m, name))
+    if m.parents:
+        header["parents"] = list(m.parents)
     return header
 
 

@@ -155,6 +155,7 @@ class Opened(Message):
     next_seq: int
     credit: int
     config: Mapping[str, Any] = field(default_factory=dict)
+    last_frame_index: int | None = None  # of the last frame that was taken; the next must be above it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,6 +238,7 @@ class Tracks(Message):
     flags: tuple[str, ...] = ()
     timing: Timing = Timing()
     replayed: bool = False
+    parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided into it, -1 for none; or empty
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,278 @@
+"""`trackd-client`: replay and watch."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_client_connection import TWO, client, context, daemon  # noqa: F401 (fixtures)
+
+from trackd_client.apps import cli
+from trackd_client.apps.replay import (
+    MAX_SPEED,
+    Pace,
+    Progressed,
+    ReplayOptions,
+    looped,
+    parse_speed,
+    read_replay,
+    replay_recording,
+    stream_names,
+)
+from trackd_client.apps.watch import LiveTable, Watcher, one_frame
+from trackd_client.configuration import ConfigError
+from trackd_client.detections import Skeleton
+from trackd_client.protocol import Frame, Open, Status, Timing, Tracks
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+
+
+class Made(Recording):
+    """A recording out of thin air, which begins at frame 10."""
+
+    source = Path("/data/fly.mp4")
+    fps = 50.0
+    skeleton = Skeleton(("nose",))
+    frame_shape = (20, 30)
+
+    def __init__(self, name: str = "fly", n: int = 5) -> None:
+        self.name = name
+        self._n = n
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        return (Clip(10, 10 + self._n),)
+
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        for clip in clips or self.clips:
+            for index in range(clip.start, clip.stop):
+                yield RecordedFrame(index, self.time_ns(index) + 7, None, TWO)
+
+
+class Clock:
+    """Time that passes only when someone sleeps, or says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+# --- replay ---
+
+
+def test_frames_are_due_by_their_number_so_that_no_delay_adds_up():
+    clock = Clock()
+    pace = Pace(10.0, 1.0, clock, clock.sleep)
+    for number in range(100):
+        pace.wait(number)
+        assert clock.now == pytest.approx(100.0 + number / 10)
+        clock.now += 0.03
+    assert pace.late == 0
+
+
+def test_late_frames_are_counted_and_not_waited_for():
+    clock = Clock()
+    pace = Pace(10.0, 2.0, clock, clock.sleep)
+    pace.wait(0)
+    clock.now += 0.2
+    pace.wait(1)
+    assert (pace.late, pace.lag_s) == (1, pytest.approx(0.15))
+    pace.wait(10)
+    assert (pace.late, pace.lag_s) == (1, 0.0)
+    assert clock.now == pytest.approx(100.5)
+
+
+def test_as_fast_as_it_goes_nothing_is_late():
+    clock = Clock()
+    pace = Pace(10.0, MAX_SPEED, clock, clock.sleep)
+    for number in range(5):
+        pace.wait(number)
+        clock.now += 10
+    assert (pace.late, pace.lag_s) == (0, 0.0)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "fast", "nan", ""])
+def test_a_speed_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match="--speed must be a number above 0, or max"):
+        parse_speed(text)
+
+
+def test_a_loop_goes_on_rising():
+    frames = list(looped(Made(n=3), 3))
+    assert [frame.frame_index for frame in frames] == list(range(10, 19))
+    assert np.diff([frame.t_ns for frame in frames]).tolist() == [20_000_000] * 8
+
+
+def test_names_fit_the_wire_and_differ():
+    made = [Made("a b/c"), Made("a b c"), Made("a-b-c"), Made("é"), Made("x" * 200)]
+    assert stream_names(made) == ["a-b-c", "a-b-c-2", "a-b-c-3", "-", "x" * 128]
+    assert stream_names(made[:1], "mine") == ["mine"]
+    with pytest.raises(ConfigError, match="--stream names one stream"):
+        stream_names(made[:2], "mine")
+
+
+def test_a_recording_is_played_as_it_stands(daemon, client):  # noqa: F811
+    told: list[Progressed] = []
+    replayed = replay_recording(
+        client, Made(), "fly", {"tracker": {"max_gap": 3}}, ReplayOptions(speed=MAX_SPEED, loops=2), told.append
+    )
+    opened = next(message for message in daemon.received if isinstance(message, Open))
+    assert (opened.frame_shape, opened.skeleton, opened.source) == ((20, 30), Skeleton(("nose",)), "/data/fly.mp4")
+    assert opened.config == {"tracker": {"max_gap": 3}}
+    frames = [message for message in daemon.received if isinstance(message, Frame)]
+    assert [frame.frame_index for frame in frames] == list(range(10, 20))
+    assert frames[0].t_ns == 200_000_007
+    assert (replayed.progress.sent, replayed.progress.total, replayed.rejected) == (10, 10, 0)
+    assert [now.sent for now in told] == list(range(1, 11))
+
+
+def test_the_trackers_keys_go_to_the_daemon_and_of_the_datasets_only_those_given(tmp_path):
+    (tmp_path / "a.slp").touch()
+    (tmp_path / "a.mp4").touch()
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "ckpt_path: x.ckpt\ntrainer: {a: 1}\ntracker: {max_gap: 7, odd_key: 1}\n"
+        "dataset: {test_dataset: {slp_files: [a.slp], video_files: [a.mp4], crop_size: 64, anchors: nose}}\n"
+    )
+    replay = read_replay(path, ["tracker.max_gap=9", "dataset.test_dataset.padding=2"])
+    assert replay.config == {
+        "tracker": {"max_gap": 9, "odd_key": 1},
+        "dataset": {"crop_size": 64, "anchors": "nose", "padding": 2},
+    }
+    assert [recording.name for recording in replay.recordings] == ["a"]
+
+
+# --- watch ---
+
+
+def tracked(index: int, ids: list[int], x: float = 0.0, **lists: tuple[int, ...]) -> Tracks:
+    n = len(ids)
+    boxes = np.array([[x + 10 * i, 0, x + 10 * i + 4, 8] for i in range(n)], "<f4").reshape(n, 4)
+    return Tracks(
+        "cam", 1, index, index, index, Status.TRACKED, track_ids=np.array(ids, "<i4"),
+        track_scores=np.full(n, 0.5, "<f4"), boxes=boxes, timing=Timing(total=1500), **lists,
+    )  # fmt: skip
+
+
+def test_a_track_has_a_centre_a_speed_and_an_age():
+    table = LiveTable("cam")
+    table.update(tracked(10, [3]))
+    assert math.isnan(table.rows()[0].speed)
+    table.update(tracked(14, [3], x=8.0))
+    (row,) = table.rows()
+    assert (row.centre, row.speed, row.born_index, row.score) == ((10.0, 4.0), 2.0, 10, 0.5)
+
+
+def test_lost_tracks_stay_until_they_end():
+    table = LiveTable("cam")
+    table.update(tracked(0, [1, 2]))
+    table.update(tracked(1, [1], lost_tracks=(2,)))
+    assert [(row.id, row.lost) for row in table.rows()] == [(1, False), (2, True)]
+    table.update(tracked(2, [1, 2], found_tracks=(2,)))
+    assert [(row.id, row.lost) for row in table.rows()] == [(1, False), (2, False)]
+    table.update(tracked(3, [1], ended_tracks=(2,)))
+    assert [row.id for row in table.rows()] == [1]
+
+
+def test_the_header_counts_frames_by_the_clock():
+    clock = Clock()
+    table = LiveTable("cam", clock)
+    for index in range(20):
+        table.update(tracked(index, [0, -1]))
+        clock.now += 0.05
+    table.update(Tracks("cam", 1, 20, 20, 20, Status.DROPPED, "overload"))
+    assert table.fps == pytest.approx(20)
+    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(table.render())
+    text = console.export_text()
+    assert "cam: frame 20" in text
+    assert "latency 1.50 ms, 1 dropped, 0 rejected" in text
+    assert [row.id for row in table.rows()] == [0]
+
+
+def test_another_epoch_begins_an_empty_table():
+    table = LiveTable("cam")
+    table.update(tracked(5, [1, 2]))
+    table.update(Tracks("cam", 2, 0, 0, 0, Status.DROPPED, "overload"))
+    assert table.rows() == []
+
+
+def test_one_frame_shows_what_was_last_even_when_nothing_comes(client):  # noqa: F811
+    with client.open_stream("cam", reply="tracks") as stream:
+        for _ in range(3):
+            stream.track(None, TWO)
+        table = one_frame(client, "cam", 0.1)
+        assert [(row.id, row.speed) for row in table.rows()] == [(0, 0.0), (1, 0.0)]
+
+
+def test_a_watcher_follows_whatever_is_open(client):  # noqa: F811
+    with client.open_stream("cam", reply="tracks"):
+        watcher = Watcher(client)
+        assert watcher.render() == "no stream is open"
+        watcher.look()
+        assert list(watcher.tables) == ["cam"]
+
+
+# --- the command line ---
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trackd_client.apps.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["replay", "none.yaml"], 2, "none.yaml: no such file"),
+        (["replay"], 2, "CONFIG"),
+        (["replay", "none.yaml", "--speed", "fast"], 2, "--speed must be a number above 0, or max; got 'fast'"),
+        (["replay", "none.yaml", "--loop", "0"], 2, "--loop"),
+        (["replay", "none.yaml", "--set", "x"], 2, "no such file"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["watch", "--once", "--control", "tcp://127.0.0.1:1", "--timeout-s", "0.1"], 1, "is it running"),
+    ],
+)
+def test_a_complaint_is_one_line_without_a_traceback(arguments, code, text, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["trackd-client", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    error = capsys.readouterr().err
+    assert caught.value.code == code
+    assert text in error
+    assert len(error.splitlines()) == 1
+
+
+def test_watch_once_prints_a_table_and_exits_0(daemon, client):  # noqa: F811
+    with client.open_stream("cam", reply="tracks") as stream:
+        stream.track(None, TWO)
+        endpoints = daemon.endpoints
+        ended = run("watch", "cam", "--once", "--tracks", endpoints["tracks"], "--control", endpoints["control"])
+    assert ended.returncode == 0, ended.stderr
+    assert "cam: frame 0" in ended.stdout
+    assert "active" in ended.stdout
+
+
+def test_the_client_needs_nothing_but_the_base_install():
+    code = (
+        "import sys, trackd_client, trackd_client.apps.cli, trackd_client.apps.watch; "
+        "extra = {'pydantic', 'yaml', 'cv2', 'sleap_io', 'torch', 'tifffile'} & set(sys.modules); "
+        "sys.exit(f'imported: {extra}' if extra else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

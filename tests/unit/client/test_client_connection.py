@@ -1,0 +1,577 @@
+"""The client over real sockets, against a small scripted daemon."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+
+from trackd_client import Client, Detections, EncodedImage, ErrorCode, StreamLost, Timeout, TrackdError
+from trackd_client.protocol import (
+    Ack,
+    Close,
+    Closed,
+    Error,
+    Event,
+    EventName,
+    Frame,
+    Message,
+    Open,
+    Opened,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    Status,
+    Timing,
+    Tracks,
+    decode,
+    encode,
+    topic,
+    tracks_to_map,
+)
+
+BLOCK = {"stream": {"on_overload": "block"}}
+TWO = Detections(boxes=np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32))
+
+
+class FakeDaemon:
+    """Speaks the protocol on three sockets in a thread; what it does with a frame can be scripted.
+
+    `script(frame)` gives the messages that answer a frame, or None for the usual: settle it, and ack.
+    """
+
+    def __init__(self, context: zmq.Context, *, depth: int = 8) -> None:
+        self.context = context
+        self.depth = depth
+        self.epoch = 1
+        self.config: dict[str, Any] = BLOCK
+        self.next_seq: dict[str, int] = {}
+        self.settled: dict[str, list[Tracks]] = {}
+        self.owners: dict[str, bytes] = {}
+        self.received: list[Message] = []
+        self.script: Callable[[Frame], list[Message] | None] = lambda frame: None
+        self.on_open: Callable[[Open], list[Message] | None] = lambda message: None
+        self.publish = True
+        self.answers_control = True
+        self.page = 100  # rows of a history reply
+        self._ports: dict[str, str] = {}
+        self._commands: list[Callable[[], None]] = []
+        self.start()
+
+    # --- life ---
+
+    def start(self) -> None:
+        self._stop = threading.Event()
+        self._sockets = {"ingest": zmq.ROUTER, "tracks": zmq.XPUB, "control": zmq.ROUTER}
+        self.sockets: dict[str, Any] = {}
+        for name, kind in self._sockets.items():
+            socket = self.context.socket(kind)
+            socket.setsockopt(zmq.LINGER, 0)
+            self._bind(socket, self._ports.get(name, "tcp://127.0.0.1:*"))
+            self._ports[name] = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+            self.sockets[name] = socket
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _bind(socket: Any, endpoint: str) -> None:
+        """ZeroMQ lets go of a port a little later than `close` returns."""
+        for _ in range(200):
+            try:
+                return socket.bind(endpoint)
+            except zmq.ZMQError:
+                time.sleep(0.01)
+        raise TimeoutError(endpoint)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def restart(self, *, fresh: bool = False) -> None:
+        """Gone and back on the same endpoints; `fresh`: without a memory."""
+        self.stop()
+        if fresh:
+            self.epoch += 1
+            self.next_seq.clear()
+            self.settled.clear()
+        self.start()
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        return dict(self._ports)
+
+    def do(self, command: Callable[[], None]) -> None:
+        """Run something on the daemon's thread, where its sockets may be used."""
+        done = threading.Event()
+        self._commands.append(lambda: (command(), done.set()))
+        assert done.wait(5)
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for socket in self.sockets.values():
+            poller.register(socket, zmq.POLLIN)
+        while not self._stop.is_set():
+            for socket, _ in poller.poll(5):
+                parts = socket.recv_multipart()
+                if socket is self.sockets["ingest"]:
+                    self._take(parts[0], decode(parts[1:]))
+                elif socket is self.sockets["control"] and self.answers_control:
+                    request = decode(parts[1:])
+                    assert isinstance(request, Request)
+                    socket.send_multipart([parts[0], *encode(self._answer(request))])
+            while self._commands:
+                self._commands.pop(0)()
+        for socket in self.sockets.values():
+            socket.close(linger=0)
+
+    # --- ingest ---
+
+    def _take(self, owner: bytes, message: Message) -> None:
+        self.received.append(message)
+        if isinstance(message, Open):
+            self.owners[message.stream] = owner
+        for answer in self._replies(message):
+            self.sockets["ingest"].send_multipart([owner, *encode(answer)])
+            if isinstance(answer, Closed):
+                self.tell(Event(answer.stream, EventName.CLOSED, answer.epoch, answer.last_seq))
+
+    def say(self, stream: str, messages: list[Message]) -> None:
+        """Messages to a stream's owner; from within `do`."""
+        for message in messages:
+            self.sockets["ingest"].send_multipart([self.owners[stream], *encode(message)])
+
+    def _replies(self, message: Message) -> list[Message]:
+        if isinstance(message, Ping):
+            return [Pong(message.t_ns, 0)]
+        if isinstance(message, Open):
+            self.settled.setdefault(message.stream, [])
+            seq = self.next_seq.setdefault(message.stream, 0)
+            opened = Opened(message.stream, self.epoch, seq, self.depth, self.config)
+            scripted = self.on_open(message)
+            return [opened] if scripted is None else scripted
+        if isinstance(message, Close):
+            last = self.next_seq.pop(message.stream) - 1
+            return [Closed(message.stream, self.epoch, last)]
+        assert isinstance(message, Frame)
+        if message.seq < self.next_seq[message.stream]:
+            return [Ack(message.stream, self.next_seq[message.stream] - 1, 0)]
+        scripted = self.script(message)
+        return self.settle(message) if scripted is None else scripted
+
+    def settle(self, frame: Frame) -> list[Message]:
+        self.next_seq[frame.stream] = frame.seq + 1
+        n = len(frame.detections)
+        tracks = Tracks(
+            frame.stream, self.epoch, frame.seq, frame.frame_index, frame.t_ns, Status.TRACKED,
+            track_ids=np.arange(n, dtype="<i4"), track_scores=np.ones(n, "<f4"), boxes=np.zeros((n, 4), "<f4"),
+            timing=Timing(total=100),
+        )  # fmt: skip
+        self.settled[frame.stream].append(tracks)
+        if self.publish:
+            self.sockets["tracks"].send_multipart([topic("tracks", frame.stream), *encode(tracks)])
+        return [tracks, Ack(frame.stream, frame.seq, 1)]
+
+    def tell(self, event: Event) -> None:
+        self.sockets["tracks"].send_multipart([topic("events", event.stream), *encode(event)])
+
+    # --- control ---
+
+    def _answer(self, request: Request) -> Reply:
+        stream = request.params.get("stream")
+        if stream is not None and stream not in self.settled:
+            return Reply(request.id, error=(ErrorCode.UNKNOWN_STREAM, f"stream {stream!r} is not open"))
+        match request.method:
+            case "tracks.live":
+                rows = [{"id": 0, "state": "active", "box": [0.0, 0.0, 1.0, 1.0], "frame_index": 3}]
+                last = self.next_seq.get(stream, 0) - 1
+                return Reply(request.id, {"epoch": self.epoch, "seq": last, "tracks": rows})
+            case "history":
+                wanted = request.params
+                rows = [
+                    tracks_to_map(row)
+                    for row in self.settled[stream]
+                    if row.seq >= wanted.get("from_seq", 0)
+                    and row.seq <= wanted.get("to_seq", 10**9)
+                    and row.epoch == wanted.get("epoch", row.epoch)
+                ]
+                return Reply(request.id, rows[: self.page])
+            case "status":
+                streams = [{"stream": name, "next_seq": seq, "new_key": 1} for name, seq in self.next_seq.items()]
+                return Reply(request.id, {"version": "0", "ready": True, "streams": streams, "new_key": 1})
+            case "stream.configure":
+                return Reply(request.id, {"stream": {"on_overload": "drop_oldest"}})
+            case _:
+                return Reply(request.id, error=(ErrorCode.BAD_MESSAGE, f"method {request.method!r} is not known"))
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context]:
+    made = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def daemon(context) -> Iterator[FakeDaemon]:
+    made = FakeDaemon(context)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(daemon) -> Iterator[Client]:
+    with Client(**daemon.endpoints, timeout_s=5.0) as made:
+        yield made
+
+
+def frames(daemon: FakeDaemon) -> list[int]:
+    return [message.seq for message in daemon.received if isinstance(message, Frame)]
+
+
+# --- streams ---
+
+
+def test_frames_are_numbered_settled_and_the_stream_closed(daemon, client):
+    with client.open_stream("cam") as stream:
+        assert [stream.send(None, TWO) for _ in range(20)] == list(range(20))
+        stream.flush()
+        assert stream.unacked == 0
+    assert isinstance(daemon.received[-1], Close)
+    assert [m.frame_index for m in daemon.received if isinstance(m, Frame)] == list(range(20))
+
+
+def test_a_closed_loop_gets_its_own_frames_tracks(client):
+    with client.open_stream("cam", reply="tracks") as stream:
+        for index in range(50):
+            tracks = stream.track(None, TWO, frame_index=index * 10)
+            assert (tracks.seq, tracks.frame_index) == (index, index * 10)
+            assert tracks.track_ids.tolist() == [0, 1]
+
+
+def test_track_without_replies_is_told_what_is_missing(client):
+    with client.open_stream("cam") as stream, pytest.raises(TrackdError, match='reply="tracks"'):
+        stream.track(None, TWO)
+
+
+def test_send_waits_for_credit_and_goes_on_when_it_comes(daemon, client):
+    held: list[Frame] = []
+    daemon.script = lambda frame: held.append(frame) or []
+    stream = client.open_stream("cam")
+    for _ in range(8):
+        stream.send(None, TWO)
+    with pytest.raises(Timeout, match="is it running"):
+        stream.send(None, TWO, timeout_s=0.05)
+    assert (stream.next_seq, stream.unacked) == (8, 8)
+    sender = threading.Thread(target=stream.send, args=(None, TWO))
+    sender.start()
+    daemon.script = lambda frame: None
+    for frame in held:
+        daemon.do(lambda frame=frame: daemon.say("cam", daemon.settle(frame)))
+    sender.join(5)
+    assert not sender.is_alive()
+    stream.close()
+    assert frames(daemon) == list(range(9))
+
+
+def test_frames_are_sent_again_after_the_daemon_was_gone(daemon, client):
+    daemon.script = lambda frame: [] if frame.seq >= 3 else None
+    stream = client.open_stream("cam")
+    for _ in range(6):
+        stream.send(None, TWO)
+    deadline = time.monotonic() + 5
+    while len(frames(daemon)) < 6 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    daemon.received.clear()
+    daemon.script = lambda frame: None
+    daemon.restart()
+    stream.flush()
+    opened = next(message for message in daemon.received if isinstance(message, Open))
+    assert opened.takeover
+    assert frames(daemon)[-3:] == [3, 4, 5]
+    assert daemon.next_seq["cam"] == 6
+    stream.close()
+
+
+def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, client, caplog):
+    daemon.script = lambda frame: [] if frame.seq >= 3 else None
+    stream = client.open_stream("cam")
+    for _ in range(6):
+        stream.send(None, TWO)
+    deadline = time.monotonic() + 5
+    while stream.unacked > 3 and time.monotonic() < deadline:
+        with pytest.raises(Timeout):
+            stream.flush(timeout_s=0.02)
+    daemon.script = lambda frame: None
+    with caplog.at_level(logging.WARNING):
+        daemon.restart(fresh=True)
+        stream.flush()
+    assert "starts afresh" in caplog.text
+    assert (stream.epoch, stream.next_seq) == (2, 3)
+    assert [row.frame_index for row in daemon.settled["cam"]] == [3, 4, 5]
+    stream.close()
+
+
+def test_a_closed_loop_fetches_what_settled_while_the_connection_was_away(daemon, client):
+    def settle_in_silence(frame: Frame) -> list[Message]:
+        daemon.settle(frame)
+        return []
+
+    daemon.script = settle_in_silence
+    stream = client.open_stream("cam", reply="tracks")
+    result: list[Tracks] = []
+    caller = threading.Thread(target=lambda: result.append(stream.track(None, TWO)))
+    caller.start()
+    deadline = time.monotonic() + 5
+    while not daemon.settled.get("cam") and time.monotonic() < deadline:
+        time.sleep(0.005)
+    daemon.restart()
+    caller.join(5)
+    assert [tracks.seq for tracks in result] == [0]
+    assert result[0].track_ids.tolist() == [0, 1]
+    stream.close()
+
+
+def test_two_threads_share_a_client_and_do_not_wait_for_each_other(daemon, client):
+    daemon.script = lambda frame: [] if frame.stream == "slow" else None
+    slow = client.open_stream("slow", reply="tracks")
+    fast = client.open_stream("fast", reply="tracks")
+    failures: list[Exception] = []
+
+    def wait_long() -> None:
+        try:
+            slow.track(None, TWO, timeout_s=2.0)
+        except Timeout as error:
+            failures.append(error)
+
+    waiter = threading.Thread(target=wait_long)
+    waiter.start()
+    started = time.monotonic()
+    for _ in range(100):
+        fast.track(None, TWO)
+    assert time.monotonic() - started < 5.0  # it would be 10 s if they did
+    waiter.join(5)
+    assert len(failures) == 1
+
+
+def test_many_threads_on_one_client_each_get_their_own(client):
+    failures: list[BaseException] = []
+
+    def loop(name: str) -> None:
+        try:
+            with client.open_stream(name, reply="tracks") as stream:
+                for index in range(100):
+                    tracks = stream.track(None, TWO)
+                    assert (tracks.stream, tracks.seq) == (name, index)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=loop, args=(f"cam{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert failures == []
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_an_idle_client_pings(daemon, client, monkeypatch):
+    monkeypatch.setattr("trackd_client.connection.KEEPALIVE_S", 0.2)
+    stream = client.open_stream("cam")
+    deadline = time.monotonic() + 5
+    while not any(isinstance(message, Ping) for message in daemon.received) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert any(isinstance(message, Ping) for message in daemon.received)
+    stream.close()
+
+
+def test_an_idle_client_notices_a_restart_by_itself(daemon, client):
+    stream = client.open_stream("cam")
+    daemon.received.clear()
+    daemon.restart()
+    deadline = time.monotonic() + 5
+    while not any(isinstance(message, Open) for message in daemon.received) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert any(isinstance(message, Open) and message.takeover for message in daemon.received)
+    stream.close()
+
+
+def test_a_takeover_by_another_raises_stream_lost(daemon, client):
+    stream = client.open_stream("cam")
+    daemon.script = lambda frame: [Error(ErrorCode.STREAM_BUSY, "another has it", "cam", fatal=True)]
+    stream.send(None, TWO)
+    with pytest.raises(StreamLost, match="another has it"):
+        stream.flush()
+    with pytest.raises(StreamLost):
+        stream.send(None, TWO)
+
+
+def test_a_draining_daemon_is_waited_for(daemon, client):
+    stream = client.open_stream("cam")
+    daemon.script = lambda frame: [Error(ErrorCode.DRAINING, "draining", "cam", frame.seq)]
+    daemon.on_open = lambda message: [Error(ErrorCode.DRAINING, "draining", "cam")]
+    stream.send(None, TWO)
+    with pytest.raises(Timeout, match="draining"):
+        stream.flush(timeout_s=0.6)
+    daemon.script, daemon.on_open = lambda frame: None, lambda message: None
+    stream.flush()
+    stream.close()
+
+
+def test_an_open_that_is_refused_says_why(daemon, client):
+    daemon.on_open = lambda message: [Error(ErrorCode.BAD_CONFIG, "tracker.iou must be …", "cam")]
+    with pytest.raises(TrackdError, match=r"tracker\.iou") as caught:
+        client.open_stream("cam", config={"iou": 3})
+    assert caught.value.code is ErrorCode.BAD_CONFIG
+    daemon.on_open = lambda message: None
+    client.open_stream("cam").close()
+
+
+def test_without_a_daemon_the_timeout_says_where_and_what_to_check(context):
+    with Client(ingest="tcp://127.0.0.1:1", control="tcp://127.0.0.1:1", context=context, timeout_s=0.1) as client:
+        with pytest.raises(Timeout, match=r"tcp://127\.0\.0\.1:1 did not open stream 'cam'.*is it running"):
+            client.open_stream("cam")
+        with pytest.raises(Timeout, match=r"tcp://127\.0\.0\.1:1 did not answer status.*is it running"):
+            client.status()
+
+
+def test_a_daemon_that_comes_late_is_found(context, daemon):
+    daemon.stop()
+    with Client(**daemon.endpoints, context=context, timeout_s=5.0) as client:
+        threading.Timer(0.2, daemon.start).start()
+        client.open_stream("cam").close()
+
+
+def test_a_rejected_frame_raises_from_its_own_track_and_no_other_call(daemon, client):
+    def reject(frame: Frame) -> list[Message] | None:
+        if frame.seq != 1:
+            return None
+        daemon.next_seq["cam"] = 2
+        rejected = Tracks("cam", 1, 1, frame.frame_index, 0, Status.REJECTED, "frame_index must rise")
+        return [Error(ErrorCode.INVALID_FRAME, "frame_index must rise", "cam", 1), rejected, Ack("cam", 1, 1)]
+
+    daemon.script = reject
+    with client.open_stream("cam", reply="tracks") as stream:
+        stream.track(None, TWO)
+        with pytest.raises(TrackdError, match="frame_index must rise"):
+            stream.track(None, TWO)
+        stream.track(None, TWO)
+        assert [error.seq for error in stream.rejected] == [1]
+
+
+def test_what_cannot_be_sent_is_refused_before_it_has_a_number(client):
+    with client.open_stream("cam") as stream:
+        with pytest.raises(TrackdError, match="uint8 or uint16; got float64"):
+            stream.send(np.zeros((4, 4)), TWO)
+        with pytest.raises(TrackdError, match="must rise; got -1 after -1"):
+            stream.send(None, TWO, frame_index=-1)
+        assert stream.send(None, TWO) == 0
+
+
+def test_the_callers_arrays_may_change_after_send(daemon, client):
+    image = np.full((400, 400), 7, np.uint8)
+    boxes = np.zeros((1, 4), np.float32)
+    with client.open_stream("cam") as stream:
+        stream.send(image, Detections(boxes=boxes))
+        image[:] = 0
+        boxes[:] = 9
+        stream.flush()
+    frame = next(message for message in daemon.received if isinstance(message, Frame))
+    assert (frame.image == 7).all()
+    assert (frame.detections.boxes == 0).all()
+
+
+def test_detections_take_the_wires_dtypes(daemon, client):
+    given = Detections(boxes=[[0, 1, 2, 3]], classes=np.array([5]), gt_ids=np.array([2], np.int32))
+    with client.open_stream("cam") as stream:
+        stream.send(EncodedImage("jpeg", b"\xff\xd8\xff\xc0\x00\x0b\x08\x00\x02\x00\x03\x01\x01\x11\x00"), given)
+        stream.flush()
+    frame = next(message for message in daemon.received if isinstance(message, Frame))
+    dtypes = [frame.detections.boxes.dtype.str, frame.detections.classes.dtype.str, frame.detections.gt_ids.dtype.str]
+    assert dtypes == ["<f4", "<i4", "<i8"]
+
+
+def test_raw_images_go_through_shared_memory_when_asked_and_outlast_their_acks(daemon, client):
+    from trackd_client.shared_memory import SharedImageReader
+
+    seen: list[int] = []
+    reader = SharedImageReader()
+
+    def read_late(frame: Frame) -> list[Message] | None:
+        seen.append(int(reader.read(frame.image)[0, 0]))
+        return None
+
+    daemon.script = read_late
+    with client.open_stream("cam", shared_memory=True) as stream:
+        for number in range(40):
+            stream.send(np.full((8, 8), number, np.uint8), TWO)
+    assert seen == list(range(40))
+
+
+def test_a_stream_is_open_once_per_client(client):
+    stream = client.open_stream("cam")
+    with pytest.raises(TrackdError, match="is open in this client"):
+        client.open_stream("cam")
+    stream.close()
+    stream.close()
+    client.open_stream("cam").close()
+
+
+def test_a_closed_client_says_so(daemon):
+    client = Client(**daemon.endpoints)
+    stream = client.open_stream("cam")
+    client.close()
+    client.close()
+    for call in (lambda: stream.send(None, TWO), client.status, lambda: client.open_stream("x")):
+        with pytest.raises(TrackdError, match="closed"):
+            call()
+
+
+# --- control ---
+
+
+def test_requests_give_typed_values_and_ignore_keys_they_do_not_know(client):
+    with client.open_stream("cam", reply="tracks") as stream:
+        stream.track(None, TWO)
+        status = client.status()
+        assert [(row.stream, row.next_seq) for row in status.streams] == [("cam", 1)]
+        live = client.live("cam")
+        assert (live.epoch, live.seq, live.tracks[0].state) == (1, 0, "active")
+        assert [tracks.seq for tracks in client.history("cam")] == [0]
+
+
+def test_a_refused_request_raises_the_daemons_words(client):
+    with pytest.raises(TrackdError, match="not open") as caught:
+        client.live("nothing")
+    assert caught.value.code is ErrorCode.UNKNOWN_STREAM
+    with pytest.raises(TrackdError, match=r"'frobnicate' is not known"):
+        client.request("frobnicate")
+
+
+def test_configure_takes_effect_on_the_open_stream(client):
+    with client.open_stream("cam") as stream:
+        client.configure("cam", {"on_overload": "drop_oldest"})
+        assert stream.config == {"stream": {"on_overload": "drop_oldest"}}
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(daemon, client):
+    daemon.answers_control = False
+    client.timeout_s = 0.1
+    with pytest.raises(Timeout):
+        client.status()
+    daemon.answers_control = True
+    client.timeout_s = 5.0
+    with client.open_stream("cam"):
+        assert client.live("cam").stream == "cam"
+
+
+def test_requests_go_on_after_the_daemon_was_gone(daemon, client):
+    client.status()
+    daemon.restart()
+    client.status()

@@ -1,0 +1,216 @@
+"""Subscribers get every settlement exactly once and in order, whatever was lost on the way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from itertools import islice
+
+import pytest
+from test_client_connection import TWO, FakeDaemon, client, context, daemon  # noqa: F401 (fixtures)
+
+from trackd_client import Client, Timeout, TrackdError
+from trackd_client.protocol import Event, EventName, Frame, Tracks
+
+
+def settle(fake: FakeDaemon, *seqs: int, stream: str = "cam", publish: bool = True) -> None:
+    """Settle frames without a client that sends them."""
+
+    def command() -> None:
+        fake.publish = publish
+        fake.settled.setdefault(stream, [])
+        for seq in seqs:
+            fake.settle(Frame(stream, seq, seq, seq, TWO))
+        fake.publish = True
+
+    fake.do(command)
+
+
+def event(fake: FakeDaemon, name: EventName, last_seq: int, epoch: int | None = None) -> None:
+    fake.do(lambda: fake.tell(Event("cam", name, fake.epoch if epoch is None else epoch, last_seq)))
+
+
+def subscribe(fake: FakeDaemon, of: Client, **options: object):
+    """A subscription that the daemon has taken in: until then nothing that is published would come."""
+    subscription = of.tracks("cam", **{"timeout_s": 3.0, **options})
+    time.sleep(0.15)  # a SUB socket cannot tell when its subscription has arrived
+    return subscription
+
+
+def seqs(tracks: list[Tracks]) -> list[int]:
+    return [row.seq for row in tracks]
+
+
+def test_what_is_published_comes_in_order(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, *range(5))
+    assert seqs(list(islice(subscription, 5))) == [0, 1, 2, 3, 4]
+
+
+def test_a_gap_is_filled_from_history_page_by_page(daemon, client):  # noqa: F811
+    daemon.page = 3
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0)
+    settle(daemon, *range(1, 11), publish=False)
+    settle(daemon, 11)
+    assert seqs(list(islice(subscription, 12))) == list(range(12))
+
+
+def test_what_is_published_twice_is_given_once(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0, 1, 0, 1, 2)
+    assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
+    with pytest.raises(Timeout):
+        subscription.next(0.1)
+
+
+def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0)
+    settle(daemon, 1, 2, publish=False)
+    event(daemon, EventName.HEARTBEAT, 2)
+    assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
+
+
+def test_a_late_joiner_begins_with_what_is_new(daemon, client):  # noqa: F811
+    settle(daemon, *range(10))
+    subscription = subscribe(daemon, client)
+    settle(daemon, 9, 10)
+    assert next(subscription).seq == 10
+
+
+def test_from_seq_replays_history_first(daemon, client):  # noqa: F811
+    settle(daemon, *range(10))
+    subscription = subscribe(daemon, client, from_seq=4)
+    settle(daemon, 10)
+    assert seqs(list(islice(subscription, 7))) == list(range(4, 11))
+
+
+def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0)
+    settle(daemon, 1, 2, 3, publish=False)
+    del daemon.settled["cam"][1:3]
+    settle(daemon, 4)
+    with caplog.at_level(logging.WARNING):
+        assert seqs(list(islice(subscription, 3))) == [0, 3, 4]
+    assert "2 settlements" in caplog.text
+
+
+def test_a_stream_that_opens_later_is_read_from_its_first_frame(daemon, client):  # noqa: F811
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0, 1, publish=False)
+    settle(daemon, 2)
+    assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
+
+
+def test_it_ends_with_the_stream_after_the_last_message(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client, until_closed=True)
+    settle(daemon, 0)
+    settle(daemon, 1, 2, publish=False)
+    event(daemon, EventName.CLOSED, 2)
+    assert seqs(list(subscription)) == [0, 1, 2]
+
+
+def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("trackd_client.subscriber.SILENCE_S", 0.2)
+    settle(daemon)
+    subscription = subscribe(daemon, client, until_closed=True)
+    settle(daemon, 0)
+    assert next(subscription).seq == 0
+    daemon.do(lambda: daemon.settled.pop("cam"))
+    assert list(subscription) == []
+
+
+def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0)
+    settle(daemon, 1, publish=False)
+    daemon.epoch = 2
+    settle(daemon, 2, publish=False)
+    settle(daemon, 3)
+    got = list(islice(subscription, 4))
+    assert [(row.epoch, row.seq) for row in got] == [(1, 0), (1, 1), (2, 2), (2, 3)]
+
+
+def test_a_stream_opened_anew_counts_from_0(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0, 1)
+    daemon.epoch = 2
+    daemon.do(lambda: daemon.settled["cam"].clear())
+    settle(daemon, 0)
+    assert [(row.epoch, row.seq) for row in islice(subscription, 3)] == [(1, 0), (1, 1), (2, 0)]
+
+
+def test_a_restart_of_the_daemon_is_lived_through(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client, timeout_s=5.0)
+    settle(daemon, 0)
+    assert next(subscription).seq == 0
+    daemon.restart()
+    settle(daemon, 1, 2)
+    for _ in range(20):
+        time.sleep(0.1)
+        event(daemon, EventName.HEARTBEAT, 2)
+        if subscription._socket.poll(0):
+            break
+    assert seqs(list(islice(subscription, 2))) == [1, 2]
+
+
+def test_streams_of_like_names_are_kept_apart(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    settle(daemon, 0, stream="cam10")
+    settle(daemon, 0)
+    assert next(subscription).stream == "cam"
+    with pytest.raises(Timeout):
+        subscription.next(0.1)
+
+
+def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):  # noqa: F811
+    settle(daemon)
+    subscription = subscribe(daemon, client)
+    with caplog.at_level(logging.WARNING):
+        daemon.do(lambda: daemon.sockets["tracks"].send_multipart([b"tracks/cam/", b"\xc1"]))
+        settle(daemon, 0)
+        assert next(subscription).seq == 0
+    assert "cannot be read" in caplog.text
+
+
+def test_events_come_as_they_are(daemon, client):  # noqa: F811
+    events = client.events("cam", timeout_s=3.0)
+    time.sleep(0.15)
+    event(daemon, EventName.HEARTBEAT, 7)
+    event(daemon, EventName.RESET, 7, epoch=2)
+    assert [(e.event, e.epoch, e.last_seq) for e in islice(events, 2)] == [("heartbeat", 1, 7), ("reset", 2, 7)]
+
+
+def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):  # noqa: F811
+    settle(daemon)
+    with pytest.raises(Timeout, match=r"stream 'cam' at tcp://.* within 0\.1 s: is the daemon running"):
+        next(client.tracks("cam", timeout_s=0.1))
+    with pytest.raises(Timeout, match="is the stream open"):
+        next(client.events("cam", timeout_s=0.1))
+
+
+def test_closing_the_client_ends_a_subscription_that_another_thread_reads(daemon, client):  # noqa: F811
+    settle(daemon)
+    subscription = client.tracks("cam")
+    got: list[Tracks] = []
+    reader = threading.Thread(target=lambda: got.extend(subscription))
+    reader.start()
+    time.sleep(0.05)
+    client.close()
+    reader.join(3)
+    assert not reader.is_alive()
+    with pytest.raises(TrackdError, match="closed"):
+        client.tracks("cam")

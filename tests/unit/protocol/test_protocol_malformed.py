@@ -1,0 +1,344 @@
+"""Each malformed message, with its code and a text that names the value; each limit, before anything is allocated."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from test_protocol_golden import JPEG, MESSAGES, PNG
+
+from trackd_client.protocol import ErrorCode, Limits, ProtocolError, decode, encode
+
+HUGE = 2**31 - 1
+
+
+def refused(parts: list[bytes], limits: Limits | None = None) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        decode(parts, limits) if limits is not None else decode(parts)
+    return caught.value
+
+
+def changed(
+    name: str, *path: str, to: Any = ..., limits: Limits | None = None, more: Sequence[bytes] = ()
+) -> ProtocolError:
+    """The refusal of a golden message with one field set, or without it where `to` is left out."""
+    parts = [bytes(part) for part in encode(MESSAGES[name])]
+    header = msgpack.unpackb(parts[0])
+    place = header
+    for key in path[:-1]:
+        place = place[key]
+    if to is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    return refused([msgpack.packb(header), *parts[1:], *more], limits)
+
+
+# --- the header ---
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([], "needs a header part"),
+        ([b""], "not MessagePack"),
+        ([b"\xc1"], "not MessagePack"),
+        ([b"{}"], "not MessagePack"),
+        ([b"\x81\xa1v"], "not MessagePack"),
+        ([msgpack.packb([1, 2])], "map with string keys; got list"),
+        ([msgpack.packb(None)], "map with string keys; got NoneType"),
+        ([msgpack.packb({b"v": 1})], "map with string keys"),
+        ([b"\x81\x01\x01"], "not MessagePack"),
+        ([msgpack.packb({"v": 1, "kind": "ping", "t_ns": msgpack.ExtType(5, b"x")})], "not MessagePack"),
+        ([b"\x82\xa1v\x01\xa4kind\xa2\xff\xfe"], "not MessagePack"),
+        ([msgpack.packb({"kind": "ping"})], "v must be the protocol version"),
+        ([msgpack.packb({"v": 1})], "kind must be one of open"),
+        ([msgpack.packb({"v": 1, "kind": "Ping"})], "got 'Ping'"),
+        ([msgpack.packb({"v": 1, "kind": ["ping"]})], "got ['ping']"),
+    ],
+)
+def test_a_header_that_is_none_is_a_bad_message(parts, text):
+    error = refused(parts)
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert text in error.message
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None])
+def test_another_version_is_named(version):
+    error = refused([msgpack.packb({"v": version, "kind": "ping", "t_ns": 0})])
+    assert error.code is ErrorCode.UNSUPPORTED_VERSION
+    assert f"got {version!r}" in error.message
+
+
+def test_unknown_keys_are_ignored():
+    header = {"v": 1, "kind": "ping", "t_ns": 5, "mood": "good"}
+    assert decode([msgpack.packb(header)]) == decode([msgpack.packb({"v": 1, "kind": "ping", "t_ns": 5})])
+
+
+# --- fields ---
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "text"),
+    [
+        ("open", "stream", "a/b", "got 'a/b'"),
+        ("open", "stream", "", "got ''"),
+        ("open", "stream", "x" * 129, "1 to 128"),
+        ("open", "stream", "cam\n", "got 'cam\\n'"),
+        ("open", "stream", 5, "stream must be a string; got 5"),
+        ("open", "config", [1], "config must be a map; got [1]"),
+        ("open", "frame_shape", [1], "got [1]"),
+        ("open", "frame_shape", [0, 5], "each at least 1; got [0, 5]"),
+        ("open", "frame_shape", "big", "list of integers; got 'big'"),
+        ("open", "model", 3, "model must be a string; got 3"),
+        ("open", "reply", "both", "got 'both'"),
+        ("open", "takeover", 1, "takeover must be a boolean; got 1"),
+        ("open", "skeleton.nodes", [1], "nodes must be a list of strings; got [1]"),
+        ("open", "skeleton.edges", [[0, 2]], "from 0 to 1"),
+        ("open", "skeleton.edges", [[0]], "pairs"),
+        ("ping", "t_ns", 2**63, "t_ns must be from"),
+        ("ping", "t_ns", True, "got True"),
+        ("ping", "t_ns", 1.0, "got 1.0"),
+        ("opened", "epoch", -1, "got -1"),
+        ("ack", "seq", -2, "got -2"),
+        ("ack", "credit", -1, "got -1"),
+        ("error", "code", "oops", "got 'oops'"),
+        ("error", "message", None, "message must be a string; got None"),
+        ("event", "event", "sneezed", "got 'sneezed'"),
+        ("tracks", "status", "lost", "got 'lost'"),
+        ("tracks", "new_tracks", [1.5], "got [1.5]"),
+        ("tracks", "flags", [1], "got [1]"),
+        ("tracks", "track_ids.dtype", "<i8", "got '<i8'"),
+        ("tracks", "track_ids", None, "track_ids must be an array map; got None"),
+        ("request", "params", 1, "params must be a map; got 1"),
+        ("reply_error", "error.code", "oops", "got 'oops'"),
+        ("frame", "seq", -1, "seq must be from 0"),
+        ("frame", "seq", "7", "got '7'"),
+        ("frame", "frame_index", None, "got None"),
+    ],
+)
+def test_an_ill_typed_field_is_named_with_its_value(name, path, value, text):
+    error = changed(name, *path.split("."), to=value)
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert text in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("open", "stream"), ("ping", "t_ns"), ("close", "stream"), ("opened", "next_seq"), ("ack", "seq"),
+        ("error", "code"), ("closed", "epoch"), ("pong", "daemon_t_ns"), ("tracks", "status"), ("event", "event"),
+        ("request", "method"), ("frame", "seq"), ("frame", "frame_index"), ("frame", "t_ns"),
+    ],
+)  # fmt: skip
+def test_a_missing_field_is_named(name, key):
+    error = changed(name, key)
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert f"{key} must be" in error.message
+    assert "got nothing" in error.message
+
+
+def test_an_error_names_the_stream_and_seq_it_is_about():
+    error = changed("tracks", "status", to="lost")
+    assert (error.stream, error.seq) == ("cam-1", 7)
+
+
+# --- frames: what is wrong behind a sound name leaves that name, so that the frame can settle ---
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "text"),
+    [
+        ("frame", "detections", None, "detections must be a map"),
+        ("frame", "detections", {}, "boxes, keypoints or both; got neither"),
+        ("frame", "detections.boxes", 5, "detections.boxes must be an array map; got int"),
+        ("frame", "detections.boxes.shape", [2, 3], "needs 24 bytes; its part has 32"),
+        ("frame", "detections.boxes.shape", [4, 2], "detections.keypoints must have 4 rows"),
+        ("frame", "detections.boxes.shape", [8], "must have 2 axes; got [8]"),
+        ("frame", "detections.boxes.shape", [2, -4], "got [2, -4]"),
+        ("frame", "detections.boxes.shape", [2, True], "got [2, True]"),
+        ("frame", "detections.boxes.shape", [2, 2**31], "got [2, 2147483648]"),
+        ("frame", "detections.boxes.shape", [1] * 4, "1 to 3 sizes"),
+        ("frame", "detections.boxes.dtype", "O", "got 'O'"),
+        ("frame", "detections.boxes.dtype", ">f4", "got '>f4'"),
+        ("frame", "detections.boxes.dtype", "<i4", "got '<i4'"),
+        ("frame", "detections.boxes.part", 0, "got 0"),
+        ("frame", "detections.boxes.part", 99, "got 99"),
+        ("frame", "detections.boxes.part", True, "got True"),
+        ("frame", "detections.boxes.part", -1, "got -1"),
+        ("frame", "detections.keypoints.shape", [2, 2, 3], "x y; got [2, 2, 3]"),
+        ("frame", "detections.keypoint_scores.shape", [2, 3, 1], "must have 2 axes"),
+        ("frame", "detections.classes.dtype", "<i8", "got '<i8'"),
+        ("frame", "detections.masks", 1, "masks must be a map; got 1"),
+        ("frame", "detections.masks.labels.shape", [6], "[h, w]; got [6]"),
+        ("frame", "detections.masks.labels.dtype", "|u1", "got '|u1'"),
+        ("frame", "image", "raw", "image must be a map; got 'raw'"),
+        ("frame", "image.encoding", "gif", "got 'gif'"),
+        ("frame", "image.data.dtype", "<f4", "got '<f4'"),
+        ("frame", "image.data.shape", [18], "got [18]"),
+        ("frame", "image.data.shape", [2, 3, 5], "c from 1 to 4; got [2, 3, 5]"),
+        ("frame", "image.data.shape", [0, 3, 3], "got [0, 3, 3]"),
+        ("frame", "image.data.shape", [3, 3, 3], "needs 27 bytes; its part has 18"),
+        ("frame_jpeg", "image.encoding", "png", "no png header"),
+        ("frame_png", "image.encoding", "jpeg", "no jpeg header"),
+        ("frame_png", "image.part", 9, "got 9"),
+        ("frame_shm", "image.name", 5, "name must be a string; got 5"),
+        ("frame_shm", "image.offset", -1, "got -1"),
+        ("frame_shm", "image.generation", None, "got None"),
+        ("frame_shm", "image.dtype", "<f8", "got '<f8'"),
+    ],
+)
+def test_a_frame_with_a_fault_behind_its_name_is_invalid_and_keeps_the_name(name, path, value, text):
+    error = changed(name, *path.split("."), to=value)
+    assert error.code is ErrorCode.INVALID_FRAME
+    assert text in error.message
+    assert error.head == MESSAGES[name].head
+
+
+def test_keypoint_scores_need_keypoints_beside_them():
+    error = changed("frame", "detections", "keypoints")
+    assert "keypoint_scores must be [n, k] beside keypoints" in error.message
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "text"),
+    [
+        ("frame", "image.data.shape", [HUGE, HUGE], f"got {HUGE} x {HUGE}"),
+        ("frame", "image.data.shape", [HUGE, HUGE, 4], f"got {HUGE} x {HUGE}"),
+        ("frame", "detections.masks.labels.shape", [HUGE, HUGE], f"got {HUGE} x {HUGE}"),
+        ("frame", "detections.boxes.shape", [HUGE, 4], f"got {HUGE}"),
+        ("frame", "detections.boxes.shape", [4097, 4], "at most 4096 instances; got 4097"),
+        ("frame", "detections.keypoints.shape", [2, 257, 2], "at most 256 keypoints; got 257"),
+        ("frame", "detections.keypoint_scores.shape", [2, HUGE], f"got {HUGE}"),
+        ("frame", "detections.gt_ids.shape", [HUGE], f"got {HUGE}"),
+        ("frame_shm", "image.shape", [HUGE, HUGE], f"got {HUGE} x {HUGE}"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_allocated(name, path, value, text):
+    tracemalloc.start()
+    try:
+        error = changed(name, *path.split("."), to=value)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.code is ErrorCode.TOO_LARGE
+    assert text in error.message
+    assert error.head == MESSAGES[name].head
+    assert peak < 1_000_000
+
+
+def with_image(encoding: str, data: bytes) -> list[bytes]:
+    header = {
+        "v": 1, "kind": "frame", "stream": "a", "seq": 0, "frame_index": 0, "t_ns": 0,
+        "image": {"encoding": encoding, "part": 1},
+        "detections": {"boxes": {"dtype": "<f4", "shape": [0, 4], "part": 2}},
+    }  # fmt: skip
+    return [msgpack.packb(header), data, b""]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("png", PNG.replace(struct.pack(">II", 3, 2), struct.pack(">II", HUGE, HUGE))),
+        ("jpeg", JPEG.replace(struct.pack(">HH", 2, 3), struct.pack(">HH", 65535, 65535))),
+    ],
+)
+def test_an_image_that_claims_to_be_huge_is_refused_by_its_header(encoding, data):
+    error = refused(with_image(encoding, data))
+    assert error.code is ErrorCode.TOO_LARGE
+    assert error.head is not None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("png", b""),
+        ("png", PNG[:20]),
+        ("png", PNG.replace(b"IHDR", b"IDAT")),
+        ("png", PNG.replace(struct.pack(">II", 3, 2), struct.pack(">II", 0, 2))),
+        ("jpeg", b""),
+        ("jpeg", b"\xff\xd8"),
+        ("jpeg", b"\xff\xd8" + b"\xff\xe0\x00\x00" * 10_000),  # segments of no length, without end
+        ("jpeg", b"\xff\xd8" + b"\xff" * 10_000),
+        ("jpeg", b"\xff\xd8\xff\xe0\xff\xff" + b"\x00" * 100),
+        ("jpeg", JPEG[:8]),
+    ],
+)
+def test_an_image_without_a_sound_header_is_invalid(encoding, data):
+    assert refused(with_image(encoding, data)).code is ErrorCode.INVALID_FRAME
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(header_bytes=100), "the header has at most 100 bytes; got"),
+        (Limits(message_bytes=400), "a message has at most 400 bytes; got"),
+        (Limits(parts=3), "at most 3 parts behind its header; got 8"),
+        (Limits(image_pixels=5), "at most 5 pixels; got 2 x 3"),
+        (Limits(instances=1), "at most 1 instances; got 2"),
+        (Limits(keypoints=2), "at most 2 keypoints; got 3"),
+    ],
+)
+def test_each_limit_holds_and_is_named(limits, text):
+    error = refused([bytes(part) for part in encode(MESSAGES["frame"])], limits)
+    assert error.code is ErrorCode.TOO_LARGE
+    assert text in error.message
+
+
+def test_a_skeleton_has_no_more_nodes_than_keypoints_are_allowed():
+    assert changed("open", "skeleton", "nodes", to=["n"] * 257).code is ErrorCode.TOO_LARGE
+
+
+def test_a_bomb_of_nested_or_claimed_lengths_is_refused_at_once():
+    claims: list[bytes] = [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x91" * 60_000]
+    for claim in claims:
+        tracemalloc.start()
+        assert refused([claim]).code is ErrorCode.BAD_MESSAGE
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("shape", [[0, HUGE, HUGE], [HUGE, 0, HUGE]])
+def test_an_empty_array_of_huge_axes_is_refused(shape):
+    error = changed("tracks", "keypoints", to={"dtype": "<f8", "shape": shape, "part": 6}, more=[b""])
+    assert error.code is ErrorCode.BAD_MESSAGE
+
+
+# --- what cannot be sent ---
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint32, np.complex64, bool, object])
+def test_an_array_of_another_dtype_is_not_encoded(dtype):
+    from trackd_client.detections import Detections
+    from trackd_client.protocol import Frame
+
+    with pytest.raises(ProtocolError, match="dtype must be one of"):
+        encode(Frame("a", 0, 0, 0, Detections(boxes=np.zeros((1, 4), dtype))))
+
+
+@pytest.mark.parametrize("config", [{"a": object()}, {"a": 2**70}, {"a": {1, 2}}])
+def test_a_header_that_messagepack_does_not_hold_is_not_encoded(config):
+    from trackd_client.protocol import Open
+
+    with pytest.raises(ProtocolError, match="MessagePack"):
+        encode(Open("a", config))
+
+
+def test_big_endian_and_strided_arrays_are_made_fit():
+    from trackd_client.detections import Detections
+    from trackd_client.protocol import Frame
+
+    boxes = np.arange(32, dtype=">f4").reshape(4, 8)[:, ::2]
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)[:, ::-1]
+    got = decode([bytes(part) for part in encode(Frame("a", 0, 0, 0, Detections(boxes=boxes), image))])
+    np.testing.assert_array_equal(got.detections.boxes, boxes)
+    np.testing.assert_array_equal(got.image, image)
