@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 checkpoint = typer.Typer(help="Look at checkpoints, and convert them.", no_args_is_help=True)
 app.add_typer(checkpoint, name="checkpoint")
+outputs = typer.Typer(help="Look after output files.", no_args_is_help=True)
+app.add_typer(outputs, name="outputs")
 
 OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without one.")]
 RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
@@ -41,13 +43,33 @@ def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Ver
 
 
 @app.command()
-def track(config: RequiredConfig, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
+def track(
+    config: RequiredConfig,
+    overrides: Overrides = [],  # noqa: B006
+    verbose: Verbose = False,
+    render: Annotated[bool, typer.Option("--render", help="Write an .mp4 with ids and trails too.")] = False,
+) -> None:
     """Track recordings through an in-process daemon, lossless, as fast as it goes; results go to out_dir."""
     _log(verbose)
     from trackd.config import load_config
     from trackd.track import track as run
 
-    run(load_config(config, overrides), config.parent)
+    run(load_config(config, overrides), config.parent, render=render)
+
+
+@app.command(name="eval")
+def evaluate(
+    config: RequiredConfig,
+    overrides: Overrides = [],  # noqa: B006
+    verbose: Verbose = False,
+    out: Annotated[Path | None, typer.Option(help="Where the scores go; out_dir/eval by default.")] = None,
+) -> None:
+    """Track recordings as `track` does, then score the tracks against the recordings' ground truth."""
+    _log(verbose)
+    from trackd.config import load_config
+    from trackd.eval import evaluate as run
+
+    run(load_config(config, overrides), config.parent, out)
 
 
 @app.command()
@@ -92,6 +114,43 @@ def convert(
     from trackd.models.checkpoint import convert as run
 
     typer.echo(f"wrote {run(file, out)}")
+
+
+@outputs.command()
+def recover(
+    out_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The out_dir of a process that was killed.")],
+) -> None:
+    """Finish the files of a process that was killed, from the parts that it left behind."""
+    _log(False)
+    from trackd.outputs.recover import recover as run
+
+    for path in run(out_dir):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def bench(
+    streams: Annotated[int, typer.Option(help="Streams at once.")] = 1,
+    fps: Annotated[float, typer.Option(help="Frames per second of each; inf: as fast as credit allows.")] = 30.0,
+    instances: Annotated[int, typer.Option(help="Instances per frame.")] = 10,
+    image: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Send gray images of this size.")] = "0x0",
+    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
+    closed_loop: Annotated[bool, typer.Option(help="Each frame waits for the ids of the one before.")] = False,
+    ingest: Annotated[str | None, typer.Option(help="A running daemon's endpoint; else one is started.")] = None,
+    tracks: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5571",
+    control: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5572",
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Put a synthetic load on a daemon; print the latency of each stage and the rate it held."""
+    _log(False)
+    from trackd.bench import Load, run_bench
+
+    width, separator, height = image.partition("x")
+    if not (separator and width.isdigit() and height.isdigit()):
+        raise ConfigError(f"--image takes WIDTHxHEIGHT; got {image!r}")
+    load = Load(streams, fps, instances, int(width), int(height), seconds, closed_loop)
+    endpoints = None if ingest is None else {"ingest": ingest, "tracks": tracks, "control": control}
+    run_bench(load, endpoints, overrides)
 
 
 def _log(verbose: bool) -> None:

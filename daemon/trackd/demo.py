@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import select
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import track as progress
 
+from trackd.daemon_process import running_daemon
 from trackd.demo_recording import DemoRecording, make_recording
 from trackd.evaluation import IdentityScore, IdentityScoring
 from trackd.outputs.records import OutputRecord
@@ -29,7 +25,6 @@ from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
 STREAM = "demo"
-_READY_S = 30.0
 _REFRESH_S = 0.1
 _FOLLOW_S = 10.0
 
@@ -49,7 +44,8 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
         TestDataset(slp_files=[str(files.slp)], video_files=[str(files.video)]), DataloaderConfig(), out
     )
     console.print(f"[bold]2[/] Starting a daemon, and replaying {files.slp} into it as a live camera …")
-    with daemon_process(out) as endpoints, Client(**endpoints) as client:
+    daemon = running_daemon([f"out_dir={out / 'tracked'}", "stream.outputs=[slp, mot]"])
+    with daemon as addresses, client_of(addresses) as client:
         updates = _replay_and_watch(client, recording, parse_speed(speed), console)
     console.print("[bold]3[/] Drawing what the daemon said …")
     video = _draw(recording, updates, out / "demo_tracked.mp4", console)
@@ -58,28 +54,9 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
     return score
 
 
-@contextmanager
-def daemon_process(out_dir: Path) -> Iterator[dict[str, str]]:
-    """A real daemon in a process of its own on free ports; its endpoints. It is drained at the end."""
-    overrides = [
-        *(f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")),
-        "daemon.http=127.0.0.1:0",
-        f"out_dir={out_dir / 'tracked'}",
-        "stream.outputs=[slp, mot]",
-    ]
-    command = [sys.executable, "-m", "trackd.cli", "serve"]
-    command += [word for override in overrides for word in ("--set", override)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            readable, _, _ = select.select([process.stdout], [], [], _READY_S)
-            line = process.stdout.readline() if readable else ""
-            if not line.startswith("ready "):
-                raise RuntimeError(f"the daemon did not become ready within {_READY_S:.0f} s")
-            addresses = dict(word.split("=", 1) for word in line.split()[1:])
-            yield {name: addresses[name] for name in ("ingest", "tracks", "control")}
-        finally:
-            process.terminate()
+def client_of(addresses: dict[str, str]) -> Client:
+    """A client of the daemon at these addresses."""
+    return Client(addresses["ingest"], addresses["tracks"], addresses["control"])
 
 
 def _replay_and_watch(client: Client, recording: Recording, speed: float, console: Console) -> list[Tracks]:

@@ -1,0 +1,197 @@
+"""`trackd bench`: a synthetic load of a given shape, and what the daemon makes of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from trackd.daemon_process import running_daemon
+from trackd_client import Client, Detections, Status, Tracks
+from trackd_client.configuration import ConfigError
+
+STAGES = ("queue", "encode", "associate", "journal", "total")
+_WARM_UP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The shape of a load."""
+
+    streams: int = 1
+    fps: float = 30.0  # of each stream; infinity: as fast as credit allows
+    instances: int = 10
+    width: int = 0  # of the image, pixels; 0: boxes only
+    height: int = 0
+    seconds: float = 10.0
+    closed_loop: bool = False  # each frame waits for the ids of the one before
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one stream saw."""
+
+    frames: int = 0
+    dropped: int = 0
+    late: int = 0  # frames that were sent more than a frame's time behind the clock
+    stages_us: list[tuple[int, ...]] = field(default_factory=list)  # of `STAGES`, per frame
+    round_trips_s: list[float] = field(default_factory=list)  # in closed loop
+
+
+def run_bench(
+    load: Load, endpoints: dict[str, str] | None, overrides: list[str], console: Console | None = None
+) -> None:
+    """Put a load on a daemon and print what came of it.
+
+    Args:
+        load: its shape.
+        endpoints: of a running daemon; None: one is started for the purpose.
+        overrides: `a.b.c=value` for that daemon.
+        console: where to print.
+
+    Raises:
+        ConfigError: a load that makes no sense.
+    """
+    if load.streams < 1 or load.instances < 0 or load.seconds <= 0 or load.fps <= 0:
+        raise ConfigError(f"bench needs at least one stream, and seconds and fps above 0; got {load}")
+    if (load.width > 0) != (load.height > 0):
+        raise ConfigError(f"--image takes WIDTHxHEIGHT; got {load.width}x{load.height}")
+    console = console or Console()
+    with _daemon(endpoints, overrides) as at:
+        measured, seconds = _measure(load, at, console)
+    _report(load, measured, seconds, console)
+
+
+@contextmanager
+def _daemon(endpoints: dict[str, str] | None, overrides: list[str]) -> Iterator[dict[str, str]]:
+    if endpoints is not None:
+        yield endpoints
+        return
+    with running_daemon(["daemon.http=null", *overrides]) as addresses:
+        yield addresses
+
+
+def _measure(load: Load, at: dict[str, str], console: Console) -> tuple[list[Measured], float]:
+    measured = [Measured() for _ in range(load.streams)]
+    failures: list[BaseException] = []
+    start = threading.Barrier(load.streams + 1)
+
+    def feed(number: int) -> None:
+        try:
+            _feed(load, at, f"bench-{number}", measured[number], start)
+        except BaseException as error:
+            failures.append(error)
+            start.abort()
+
+    threads = [threading.Thread(target=feed, args=(number,), daemon=True) for number in range(load.streams)]
+    for thread in threads:
+        thread.start()
+    try:
+        start.wait(30)
+    except threading.BrokenBarrierError:
+        raise failures[0] from None
+    started = time.monotonic()
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("load", total=load.seconds)
+        while any(thread.is_alive() for thread in threads):
+            progress.update(task, completed=min(time.monotonic() - started, load.seconds))
+            time.sleep(0.1)
+    if failures:
+        raise failures[0]
+    return measured, load.seconds
+
+
+def _feed(load: Load, at: dict[str, str], name: str, into: Measured, start: threading.Barrier) -> None:
+    """One stream, with a client of its own as a camera's program has."""
+    boxes = walk(load.instances, max(load.width, 1280), max(load.height, 720))
+    image = None
+    if load.width:
+        image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
+    with Client(at["ingest"], at["tracks"], at["control"], timeout_s=60) as client:
+        stream = client.open_stream(name, reply="tracks" if load.closed_loop else "ack", takeover=True)
+        updates = None if load.closed_loop else client.tracks(name, until_closed=True)
+        follower = threading.Thread(target=_follow, args=(updates, into), daemon=True)
+        if updates is not None:
+            follower.start()
+        start.wait(30)
+        began = time.monotonic()
+        for number in count():
+            now = time.monotonic() - began
+            due = number / load.fps
+            if max(now, due) >= load.seconds:
+                break
+            if due > now:
+                time.sleep(due - now)
+            elif now - due > 1 / load.fps > 0:
+                into.late += 1
+            detections = Detections(boxes=next(boxes))
+            if load.closed_loop:
+                sent = time.perf_counter()
+                tracks = stream.track(image, detections)
+                into.round_trips_s.append(time.perf_counter() - sent)
+                _count(tracks, into)
+            else:
+                stream.send(image, detections)
+        stream.close()
+        if updates is not None:
+            follower.join(60)
+
+
+def _follow(updates: Iterator[Tracks], into: Measured) -> None:
+    for tracks in updates:
+        _count(tracks, into)
+
+
+def _count(tracks: Tracks, into: Measured) -> None:
+    into.frames += 1
+    if tracks.status is Status.TRACKED:
+        into.stages_us.append(tuple(getattr(tracks.timing, stage) for stage in STAGES))
+    else:
+        into.dropped += 1
+
+
+def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
+    """Boxes (n, 4) that wander over a frame, for ever."""
+    generator = np.random.default_rng(seed)
+    size = np.array([40.0, 60.0])
+    span = np.array([width, height]) - size
+    corner = generator.uniform(0, span, (n, 2))
+    speed = generator.normal(0, 2, (n, 2))
+    while True:
+        speed = 0.95 * speed + generator.normal(0, 0.6, (n, 2))
+        corner = np.abs(corner + speed)
+        corner = span - np.abs(span - corner)
+        yield np.concatenate([corner, corner + size], axis=1).astype(np.float32)
+
+
+def _report(load: Load, measured: list[Measured], seconds: float, console: Console) -> None:
+    frames = sum(one.frames for one in measured)
+    image = f"{load.width}x{load.height} gray" if load.width else "boxes only"
+    console.print(
+        f"{load.streams} streams x {load.instances} instances, {image}, "
+        f"{'closed loop' if load.closed_loop else f'{load.fps:g} fps asked of each'}, {load.seconds:g} s",
+        highlight=False,
+    )
+    console.print(
+        f"held {frames / seconds:.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
+        f"{sum(one.late for one in measured)} sent late",
+        highlight=False,
+    )
+    stages = np.concatenate([np.array(one.stages_us or np.empty((0, len(STAGES)))) for one in measured]) / 1e3
+    table = Table("ms", "p50", "p90", "p99", "max")
+    rows = [(stage, stages[:, column]) for column, stage in enumerate(STAGES)]
+    if load.closed_loop:
+        rows.append(("round trip", np.concatenate([np.array(one.round_trips_s) for one in measured]) * 1e3))
+    for name, values in rows:
+        if len(values):
+            table.add_row(name, *(f"{value:.3f}" for value in (*np.percentile(values, [50, 90, 99]), values.max())))
+    console.print(table)

@@ -1,0 +1,42 @@
+"""A daemon in a process of its own, for the commands that need one of their own."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_READY_S = 30.0
+_DRAIN_S = 45.0
+
+
+@contextmanager
+def running_daemon(overrides: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Start `trackd serve` on free ports of loopback; drain it at the end.
+
+    Args:
+        overrides: `a.b.c=value` texts; they win over the free ports.
+
+    Yields:
+        its addresses: `ingest`, `tracks`, `control` and, where it has one, `http`.
+
+    Raises:
+        RuntimeError: it did not become ready.
+    """
+    free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
+    words = [word for override in [*free, "daemon.http=127.0.0.1:0", *overrides] for word in ("--set", override)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "trackd.cli", "serve", *words], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            readable, _, _ = select.select([process.stdout], [], [], _READY_S)
+            line = process.stdout.readline() if readable else ""
+            if not line.startswith("ready "):
+                raise RuntimeError(f"the daemon did not become ready within {_READY_S:.0f} s")
+            yield dict(word.split("=", 1) for word in line.split()[1:])
+        finally:
+            process.terminate()
+            process.wait(_DRAIN_S)
