@@ -1,0 +1,52 @@
+"""How sure an assignment is: `track_scores`, and the rule that flags a frame.
+
+Letters: n instances, M live tracks, m accepted pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking.assignment import Matches
+
+
+def pair_probabilities(
+    scores: NDArray[np.float32], matches: Matches, temperature: float, others: int = 0
+) -> NDArray[np.float32]:
+    """softmax(S / temperature) over the tracks at the assigned one; (m,), 0 to 1.
+
+    Args:
+        scores: (n, M).
+        matches: m accepted pairs.
+        temperature: the softmax's.
+        others: further tracks, whose scores are 0 in every row.
+    """
+    sharpened = scores[matches.rows] if len(matches.rows) < len(scores) else scores
+    sharpened = sharpened * np.float32(1.0 / temperature)
+    top = sharpened.max(axis=1, initial=0.0 if others else -np.inf, keepdims=True)
+    sharpened -= top
+    np.exp(sharpened, out=sharpened)
+    chosen = sharpened[np.arange(len(matches.rows)), matches.columns]
+    total = sharpened.sum(axis=1)
+    if others:
+        total += np.float32(others) * np.exp(-top[:, 0])
+    return np.asarray(chosen / total)
+
+
+def is_low(scores: NDArray[np.float32], temperature: float, confidence_threshold: float) -> bool:
+    """Whether some instance could be nearly any track.
+
+    A row's entropy of softmax(S / temperature), divided by that of a uniform row, ln M, exceeds
+    1 − `confidence_threshold`. Never with one track, and never with a threshold of 0.
+    """
+    n_tracks = scores.shape[1]
+    if confidence_threshold <= 0 or n_tracks < 2 or len(scores) == 0:
+        return False
+    sharpened = scores.astype(np.float64) / temperature
+    sharpened -= sharpened.max(axis=1, keepdims=True)
+    weights = np.exp(sharpened)
+    total = weights.sum(axis=1)
+    # −Σ p ln p with p = w / Σw, in the form that has no 0 · ln 0
+    entropy = np.log(total) - (weights * sharpened).sum(axis=1) / total
+    return bool((entropy / np.log(n_tracks) > 1.0 - confidence_threshold).any())

@@ -1,0 +1,95 @@
+"""Both meanings of `max_center_dist`: a filter ("2024") and a soft penalty ("2026").
+
+Letters: n instances, M live tracks, W observations per track, A anchors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPSILON = np.float32(1e-8)
+
+
+def box_centres(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean centre of the anchors that are there, (…, 2), of boxes (…, A, 4); NaN where none is."""
+    centres = (boxes[..., :2] + boxes[..., 2:]) * np.float32(0.5)
+    if boxes.shape[-2] == 1:
+        return np.asarray(centres[..., 0, :])
+    there = np.isfinite(centres)
+    count = there.sum(axis=-2)
+    total = np.where(there, centres, 0).sum(axis=-2)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def filter_far(
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    window_boxes: NDArray[np.float32],
+    max_center_dist: float,
+    frame_shape: tuple[int, int] | None,
+) -> NDArray[np.float32]:
+    """Under "2024" a score stays only where the instance is near one of the track's window boxes.
+
+    Near: squared centre distance / squared diagonal of the instance's box < `max_center_dist`, both of boxes divided
+    by the frame's width and height (the global tracking transformer's rule). Where the frame's shape is unknown,
+    pixels take the place of normalised boxes: the same on a square frame.
+
+    Args:
+        scores: (n, M).
+        boxes: (n, A, 4) of the instances.
+        window_boxes: (M, W, A, 4), NaN where the window holds nothing.
+        max_center_dist: dimensionless, such as 0.1.
+        frame_shape: (h, w) in pixels, or None.
+    """
+    if frame_shape is not None:
+        unit = np.array([frame_shape[1], frame_shape[0]] * 2, np.float32)
+        boxes, window_boxes = boxes / unit, window_boxes / unit
+    size = boxes[..., 2:] - boxes[..., :2]
+    diagonals = np.square(size).sum(axis=-1)  # (n, A)
+    diagonal = np.nan_to_num(diagonals).max(axis=1, initial=0.0)  # (n,)
+    query = box_centres(boxes)
+    held = box_centres(window_boxes)
+    nearest = np.full(scores.shape, np.inf, np.float32)
+    for age in range(held.shape[1]):
+        dx = query[:, None, 0] - held[None, :, age, 0]
+        dy = query[:, None, 1] - held[None, :, age, 1]
+        np.fmin(nearest, dx * dx + dy * dy, out=nearest)
+    near = nearest < np.float32(max_center_dist) * diagonal[:, None]
+    return np.where(near, scores, np.float32(0))
+
+
+def penalise_far(
+    scores: NDArray[np.float32],
+    boxes: NDArray[np.float32],
+    last_boxes: NDArray[np.float32],
+    max_center_dist: float,
+    multiplier: float,
+    frame_shape: tuple[int, int] | None,
+) -> NDArray[np.float32]:
+    """Under "2026" what lies beyond `max_center_dist` pixels of the track's last box costs score.
+
+    DREEM 0.5's rule, excess = max(0, distance − max_center_dist) / frame diagonal, then `penalise`.
+
+    Args:
+        scores: (n, M).
+        boxes: (n, A, 4) of the instances.
+        last_boxes: (M, A, 4).
+        max_center_dist: pixels.
+        multiplier: `distance_penalty_multiplier`.
+        frame_shape: (h, w) in pixels; None: the diagonal counts as 1, which only the penalty's epsilon notices.
+    """
+    diagonal = 1.0 if frame_shape is None else float(np.hypot(*frame_shape))
+    query, last = box_centres(boxes), box_centres(last_boxes)
+    dx = query[:, None, 0] - last[None, :, 0]
+    dy = query[:, None, 1] - last[None, :, 1]
+    excess = np.sqrt(dx * dx + dy * dy) - np.float32(max_center_dist)
+    excess = np.nan_to_num(np.maximum(excess, 0), nan=0.0) / np.float32(diagonal)
+    return penalise(scores, excess, multiplier)
+
+
+def penalise(scores: NDArray[np.float32], excess: NDArray[np.float32], multiplier: float) -> NDArray[np.float32]:
+    """DREEM's row-scaled penalty: S − multiplier · mean|S| / mean(excess) · excess, means over the row; (n, M)."""
+    size = np.abs(scores).mean(axis=1, keepdims=True)
+    weight = np.float32(multiplier) * size / (excess.mean(axis=1, keepdims=True) + EPSILON)
+    return np.asarray(scores - weight * excess)

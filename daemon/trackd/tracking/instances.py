@@ -1,0 +1,149 @@
+"""The instances of one frame as the tracker sees them: arrays, checked once.
+
+Letters: n instances, k nodes of the skeleton, A anchors per instance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking.geometry import anchor_points, crop_boxes, visible_nodes
+from trackd_client.detections import Detections, Skeleton
+
+if TYPE_CHECKING:
+    from trackd_client.recordings.config import LiveDataset
+
+# Beyond this float32 no longer resolves a pixel; such a coordinate is a fault of the detector.
+MAX_COORDINATE_PX = 1e7
+
+BoxesFrom = Literal["detection", "crop"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """n instances of one frame, in the sender's order; a row for every detection, whatever its state."""
+
+    boxes: NDArray[np.float32]  # (n, A, 4) x1 y1 x2 y2: what the rules compare; NaN where an anchor is missing
+    extents: NDArray[np.float32]  # (n, 4) x1 y1 x2 y2: what is published
+    centres: NDArray[np.float32]  # (n, 2) x y: where the instance is, its anchors' mean or its box's centre
+    scores: NDArray[np.float32]  # (n,) the detector's, NaN where it gave none
+    keypoints: NDArray[np.floating[Any]] | None  # (n, k, 2) as sent
+    valid: NDArray[np.bool_]  # (n,) takes part in the association
+    spoiled: NDArray[np.bool_]  # (n,) NaN, infinite or inverted coordinates
+    all_valid: bool  # every row takes part
+    skeleton: Skeleton | None = None
+    frame_shape: tuple[int, int] | None = None  # (h, w) of the frame, pixels
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @classmethod
+    def of(
+        cls,
+        detections: Detections,
+        dataset: LiveDataset,
+        skeleton: Skeleton | None = None,
+        boxes_from: BoxesFrom = "detection",
+        frame_shape: tuple[int, int] | None = None,
+    ) -> Instances:
+        """Check and convert what a detector said about one frame.
+
+        Args:
+            detections: the frame's detections.
+            dataset: crop size, padding, anchors, handling of missing anchors and seed.
+            skeleton: the names of the nodes; needed where `dataset.anchors` names one.
+            boxes_from: "detection": the sender's boxes are compared as they are, unless `dataset.anchors`
+                names nodes that were sent; "crop": always the crop boxes around the anchors.
+            frame_shape: (h, w) of the frame where it is known.
+
+        Raises:
+            ValueError: an unknown anchor; neither boxes nor key points.
+        """
+        if detections.boxes is None and detections.keypoints is None:
+            raise ValueError("detections must hold boxes or keypoints; got neither")
+        n = len(detections)
+        sent = None if detections.boxes is None else np.asarray(detections.boxes, np.float32)
+        valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
+        spoiled = ~valid
+        if detections.keypoints is None and boxes_from == "detection" and sent is not None:
+            compared, extents, centres = sent[:, None], sent, _middles(sent)
+        else:
+            crops, points = _crops(detections, dataset, skeleton)
+            as_sent = boxes_from == "detection" and sent is not None and dataset.anchors == ""
+            compared = sent[:, None] if as_sent and sent is not None else crops
+            extents = sent if sent is not None else _pose_extents(detections.keypoints, crops)
+            centres = _middles(extents) if as_sent else _anchor_means(points, extents)
+            if detections.keypoints is not None:
+                valid = valid & _keypoints_usable(detections.keypoints, sent is not None)
+                spoiled = ~valid
+                if dataset.handle_missing == "drop":
+                    valid = valid & np.asarray(np.isfinite(points).all(axis=(1, 2)))
+        scores = detections.scores
+        return cls(
+            boxes=compared,
+            extents=extents,
+            centres=centres,
+            scores=np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, np.float32),
+            keypoints=detections.keypoints,
+            valid=valid,
+            spoiled=spoiled,
+            all_valid=bool(valid.all()),
+            skeleton=skeleton,
+            frame_shape=frame_shape,
+        )
+
+
+def _boxes_usable(boxes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    # A comparison with NaN is false, so NaN fails here as well.
+    within = (np.abs(boxes) <= MAX_COORDINATE_PX).all(axis=1)
+    upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    return np.asarray(within & upright)
+
+
+def _keypoints_usable(keypoints: NDArray[np.floating[Any]], has_boxes: bool) -> NDArray[np.bool_]:
+    if keypoints.shape[1] == 0:
+        return np.full(len(keypoints), has_boxes)
+    fault = (np.abs(keypoints) > MAX_COORDINATE_PX).any(axis=(1, 2))
+    if has_boxes:  # a box without a visible node is still an instance
+        return np.asarray(~fault)
+    seen = ~np.isnan(keypoints).any(axis=2)
+    return np.asarray(seen.any(axis=1) & ~fault)
+
+
+def _crops(
+    detections: Detections, dataset: LiveDataset, skeleton: Skeleton | None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Crop boxes (n, A, 4) and their anchor points (n, A, 2)."""
+    rng = np.random.default_rng(dataset.seed or 0)  # afresh for every frame: the same nodes for the stream's life
+    points = anchor_points(detections, skeleton, dataset.anchors, dataset.handle_missing, rng)
+    return crop_boxes(points, dataset.crop_size, dataset.padding), points
+
+
+def _pose_extents(keypoints: NDArray[np.floating[Any]] | None, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bounding box of at least two visible nodes, else the first crop box that is whole; (n, 4)."""
+    assert keypoints is not None
+    visible = visible_nodes(np.asarray(keypoints, np.float64))
+    shown = visible[:, :, None]
+    low = np.where(shown, keypoints, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(shown, keypoints, -np.inf).max(axis=1, initial=-np.inf)
+    tight = np.concatenate([low, high], axis=1).astype(np.float32)
+    first = np.isfinite(crops).all(axis=2).argmax(axis=1)
+    around = np.take_along_axis(crops, first[:, None, None], axis=1)[:, 0]
+    posed = np.asarray(visible.sum(axis=1) >= 2)
+    return np.where(posed[:, None], tight, around)
+
+
+def _middles(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5))
+
+
+def _anchor_means(points: NDArray[np.float64], extents: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the anchors that are there, else the extent's centre; (n, 2)."""
+    there = np.asarray(np.isfinite(points).all(axis=2))
+    count = there.sum(axis=1, keepdims=True)
+    total = np.where(there[:, :, None], points, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), _middles(extents)).astype(np.float32)

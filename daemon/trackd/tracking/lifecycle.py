@@ -1,0 +1,160 @@
+"""Births, gaps and ends of tracks.
+
+Letters: S slots, M live tracks, m tracks seen in a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking.window import RollingWindow, Slots, State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """What a frame changed in the tracks that lived before it."""
+
+    lost: tuple[int, ...]  # ids that are missing from this frame on
+    found: tuple[int, ...]  # ids that are back after a gap
+
+
+class Lifecycle:
+    """When each live track was last seen, and what follows from that; by slot.
+
+    A track is active when the latest frame saw it, else lost. Ids rise by one and are never given twice.
+    """
+
+    def __init__(self, window: RollingWindow) -> None:
+        self.window = window
+        self.next_id = 0
+        self._allocate(window.capacity)
+
+    def _allocate(self, capacity: int) -> None:
+        self.last_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the last sighting
+        self.last_t_ns = np.zeros(capacity, np.int64)  # (S,)
+        self.lost = np.zeros(capacity, bool)  # (S,)
+        self.extents = np.full((capacity, 4), np.nan, np.float32)  # (S, 4) the last published box
+        self.axes = np.full((capacity, 2), np.nan, np.float32)  # (S, 2) the last body axis
+
+    def missing_before(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
+        """Tracks whose gap is full before this frame is looked at: what dropped frames have aged."""
+        live = self.window.live
+        if max_gap is None and max_gap_s is None:
+            return live[:0]
+        gap = frame_index - 1 - self.last_index[live]
+        over = np.zeros(len(live), bool)
+        if max_gap is not None:
+            over |= gap >= max_gap
+        if max_gap_s is not None:
+            over |= (gap >= 1) & (t_ns - self.last_t_ns[live] >= max_gap_s * 1e9)
+        return live[over]
+
+    def missing_after(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
+        """Tracks that this frame did not see either and whose gap is now full."""
+        live = self.window.live
+        if max_gap is None and max_gap_s is None:
+            return live[:0]
+        over = np.zeros(len(live), bool)
+        if max_gap is not None:
+            over |= frame_index - self.last_index[live] >= max_gap
+        if max_gap_s is not None:
+            over |= t_ns - self.last_t_ns[live] >= max_gap_s * 1e9
+        return live[over & self.lost[live]]
+
+    def see(
+        self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
+    ) -> Sighting:
+        """These live tracks were seen, all the others were not.
+
+        Args:
+            slots: (m,).
+            extents: (m, 4) their published boxes.
+            axes: (m, 2) their body axes, or None where the orientation rule is off.
+            frame_index: the frame's number.
+            t_ns: its capture time.
+        """
+        live = self.window.live
+        was_lost = self.lost[live]
+        self.lost[live] = True
+        self._record(slots, extents, axes, frame_index, t_ns)
+        changed = was_lost != self.lost[live]
+        if not changed.any():
+            return Sighting((), ())
+        ids = self.window.ids[live]
+        found = ids[changed & was_lost]
+        lost = ids[changed & ~was_lost]
+        return Sighting(tuple(lost.tolist()), tuple(found.tolist()))
+
+    def bear(
+        self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
+    ) -> Slots:
+        """Begin a track for each of the (m,) rows, in their order; the window must have room."""
+        count = len(extents)
+        slots = self.window.acquire(np.arange(self.next_id, self.next_id + count, dtype=np.int32))
+        self.next_id += count
+        if len(self.last_index) < self.window.capacity:
+            self._grow()
+        self.axes[slots] = np.nan
+        self._record(slots, extents, axes, frame_index, t_ns)
+        return slots
+
+    def end(self, slots: Slots) -> list[int]:
+        """End the tracks in these slots; their ids, ascending."""
+        ended = sorted(self.window.ids[slots].tolist())
+        self.window.release(slots)
+        return ended
+
+    def longest_missing(self, count: int) -> Slots:
+        """At most `count` lost tracks, those missing longest (then the lowest id), ascending by slot."""
+        lost = self.window.live[self.lost[self.window.live]]
+        order = np.lexsort((self.window.ids[lost], self.last_index[lost]))
+        return np.sort(lost[order[:count]])
+
+    def snapshot(self) -> State:
+        """All of it, for the live tracks in the order of their slots."""
+        live = self.window.live
+        arrays = {name: getattr(self, name)[live] for name in _ARRAYS}
+        return {"next_id": self.next_id, **arrays}
+
+    def restore(self, state: State) -> None:
+        """Become what `snapshot` saw; the window is restored before."""
+        self.next_id = int(state["next_id"])
+        self._allocate(self.window.capacity)
+        for name in _ARRAYS:
+            getattr(self, name)[self.window.live] = state[name]
+
+    def _record(
+        self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
+    ) -> None:
+        self.lost[slots] = False
+        self.last_index[slots] = frame_index
+        self.last_t_ns[slots] = t_ns
+        self.extents[slots] = extents
+        if axes is not None:
+            self.axes[slots] = axes
+
+    def _grow(self) -> None:
+        old = {name: getattr(self, name) for name in _ARRAYS}
+        self._allocate(self.window.capacity)
+        for name, array in old.items():
+            getattr(self, name)[: len(array)] = array
+
+
+_ARRAYS = ("last_index", "last_t_ns", "lost", "extents", "axes")
+
+
+def choose_newcomers(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:
+    """The rows that begin a track where there are fewer places than newcomers.
+
+    Highest detection score first, one without a score last, equals in their order; those chosen keep the order of
+    the detections.
+    """
+    if len(rows) <= places:
+        return rows
+    if places <= 0:
+        return rows[:0]
+    ranked = np.argsort(-np.nan_to_num(scores[rows], nan=-np.inf), kind="stable")
+    return np.asarray(rows[np.sort(ranked[:places])])

@@ -1,0 +1,139 @@
+"""What turns instances and the window into association logits: the contract of all scorers.
+
+Letters: n instances of the query frame, m of them assigned or born, R references, K pairs,
+T distinct frames with the query.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking.instances import BoxesFrom, Instances
+from trackd.tracking.window import RollingWindow, Slots, State
+from trackd_client.detections import Image
+
+if TYPE_CHECKING:
+    from trackd.config import StreamSettings
+
+
+NEGLIGIBLE = 0.005  # a pair of a lower probability may be left out where not every pair is wanted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Association logits of one frame against every reference."""
+
+    logits: NDArray[np.float32]  # (n, R), or (K,) with pairs; 0 is as likely as "no match"
+    slots: Slots  # (R,) the track of each reference
+    frames: NDArray[np.int64]  # (R,) rank of each reference's frame, 0 the oldest, at most T − 2
+    n_frames: int  # T
+    pairs: NDArray[np.intp] | None = None  # (2, K) row, ascending, and reference of each logit; others cannot match
+
+
+class Scorer(ABC):
+    """Scores instances against live tracks and keeps, by slot, what it needs for that.
+
+    The tracker calls `score` and then `update` and `end`, once per frame, on one thread. `encode` may be called on
+    other frames before; it must not touch what `score` reads. Everything must be a function of what came in, so
+    that the same input gives the same logits.
+    """
+
+    boxes_from: BoxesFrom = "detection"
+    needs_image: bool = False
+
+    def configure(self, settings: StreamSettings) -> None:  # noqa: B027
+        """Go on with other settings from the next frame; the window's size comes by `resize`."""
+
+    @abstractmethod
+    def encode(self, image: Image | None, instances: Instances) -> Any:
+        """Features of a frame's instances; opaque to the tracker, one row per instance.
+
+        Changes nothing. Rows that are not `instances.valid` are never used. A feature that cannot be computed is
+        zero, not NaN: a NaN that gets into the window would spoil later frames.
+
+        Args:
+            image: the frame, (h, w) or (h, w, c); None where it came without.
+            instances: its instances.
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        instances: Instances,
+        features: Any,
+        frame_index: int,
+        t_ns: int,
+        window: RollingWindow,
+        live_slots: Slots,
+        complete: bool,
+    ) -> Scores:
+        """Logits of every instance against references of the live tracks.
+
+        Called only when there are instances and live tracks. Changes nothing that a later call depends on, since
+        the frame may still be given up. A row that is not `instances.valid` may hold anything. A NaN in a valid
+        row leaves that row unassigned.
+
+        Args:
+            instances: (n) instances of the query frame.
+            features: what `encode` gave for them.
+            frame_index: the query frame's number.
+            t_ns: its capture time, Unix ns.
+            window: observations by slot.
+            live_slots: ascending; the columns of all that follows.
+            complete: every pair is wanted, since a rule of the configuration needs them. Otherwise a scorer with
+                one reference per track, all in one frame and by ascending slot, may leave out pairs and tracks of a
+                probability below `NEGLIGIBLE`.
+        """
+
+    @abstractmethod
+    def update(
+        self,
+        slots: Slots,
+        rows: NDArray[np.intp],
+        positions: NDArray[np.int64],
+        instances: Instances,
+        features: Any,
+        frame_index: int,
+        t_ns: int,
+        born: NDArray[np.bool_],
+    ) -> None:
+        """Take in this frame's observations. Called for every frame, also when m is 0.
+
+        Args:
+            slots: (m,) the tracks that were seen, each once.
+            rows: (m,) their rows in `instances`.
+            positions: (m,) the window's ring positions that the observations went to.
+            instances: as given to `score`.
+            features: as given to `score`.
+            frame_index: the frame's number.
+            t_ns: its capture time.
+            born: (m,) tracks that begin with this observation; their slots hold nothing yet.
+        """
+
+    @abstractmethod
+    def end(self, slots: Slots) -> None:
+        """Forget the tracks in these slots; the slots may be given to new tracks at once."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget all tracks; what was learnt about the stream may stay."""
+
+    def resize(self, source: NDArray[np.int64]) -> None:  # noqa: B027
+        """The window keeps another number of observations from now on.
+
+        Args:
+            source: (S, W) as `RollingWindow.resize` returns it.
+        """
+
+    @abstractmethod
+    def snapshot(self, slots: Slots) -> State:
+        """All that later logits depend on, as plain arrays and scalars, for the tracks in these slots."""
+
+    @abstractmethod
+    def restore(self, state: State, slots: Slots) -> None:
+        """Become what `snapshot` saw, for the same slots."""

@@ -1,0 +1,306 @@
+"""One stream's tracker: a frame's instances in, track ids out.
+
+Letters: n instances, M live tracks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking import assignment, association, confidence, rules, sparse
+from trackd.tracking.instances import Instances
+from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
+from trackd.tracking.rules import Axes
+from trackd.tracking.scorer import Scorer, Scores
+from trackd.tracking.window import RollingWindow, Slots, State
+
+if TYPE_CHECKING:
+    from trackd.config import TrackerConfig
+
+NO_ROWS = np.empty(0, np.intp)
+NO_SCORES = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """What became of one frame's instances and of the tracks."""
+
+    track_ids: NDArray[np.int32]  # (n,) −1: not assigned
+    track_scores: NDArray[np.float32]  # (n,) 0 to 1, NaN where new or not assigned
+    new_tracks: tuple[int, ...] = ()
+    lost_tracks: tuple[int, ...] = ()  # missing from this frame on
+    found_tracks: tuple[int, ...] = ()  # back after a gap
+    ended_tracks: tuple[int, ...] = ()  # gone for good
+    flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveTracks:
+    """The live tracks by ascending id."""
+
+    ids: NDArray[np.int32]  # (M,)
+    active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
+    boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
+    frame_index: NDArray[np.int64]  # (M,) of the last sighting
+
+    @property
+    def states(self) -> list[str]:
+        """Each track's state: "active" or "lost"."""
+        return ["active" if active else "lost" for active in self.active.tolist()]
+
+
+@dataclass(slots=True, eq=False)
+class _Pairing:
+    rows: NDArray[np.intp]  # (m,) instances that were matched
+    slots: Slots  # (m,) their tracks
+    probabilities: NDArray[np.float32]  # (m,)
+    newcomers: NDArray[np.intp]  # rows without a track
+    flags: list[str]
+
+
+class Tracker:
+    """Gives the instances of a stream lasting identities, frame by frame.
+
+    Knows nothing of sockets, files, clocks or metrics: the same frames and configuration give the same ids. Not
+    thread-safe; one thread owns it.
+    """
+
+    def __init__(
+        self, config: TrackerConfig, scorer: Scorer, max_active_tracks: int = 4096, clip_length: int | None = None
+    ) -> None:
+        """Begin with no track.
+
+        Args:
+            config: the `tracker` section.
+            scorer: owned by this tracker from now on.
+            max_active_tracks: `limits.active_tracks`; bounds memory where no gap ends tracks.
+            clip_length: frames per clip, for `persistent_tracking: false`; None: one endless clip.
+        """
+        self.config = config
+        self.scorer = scorer
+        self.clip_length = clip_length
+        self.window = RollingWindow(config.window_size, max_active_tracks)
+        self.lifecycle = Lifecycle(self.window)
+        self._clip = 0
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next new track gets."""
+        return self.lifecycle.next_id
+
+    def step(
+        self, frame_index: int, t_ns: int, instances: Instances, features: Any = None, position: int = 0
+    ) -> Assignment:
+        """Assign one frame's instances to tracks; a frame without instances ages them.
+
+        Args:
+            frame_index: the source's own frame number; rises.
+            t_ns: capture time, Unix ns.
+            instances: the frame's instances.
+            features: what the scorer's `encode` gave for them.
+            position: the number of the frame in the stream since its start, from 0; decides the clip.
+        """
+        ended = self._end_before(frame_index, t_ns, position)
+        axes = rules.axes_of(instances, self.config)
+        pairing = self._associate(instances, features, axes, frame_index, t_ns)
+        flags = pairing.flags
+        sighting = self.lifecycle.see(
+            pairing.slots,
+            instances.extents[pairing.rows],
+            None if axes is None else axes[pairing.rows],
+            frame_index,
+            t_ns,
+        )
+        ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, self.config.max_gap, self.config.max_gap_s))
+        newcomers, evicted = self._admit(pairing.newcomers, instances.scores)
+        if evicted:
+            ended += evicted
+            flags.append("evicted")
+        slots, rows = pairing.slots, pairing.rows
+        new_ids: list[int] = []
+        if len(newcomers):
+            born = self.lifecycle.bear(
+                instances.extents[newcomers], None if axes is None else axes[newcomers], frame_index, t_ns
+            )
+            slots, rows = np.concatenate([slots, born]), np.concatenate([rows, newcomers])
+            new_ids = self.window.ids[born].tolist()
+        positions = self.window.append(slots, instances.boxes[rows], frame_index)
+        is_born = np.arange(len(slots)) >= len(pairing.slots)
+        self.scorer.update(slots, rows, positions, instances, features, frame_index, t_ns, is_born)
+
+        track_ids = np.full(len(instances), -1, np.int32)
+        track_ids[rows] = self.window.ids[slots]
+        track_scores = np.full(len(instances), np.nan, np.float32)
+        track_scores[pairing.rows] = pairing.probabilities
+        lost = sighting.lost
+        if ended and lost:
+            lost = tuple(track for track in lost if track not in ended)
+        return Assignment(
+            track_ids,
+            track_scores,
+            new_tracks=tuple(new_ids),
+            lost_tracks=lost,
+            found_tracks=sighting.found,
+            ended_tracks=tuple(ended),
+            flags=tuple(flags),
+        )
+
+    def configure(self, config: TrackerConfig) -> None:
+        """Go on with another configuration from the next frame; all tracks keep their ids."""
+        if config.window_size != self.window.window_size:
+            self.scorer.resize(self.window.resize(config.window_size))
+        self.config = config
+
+    def live(self) -> LiveTracks:
+        """The live tracks, active and lost."""
+        life, slots = self.lifecycle, self.window.live
+        slots = slots[np.argsort(self.window.ids[slots])]
+        return LiveTracks(
+            ids=self.window.ids[slots],
+            active=~life.lost[slots],
+            boxes=life.extents[slots],
+            frame_index=life.last_index[slots],
+        )
+
+    def snapshot(self) -> State:
+        """All that later frames depend on, as nested maps of plain arrays and scalars."""
+        return {
+            "clip": self._clip,
+            "window": self.window.snapshot(),
+            "lifecycle": self.lifecycle.snapshot(),
+            "scorer": self.scorer.snapshot(self.window.live),
+        }
+
+    def restore(self, state: State) -> None:
+        """Become what `snapshot` saw; made with the same scorer, this tracker goes on with the same ids."""
+        self._clip = int(state["clip"])
+        self.window.restore(state["window"])
+        self.lifecycle.restore(state["lifecycle"])
+        self.scorer.restore(state["scorer"], self.window.live)
+        if self.window.window_size != self.config.window_size:
+            self.configure(self.config)
+
+    def check_integrity(self) -> None:
+        """Check what must always hold.
+
+        Raises:
+            RuntimeError: names what does not.
+        """
+        self.window.check_integrity()
+        if len(self.window.live) and int(self.window.ids[self.window.live].max()) >= self.next_id:
+            raise RuntimeError("tracker: a live track has an id that was never given")
+
+    def _end_before(self, frame_index: int, t_ns: int, position: int) -> list[int]:
+        """End what a clip border or dropped frames end before this frame is looked at; ids."""
+        ended = []
+        clip = position // self.clip_length if self.clip_length else 0
+        if clip != self._clip:
+            self._clip = clip
+            if not self.config.persistent_tracking:
+                ended = self.lifecycle.end(self.window.live)
+                self.scorer.clear()
+        config = self.config
+        overdue = self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s)
+        return ended + self._end(overdue)
+
+    def _associate(self, instances: Instances, features: Any, axes: Axes, frame_index: int, t_ns: int) -> _Pairing:
+        live = self.window.live
+        if instances.all_valid:
+            rows, flags = np.arange(len(instances)), []
+        else:
+            rows = np.flatnonzero(instances.valid)
+            flags = ["invalid_detection"] if instances.spoiled.any() else []
+        if not len(live) or not len(rows):
+            return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
+
+        config = self.config
+        force = config.max_tracks is not None and len(live) >= config.max_tracks
+        complete = force or rules.need_every_pair(config)
+        scores = self.scorer.score(instances, features, frame_index, t_ns, self.window, live, complete)
+        if scores.pairs is not None:
+            return self._associate_pairs(scores, scores.pairs, instances, rows, live, flags)
+        all_tracks = complete or scores.n_frames > 2 or len(scores.slots) == len(live)
+        columns = live if all_tracks else scores.slots  # a track that was left out scores 0
+        logits, broken = association.usable_logits(
+            scores.logits if len(rows) == len(instances) else scores.logits[rows]
+        )
+        if broken is not None:
+            rows, logits, flags = rows[~broken], logits[~broken], ["invalid_detection"]
+            if not len(rows):
+                return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
+        if not len(columns):
+            return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
+        table = association.track_scores(logits, scores, columns, config.decay_time)
+        table = rules.apply_rules(table, config, instances, axes, rows, self.window, self.lifecycle.axes)
+
+        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, self.window.count[columns])
+        matches = assignment.assign(table, threshold, force)
+        if matches.forced:
+            flags.append("forced")
+        if confidence.is_low(table, config.temperature, config.confidence_threshold):
+            flags.append("low_confidence")
+        others = len(live) - len(columns)
+        probabilities = confidence.pair_probabilities(table, matches, config.temperature, others)
+        newcomers = _unmatched(rows, matches)
+        return _Pairing(rows[matches.rows], columns[matches.columns], probabilities, newcomers, flags)
+
+    def _associate_pairs(
+        self,
+        scores: Scores,
+        pairs: NDArray[np.intp],
+        instances: Instances,
+        rows: NDArray[np.intp],
+        live: Slots,
+        flags: list[str],
+    ) -> _Pairing:
+        """As `_associate`, from near pairs; all rows here are rows of the instances."""
+        config, logits = self.config, scores.logits
+        usable = instances.valid
+        if np.isnan(logits).any():
+            usable = usable.copy()
+            usable[pairs[0, np.isnan(logits)]] = False
+            rows, flags = np.flatnonzero(usable), ["invalid_detection"]
+        if len(rows) < len(instances):
+            kept = usable[pairs[0]]
+            pairs, logits = pairs[:, kept], logits[kept]
+        at, references = pairs
+        table = sparse.pair_scores(logits, at)
+        counts = self.window.count[scores.slots]
+        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
+        matches = sparse.assign_pairs(table, at, references, threshold, len(instances))
+        probabilities = sparse.pair_probabilities(table, at, references, matches, len(live), config.temperature)
+        newcomers = np.setdiff1d(rows, matches.rows, assume_unique=True)
+        return _Pairing(matches.rows, scores.slots[matches.columns], probabilities, newcomers, flags)
+
+    def _admit(self, newcomers: NDArray[np.intp], scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[int]]:
+        """Who of the newcomers begins a track, and the ids of the tracks that are evicted for them."""
+        if not len(newcomers):
+            return newcomers, []
+        n_live = len(self.window.live)
+        wanted = len(newcomers)
+        if self.config.max_tracks is not None:
+            wanted = min(wanted, self.config.max_tracks - n_live)
+        room = self.window.max_slots - n_live
+        evicted: list[int] = []
+        if wanted > room:
+            evicted = self._end(self.lifecycle.longest_missing(wanted - room))
+            wanted = room + len(evicted)
+        return choose_newcomers(newcomers, scores, wanted), evicted
+
+    def _end(self, slots: Slots) -> list[int]:
+        if not len(slots):
+            return []
+        self.scorer.end(slots)
+        return self.lifecycle.end(slots)
+
+
+def _unmatched(rows: NDArray[np.intp], matches: assignment.Matches) -> NDArray[np.intp]:
+    if len(matches.rows) == len(rows):
+        return NO_ROWS
+    free = np.ones(len(rows), bool)
+    free[matches.rows] = False
+    return rows[free]

@@ -1,0 +1,196 @@
+"""The rolling window: the last observations of every live track, by slot.
+
+Letters: S slots, W observations kept per slot, A anchors per observation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Slots = NDArray[np.intp]
+State = dict[str, Any]  # plain arrays and scalars by name
+
+FIRST_CAPACITY = 16
+
+
+class RollingWindow:
+    """A ring of observations per slot, written in place and never rebuilt.
+
+    A slot is a track's place for as long as it lives; scorers key what they keep by it. `live` holds the
+    occupied slots in ascending order. Free slots are taken lowest first, so the same history gives the
+    same slots.
+    """
+
+    def __init__(self, window_size: int, max_slots: int) -> None:
+        if window_size < 1:
+            raise ValueError(f"window_size must be at least 1; got {window_size}")
+        if max_slots < 1:
+            raise ValueError(f"max_slots must be at least 1; got {max_slots}")
+        self.window_size = window_size
+        self.max_slots = max_slots
+        self.n_anchors = 1
+        self._allocate(min(FIRST_CAPACITY, max_slots))
+
+    def _allocate(self, capacity: int) -> None:
+        self.boxes = np.full((capacity, self.window_size, self.n_anchors, 4), np.nan, np.float32)
+        self.frame_index = np.full((capacity, self.window_size), -1, np.int64)  # (S, W), −1 where empty
+        self.count = np.zeros(capacity, np.int64)  # (S,) observations held
+        self.position = np.zeros(capacity, np.int64)  # (S,) where the next observation goes
+        self.ids = np.full(capacity, -1, np.int32)  # (S,) −1: the slot is free
+        self.live: Slots = np.empty(0, np.intp)
+
+    @property
+    def capacity(self) -> int:
+        """Number of slots that there is room for now."""
+        return len(self.ids)
+
+    def acquire(self, ids: NDArray[np.int32]) -> Slots:
+        """Take a free slot for each track id, growing by doubling.
+
+        Raises:
+            ValueError: more tracks than `max_slots`.
+        """
+        needed = len(self.live) + len(ids)
+        if needed > self.max_slots:
+            raise ValueError(f"the window holds at most {self.max_slots} tracks; got {needed}")
+        while self.capacity < needed:
+            self._grow(min(2 * self.capacity, self.max_slots))
+        slots = np.flatnonzero(self.ids < 0)[: len(ids)]
+        self.ids[slots] = ids
+        self._relist()
+        return slots
+
+    def append(self, slots: Slots, boxes: NDArray[np.float32], frame_index: int) -> NDArray[np.int64]:
+        """Write one observation for each of the (m,) slots over its oldest.
+
+        Args:
+            slots: each at most once.
+            boxes: (m, A, 4).
+            frame_index: the frame of the observations.
+
+        Returns:
+            (m,) the ring positions that were written.
+        """
+        if boxes.shape[1] != self.n_anchors:
+            self._set_anchors(boxes.shape[1])
+        at = self.position[slots]
+        self.boxes[slots, at] = boxes
+        self.frame_index[slots, at] = frame_index
+        following = at + 1
+        following[following == self.window_size] = 0
+        self.position[slots] = following
+        self.count[slots] = np.minimum(self.count[slots] + 1, self.window_size)
+        return at
+
+    def release(self, slots: Slots) -> None:
+        """Free slots and forget what they held."""
+        self.ids[slots] = -1
+        self.count[slots] = 0
+        self.position[slots] = 0
+        self.frame_index[slots] = -1
+        self.boxes[slots] = np.nan
+        self._relist()
+
+    def clear(self) -> None:
+        """Free all slots; the room is kept."""
+        self.release(self.live)
+
+    def last_boxes(self, slots: Slots) -> NDArray[np.float32]:
+        """Each slot's latest observation, (m, A, 4); NaN where it has none."""
+        return self.boxes[slots, self.position[slots] - 1]
+
+    def resize(self, window_size: int) -> NDArray[np.int64]:
+        """Keep `window_size` observations from now on; the latest ones stay.
+
+        Returns:
+            (S, window_size) the ring position at which each observation stood before, oldest first, −1 where
+            there is none: what a scorer needs to move its own rings alike.
+        """
+        if window_size < 1:
+            raise ValueError(f"window_size must be at least 1; got {window_size}")
+        kept = np.minimum(self.count, window_size)
+        order = np.arange(window_size)[None, :]
+        source = (self.position[:, None] - kept[:, None] + order) % self.window_size
+        source[order >= kept[:, None]] = -1
+        rows = np.arange(self.capacity)[:, None]
+        empty = source < 0
+        self.boxes = self.boxes[rows, source]
+        self.boxes[empty] = np.nan
+        self.frame_index = self.frame_index[rows, source]
+        self.frame_index[empty] = -1
+        self.count = kept
+        self.position = kept % window_size
+        self.window_size = window_size
+        return source
+
+    def check_integrity(self) -> None:
+        """Check what must always hold.
+
+        Raises:
+            RuntimeError: names what does not.
+        """
+        live_ids = self.ids[self.live]
+        held = (self.frame_index >= 0).sum(axis=1)
+        ages = np.take_along_axis(self.frame_index, self._oldest_first(), axis=1)
+        rising = (np.diff(ages, axis=1) >= 0) | (ages[:, :-1] < 0)
+        faults = {
+            "live slots do not match the ids": not np.array_equal(self.live, np.flatnonzero(self.ids >= 0)),
+            "a track id stands in two slots": len(np.unique(live_ids)) != len(live_ids),
+            "more slots than allowed": self.capacity > self.max_slots,
+            "a free slot holds observations": bool(self.count[self.ids < 0].any()),
+            "a count differs from the observations held": not np.array_equal(held, self.count),
+            "a ring position is out of range": bool(((self.position < 0) | (self.position >= self.window_size)).any()),
+            "observations are out of order": not bool(rising.all()),
+        }
+        for fault, present in faults.items():
+            if present:
+                raise RuntimeError(f"rolling window: {fault}")
+
+    def snapshot(self) -> State:
+        """The occupied slots and what they hold, as plain arrays and scalars."""
+        return {
+            "window_size": self.window_size,
+            "capacity": self.capacity,
+            "slots": self.live.astype(np.int64),
+            "ids": self.ids[self.live],
+            "boxes": self.boxes[self.live],
+            "frame_index": self.frame_index[self.live],
+            "count": self.count[self.live],
+            "position": self.position[self.live],
+        }
+
+    def restore(self, state: State) -> None:
+        """Become what `snapshot` saw."""
+        slots = np.array(state["slots"], np.intp)
+        self.window_size = int(state["window_size"])
+        self.n_anchors = int(np.shape(state["boxes"])[2])
+        self._allocate(int(state["capacity"]))
+        for name in ("ids", "boxes", "frame_index", "count", "position"):
+            getattr(self, name)[slots] = state[name]
+        self._relist()
+
+    def _relist(self) -> None:
+        self.live = np.flatnonzero(self.ids >= 0)
+
+    def _oldest_first(self) -> NDArray[np.int64]:
+        return (self.position[:, None] + np.arange(self.window_size)[None, :]) % self.window_size
+
+    def _grow(self, capacity: int) -> None:
+        old = {name: getattr(self, name) for name in ("ids", "boxes", "frame_index", "count", "position")}
+        live = self.live
+        self._allocate(capacity)
+        for name, array in old.items():
+            getattr(self, name)[: len(array)] = array
+        self.live = live
+
+    def _set_anchors(self, n_anchors: int) -> None:
+        """Another number of anchors: what is held becomes the mean of its anchors, for each of the new."""
+        there = np.isfinite(self.boxes)
+        count = there.sum(axis=2, keepdims=True)
+        total = np.where(there, self.boxes, 0).sum(axis=2, keepdims=True)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+        self.boxes = np.repeat(mean, n_anchors, axis=2)
+        self.n_anchors = n_anchors

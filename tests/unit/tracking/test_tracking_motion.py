@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trackd.config import TrackerConfig
+from trackd.models import motion
+from trackd.models.motion import MotionScorer
+from trackd.tracking.instances import Instances
+from trackd.tracking.tracker import Assignment, Tracker
+from trackd_client.detections import Detections
+from trackd_client.recordings.config import LiveDataset
+
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
+
+class Stream:
+    """Boxes by their centres through a tracker with the motion scorer."""
+
+    def __init__(self, side: float = 40.0, stride: int = 1, **settings) -> None:
+        self.side, self.stride, self.index = side, stride, 0
+        self.tracker = Tracker(TrackerConfig(**settings), MotionScorer())
+
+    def see(self, *centres: tuple[float, float], image=None, sides=None) -> Assignment:
+        middle = np.asarray(centres, np.float32).reshape(-1, 2)
+        half = np.full(len(middle), self.side) if sides is None else np.asarray(sides)
+        boxes = np.concatenate([middle - half[:, None] / 2, middle + half[:, None] / 2], axis=1).astype(np.float32)
+        instances = Instances.of(Detections(boxes=boxes), LiveDataset())
+        features = self.tracker.scorer.encode(image, instances)
+        index = self.index * self.stride
+        found = self.tracker.step(index, index * 40_000_000, instances, features, self.index)
+        self.index += 1
+        return found
+
+    def skip(self, frames: int) -> None:
+        for _ in range(frames):
+            self.see()
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+def test_tracks_that_cross_keep_their_ids(stride: int) -> None:
+    stream = Stream(stride=stride)
+    for step in range(40):
+        x = 10.0 * step
+        found = stream.see((x, 100 + 0.2 * x), (390 - x, 180 - 0.2 * x))
+        assert found.track_ids.tolist() == [0, 1]
+
+
+def test_a_track_is_found_where_it_should_be_after_an_occlusion() -> None:
+    stream = Stream()
+    for step in range(30):
+        stream.see((5.0 * step, 100), (300, 300))
+    for _ in range(8):
+        stream.see((300, 300))
+    found = stream.see((5.0 * 38, 100), (300, 300))
+    assert found.track_ids.tolist() == [0, 1]
+    assert found.found_tracks == (0,)
+
+
+def test_a_stranger_far_away_begins_a_track() -> None:
+    stream = Stream()
+    for _ in range(10):
+        stream.see((100, 100))
+    assert stream.see((100, 100), (700, 500)).track_ids.tolist() == [0, 1]
+
+
+def test_a_lost_track_becomes_ever_less_likely() -> None:
+    logits = []
+    for gap in (0, 3, 30, 300):
+        stream = Stream()
+        for _ in range(20):
+            stream.see((100, 100))
+        stream.skip(gap)
+        instances = Instances.of(Detections(boxes=np.array([[80, 80, 120, 120]], np.float32)), LiveDataset())
+        one = stream.tracker
+        scores = one.scorer.score(instances, None, stream.index, 0, one.window, one.window.live, True)
+        logits.append(float(scores.logits[0, 0]))
+    assert logits == sorted(logits, reverse=True)
+    assert logits[0] > 3
+    assert logits[-1] < logits[0] - 5
+
+
+@pytest.mark.parametrize("side", [4.0, 40.0, 400.0])
+def test_the_scale_of_the_motion_is_learnt_whatever_the_size_of_the_boxes(side: float) -> None:
+    rng = np.random.default_rng(0)
+    stream = Stream(side)
+    homes = np.array([[0, 0], [60, 0], [0, 60], [60, 60]]) + 200.0
+    for _ in range(60):
+        where = homes + rng.normal(0, 2, homes.shape)
+        found = stream.see(*where)
+    assert found.track_ids.tolist() == [0, 1, 2, 3]
+
+
+def test_forced_pairs_keep_the_order_of_their_distances() -> None:
+    stream = Stream(max_tracks=2)
+    for _ in range(5):
+        stream.see((100, 100), (900, 100))
+    found = stream.see((2000, 100), (300, 2000))
+    assert found.track_ids.tolist() == [1, 0]
+    assert found.flags == ("forced",)
+
+
+def test_size_tells_tracks_apart_that_meet() -> None:
+    stream = Stream()
+    for step in range(30):
+        stream.see((100 + step, 100), (160 - step, 100), sides=[40, 60])
+    stream.skip(5)
+    assert stream.see((131, 100), (130, 100), sides=[60, 40]).track_ids.tolist() == [1, 0]
+
+
+def test_a_frame_index_that_jumps_is_time_that_has_passed() -> None:
+    near, far = Stream(), Stream()
+    for stream in (near, far):
+        for step in range(20):
+            stream.see((10.0 * step, 100))
+    near.index += 0
+    far.index += 5
+    assert near.see((190 + 60, 100)).track_ids.tolist() == [1]
+    assert far.see((190 + 60, 100)).track_ids.tolist() == [0]
+
+
+def test_near_pairs_alone_give_the_ids_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(dense_pairs: int) -> list[list[int]]:
+        monkeypatch.setattr(motion, "DENSE_PAIRS", dense_pairs)
+        rng = np.random.default_rng(5)
+        stream, found = Stream(), []
+        centres, speed = rng.uniform(0, 1000, (30, 2)), rng.normal(0, 4, (30, 2))
+        for _ in range(60):
+            centres = centres + speed
+            shown = rng.random(30) > 0.1
+            noise = rng.normal(0, 1.5, (int(shown.sum()), 2))
+            found.append(stream.see(*(centres[shown] + noise), *rng.uniform(0, 1000, (2, 2))).track_ids.tolist())
+        return found
+
+    assert run(0) == run(10**9)
+
+
+def render(*discs: tuple[float, float, int]) -> np.ndarray:
+    image = np.full((200, 400), 120, np.uint8)
+    y, x = np.mgrid[:200, :400]
+    for cx, cy, brightness in discs:
+        image[np.hypot(x - cx, y - cy) < 15] = brightness
+    return image
+
+
+def test_looks_tell_apart_what_motion_cannot() -> None:
+    """Two discs meet out of sight and come out again where either could be."""
+    stream = Stream()
+    for step in range(40):
+        left, right = 100.0 + 2 * step, 300.0 - 2 * step
+        stream.see((left, 100), (right, 100), image=render((left, 100, 20), (right, 100, 230)))
+    stream.skip(12)
+    found = stream.see((200, 80), (200, 120), image=render((200, 80, 230), (200, 120, 20)))
+    assert found.track_ids.tolist() == [1, 0]
+
+
+def test_without_visual_features_no_image_is_looked_at() -> None:
+    nobody = Instances.of(Detections.empty(), LiveDataset())
+    assert MotionScorer(use_vis_feats=False).encode(render(), nobody) is None
+    assert MotionScorer().encode(None, nobody) is None
+    assert MotionScorer().encode(render(), nobody) is not None
+
+
+@pytest.mark.parametrize("shape", [(50, 60), (50, 60, 1), (50, 60, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_any_image_can_be_looked_at_and_boxes_may_leave_it(shape, dtype) -> None:
+    image = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    stream = Stream()
+    for _ in range(4):
+        found = stream.see((0, 0), (55, 45), (-300, 900), image=image)
+    assert found.track_ids.tolist() == [0, 1, 2]
+    assert stream.see(image=image).lost_tracks == (0, 1, 2)
+
+
+def test_frames_with_and_without_images_may_mix() -> None:
+    image, colour = render((100, 100, 20)), np.stack([render((100, 100, 20))] * 3, axis=-1)
+    stream = Stream()
+    for step in range(12):
+        found = stream.see((100, 100), image=(image, None, colour)[step % 3])
+    assert found.track_ids.tolist() == [0]
+
+
+def test_what_was_learnt_from_images_survives_a_restart() -> None:
+    one, other = Stream(), Stream()
+    scenes = [render((100 + 2 * step, 100, 20), (300 - 2 * step, 100, 230)) for step in range(60)]
+    for step in range(30):
+        one.see((100 + 2 * step, 100), (300 - 2 * step, 100), image=scenes[step])
+    other.tracker.restore(one.tracker.snapshot())
+    other.index = one.index
+    for step in range(30, 60):
+        results = [each.see((100 + 2 * step, 100), (300 - 2 * step, 100), image=scenes[step]) for each in (one, other)]
+        assert results[0].track_ids.tolist() == results[1].track_ids.tolist()
+        assert results[0].track_scores.tobytes() == results[1].track_scores.tobytes()

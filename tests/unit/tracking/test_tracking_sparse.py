@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trackd.tracking import assignment, association, confidence, sparse
+from trackd.tracking.scorer import Scores
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12), st.floats(0.05, 1.0))
+def test_near_pairs_alone_give_what_all_pairs_give(seed: int, n: int, m: int, density: float) -> None:
+    rng = np.random.default_rng(seed)
+    near = rng.random((n, m)) < density
+    rows, columns = np.nonzero(near)
+    logits = np.where(near, rng.normal(0, 3, (n, m)), -np.inf).astype(np.float32)
+    clean, _ = association.usable_logits(logits)
+    live = np.arange(m)
+    dense = association.track_scores(clean, Scores(clean, live, np.zeros(m, np.int64), 2), live)
+    scores = sparse.pair_scores(logits[rows, columns], rows)
+    np.testing.assert_allclose(scores, dense[rows, columns], rtol=1e-5)
+
+    threshold = rng.choice([0.01, 0.3], m)
+    one = assignment.assign(dense, np.full(m, -1.0), force=False)
+    other = sparse.assign_pairs(scores, rows, columns, np.full(m, 0.0), n)
+    assert len(set(other.rows.tolist())) == len(other.rows)
+    assert len(set(other.columns.tolist())) == len(other.columns)
+    np.testing.assert_allclose(
+        dense[other.rows, other.columns].sum(), dense[one.rows, one.columns].sum(), rtol=1e-5, atol=1e-6
+    )
+    accepted = sparse.assign_pairs(scores, rows, columns, threshold, n)
+    assert (dense[accepted.rows, accepted.columns] > threshold[accepted.columns]).all()
+    np.testing.assert_allclose(
+        sparse.pair_probabilities(scores, rows, columns, accepted, m, 0.1),
+        confidence.pair_probabilities(dense, accepted, 0.1),
+        rtol=1e-4,
+    )
+
+
+def test_equal_scores_are_never_given_twice() -> None:
+    scores = np.array([0.5, 0.5, 0.5, 0.5], np.float32)
+    rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    found = sparse.assign_pairs(scores, rows, columns, np.zeros(2), 2)
+    assert found.rows.tolist() == [0, 1]
+    assert sorted(found.columns.tolist()) == [0, 1]
