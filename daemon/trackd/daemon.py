@@ -43,12 +43,15 @@ class Daemon:
     Args:
         config: the configuration.
         context: a zmq context to share with in-process clients; a new one by default.
+        base: the configuration file's folder, which relative checkpoint paths are tried against first.
 
     Raises:
         ConfigError: something in the configuration cannot be had: a port, a folder, a checkpoint.
     """
 
-    def __init__(self, config: Config, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+    def __init__(
+        self, config: Config, context: zmq.Context[zmq.Socket[bytes]] | None = None, base: Path | None = None
+    ) -> None:
         out_dir = Path(config.out_dir)
         if config.stream.outputs:
             _check_writable(out_dir)
@@ -60,7 +63,7 @@ class Daemon:
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
-        models = ModelRegistry(config)
+        models = ModelRegistry(config, base)
         self._engine = Engine(inbox, outbox.put)
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s)
@@ -83,7 +86,9 @@ class Daemon:
             StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
         )
         ingest = Ingest(sessions, streams, inbox, publisher, limits)
-        control = Control(self._sockets.control, sessions, streams, inbox, models, self.health, limits, self.drain)
+        control = Control(
+            self._sockets.control, sessions, streams, inbox, outbox, models, self.health, limits, self.drain
+        )
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
             self.health, limits.parts,

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 from trackd.config import Config
@@ -16,10 +17,14 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.5  # the interpreter runs signal handlers between two waits
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, base: Path | None = None) -> int:
     """Run a daemon until it is told to drain, or one of its threads dies.
 
     The first SIGTERM or SIGINT drains, a second one ends the process at once.
+
+    Args:
+        config: the configuration.
+        base: its file's folder, for relative paths.
 
     Returns:
         The exit code: 0 after a drain, 1 where a thread died.
@@ -27,7 +32,7 @@ def serve(config: Config) -> int:
     Raises:
         ConfigError: the daemon cannot be built.
     """
-    daemon = Daemon(config)
+    daemon = Daemon(config, base=base)
     signals = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, SharedImage
+from trackd_client.protocol.image_header import image_size
 
 
 def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
@@ -28,3 +29,12 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     decoded: Image = pixels
     return decoded
+
+
+def image_shape(image: Image | EncodedImage | SharedImage | None) -> tuple[int, int] | None:
+    """(h, w) in pixels, without decoding; None where there is no image."""
+    if image is None:
+        return None
+    if isinstance(image, EncodedImage):
+        return image_size(image.encoding, image.data)
+    return image.shape[0], image.shape[1]

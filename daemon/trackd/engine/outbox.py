@@ -36,7 +36,7 @@ class Outbox:
 
     def wake(self) -> None:
         """Wake the taker."""
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: it is awake already
+        with contextlib.suppress(OSError):  # the pipe is full: it is awake already; or closed: nobody is there
             self._writer.send(b"\0")
 
     def take(self) -> list[Outcome]:

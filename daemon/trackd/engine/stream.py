@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trackd.config import LimitsConfig, StreamSettings, TrackerConfig
-from trackd.engine.image import decode_image
+from trackd.config import LimitsConfig, StreamSettings
+from trackd.engine.image import decode_image, image_shape
+from trackd.models.errors import FrameError
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Scorer
 from trackd.tracking.tracker import Assignment, LiveTracks, Tracker
 from trackd_client.detections import Skeleton
-from trackd_client.protocol import Frame
+from trackd_client.protocol import ErrorCode, Frame, ProtocolError
 
-ScorerFactory = Callable[[TrackerConfig], Scorer]
+ScorerFactory = Callable[[StreamSettings], Scorer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class StreamState:
         """Begin afresh: no window, no tracks, ids from 0."""
         self.epoch = epoch
         self.first_seq = first_seq
-        self._scorer = self._make_scorer(self.settings.tracker)
+        self._scorer = self._make_scorer(self.settings)
         self._tracker = Tracker(
             self.settings.tracker,
             self._scorer,
@@ -63,21 +64,31 @@ class StreamState:
         """Take other settings up between two frames; identities go on."""
         self._tracker.clip_length = self._clip_length(settings)
         self._tracker.configure(settings.tracker)
+        self._scorer.configure(settings)
         self.settings = settings
 
     def prepare(self, frame: Frame) -> Prepared:
         """The instances of a frame, and their features.
 
         Raises:
-            ProtocolError: `invalid_frame`, where the image cannot be read, or the anchors are not in the skeleton.
+            ProtocolError: `invalid_frame`, where the image cannot be read, the anchors are not among the nodes, or
+                the frame lacks what the stream's model needs.
         """
-        instances = Instances.of(
-            frame.detections, self.settings.dataset, self._skeleton, self._scorer.boxes_from, self._frame_shape
-        )
         image = None
-        if self._scorer.needs_image and frame.image is not None and len(instances):
+        if self._scorer.needs_image and frame.image is not None and len(frame.detections):
             image = decode_image(frame.image)
-        return Prepared(instances, self._scorer.encode(image, instances))
+        # What an image is wins over what `open` said that images would be.
+        frame_shape = image_shape(frame.image) or self._frame_shape
+        try:
+            instances = Instances.of(
+                frame.detections, self.settings.dataset, self._skeleton, self._scorer.boxes_from, frame_shape
+            )
+        except ValueError as error:
+            raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
+        try:
+            return Prepared(instances, self._scorer.encode(image, instances))
+        except FrameError as error:
+            raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
 
     def associate(self, frame: Frame, prepared: Prepared) -> Assignment:
         """One step of the tracker."""

@@ -1,0 +1,176 @@
+"""The models that streams can ask for by name, and the scorers made of them.
+
+Torch is imported when the first checkpoint is read, and not before: `motion` does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trackd.config import Config, StreamSettings
+from trackd.models.errors import CheckpointError
+from trackd.models.motion import MotionScorer
+from trackd.models.requirements import Requirements
+from trackd.tracking.scorer import Scorer
+from trackd_client.configuration import ConfigError, find_path, nearest
+
+if TYPE_CHECKING:
+    from trackd.models.checkpoint import LoadedModel
+
+MOTION = "motion"
+MAX_NAME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that is ready to be used."""
+
+    name: str
+    loaded: LoadedModel
+    requirements: Requirements
+    device: str
+
+
+class ModelRegistry:
+    """Loaded models by name; the first checkpoint is the default, else the checkpoint-free `motion`.
+
+    One thread owns it; only `read` may be called from another.
+    """
+
+    def __init__(self, config: Config, base: Path | None = None) -> None:
+        """Read the checkpoints of a configuration; each is named by its file's stem.
+
+        Args:
+            config: its `ckpt_path`, `model` and `daemon.device`.
+            base: the configuration file's folder, for relative paths.
+
+        Raises:
+            ConfigError: a checkpoint that cannot be used, two of one name, or a device that is not there.
+        """
+        self._asked_device = config.daemon.device
+        self._temporal_input = config.model.temporal_input
+        self._base = base
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._loading: str | None = None
+        for path in config.checkpoints:
+            name = Path(path).stem
+            self._check_name(name, f"ckpt_path: {path}")
+            self._checkpoints[name] = self.read(name, path, "ckpt_path")
+        self.default = next(iter(self._checkpoints), MOTION)
+
+    @property
+    def device(self) -> str:
+        """Where the checkpoints run; "cpu" while there is none."""
+        return next((checkpoint.device for checkpoint in self._checkpoints.values()), "cpu")
+
+    @property
+    def names(self) -> list[str]:
+        """All that a stream may ask for."""
+        return [*self._checkpoints, MOTION]
+
+    def resolve(self, name: str | None) -> str:
+        """The name of a loaded model; the default's for None.
+
+        Raises:
+            KeyError: no model of that name is loaded; its text names those that are.
+        """
+        if name is None:
+            return self.default
+        if name not in self.names:
+            raise KeyError(f"model {name!r} is not loaded; {nearest(name, self.names)}")
+        return name
+
+    def check_stream(self, name: str, settings: StreamSettings, frame_shape: Sequence[int] | None) -> None:
+        """Check that a stream has what a model needs.
+
+        Args:
+            name: of a loaded model.
+            settings: of the stream.
+            frame_shape: (h, w) or (h, w, channels) where `open` gave it.
+
+        Raises:
+            ConfigError: what does not fit.
+        """
+        if name != MOTION:
+            self._checkpoints[name].requirements.check_stream(settings, frame_shape)
+
+    def scorer_factory(self, name: str) -> Callable[[StreamSettings], Scorer]:
+        """Makes a fresh scorer for one stream."""
+        if name == MOTION:
+            return lambda settings: MotionScorer(use_vis_feats=settings.tracker.use_vis_feats)
+        from trackd.models.transformer import TransformerScorer
+
+        loaded = self._checkpoints[name].loaded
+        return lambda settings: TransformerScorer(loaded, settings)
+
+    def rows(self) -> list[dict[str, object]]:
+        """What `models` answers."""
+        rows = [_row(checkpoint) for checkpoint in self._checkpoints.values()]
+        rows.append({"name": MOTION, "device": "cpu", "path": None})
+        return [{**row, "default": row["name"] == self.default} for row in rows]
+
+    # --- loading while streams run: reserve, read on a thread of its own, settle ---
+
+    def reserve(self, name: str) -> None:
+        """Keep a name for a checkpoint that is about to be read.
+
+        Raises:
+            ConfigError: the name is taken or unfit, or another checkpoint is being read.
+        """
+        self._check_name(name, "name")
+        if self._loading is not None:
+            raise ConfigError(f"{self._loading!r} is being loaded; load {name!r} when that is done")
+        self._loading = name
+
+    def read(self, name: str, path: str, key: str = "path") -> Checkpoint:
+        """A checkpoint from its file to its device; changes nothing here, so any thread may call it.
+
+        Raises:
+            ConfigError: it cannot be used; one line.
+        """
+        place = find_path(path, key, self._base)
+        import torch
+
+        from trackd.models.checkpoint import load_checkpoint
+        from trackd.models.device import resolve_device
+
+        torch.set_num_threads(1)  # more cost more than they bring, beside the daemon's own threads
+        device = resolve_device(self._asked_device)
+        try:
+            loaded = load_checkpoint(place, self._temporal_input)
+            requirements = Requirements.of(loaded.architecture)
+        except CheckpointError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        try:
+            loaded.model.to(device)
+        except RuntimeError as error:  # the device's memory is full
+            raise ConfigError(f"{key}: {place} cannot be moved to {device}: {str(error).splitlines()[0]}") from None
+        return Checkpoint(name, loaded, requirements, str(device))
+
+    def settle(self, checkpoint: Checkpoint | None) -> dict[str, object] | None:
+        """The end of what `reserve` began; None where the reading failed.
+
+        Returns:
+            The new model's row.
+        """
+        self._loading = None
+        if checkpoint is None:
+            return None
+        self._checkpoints[checkpoint.name] = checkpoint
+        return {**_row(checkpoint), "default": False}
+
+    def _check_name(self, name: str, where: str) -> None:
+        if not 1 <= len(name) <= MAX_NAME:
+            raise ConfigError(f"{where}: a model's name has 1 to {MAX_NAME} characters; got {len(name)}")
+        if name == MOTION:
+            raise ConfigError(f"{where}: the name {MOTION!r} is the built-in model's; take another")
+        taken = self._checkpoints.get(name)
+        if taken is not None:
+            raise ConfigError(f"{where}: the name {name!r} is taken by {taken.loaded.path}; rename one of them")
+
+
+def _row(checkpoint: Checkpoint) -> dict[str, object]:
+    return {"name": checkpoint.name, "device": checkpoint.device, "path": str(checkpoint.loaded.path)}
