@@ -87,7 +87,7 @@ def status(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the recording.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the recording.")] = 3,
     speed: Annotated[str, typer.Option(help="1.0: as fast as it was recorded; max: as fast as it goes.")] = "1.0",
 ) -> None:
     """Make a small recording, replay it as a live stream through a real daemon, and look at the result."""

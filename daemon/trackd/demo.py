@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress import track as progress
 
 from trackd.daemon_process import running_daemon
-from trackd.demo_recording import DemoRecording, make_recording
+from trackd.demo_recording import N_ANIMALS, DemoRecording, make_recording
 from trackd.evaluation import IdentityScore, IdentityScoring
 from trackd.outputs.records import OutputRecord
 from trackd.outputs.render import RenderedVideo
@@ -25,6 +25,7 @@ from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
 STREAM = "demo"
+FIXED_NUMBER = {"tracker": {"max_tracks": N_ANIMALS}}  # what a lab knows of its tank, and the daemon should be told
 _REFRESH_S = 0.1
 _FOLLOW_S = 10.0
 
@@ -81,7 +82,7 @@ def _replay_and_watch(client: Client, recording: Recording, speed: float, consol
                 shown_at = time.monotonic()
                 live.update(table.render(), refresh=True)
 
-        replay_recording(client, recording, STREAM, {}, ReplayOptions(speed=speed), show)
+        replay_recording(client, recording, STREAM, FIXED_NUMBER, ReplayOptions(speed=speed), show)
         follower.join(_FOLLOW_S)
     console.print(table.render())
     return updates

@@ -30,6 +30,7 @@ Floats = NDArray[np.floating[Any]]
 
 NODES = ("head", "thorax", "tail")
 EDGES = ((0, 1), (1, 2))
+N_ANIMALS = 5
 MISSED = 0.03  # share of visible instances that the detector overlooks
 JITTER_PX = 0.7  # standard deviation of its keypoints
 
@@ -57,7 +58,7 @@ def make_recording(
     folder: str | Path,
     seed: int = 0,
     n_frames: int = 600,
-    n_animals: int = 5,
+    n_animals: int = N_ANIMALS,
     size: tuple[int, int] = (640, 480),
     fps: float = 30,
 ) -> DemoRecording:
