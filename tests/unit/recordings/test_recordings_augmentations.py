@@ -24,7 +24,7 @@ class Squares(Recording):
     def frame_shape(self):
         return (40, 60)
 
-    def frames(self) -> Iterator[RecordedFrame]:
+    def frames(self, clips=None) -> Iterator[RecordedFrame]:
         for index in range(10):
             places = np.array([[[5 + 12 * i, 8 + index], [8 + 12 * i, 25]] for i in range(4)], float)
             image = np.zeros((40, 60), self.dtype)
@@ -145,7 +145,7 @@ def test_masks_follow_their_instances():
     detections = Detections(boxes=np.array([[0, 5, 10, 9], [20, 20, 30, 30]], np.float32), masks=masks)
 
     class Masked(Squares):
-        def frames(self):
+        def frames(self, clips=None):
             yield RecordedFrame(0, 0, np.zeros((40, 60), np.uint8), detections)
 
     (frame,) = play(

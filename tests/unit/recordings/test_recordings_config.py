@@ -44,6 +44,20 @@ def test_a_crop_may_be_wider_than_high():
     assert dataset(crop_size=70).crop_width_height == (70, 70)
 
 
+def test_a_source_is_the_same_in_upper_and_lower_case():
+    assert dataset(source="TrackMate").source == "trackmate"
+
+
+def test_a_pixel_may_be_wider_than_high():
+    assert dataset(pixel_size=0.5).pixel_size == [0.5, 0.5]
+    assert dataset(pixel_size=[0.5, 2]).pixel_size == [0.5, 2.0]
+
+
+def test_two_kinds_of_labels_at_once_are_an_error():
+    with pytest.raises(ConfigError, match="slp_files and tracks are 2 kinds of recording"):
+        dataset(slp_files=["a.slp"], tracks=["a.xml"])
+
+
 def test_training_sections_are_accepted_and_named_as_ignored():
     read = validate(DatasetConfig, {"train_dataset": {"slp_files": ["x.slp"]}, "test_dataset": None})
     assert read.ignored == ["train_dataset"]
@@ -70,7 +84,16 @@ def test_training_sections_are_accepted_and_named_as_ignored():
         ("video_files", ["a.mp4"], "one video for each of slp_files"),
         ("gt_files", ["gt.txt"], "one file for each of det_files"),
         ("augmentations", ["Rotate"], "must map augmentation names"),
-        ("cropsize", 3, "unknown key; did you mean 'crop_size'?"),
+        ("source", "trackmat", "must be one of trackmate, isbi, icy, imagej, or null"),
+        ("pixel_size", 0, "must be a pixel's side in the labels' unit, > 0"),
+        ("pixel_size", [1, 2, 3], "or two of them: [x, y]"),
+        ("pixel_size", "small", "must be a pixel's side"),
+        ("max_detection_overlap", 1.5, "max_detection_overlap should be less than or equal to 1"),
+        ("dilation_radius_px", -1, "dilation_radius_px should be greater than or equal to 0"),
+        ("videos", ["a.tif"], "videos must name one stack or list of images for each of tracks (0, not 1)"),
+        ("raw_images", [["t000.tif"]], "for each of gt_images (0, not 1)"),
+        ("gt_list", ["man_track.txt"], "one man_track.txt for each of gt_images (0, not 1)"),
+        ("cropsize", 3, "unknown key; did you mean 'crop_size'"),
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_says_what_would_be_right(key, value, complaint):

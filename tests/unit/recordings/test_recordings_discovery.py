@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from recording_files import make_skeleton, make_slp, make_video, shared_data, user
+from recording_files import make_skeleton, make_slp, make_stack, make_trackmate, make_video, shared_data, spot, user
 
 from trackd_client.configuration import ConfigError, load_yaml, validate
 from trackd_client.recordings.augmentations import AugmentedRecording
@@ -80,17 +80,31 @@ def test_detections_are_paired_with_ground_truth_by_position(tmp_path):
     assert [next(r.frames()).detections.gt_ids.tolist() for r in found] == [[121], [122]]
 
 
-def test_a_kind_that_cannot_be_read_yet_is_a_clear_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: microscopy recordings cannot be read yet"):
-        recordings(tmp_path, tracks=["a.csv"], source="trackmate")
-    with pytest.raises(ConfigError, match="Cell Tracking Challenge recordings cannot be read yet"):
-        recordings(tmp_path, raw_images=[["t000.tif"]])
-    with pytest.raises(ConfigError, match="Cell Tracking Challenge recordings cannot be read yet"):
-        recordings(tmp_path, dir={"path": ".", "labels_suffix": ".tif", "vid_suffix": ".tif"})
+def test_microscopys_labels_are_paired_with_their_images_by_position(tmp_path):
+    make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
+    make_trackmate(tmp_path / "b.xml", {0: [spot(1, 1, 1, 0)]}, {})
+    for i in range(3):
+        make_stack(tmp_path / f"{i}.tif", 1)
+    make_stack(tmp_path / "a.tif", 4)
+    found = recordings(tmp_path, tracks=["b.xml", "a.xml"], videos=[["2.tif", "0.tif", "1.tif"], "a.tif"])
+    assert [r.name for r in found] == ["b", "a"]
+    assert [r.source for r in found] == [tmp_path, tmp_path / "a.tif"]
+    assert [len(r) for r in found] == [3, 4]
+    assert [len(r) for r in recordings(tmp_path, tracks="a.xml", videos=[])] == [1]
+
+
+def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
+    make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
+    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file: gone\.xml"):
+        recordings(tmp_path, tracks="gone.xml")
+    with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: gone\.tif"):
+        recordings(tmp_path, tracks="a.xml", videos=[["gone.tif"]])
+    with pytest.raises(ConfigError, match=r"test_dataset\.gt_images: no such file: t0\.tif"):
+        recordings(tmp_path, gt_images=[["t0.tif"]])
 
 
 def test_a_dataset_that_names_nothing_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="names no recording: set slp_files, det_files or dir"):
+    with pytest.raises(ConfigError, match="names no recording: set slp_files, det_files, tracks, gt_images or dir"):
         recordings(tmp_path)
 
 
@@ -119,6 +133,15 @@ def test_a_shared_dreem_file_finds_its_recordings(file, names, monkeypatch):
     found = open_recordings(dataset, Dataloader(), root / "dreem_yaml")
     assert [r.name for r in found] == names
     assert [len(r) for r in found] == [128] * len(names)
+
+
+@pytest.mark.shared
+def test_the_shared_microscopy_file_plays_as_it_stands(shared, monkeypatch):
+    monkeypatch.setenv("TRACKD_SHARED", str(shared))
+    dataset = validate(DatasetConfig, load_yaml(shared / "dreem_yaml" / "microscopy.yaml")["dataset"]).test_dataset
+    (found,) = open_recordings(dataset, Dataloader(), shared / "dreem_yaml")
+    assert (found.name, len(found)) == ("D5_all_spots", 9)
+    assert sum(len(frame.detections) for frame in found.frames()) == 88
 
 
 @pytest.mark.shared

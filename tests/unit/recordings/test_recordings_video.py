@@ -3,8 +3,9 @@ import pytest
 from recording_files import make_video, shared_data
 
 from trackd_client.recordings import video as video_module
+from trackd_client.recordings.images import images_of, known_fps, layout_of
 from trackd_client.recordings.recording import Clip, RecordingError
-from trackd_client.recordings.video import VideoFile, images_of, known_fps, probe_video
+from trackd_client.recordings.video import VideoFile
 
 
 def brightness(image):
@@ -12,8 +13,8 @@ def brightness(image):
 
 
 def test_the_layout_names_frames_rate_and_shape(tmp_path):
-    layout = probe_video(make_video(tmp_path / "a.mp4", gray=False))
-    assert (layout.n_frames, layout.fps, layout.frame_shape) == (12, 20, (48, 64, 3))
+    layout = layout_of(VideoFile(make_video(tmp_path / "a.mp4", gray=False)))
+    assert (layout.stop, layout.fps, layout.frame_shape) == (12, 20, (48, 64, 3))
 
 
 def test_a_colour_video_gives_rgb(tmp_path):
@@ -29,7 +30,7 @@ def test_a_colour_video_gives_rgb(tmp_path):
 def test_every_frame_comes_with_its_own_image(tmp_path, monkeypatch, clips, skipped_by_decoding):
     monkeypatch.setattr(video_module, "MAX_FRAMES_SKIPPED_BY_DECODING", skipped_by_decoding)
     path = make_video(tmp_path / "a.mp4")
-    played = [(index, brightness(image)) for index, image in images_of(path, clips)]
+    played = [(index, brightness(image)) for index, image in images_of(VideoFile(path), clips)]
     assert played == [(i, i) for clip in clips for i in range(clip.start, clip.stop)]
 
 
@@ -50,12 +51,12 @@ def test_a_seek_that_lands_elsewhere_is_made_good_by_decoding(tmp_path, monkeypa
 
     capture = video_module.cv2.VideoCapture
     monkeypatch.setattr(video_module.cv2, "VideoCapture", Inexact)
-    played = [brightness(image) for _, image in images_of(make_video(tmp_path / "a.mp4"), [Clip(7, 9)])]
+    played = [brightness(image) for _, image in images_of(VideoFile(make_video(tmp_path / "a.mp4")), [Clip(7, 9)])]
     assert played == [7, 8]
 
 
 def test_frames_past_the_end_have_no_image(tmp_path):
-    images = dict(images_of(make_video(tmp_path / "a.mp4", 4), [Clip(0, 6)]))
+    images = dict(images_of(VideoFile(make_video(tmp_path / "a.mp4", 4)), [Clip(0, 6)]))
     assert [images[i] is None for i in range(6)] == [False] * 4 + [True] * 2
 
 
@@ -63,7 +64,7 @@ def test_what_is_no_video_is_an_error_that_names_it(tmp_path):
     (tmp_path / "notes.mp4").write_text("not a video")
     for name in ("notes.mp4", "absent.mp4"):
         with pytest.raises(RecordingError, match=name):
-            probe_video(tmp_path / name)
+            layout_of(VideoFile(tmp_path / name))
 
 
 def test_an_unknown_rate_is_thirty_with_a_warning(caplog):
@@ -75,7 +76,7 @@ def test_an_unknown_rate_is_thirty_with_a_warning(caplog):
 @pytest.mark.shared
 def test_a_gray_video_gives_single_channel_images():
     path = shared_data("dreem_two_flies", "two_flies.mp4")
-    assert probe_video(path).frame_shape == (1024, 1024)
+    assert layout_of(VideoFile(path)).frame_shape == (1024, 1024)
     with VideoFile(path) as video:
         image = video.read(0)
     assert (image.shape, image.dtype) == ((1024, 1024), np.uint8)
@@ -84,6 +85,6 @@ def test_a_gray_video_gives_single_channel_images():
 @pytest.mark.shared
 def test_a_jump_in_a_real_video_gives_the_frame_that_decoding_gives():
     path = shared_data("sleap_centered_pair", "centered_pair_low_quality.mp4")
-    straight = {i: image for i, image in images_of(path, [Clip(0, 150)]) if i in (10, 149)}
-    jumped = dict(images_of(path, [Clip(149, 150), Clip(10, 11)]))
+    straight = {i: image for i, image in images_of(VideoFile(path), [Clip(0, 150)]) if i in (10, 149)}
+    jumped = dict(images_of(VideoFile(path), [Clip(149, 150), Clip(10, 11)]))
     assert all(np.array_equal(jumped[i], straight[i]) for i in (10, 149))

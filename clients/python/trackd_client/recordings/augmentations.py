@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.configuration import ConfigError, nearest
-from trackd_client.detections import Detections, FloatArray, Image, Skeleton
+from trackd_client.detections import Detections, FloatArray, Image
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.rows import take_rows
 
 logger = logging.getLogger(__name__)
 
@@ -45,90 +46,68 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class Augmentations:
-    """One recording's augmentations, ready to run; holds the state of its generators."""
+    """A dataset's augmentations, ready to run."""
 
-    compose: Callable[..., Any] | None  # albumentations' pipeline
+    compose: Any | None  # albumentations' pipeline
     nodes: Dropout
     instances: Dropout
     shuffle_instances: bool
-    generator: np.random.Generator
+    entropy: int  # the seed, or a number drawn where there is none
 
     def apply(self, frame: RecordedFrame, frame_shape: tuple[int, ...] | None) -> RecordedFrame:
         """The frame changed: image and coordinates together, then the dropouts, then the order of instances."""
         image, detections = frame.image, frame.detections
+        generator = np.random.default_rng([self.entropy, frame.frame_index])
+        if self.compose is not None:
+            self.compose.set_random_seed(int(generator.integers(2**31)))
         if self.compose is not None and (image is not None or frame_shape is not None):
             # Poses without images turn and shift all the same, over an empty frame.
             canvas = image if image is not None else np.zeros(frame_shape or (), np.uint8)
             changed, detections = _transformed(self.compose, canvas, detections)
             image = changed if image is not None else None
-        detections = self._without_nodes(detections)
-        dropped = self.instances.chosen(len(detections), self.generator)
+        detections = self._without_nodes(detections, generator)
+        dropped = self.instances.chosen(len(detections), generator)
         order = np.flatnonzero(~dropped)
         if self.shuffle_instances:
-            order = self.generator.permutation(order)
+            order = generator.permutation(order)
         if self.shuffle_instances or dropped.any():
-            detections = _rows(detections, order)
+            detections = take_rows(detections, order)
         return replace(frame, image=image, detections=detections)
 
-    def _without_nodes(self, detections: Detections) -> Detections:
+    def _without_nodes(self, detections: Detections, generator: np.random.Generator) -> Detections:
         if detections.keypoints is None or self.nodes.p == 0:
             return detections
         keypoints = detections.keypoints.copy()
         for instance in keypoints:  # (k, 2)
             visible = np.flatnonzero(np.isfinite(instance).all(axis=1))
-            instance[visible[self.nodes.chosen(len(visible), self.generator)]] = np.nan
+            instance[visible[self.nodes.chosen(len(visible), generator)]] = np.nan
         return replace(detections, keypoints=keypoints)
 
 
-class AugmentedRecording(Recording):
+class AugmentedRecording(DerivedRecording):
     """Another recording's frames with `dataset.augmentations`, and in `train` mode their instances shuffled.
 
-    Every run through `frames` starts the generators anew, so that equal seeds give equal streams.
+    What happens to a frame follows from the seed and the frame's index alone: equal seeds give equal streams,
+    in whatever order and by however many processes the frames are read.
 
     Raises:
         ConfigError: an augmentation that does not exist, or arguments that it does not take.
     """
 
     def __init__(self, recording: Recording, dataset: TestDataset) -> None:
-        self._recording = recording
+        super().__init__(recording)
         self._dataset = dataset
-        self.name = recording.name
         build(dataset)
 
-    @property
-    def source(self) -> Path | None:  # type: ignore[override]
-        """The video as it lies on disk, without the augmentations."""
-        return self._recording.source
-
-    @property
-    def fps(self) -> float:  # type: ignore[override]
-        """Frames per second."""
-        return self._recording.fps
-
-    @property
-    def skeleton(self) -> Skeleton | None:  # type: ignore[override]
-        """The nodes and edges."""
-        return self._recording.skeleton
-
-    @property
-    def clips(self) -> Sequence[Clip]:  # type: ignore[override]
-        """What is played."""
-        return self._recording.clips
-
-    @property
-    def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c); augmentations keep it."""
-        return self._recording.frame_shape
-
-    def frames(self) -> Iterator[RecordedFrame]:
-        """Every frame of `clips`, changed.
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, changed.
 
         Raises:
             RecordingError: an augmentation gives the image another size.
         """
         augmentations = build(self._dataset)
         shape = self.frame_shape
-        for frame in self._recording.frames():
+        for frame in self._recording.frames(clips):
             changed = augmentations.apply(frame, shape)
             before, after = frame.image, changed.image
             if before is not None and after is not None and before.shape != after.shape:
@@ -147,7 +126,7 @@ def warn_outside_training(dataset: TestDataset) -> None:
 
 
 def build(dataset: TestDataset) -> Augmentations:
-    """The augmentations of a dataset with fresh generators.
+    """The augmentations of a dataset.
 
     Raises:
         ConfigError: an augmentation that does not exist, or arguments that it does not take.
@@ -155,11 +134,11 @@ def build(dataset: TestDataset) -> Augmentations:
     own = {name: _dropout(name, dataset.augmentations.get(name, {})) for name in OWN}
     others = {name: arguments for name, arguments in dataset.augmentations.items() if name not in OWN}
     return Augmentations(
-        compose=_compose(others, dataset.seed) if others else None,
+        compose=_compose(others) if others else None,
         nodes=own["NodeDropout"],
         instances=own["InstanceDropout"],
         shuffle_instances=dataset.mode == "train",
-        generator=np.random.default_rng(dataset.seed),
+        entropy=dataset.seed if dataset.seed is not None else secrets.randbits(64),
     )
 
 
@@ -174,7 +153,7 @@ def _dropout(name: str, arguments: dict[str, Any]) -> Dropout:
     return Dropout(float(p), n)
 
 
-def _compose(wanted: dict[str, dict[str, Any]], seed: int | None) -> Callable[..., Any]:
+def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
     # Without this albumentations asks a server for its newest version at import.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
@@ -199,8 +178,7 @@ def _compose(wanted: dict[str, dict[str, Any]], seed: int | None) -> Callable[..
         for complaint in complaints:  # an argument that this version of albumentations has not: it is ignored
             logger.warning("%s.%s: %s", WHERE, name, complaint.message)
     points = albumentations.KeypointParams(format="xy", remove_invisible=False)
-    composed: Callable[..., Any] = albumentations.Compose(transforms, keypoint_params=points, seed=seed)
-    return composed
+    return albumentations.Compose(transforms, keypoint_params=points)
 
 
 def _transformed(compose: Callable[..., Any], image: Image, detections: Detections) -> tuple[Image, Detections]:
@@ -234,17 +212,3 @@ def _transformed(compose: Callable[..., Any], image: Image, detections: Detectio
 def _enclosing(corners: FloatArray) -> NDArray[np.float32]:
     """Corners (n, 4, 2) as boxes (n, 4)."""
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
-
-
-def _rows(detections: Detections, order: NDArray[np.intp]) -> Detections:
-    """The detections in `order`; those not in it are gone. Labels of masks count anew."""
-    masks = detections.masks
-    if masks is not None:
-        label = np.zeros(len(detections) + 1, masks.dtype)
-        label[order + 1] = np.arange(1, len(order) + 1)
-        masks = label[masks]
-    taken = {
-        name: None if (array := getattr(detections, name)) is None else array[order]
-        for name in ("boxes", "keypoints", "scores", "keypoint_scores", "classes", "gt_ids")
-    }
-    return Detections(**taken, masks=masks)

@@ -1,4 +1,4 @@
-"""A recording cut into clips: which of its frames are played, and in which order."""
+"""A recording cut into clips: which of its frames are played."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.recording import Clip
 
 
-def plan_clips(start: int, stop: int, dataset: TestDataset, *, shuffle: bool = False) -> list[Clip]:
+def plan_clips(start: int, stop: int, dataset: TestDataset) -> list[Clip]:
     """The clips of frames `start` to `stop` (not included) that are to be played.
 
     The last clip is as short as what is left: no frame is lost at the tail. A sample of clips is drawn
-    without replacement and played in recording order; `shuffle` permutes it. Both follow `dataset.seed`.
+    without replacement by `dataset.seed` and played in recording order.
 
     Args:
         start: first frame index.
         stop: one past the last frame index.
         dataset: its `chunk`, `clip_length`, `n_chunks` and `seed`.
-        shuffle: play the clips in random order.
     """
     length = dataset.clip_length if dataset.chunk else max(stop - start, 1)
     clips = [Clip(first, min(first + length, stop)) for first in range(start, stop, length)]
@@ -27,8 +26,6 @@ def plan_clips(start: int, stop: int, dataset: TestDataset, *, shuffle: bool = F
     if n_wanted < len(clips):
         chosen = generator.choice(len(clips), n_wanted, replace=False)
         clips = [clips[i] for i in np.sort(chosen)]
-    if shuffle:
-        clips = [clips[i] for i in generator.permutation(len(clips))]
     return clips
 
 

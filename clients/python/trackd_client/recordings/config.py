@@ -5,11 +5,14 @@ What a key means in full is in docs/configuration.md; here stand its type, its r
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from trackd_client.configuration import Section
+
+SOURCES = ("trackmate", "isbi", "icy", "imagej")
 
 
 def _integer(value: Any) -> bool:
@@ -46,6 +49,23 @@ def _paths(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _pixel_size(value: Any) -> Any:
+    if value is None:
+        return None
+    sides = value if isinstance(value, list) else [value]
+    numbers = all(isinstance(side, int | float) and not isinstance(side, bool) and side > 0 for side in sides)
+    if len(sides) not in (1, 2) or not numbers or not all(math.isfinite(side) for side in sides):
+        raise ValueError("must be a pixel's side in the labels' unit, > 0, or two of them: [x, y]")
+    return [float(side) for side in sides] * (3 - len(sides))
+
+
+def _source(value: Any) -> Any:
+    name = value.lower() if isinstance(value, str) else value
+    if name is not None and name not in SOURCES:
+        raise ValueError(f"must be one of {', '.join(SOURCES)}, or null to tell by the file")
+    return name
+
+
 def _none_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -71,6 +91,7 @@ class LiveDataset(Section):
     crop_size: Annotated[int | list[int], BeforeValidator(_crop_size)] = 128
     anchors: Annotated[str | list[str] | int, BeforeValidator(_anchors)] = ""
     handle_missing: Literal["drop", "ignore", "centroid"] = "centroid"
+    dilation_radius_px: Pixels = 0
     pixel_range: Literal["unit", "raw"] = "unit"
     chunk: bool = True
     clip_length: Annotated[int, Field(ge=1)] = 32
@@ -82,6 +103,16 @@ class LiveDataset(Section):
         if isinstance(self.crop_size, int):
             return self.crop_size, self.crop_size
         return self.crop_size[0], self.crop_size[1]
+
+
+# What goes beside what by position: its name, and the labels it belongs to.
+PAIRED = {
+    "video_files": ("video", ("slp_files", "det_files")),
+    "gt_files": ("file", ("det_files",)),
+    "videos": ("stack or list of images", ("tracks",)),
+    "raw_images": ("stack or list of images", ("gt_images",)),
+    "gt_list": ("man_track.txt", ("gt_images",)),
+}
 
 
 class Folder(Section):
@@ -104,7 +135,8 @@ class TestDataset(LiveDataset):
     gt_files: Paths = Field(default_factory=list)
     videos: PathsOrLists = Field(default_factory=list)
     tracks: Paths = Field(default_factory=list)
-    source: str | None = None
+    source: Annotated[str | None, BeforeValidator(_source)] = None
+    pixel_size: Annotated[list[float] | None, BeforeValidator(_pixel_size)] = None
     raw_images: PathsOrLists = Field(default_factory=list)
     gt_images: PathsOrLists = Field(default_factory=list)
     gt_list: PathsOrLists = Field(default_factory=list)
@@ -112,23 +144,18 @@ class TestDataset(LiveDataset):
     mode: Literal["train", "val", "test"] = "val"
     augmentations: Augmentations = Field(default_factory=dict)
     max_detection_overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
-    dilation_radius_px: Pixels = 0
     fps: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
     @model_validator(mode="after")
     def _paired(self) -> TestDataset:
-        if self.slp_files and self.det_files:
-            raise ValueError("slp_files and det_files are two kinds of recording: name one of them")
-        labels = "det_files" if self.det_files else "slp_files"
-        n_labels = len(self.det_files or self.slp_files)
-        if self.video_files and len(self.video_files) != n_labels:
-            raise ValueError(
-                f"video_files must name one video for each of {labels} ({n_labels}, not {len(self.video_files)})"
-            )
-        if self.gt_files and len(self.gt_files) != len(self.det_files):
-            raise ValueError(
-                f"gt_files must name one file for each of det_files ({len(self.det_files)}, not {len(self.gt_files)})"
-            )
+        named = [key for key in ("slp_files", "det_files", "tracks", "gt_images") if getattr(self, key)]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are {len(named)} kinds of recording: name one of them")
+        for key, (noun, kinds) in PAIRED.items():
+            labels = next((kind for kind in kinds if getattr(self, kind)), kinds[0])
+            n, n_labels = len(getattr(self, key)), len(getattr(self, labels))
+            if n and n != n_labels:
+                raise ValueError(f"{key} must name one {noun} for each of {labels} ({n_labels}, not {n})")
         return self
 
 

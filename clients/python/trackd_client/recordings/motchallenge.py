@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import configparser
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
-from trackd_client.recordings.video import VideoLayout, images_of, known_fps, probe_video
+from trackd_client.recordings.video import VideoFile
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,6 @@ class MotRecording(Recording):
         ground_truth: file whose ids the detections take, by maximum IoU matching from 0.5 on.
         video: the images.
         name: the recording's name.
-        shuffle: play the clips in random order.
     """
 
     skeleton = None
@@ -78,14 +78,17 @@ class MotRecording(Recording):
         ground_truth: Path | None = None,
         video: Path | None = None,
         name: str | None = None,
-        shuffle: bool = False,
     ) -> None:
         self.path = path
         self.name = name or mot_name(path)
-        self.source = video
+        self._video = video
         self._dataset = dataset
         self._ground_truth = ground_truth
-        self._shuffle = shuffle
+
+    @property
+    def source(self) -> Path | None:
+        """The video, where one is given."""
+        return self._video
 
     @cached_property
     def _info(self) -> SequenceInfo:
@@ -104,35 +107,36 @@ class MotRecording(Recording):
         return MotRows(rows.frame_index, ids, rows.boxes, rows.scores)
 
     @cached_property
-    def _layout(self) -> VideoLayout | None:
-        return None if self.source is None else probe_video(self.source)
+    def _layout(self) -> ImageLayout | None:
+        return None if self.source is None else layout_of(VideoFile(self.source))
 
     @cached_property
-    def fps(self) -> float:  # type: ignore[override]
+    def fps(self) -> float:
         """Frames per second: configured, or `seqinfo.ini`'s, or the video's, or 30."""
         return known_fps(self._dataset.fps or self._info.fps, self._layout, self.name)
 
     @cached_property
-    def clips(self) -> list[Clip]:  # type: ignore[override]
+    def clips(self) -> list[Clip]:
         """What is played: the whole sequence, or where its length is not noted all frames up to the last box."""
         n_labelled = int(self._rows.frame_index[-1]) + 1 if len(self._rows.frame_index) else 0
-        n_images = 0 if self._layout is None else self._layout.n_frames
+        n_images = 0 if self._layout is None else self._layout.stop
         n_frames = max(n_labelled, n_images, self._info.n_frames or 0)
-        return plan_clips(0, n_frames, self._dataset, shuffle=self._shuffle)
+        return plan_clips(0, n_frames, self._dataset)
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
         """(h, w) or (h, w, c): the video's, else what `seqinfo.ini` notes."""
         return self._info.frame_shape if self._layout is None else self._layout.frame_shape
 
-    def frames(self) -> Iterator[RecordedFrame]:
-        """Every frame of `clips`, those without boxes included.
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, those without boxes included.
 
         Raises:
             RecordingError: a row that is not MOTChallenge, or a video that cannot be read.
         """
         rows = self._rows
-        for index, image in images_of(self.source, self.clips):
+        images = None if self.source is None else VideoFile(self.source)
+        for index, image in images_of(images, self.clips if clips is None else clips):
             here = rows.at(index)
             detections = Detections(
                 boxes=rows.boxes[here],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from trackd_client.detections import Detections, Image, Skeleton
+
+NO_LINEAGE: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +41,49 @@ class RecordingError(ValueError):
 class Recording(ABC):
     """A recording that can be replayed as a stream.
 
-    A reader is one file with one subclass. It opens nothing until `frames` is called, and reads in bounded memory:
-    no more than the labels and a few decoded images.
+    A reader is one file with one subclass. It opens nothing until it is asked something, and reads in bounded
+    memory: no more than the labels and a few decoded images. A recording can be pickled, for worker processes.
     """
 
     name: str  # the stem of its file: the stream's and the outputs' name
-    source: Path | None  # the video or image folder, for outputs that name it
-    fps: float  # frames per second
-    skeleton: Skeleton | None
-    clips: Sequence[Clip]  # what is played, in recording order
+
+    @property
+    @abstractmethod
+    def source(self) -> Path | None:
+        """The video or image folder, for outputs that name it."""
+
+    @property
+    @abstractmethod
+    def fps(self) -> float:
+        """Frames per second."""
+
+    @property
+    @abstractmethod
+    def skeleton(self) -> Skeleton | None:
+        """The nodes and edges of its poses, if it has any."""
+
+    @property
+    @abstractmethod
+    def clips(self) -> Sequence[Clip]:
+        """What is played, in recording order."""
 
     @property
     @abstractmethod
     def frame_shape(self) -> tuple[int, ...] | None:
         """(h, w) or (h, w, c) of the images, or None where there are none."""
 
+    @property
+    def lineage(self) -> Mapping[int, int]:
+        """Parent of each identity that came of another by division, by gt id: child → parent."""
+        return NO_LINEAGE
+
     @abstractmethod
-    def frames(self) -> Iterator[RecordedFrame]:
-        """Every frame of `clips`, those without detections included, by rising frame index."""
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, those without detections included, in the clips' order.
+
+        Args:
+            clips: frames to read instead of the recording's own `clips`.
+        """
 
     def __len__(self) -> int:
         return sum(len(clip) for clip in self.clips)
@@ -63,3 +91,41 @@ class Recording(ABC):
     def time_ns(self, frame_index: int) -> int:
         """Capture time of a frame of a recording that holds no time stamps."""
         return round(frame_index * 1e9 / self.fps)
+
+
+class DerivedRecording(Recording):
+    """Another recording with something about its frames changed; everything else is the other's."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.name = recording.name
+
+    @property
+    def source(self) -> Path | None:
+        """The video as it lies on disk."""
+        return self._recording.source
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self._recording.fps
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """The nodes and edges."""
+        return self._recording.skeleton
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        """What is played."""
+        return self._recording.clips
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c)."""
+        return self._recording.frame_shape
+
+    @property
+    def lineage(self) -> Mapping[int, int]:
+        """Child → parent."""
+        return self._recording.lineage

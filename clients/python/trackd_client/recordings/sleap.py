@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.sleap_labels import SleapLabels, StoredVideo, read_labels
-from trackd_client.recordings.video import VideoLayout, images_of, known_fps, probe_video
+from trackd_client.recordings.video import VideoFile
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ class SleapRecording(Recording):
         dataset: how it is cut into clips; its `fps` wins over the video's.
         video: the video to use instead of the one that the file names; it must exist.
         name: the recording's name; the stem of `path` by default.
-        shuffle: play the clips in random order.
     """
 
     def __init__(
@@ -38,14 +38,12 @@ class SleapRecording(Recording):
         *,
         video: Path | None = None,
         name: str | None = None,
-        shuffle: bool = False,
     ) -> None:
         if video is not None and not video.is_file():
             raise RecordingError(f"{video}: no such video (given for {path})")
         self.path = path
         self.name = name or path.stem
         self._dataset = dataset
-        self._shuffle = shuffle
         self._given_video = video
 
     @cached_property
@@ -53,7 +51,7 @@ class SleapRecording(Recording):
         return read_labels(self.path)
 
     @cached_property
-    def source(self) -> Path | None:  # type: ignore[override]
+    def source(self) -> Path | None:
         """The video, or None where it cannot be found."""
         stored = self._labels.video
         if self._given_video is not None:
@@ -65,26 +63,26 @@ class SleapRecording(Recording):
         return found
 
     @cached_property
-    def _layout(self) -> VideoLayout | None:
-        return None if self.source is None else probe_video(self.source)
+    def _layout(self) -> ImageLayout | None:
+        return None if self.source is None else layout_of(VideoFile(self.source))
 
     @cached_property
-    def fps(self) -> float:  # type: ignore[override]
+    def fps(self) -> float:
         """Frames per second: configured, or the video's, or 30."""
         stored = self._labels.video
         noted = stored.fps if stored is not None and self._layout is None else None
         return known_fps(self._dataset.fps or noted, self._layout, self.name)
 
     @cached_property
-    def skeleton(self) -> Skeleton | None:  # type: ignore[override]
+    def skeleton(self) -> Skeleton | None:
         """The nodes and edges of the file's poses."""
         return self._labels.skeleton
 
     @cached_property
-    def clips(self) -> list[Clip]:  # type: ignore[override]
+    def clips(self) -> list[Clip]:
         """What is played."""
-        n_frames = 0 if self._layout is None else self._layout.n_frames
-        return plan_clips(0, max(n_frames, self._labels.stop), self._dataset, shuffle=self._shuffle)
+        n_frames = 0 if self._layout is None else self._layout.stop
+        return plan_clips(0, max(n_frames, self._labels.stop), self._dataset)
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
@@ -93,14 +91,15 @@ class SleapRecording(Recording):
             return self._layout.frame_shape
         return None if self._labels.video is None else self._labels.video.frame_shape
 
-    def frames(self) -> Iterator[RecordedFrame]:
-        """Every frame of `clips`.
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips.
 
         Raises:
             RecordingError: the labels or the video cannot be read.
         """
         labels = self._labels
-        for index, image in images_of(self.source, self.clips):
+        images = None if self.source is None else VideoFile(self.source)
+        for index, image in images_of(images, self.clips if clips is None else clips):
             yield RecordedFrame(index, self.time_ns(index), image, labels.at(index))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.recording import RecordingError
@@ -25,11 +26,17 @@ class StoredVideo:
     fps: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SleapLabels:
-    """The labelled frames of one video."""
+    """The labelled frames of one video, in a few arrays: an object for each instance would be ten times as large."""
 
-    detections: dict[int, Detections]  # by frame index; frames without labels are absent
+    frame_index: NDArray[np.int64]  # (f,) rises
+    first: NDArray[np.int64]  # (f + 1,) where each frame's instances begin
+    keypoints: NDArray[np.float64]  # (i, k, 2)
+    scores: NDArray[np.float32]  # (i,)
+    keypoint_scores: NDArray[np.float64]  # (i, k), NaN in frames without a predicted instance
+    gt_ids: NDArray[np.int64]  # (i,)
+    predicted: NDArray[np.bool_]  # (f,) the frame holds a predicted instance
     skeleton: Skeleton
     tracks: tuple[str, ...]  # gt_ids count these
     video: StoredVideo | None
@@ -37,20 +44,18 @@ class SleapLabels:
     @property
     def stop(self) -> int:
         """One past the last labelled frame."""
-        return max(self.detections, default=-1) + 1
+        return int(self.frame_index[-1]) + 1 if len(self.frame_index) else 0
 
     def at(self, frame_index: int) -> Detections:
         """The frame's instances; none where it has no labels."""
-        found = self.detections.get(frame_index)
-        return found if found is not None else self.none
-
-    @property
-    def none(self) -> Detections:
-        """A frame without instances, with the skeleton's number of nodes."""
+        place = int(np.searchsorted(self.frame_index, frame_index))
+        labelled = place < len(self.frame_index) and self.frame_index[place] == frame_index
+        here = slice(self.first[place], self.first[place + 1]) if labelled else slice(0, 0)
         return Detections(
-            keypoints=np.empty((0, len(self.skeleton.nodes), 2)),
-            scores=np.empty(0, np.float32),
-            gt_ids=np.empty(0, np.int64),
+            keypoints=self.keypoints[here],
+            scores=self.scores[here],
+            keypoint_scores=self.keypoint_scores[here] if labelled and self.predicted[place] else None,
+            gt_ids=self.gt_ids[here],
         )
 
 
@@ -91,11 +96,35 @@ def read_labels(path: Path) -> SleapLabels:
         found = _detections(_preferred(frame.instances), number)
         if found is not None:
             detections[int(frame.frame_idx)] = found
+    return _packed(
+        dict(sorted(detections.items())),
+        Skeleton(nodes, tuple((int(a), int(b)) for a, b in edges)),
+        tuple(track.name for track in labels.tracks),
+        None if video is None else _stored(video, path),
+    )
+
+
+def _packed(
+    frames: dict[int, Detections], skeleton: Skeleton, tracks: tuple[str, ...], video: StoredVideo | None
+) -> SleapLabels:
+    """Detections by rising frame index as a few arrays."""
+    n_nodes = len(skeleton.nodes)
+    every = list(frames.values())
+    keypoint_scores = [
+        np.full((len(found), n_nodes), np.nan) if found.keypoint_scores is None else found.keypoint_scores
+        for found in every
+    ]
     return SleapLabels(
-        detections=detections,
-        skeleton=Skeleton(nodes, tuple((int(a), int(b)) for a, b in edges)),
-        tracks=tuple(track.name for track in labels.tracks),
-        video=None if video is None else _stored(video, path),
+        frame_index=np.array(list(frames), np.int64),
+        first=np.cumsum([0, *(len(found) for found in every)]),
+        keypoints=np.concatenate([np.empty((0, n_nodes, 2)), *(found.keypoints for found in every)]),
+        scores=np.concatenate([np.empty(0, np.float32), *(found.scores for found in every)]),
+        keypoint_scores=np.concatenate([np.empty((0, n_nodes)), *keypoint_scores]),
+        gt_ids=np.concatenate([np.empty(0, np.int64), *(found.gt_ids for found in every)]),
+        predicted=np.array([found.keypoint_scores is not None for found in every], bool),
+        skeleton=skeleton,
+        tracks=tracks,
+        video=video,
     )
 
 

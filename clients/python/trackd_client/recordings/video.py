@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,42 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Image
-from trackd_client.recordings.recording import Clip, RecordingError
+from trackd_client.recordings.images import ImageLayout, ImageSource
+from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
 
 # Up to here, decoding on to a later frame is quicker than a seek, which goes back to a keyframe anyway.
 MAX_FRAMES_SKIPPED_BY_DECODING = 32
-DEFAULT_FPS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class VideoLayout:
-    """What a video's header and its first frame say."""
-
-    n_frames: int  # as the container counts them; the last ones may fail to decode
-    fps: float | None  # None where the container does not know
-    frame_shape: tuple[int, ...]  # (h, w) of a gray video, (h, w, 3) else
-
-
-class VideoFile:
+class VideoFile(ImageSource):
     """Images of a video: gray (h, w) if the first frame's channels are equal, else RGB (h, w, 3), uint8.
 
-    OpenCV decodes a frame in about half the time of PyAV and keeps nothing behind. A context manager: the
-    file is open inside `with` only.
+    OpenCV decodes a frame in about half the time of PyAV and keeps nothing behind.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._capture = cv2.VideoCapture()
+        super().__init__(path)
         self._next = 0  # the frame that the decoder delivers next
         self._gray = False
 
-    def __enter__(self) -> VideoFile:
-        self.layout = self._open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
         self._capture.release()
 
     def read(self, frame_index: int) -> Image | None:
@@ -63,9 +47,11 @@ class VideoFile:
         self._next += 1
         return self._channels(np.asarray(image, np.uint8))
 
-    def _open(self) -> VideoLayout:
+    def open(self) -> ImageLayout:
+        """The layout, from the header and the first frame."""
         if not self.path.is_file():
             raise RecordingError(f"{self.path}: no such video")
+        self._capture = cv2.VideoCapture()
         self._restart()
         ok, first = self._capture.read()
         if not ok:
@@ -74,9 +60,9 @@ class VideoFile:
         self._next = 1
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         n_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        return VideoLayout(
+        return ImageLayout(
             # A container without an index reports a count of 0 or below.
-            n_frames=n_frames if n_frames > 0 else self._counted(),
+            stop=n_frames if n_frames > 0 else self._counted(),
             fps=fps if np.isfinite(fps) and fps > 0 else None,
             frame_shape=first.shape[:2] if self._gray else first.shape,
         )
@@ -107,42 +93,3 @@ class VideoFile:
         if self._gray:
             return np.ascontiguousarray(image[..., 0])
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def probe_video(path: Path) -> VideoLayout:
-    """The layout of a video; the file is closed again.
-
-    Raises:
-        RecordingError: missing, or not a video.
-    """
-    with VideoFile(path) as video:
-        return video.layout
-
-
-def images_of(path: Path | None, clips: Sequence[Clip]) -> Iterator[tuple[int, Image | None]]:
-    """Every frame index of `clips` with its image; None for all where there is no video.
-
-    Frames past the video's end, or that cannot be decoded, come without an image and with one warning.
-    """
-    if path is None:
-        yield from ((index, None) for clip in clips for index in range(clip.start, clip.stop))
-        return
-    n_missing = 0
-    with VideoFile(path) as video:
-        for clip in clips:
-            for index in range(clip.start, clip.stop):
-                image = video.read(index)
-                n_missing += image is None
-                if n_missing == 1 and image is None:
-                    logger.warning("no image from here on video=%s frame=%d", path, index)
-                yield index, image
-
-
-def known_fps(wanted: float | None, layout: VideoLayout | None, name: str) -> float:
-    """Frames per second: as configured, else the video's, else 30 with a warning."""
-    if wanted is not None:
-        return wanted
-    if layout is not None and layout.fps is not None:
-        return layout.fps
-    logger.warning("frame rate unknown, taken as %g: set dataset.test_dataset.fps recording=%s", DEFAULT_FPS, name)
-    return DEFAULT_FPS

@@ -1,0 +1,162 @@
+"""Cell Tracking Challenge recordings: label images and the table of tracks, with their images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.detections import Detections
+from trackd_client.recordings.clips import plan_clips
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images import ImageLayout, ImageSource, images_of, known_fps, layout_of
+from trackd_client.recordings.label_images import detections_of, shaped
+from trackd_client.recordings.man_track import ManTrack, read_man_track
+from trackd_client.recordings.microscopy import CENTROID
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+
+logger = logging.getLogger(__name__)
+
+LabelImage = NDArray[np.integer[Any]]
+
+
+class CtcRecording(Recording):
+    """Every label of a frame as a detection with its mask, its box, and its centre of mass as key point.
+
+    Frames run from the first to the last that has an image or a label image. The identities are the labels; with
+    a table of tracks, a label that it does not have in that frame is a detection without identity.
+
+    Args:
+        labels: the label images.
+        dataset: `fps`, and how the recording is cut into clips.
+        name: the recording's name.
+        images: where there are any.
+        man_track: the table of tracks: which labels are identities, and their parents.
+        shapes: full masks with numbers of their own, as in `SEQ_ST/SEG`; they replace the labels' pixels, which
+            may be small markers, by overlap.
+    """
+
+    skeleton = CENTROID
+
+    def __init__(
+        self,
+        labels: ImageSource,
+        dataset: TestDataset,
+        *,
+        name: str,
+        images: ImageSource | None = None,
+        man_track: Path | None = None,
+        shapes: ImageSource | None = None,
+    ) -> None:
+        self.name = name
+        self._labels = labels
+        self._dataset = dataset
+        self._images = images
+        self._man_track = man_track
+        self._shapes = shapes
+        self._warned = False
+
+    @property
+    def source(self) -> Path | None:
+        """The folder of the images."""
+        return None if self._images is None else self._images.path
+
+    @cached_property
+    def _layout(self) -> ImageLayout | None:
+        return None if self._images is None else layout_of(self._images)
+
+    @cached_property
+    def _label_layout(self) -> ImageLayout:
+        return layout_of(self._labels)
+
+    @cached_property
+    def _tracks(self) -> ManTrack | None:
+        return None if self._man_track is None else read_man_track(self._man_track)
+
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second: configured, or 30; the challenge's files do not say."""
+        return known_fps(self._dataset.fps, self._layout, self.name)
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """What is played."""
+        layouts = [self._label_layout, *([self._layout] if self._layout is not None else [])]
+        start, stop = min(layout.start for layout in layouts), max(layout.stop for layout in layouts)
+        return plan_clips(start, stop, self._dataset)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c) of the images, or of the label images."""
+        return (self._layout or self._label_layout).frame_shape
+
+    @cached_property
+    def lineage(self) -> Mapping[int, int]:
+        """Child → parent, by the table of tracks."""
+        return {} if self._tracks is None else self._tracks.lineage
+
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, those without an image or a label image included.
+
+        Raises:
+            RecordingError: an image that cannot be read, or whose size is not the label image's.
+        """
+        clips = self.clips if clips is None else clips
+        labels = self._labels.fresh()
+        shapes = None if self._shapes is None else self._shapes.fresh()
+        with labels, shapes or nullcontext():
+            for index, image in images_of(self._images, clips):
+                detections = self._detections(index, self._label_image(index, labels, shapes))
+                masks = detections.masks
+                if image is not None and masks is not None and image.shape[:2] != masks.shape:
+                    raise RecordingError(
+                        f"{labels.path}, frame {index}: the label image must be as large as the image; "
+                        f"(h, w) are {masks.shape} and {image.shape[:2]}"
+                    )
+                yield RecordedFrame(index, self.time_ns(index), image, detections)
+
+    def _detections(self, frame_index: int, labels: LabelImage | None) -> Detections:
+        if labels is None:
+            return Detections(
+                boxes=np.empty((0, 4), np.float32), keypoints=np.empty((0, 1, 2)), gt_ids=np.empty(0, np.int64)
+            )
+        found = detections_of(labels)
+        if self._tracks is None:
+            return found
+        assert found.gt_ids is not None
+        tracks = [self._tracks.tracks.get(label) for label in found.gt_ids.tolist()]
+        listed = np.array([t is not None and t.begin <= frame_index <= t.end for t in tracks], bool)
+        if not listed.all() and not self._warned:
+            self._warned = True
+            logger.warning(
+                "labels that the table of tracks does not have in their frame get no identity "
+                "file=%s first_at_frame=%d labels=%s", self._man_track, frame_index, found.gt_ids[~listed].tolist(),
+            )  # fmt: skip
+        return replace(found, gt_ids=np.where(listed, found.gt_ids, -1))
+
+    def _label_image(
+        self, frame_index: int, source: ImageSource, shape_source: ImageSource | None
+    ) -> LabelImage | None:
+        labels = source.read(frame_index)
+        if labels is None:
+            return None
+        if labels.ndim != 2:
+            raise RecordingError(
+                f"{source.path}, frame {frame_index}: a label image has one channel; its shape is {labels.shape}"
+            )
+        shapes = None if shape_source is None else shape_source.read(frame_index)
+        if shapes is None or shape_source is None:
+            return labels
+        if shapes.shape != labels.shape:
+            raise RecordingError(
+                f"{shape_source.path}, frame {frame_index}: must be as large as the label image; "
+                f"(h, w) are {shapes.shape} and {labels.shape}"
+            )
+        return shaped(labels, shapes)

@@ -1,0 +1,119 @@
+"""Microscopy recordings: spots from TrackMate, ISBI, ICY or ImageJ, images from a stack, a folder or a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.recordings.clips import plan_clips
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images import ImageLayout, ImageSource, images_of, known_fps, layout_of
+from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.pixel_sizes import known_pixel_size
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+from trackd_client.recordings.spots import Spots
+
+# A spot is a pose of one node, so that its exact place goes along with its box.
+CENTROID = Skeleton(("centroid",))
+
+
+class MicroscopyRecording(Recording):
+    """Every spot of a label file as a detection, those without a track included (gt id −1).
+
+    A spot's key point is its place; its box encloses its outline, else the circle of its radius, else it is
+    `crop_size` wide and high around the place. Outlines become masks where the size of the images is known.
+    Frames run from 0 to the last image or spot, whichever is later; those without an image are played too.
+
+    Args:
+        path: the label file.
+        dataset: `source`, `pixel_size`, `crop_size`, `fps`, and how the recording is cut into clips.
+        images: where there are any.
+        name: the recording's name; the stem of `path` by default.
+    """
+
+    skeleton = CENTROID
+
+    def __init__(
+        self, path: Path, dataset: TestDataset, *, images: ImageSource | None = None, name: str | None = None
+    ) -> None:
+        self.path = path
+        self.name = name or path.stem
+        self._dataset = dataset
+        self._images = images
+
+    @property
+    def source(self) -> Path | None:
+        """The stack, or the folder of the images."""
+        return None if self._images is None else self._images.path
+
+    @cached_property
+    def _layout(self) -> ImageLayout | None:
+        return None if self._images is None else layout_of(self._images)
+
+    @cached_property
+    def _spots(self) -> Spots:
+        spots = read_spots(self.path, self._dataset.source)
+        return spots.in_pixels(known_pixel_size(spots, self.path, self._layout, self._dataset.pixel_size))
+
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second: configured, or the label file's, or the images', or 30."""
+        return known_fps(self._dataset.fps or self._spots.fps, self._layout, self.name)
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """What is played."""
+        n_images = 0 if self._layout is None else self._layout.stop
+        return plan_clips(0, max(n_images, self._spots.stop), self._dataset)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """(h, w) or (h, w, c): the images', or what the label file notes of them."""
+        return self._spots.frame_shape if self._layout is None else self._layout.frame_shape
+
+    @property
+    def lineage(self) -> Mapping[int, int]:
+        """Child → parent at splits."""
+        return self._spots.lineage
+
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, those without spots or image included.
+
+        Raises:
+            RecordingError: the label file or an image cannot be read.
+        """
+        for index, image in images_of(self._images, self.clips if clips is None else clips):
+            yield RecordedFrame(index, self.time_ns(index), image, self._detections(index))
+
+    def _detections(self, frame_index: int) -> Detections:
+        spots = self._spots
+        here = spots.at(frame_index)
+        points = spots.points[here]
+        half = np.array(self._dataset.crop_width_height) / 2
+        half = np.where(np.isfinite(spots.radii[here]), spots.radii[here], half)
+        boxes = np.concatenate([points - half, points + half], axis=1)
+        masks = None
+        if spots.outlines is not None:
+            polygons = [spots.outlines.of(row) + spots.points[row] for row in range(here.start, here.stop)]
+            for box, polygon in zip(boxes, polygons, strict=True):
+                if len(polygon):
+                    box[:] = *polygon.min(axis=0), *polygon.max(axis=0)
+            masks = None if self.frame_shape is None else _drawn(polygons, self.frame_shape[:2])
+        return Detections(
+            boxes=boxes.astype(np.float32), keypoints=points[:, None], gt_ids=spots.gt_ids[here], masks=masks
+        )
+
+
+def _drawn(polygons: Sequence[NDArray[np.float64]], frame_shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """A label image: pixels of polygon i hold i + 1; where two overlap, the later one's."""
+    masks = np.zeros(frame_shape, np.uint16)
+    for label, polygon in enumerate(polygons, start=1):
+        if len(polygon):
+            cv2.fillPoly(masks, [np.rint(polygon).astype(np.int32)], label)
+    return masks

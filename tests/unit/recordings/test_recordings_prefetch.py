@@ -1,0 +1,164 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefetch_recordings import Counted
+from recording_files import make_skeleton, make_slp, make_video, user
+
+from trackd_client.configuration import validate
+from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.prefetch import PrefetchedRecording
+from trackd_client.recordings.prefetch_worker import AHEAD_FRAMES, BLOCK_FRAMES, blocks_of
+from trackd_client.recordings.recording import Clip, RecordingError
+
+
+def alive(pid):
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"  # ended, and not yet waited for by its new parent
+
+
+def workers_in(log):
+    return {int(path.name.split()[1]) for path in log.iterdir()}
+
+
+def wait_until(condition, timeout_s=15):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_blocks_cover_the_clips_and_cross_no_border():
+    assert blocks_of([Clip(0, 5), Clip(9, 10)], 2) == [Clip(0, 2), Clip(2, 4), Clip(4, 5), Clip(9, 10)]
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_frames_come_in_order_from_other_processes(tmp_path, num_workers):
+    frames = list(PrefetchedRecording(Counted(tmp_path), num_workers).frames())
+    assert [frame.frame_index for frame in frames] == [*range(25), *range(30, 45)]
+    assert all((frame.image == frame.frame_index).all() for frame in frames)
+    pids = workers_in(tmp_path)
+    assert len(pids) == num_workers
+    assert os.getpid() not in pids
+    assert len(list(tmp_path.iterdir())) == 40  # none was read twice
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_workers_read_a_few_frames_ahead_and_end_when_the_iterator_is_closed(tmp_path):
+    # Frames so large that none hides in a pipe's buffer.
+    frames = PrefetchedRecording(Counted(tmp_path, shape=(512, 512)), 2).frames()
+    assert next(frames).frame_index == 0
+    wait_until(lambda: len(workers_in(tmp_path)) == 2)
+    time.sleep(1.0)
+    # Waiting; besides one delivered, and for each worker one being sent and one in hand.
+    assert 2 * AHEAD_FRAMES <= len(list(tmp_path.iterdir())) <= 1 + 2 * (AHEAD_FRAMES + 2)
+    pids = workers_in(tmp_path)
+    frames.close()
+    assert not any(alive(pid) for pid in pids)
+
+
+ABANDONED = """
+import os, signal, sys, time
+from pathlib import Path
+from prefetch_recordings import Counted
+from trackd_client.recordings.prefetch import PrefetchedRecording
+
+log = Path(sys.argv[1])
+if __name__ == "__main__":
+    frames = PrefetchedRecording(Counted(log, shape=(512, 512)), 2).frames()
+    next(frames)
+    while len({path.name.split()[1] for path in log.iterdir()}) < 2:
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_when_the_replaying_process_is_killed(tmp_path):
+    (tmp_path / "log").mkdir()
+    script = tmp_path / "abandon.py"
+    script.write_text(ABANDONED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, script, tmp_path / "log"], env=environment, timeout=60, check=False)
+    pids = workers_in(tmp_path / "log")
+    assert len(pids) == 2
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+@pytest.mark.timeout(30)
+def test_a_dead_worker_is_an_error_and_not_a_wait_for_ever():
+    with pytest.raises(RecordingError, match=r"worker process \d+ ended before frame \d+ \(exit code -9\)"):
+        list(PrefetchedRecording(Counted(dies_at=17), 2).frames())
+
+
+def test_what_reading_raises_comes_in_its_place():
+    frames = PrefetchedRecording(Counted(fails_at=17), 2).frames()
+    assert [next(frames).frame_index for _ in range(17)] == list(range(17))
+    with pytest.raises(RecordingError, match="frame 17: made to fail"):
+        next(frames)
+
+
+def test_fewer_frames_than_workers_need_fewer_workers(tmp_path):
+    frames = list(PrefetchedRecording(Counted(tmp_path), 4).frames([Clip(0, BLOCK_FRAMES + 1)]))
+    assert len(frames) == BLOCK_FRAMES + 1
+    assert len(workers_in(tmp_path)) == 2
+    assert list(PrefetchedRecording(Counted(tmp_path), 4).frames([])) == []
+
+
+def streams(base, n_workers, **keys):
+    worm = make_skeleton()
+    if not (base / "a.slp").exists():
+        make_video(base / "a.mp4", 30, gray=False)
+        labels = {i: [user(worm, [[i, j], [20 + j, 20]]) for j in range(4)] for i in range(30)}
+        make_slp(base / "a.slp", labels, video="a.mp4")
+    tree = {"test_dataset": {"slp_files": "a.slp", "video_files": "a.mp4", "clip_length": 7, **keys}}
+    loader = validate(DataloaderConfig, {"test_dataloader": {"num_workers": n_workers}})
+    (recording,) = open_recordings(validate(DatasetConfig, tree).test_dataset, loader, base)
+    return list(recording.frames())
+
+
+AUGMENTATIONS = {
+    "Rotate": {"limit": 45, "p": 0.7},
+    "MotionBlur": {"blur_limit": [3, 7], "p": 0.5},
+    "NodeDropout": {"p": 0.5, "n": 1},
+    "InstanceDropout": {"p": 0.5, "n": 2},
+}
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert (a.frame_index, a.t_ns) == (b.frame_index, b.t_ns)
+        np.testing.assert_array_equal(a.image, b.image)
+        for name in ("keypoints", "scores", "gt_ids"):
+            np.testing.assert_array_equal(getattr(a.detections, name), getattr(b.detections, name))
+
+
+def test_the_same_seed_gives_the_same_stream_twice_and_with_no_and_four_workers(tmp_path):
+    keys = {"seed": 11, "mode": "train", "augmentations": AUGMENTATIONS, "n_chunks": 3}
+    alone = streams(tmp_path, 0, **keys)
+    same(alone, streams(tmp_path, 0, **keys))
+    same(alone, streams(tmp_path, 4, **keys))
+    other = streams(tmp_path, 0, **{**keys, "seed": 12, "n_chunks": 1.0})
+    by_index = {frame.frame_index: frame for frame in other}
+    assert any(not np.array_equal(frame.image, by_index[frame.frame_index].image) for frame in alone)
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_dropouts_with_certainty_drop_exactly_n(tmp_path, n_workers):
+    for frame in streams(tmp_path, n_workers, augmentations={"InstanceDropout": {"p": 1, "n": 3}}):
+        assert len(frame.detections) == 1
+    for frame in streams(tmp_path, n_workers, augmentations={"NodeDropout": {"p": 1, "n": 1}}):
+        assert np.isnan(frame.detections.keypoints).all(axis=-1).sum(axis=1).tolist() == [1] * 4
+    for frame in streams(
+        tmp_path, n_workers, augmentations={"NodeDropout": {"p": 1}, "InstanceDropout": {"p": 1, "n": 0}}
+    ):
+        assert np.isnan(frame.detections.keypoints).all()
+        assert len(frame.detections) == 4
