@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from trackd.outputs.writer import check_outputs
 from trackd_client.configuration import (
     ConfigError,
     Section,
@@ -78,6 +79,7 @@ class TrackerConfig(Section):
     front_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
     back_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    divisions: bool = False
 
     @model_validator(mode="after")
     def _warn_of_pixels(self) -> TrackerConfig:
@@ -118,6 +120,14 @@ class DaemonConfig(Section):
     drain_s: Annotated[float, Field(gt=0)] = 30.0
 
 
+OutputName = Literal["slp", "mot", "ctc", "csv", "parquet", "trackmate"]
+
+
+def _installed(names: list[OutputName]) -> list[OutputName]:
+    check_outputs(names)
+    return names
+
+
 class StreamConfig(Section):
     """Defaults for every stream; a client's `open` may override them."""
 
@@ -126,8 +136,9 @@ class StreamConfig(Section):
     deadline_ms: Annotated[float | None, Field(gt=0)] = None
     idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     owner_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    resume_s: Annotated[float, Field(gt=0)] = 300.0
     history_frames: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
-    outputs: list[Literal["slp", "mot"]] = Field(default_factory=list)
+    outputs: Annotated[list[OutputName], AfterValidator(_installed)] = Field(default_factory=list)
 
 
 class LimitsConfig(Section):

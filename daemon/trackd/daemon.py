@@ -15,6 +15,7 @@ from trackd.config import Config, LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
+from trackd.engine.settlement import Outcome
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
@@ -27,6 +28,8 @@ from trackd.server.server import Server
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, check_http
 from trackd.server.streams import Streams
+from trackd.store.database import WAY_OUT
+from trackd.store.journal import Journal
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Limits
 
@@ -57,16 +60,15 @@ class Daemon:
             _check_writable(out_dir)
         if config.security.curve:
             raise ConfigError("security.curve: CURVE is not built yet; keep to loopback or ipc endpoints")
-        if config.daemon.state_dir is not None:
-            raise ConfigError("daemon.state_dir: the journal is not built yet; leave it null")
         self.context = context or zmq.Context()
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
         models = ModelRegistry(config, base)
-        self._engine = Engine(inbox, outbox.put)
+        journal = self._journal = _open_journal(config, outbox)
+        self._engine = Engine(inbox, outbox.put if journal is None else journal.put, journaling=journal is not None)
         self.metrics = Metrics(inbox)
-        self.health = Health(self._engine, inbox, config.daemon.stall_s)
+        self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
         self._sockets = Sockets(config, self.context)
         self._http: HttpServer | None = None
         try:
@@ -85,13 +87,15 @@ class Daemon:
         streams = Streams(
             StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
         )
+        if journal is not None:
+            _recover(journal, streams)
         ingest = Ingest(sessions, streams, inbox, publisher, limits)
         control = Control(
             self._sockets.control, sessions, streams, inbox, outbox, models, self.health, limits, self.drain
         )
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
-            self.health, limits.parts,
+            journal, self.health, limits.parts,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -102,6 +106,8 @@ class Daemon:
     def start(self) -> None:
         """Start the threads; returns when frames are taken."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        if self._journal is not None:
+            self._start("journal", self._journal.run)
         self._start("engine", self._engine.run)
         self._start("outputs", self._outputs.run)
         if self._http is not None:
@@ -132,12 +138,15 @@ class Daemon:
         self.drain()
         self._ended.wait(self._drain_s + _JOIN_S)
         self._inbox.stop()
+        if self._journal is not None:
+            self._journal.stop()
         self._outputs.stop()
         if self._http is not None:
             self._http.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            # A file takes as long as it takes; killed meanwhile, it is still there as a part.
+            thread.join(None if thread.name == "outputs" else max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 self._fail(thread.name, "did not end")
         if self.health.failure is None:
@@ -189,6 +198,25 @@ class Daemon:
     def _give_up(self) -> None:
         if not self._ended.wait(self._drain_s):
             self._fail("io", f"had not drained after {self._drain_s:.0f} s; {self._inbox.waiting} frames were left")
+
+
+def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
+    state_dir = config.daemon.state_dir
+    if state_dir is None:
+        return None
+    sync = config.daemon.durability == "power"
+    return Journal(Path(state_dir), sync, outbox.put, config.stream.history_frames)
+
+
+def _recover(journal: Journal[Outcome], streams: Streams) -> None:
+    """Open every stream that was open when the last daemon ended."""
+    for stored in journal.database.streams():
+        try:
+            streams.recover(stored, time.monotonic_ns())
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{journal.database.path}: stream {stored.opened.stream!r} cannot be recovered: {error}. {WAY_OUT}"
+            ) from None
 
 
 def wire_limits(limits: LimitsConfig) -> Limits:

@@ -14,6 +14,7 @@ from trackd.engine.inbox import Inbox, Work
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
 from trackd.engine.stream import Prepared, StreamState
+from trackd.store.records import FrameRecord, Record
 from trackd_client.protocol import ErrorCode, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Engine:
     Args:
         inbox: where frames and commands wait.
         deliver: takes a step's outcomes, in order; called on the engine thread, must not block for long.
+        journaling: whether outcomes bear the records that have to be stored before they are handed on.
         clock: monotonic ns.
     """
 
@@ -34,10 +36,13 @@ class Engine:
         self,
         inbox: Inbox,
         deliver: Callable[[list[Outcome]], None],
+        journaling: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
+        self._journaling = journaling
+        self._records: list[Record] = []  # of the command that runs
         self._clock = clock
         self._streams: dict[StreamQueue, StreamState] = {}
         self.last_step_ns = clock()
@@ -62,6 +67,11 @@ class Engine:
     def close(self, queue: StreamQueue) -> None:
         """Let a stream's state go."""
         self._streams.pop(queue, None)
+
+    def record(self, record: Record) -> None:
+        """Have something stored before the running command's result is handed on."""
+        if self._journaling:
+            self._records.append(record)
 
     # --- a step ---
 
@@ -97,18 +107,29 @@ class Engine:
         state = self._streams[queue]
         assignment = state.associate(item.frame, ready)
         queue.active_tracks = state.n_live
+        records: tuple[Record, ...] = ()
+        if self._journaling:
+            records = (state.frame_record(item.frame, ready, assignment),)
+            if state.snapshot_due():
+                records += (state.snapshot_record(item.frame.seq),)
         settlement = Settlement(
             queue, item.frame.head, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, self._clock(),
-            detections=item.frame.detections, instances=ready.instances, assignment=assignment,
+            detections=item.frame.detections, instances=ready.instances, assignment=assignment, records=records,
         )  # fmt: skip
         self._inbox.settle(queue, item.frame.seq, Status.TRACKED, None, None)
         return settlement
 
     def _settle_skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:
-        self._inbox.settle(queue, skip.head.seq, skip.status, skip.reason, skip.code)
+        head, epoch = skip.head, self._streams[queue].epoch
+        self._inbox.settle(queue, head.seq, skip.status, skip.reason, skip.code)
+        records: tuple[Record, ...] = ()
+        if self._journaling:
+            records = (
+                FrameRecord(head.stream, epoch, head.seq, head.frame_index, head.t_ns, str(skip.status), skip.reason),
+            )
         return Settlement(
-            queue, skip.head, self._streams[queue].epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns,
-            reason=skip.reason, code=skip.code,
+            queue, head, epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns,
+            reason=skip.reason, code=skip.code, records=records,
         )  # fmt: skip
 
     def _settle_failure(self, queue: StreamQueue, item: QueuedFrame, taken_ns: int, error: Exception) -> Settlement:
@@ -125,7 +146,8 @@ class Engine:
         return deadline_ms is not None and now_ns - item.received_ns > deadline_ms * 1e6
 
     def _execute(self, command: Command) -> CommandResult:
+        self._records = []
         try:
-            return CommandResult(command.done, command.run(), None)
+            return CommandResult(command.done, command.run(), None, tuple(self._records))
         except Exception as error:
             return CommandResult(command.done, None, error)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackd.engine.queue import StreamQueue
+from trackd.store.records import Record
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment
 from trackd_client.detections import Detections
@@ -30,6 +31,7 @@ class Settlement:
     detections: Detections | None = None  # of a tracked frame
     instances: Instances | None = None
     assignment: Assignment | None = None
+    records: tuple[Record, ...] = ()  # what must be stored before this is handed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class CommandResult:
     done: Callable[[Any, Exception | None], None]
     result: Any
     error: Exception | None
+    records: tuple[Record, ...] = ()
 
 
 Outcome = Settlement | CommandResult

@@ -6,15 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.image import decode_image, image_shape
 from trackd.models.errors import FrameError
+from trackd.store.codec import DamagedError
+from trackd.store.records import FrameRecord, SnapshotRecord
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Scorer
 from trackd.tracking.tracker import Assignment, LiveTracks, Tracker
-from trackd_client.detections import Skeleton
-from trackd_client.protocol import ErrorCode, Frame, ProtocolError
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.protocol import ErrorCode, Frame, ProtocolError, Status
 
+SNAPSHOT_FRAMES = 500
+ASSIGNMENT_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "flags")
 ScorerFactory = Callable[[StreamSettings], Scorer]
 
 
@@ -50,6 +56,7 @@ class StreamState:
 
     def start(self, epoch: int, first_seq: int) -> None:
         """Begin afresh: no window, no tracks, ids from 0."""
+        self._since_snapshot = 0
         self.epoch = epoch
         self.first_seq = first_seq
         self._scorer = self._make_scorer(self.settings)
@@ -95,6 +102,65 @@ class StreamState:
         return self._tracker.step(
             frame.frame_index, frame.t_ns, prepared.instances, prepared.features, frame.seq - self.first_seq
         )
+
+    # --- what is stored of it ---
+
+    def frame_record(self, frame: Frame, prepared: Prepared, assignment: Assignment) -> FrameRecord:
+        """A tracked frame: what the tracker was given, and what it said."""
+        shape = prepared.instances.frame_shape
+        body = {
+            "boxes": frame.detections.boxes,
+            "keypoints": frame.detections.keypoints,
+            "scores": frame.detections.scores,
+            "frame_shape": None if shape is None else list(shape),
+            "features": self._scorer.pack(prepared.features),
+            "extents": prepared.instances.extents,
+            "track_ids": assignment.track_ids,
+            "track_scores": assignment.track_scores,
+            **{name: list(getattr(assignment, name)) for name in ASSIGNMENT_LISTS},
+        }
+        return FrameRecord(
+            self.name, self.epoch, frame.seq, frame.frame_index, frame.t_ns, str(Status.TRACKED), None, body
+        )
+
+    def snapshot_record(self, seq: int) -> SnapshotRecord:
+        """The tracker as it is after frame `seq`."""
+        self._since_snapshot = 0
+        return SnapshotRecord(self.name, self.epoch, seq, self._tracker.snapshot())
+
+    def snapshot_due(self) -> bool:
+        """Whether so many frames were tracked since the last snapshot that it is time for another."""
+        self._since_snapshot += 1
+        return self._since_snapshot >= SNAPSHOT_FRAMES
+
+    def restore(self, snapshot: SnapshotRecord) -> None:
+        """Become what a snapshot saw."""
+        self._tracker.restore(snapshot.state)
+
+    def replay(self, record: FrameRecord) -> None:
+        """Track a stored frame again.
+
+        Raises:
+            DamagedError: its ids come out otherwise than they were published.
+        """
+        body = record.body
+        detections = Detections(boxes=body["boxes"], keypoints=body["keypoints"], scores=body["scores"])
+        shape = body["frame_shape"]
+        instances = Instances.of(
+            detections,
+            self.settings.dataset,
+            self._skeleton,
+            self._scorer.boxes_from,
+            None if shape is None else (shape[0], shape[1]),
+        )
+        features = self._scorer.unpack(body["features"])
+        position = record.seq - self.first_seq
+        assignment = self._tracker.step(record.frame_index, record.t_ns, instances, features, position)
+        if not np.array_equal(assignment.track_ids, body["track_ids"]):
+            raise DamagedError(
+                f"stream {self.name!r}: seq {record.seq} was published with the ids {body['track_ids'].tolist()} "
+                f"and comes out with {assignment.track_ids.tolist()}"
+            )
 
     @property
     def n_live(self) -> int:

@@ -75,6 +75,12 @@ class MotionScorer(Scorer):
             return None
         return describe(image, instances)
 
+    def pack(self, features: Any) -> State | None:
+        return None if features is None else {"values": features.values, "there": features.there}
+
+    def unpack(self, packed: State | None) -> Descriptors | None:
+        return None if packed is None else Descriptors(packed["values"], packed["there"])
+
     def score(
         self,
         instances: Instances,

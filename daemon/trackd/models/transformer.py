@@ -101,6 +101,12 @@ class TransformerScorer(Scorer):
         features[torch.from_numpy(rows).to(self._device)] = encoded
         return features
 
+    def pack(self, features: Any) -> State | None:
+        return None if features is None else {"features": features.cpu().numpy()}
+
+    def unpack(self, packed: State | None) -> Tensor | None:
+        return None if packed is None else torch.from_numpy(packed["features"]).to(self._device)
+
     def _encode_part(
         self, frame: Tensor, boxes: NDArray[np.float32], keypoints: NDArray[np.floating[Any]] | None
     ) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
+from trackd.store.journal import Journal
 
 
 @dataclass(slots=True)
@@ -17,6 +19,7 @@ class Health:
     engine: Engine
     inbox: Inbox
     stall_s: float
+    journal: Journal[Any] | None = None
     clock: Callable[[], int] = time.monotonic_ns
     last_io_ns: int = field(default_factory=time.monotonic_ns)
     bound: bool = False
@@ -37,10 +40,14 @@ class Health:
             return f"the IO thread has not turned for {io_s:.1f} s"
         return None
 
+    def storage_fault(self) -> str | None:
+        """Why nothing can be stored; None while it can, or where nothing is."""
+        return None if self.journal is None else self.journal.fault
+
     def unready(self) -> str | None:
         """Why no new frame should be sent; None while the daemon takes them."""
         if not self.bound:
             return "starting"
         if self.draining:
             return "draining"
-        return self.fault()
+        return self.storage_fault() or self.fault()

@@ -120,6 +120,9 @@ class Ingest:
         """Give a frame its place in its stream, or refuse it and change nothing."""
         session = self._owned(owner, head.stream, head.seq)
         if head.seq < session.next_seq:
+            if head.seq <= session.recovered_seq:
+                # Stored before a crash, perhaps published, perhaps not: whoever follows knows it by its seq.
+                self._publisher.publish_again(session, head.seq)
             if head.seq <= session.settled_seq:
                 self._publisher.reply(owner, Ack(session.name, session.settled_seq, 0))
             return

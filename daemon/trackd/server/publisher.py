@@ -51,6 +51,14 @@ class Publisher:
         self._metrics.observe(tracks.timing)
         return tracks
 
+    def publish_again(self, session: Session, seq: int) -> None:
+        """Publish what a daemon before this one settled, marked as replayed."""
+        for tracks in session.history.select(session.epoch, seq, seq, 1):
+            parts = encode(tracks)
+            send(self._tracks, [topic("tracks", session.name), *parts])
+            if session.reply_tracks:
+                send(self._ingest, [session.owner, *parts])
+
     def event(self, session: Session, event: EventName, detail: Mapping[str, Any] | None = None) -> None:
         """Tell a stream's subscribers what happened."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
@@ -95,4 +103,5 @@ def tracks_of(settlement: Settlement) -> Tracks:
         ended_tracks=assignment.ended_tracks,
         flags=assignment.flags,
         timing=timing,
+        parents=assignment.parents,
     )  # fmt: skip

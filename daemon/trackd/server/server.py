@@ -10,7 +10,7 @@ import zmq
 
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.settlement import CommandResult, Settlement
+from trackd.engine.settlement import CommandResult, Outcome, Settlement
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.control import Control
@@ -19,7 +19,8 @@ from trackd.server.publisher import Publisher
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, receive
 from trackd.server.streams import Streams
-from trackd_client.protocol import EventName
+from trackd.store.journal import Journal
+from trackd_client.protocol import Error, ErrorCode, EventName
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Server:
         inbox: Inbox,
         outbox: Outbox,
         outputs: OutputsThread,
+        journal: Journal[Outcome] | None,
         health: Health,
         max_parts: int,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -54,7 +56,9 @@ class Server:
         self._inbox = inbox
         self._outbox = outbox
         self._outputs = outputs
+        self._journal = journal
         self._health = health
+        self._snapshots_stored = False
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
 
@@ -84,11 +88,19 @@ class Server:
                 self._beat(now)
         self._flush()
         for session in self._sessions:
-            self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained"})
+            if self._journal is None:
+                self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained"})
             self._outputs.close(session.name)
 
     def _settled(self) -> bool:
-        return self._inbox.idle and not self._outbox
+        """Whether all that was received has been published; asked in the order in which it is handed on."""
+        if not self._inbox.idle or not (self._journal is None or self._journal.idle) or self._outbox:
+            return False
+        if self._journal is not None and not self._snapshots_stored:
+            self._snapshots_stored = True
+            self._streams.store_snapshots()
+            return not len(self._sessions)
+        return True
 
     def _receive_ingest(self) -> None:
         for _ in range(_BURST):
@@ -130,6 +142,9 @@ class Server:
             self._outputs.write(session.name, tracks, settlement.detections)
 
     def _beat(self, now: int) -> None:
+        fault = None if self._journal is None else self._journal.fault
         for session in self._sessions:
             self._publisher.event(session, EventName.HEARTBEAT)
+            if fault is not None and session.owner:
+                self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, fault, session.name))
         self._streams.close_idle(now)

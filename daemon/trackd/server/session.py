@@ -34,6 +34,8 @@ class Session:
     settled_seq: int = -1
     credit: int = 0  # what the client holds; below 0 where a drop policy lets it send without
     last_frame_index: int | None = None
+    recovered_seq: int = -1  # frames up to it were settled by a daemon before this one
+    source: str | None = None
     closing: bool = False
     on_closed: list[Callable[[], None]] = field(default_factory=list)
 
@@ -83,6 +85,10 @@ class Sessions:
         self._closed_histories[session.name] = session.history
         while len(self._closed_histories) > _REMEMBERED_HISTORIES:
             self._closed_histories.popitem(last=False)
+
+    def remember_epoch(self, name: str, epoch: int) -> None:
+        """Note the epoch of a stream that a daemon before this one opened."""
+        self._epochs[name] = epoch
 
     def history(self, name: str) -> History | None:
         """The settlements of an open stream, else of one that was closed lately."""

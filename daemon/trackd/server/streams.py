@@ -15,10 +15,12 @@ from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
+from trackd.server.restore import opened_map, restored_session
 from trackd.server.session import Session, Sessions
+from trackd.store.records import CloseRecord, OpenRecord, StoredStream
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
-from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
+from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ class Streams:
                 message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits
             )
             self._engine.open(queue, state)
+            self._engine.record(OpenRecord(session.name, epoch, 0, opened_map(session)))
 
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
@@ -113,7 +116,7 @@ class Streams:
 
     def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int) -> None:
         silent_s = (now_ns - session.last_heard_ns) / 1e9
-        gone = silent_s > session.settings.stream.owner_timeout_s
+        gone = not session.owner or silent_s > session.settings.stream.owner_timeout_s
         if owner != session.owner and not (message.takeover or gone):
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY,
@@ -126,7 +129,8 @@ class Streams:
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
             )
-            self._publisher.refuse(session.owner, taken, fatal=True)
+            if session.owner:
+                self._publisher.refuse(session.owner, taken, fatal=True)
             self._sessions.hand_over(session, owner)
         session.last_heard_ns = now_ns
         session.reply_tracks = message.reply == "tracks"
@@ -185,9 +189,15 @@ class Streams:
         session.queue.depth = settings.stream.queue_depth
         session.history.max_frames = settings.stream.history_frames
         queue = session.queue
-        self._inbox.command(
-            queue, Command(session.next_seq - 1, lambda: self._engine.state(queue).configure(settings), done)
-        )
+
+        def configure() -> None:
+            state = self._engine.state(queue)
+            state.configure(settings)
+            # Frames before this one were tracked with other settings: none of them may be played again with these.
+            self._engine.record(OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
+            self._engine.record(state.snapshot_record(queue.settled_seq))
+
+        self._inbox.command(queue, Command(session.next_seq - 1, configure, done))
 
     def reset(self, session: Session, done: Done) -> None:
         """Begin afresh after the frames that are queued: a new epoch, no tracks."""
@@ -202,9 +212,13 @@ class Streams:
                 self._publisher.event(session, EventName.RESET)
             done({"epoch": epoch}, error)
 
-        self._inbox.command(
-            queue, Command(first_seq - 1, lambda: self._engine.state(queue).start(epoch, first_seq), finished)
-        )
+        def start() -> None:
+            state = self._engine.state(queue)
+            state.start(epoch, first_seq)
+            self._engine.record(OpenRecord(session.name, epoch, first_seq, opened_map(session)))
+            self._engine.record(state.snapshot_record(first_seq - 1))
+
+        self._inbox.command(queue, Command(first_seq - 1, start, finished))
 
     def live(self, session: Session, done: Done) -> None:
         """The tracks alive after the last settled frame."""
@@ -222,6 +236,51 @@ class Streams:
             return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}
 
         self._inbox.command(queue, Command(_AT_ONCE, rows, done))
+
+    # --- over a restart ---
+
+    def recover(self, stored: StoredStream, now_ns: int) -> None:
+        """Open a stream as it was when the daemon ended; called before any thread runs.
+
+        Raises:
+            ConfigError: what was stored does not fit this daemon.
+            DamagedError: what was stored is not what was written.
+        """
+        session, message = restored_session(stored, self._limits.history_bytes, now_ns)
+        try:
+            model = self._models.resolve(session.model)
+        except KeyError as error:
+            raise ConfigError(f"stream {session.name!r} was open with a model that is gone: {error.args[0]}") from None
+        state = StreamState(
+            session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
+            message.frame_shape, self._models.scorer_factory(model), self._limits,
+        )  # fmt: skip
+        since = stored.opened.first_seq - 1
+        if stored.snapshot is not None:
+            state.restore(stored.snapshot)
+            since = stored.snapshot.seq
+        for record in stored.frames:
+            if record.seq > since and record.epoch == session.epoch and record.status == Status.TRACKED:
+                state.replay(record)
+        session.queue.active_tracks = state.n_live
+        self._sessions.add(session)
+        self._sessions.remember_epoch(session.name, session.epoch)
+        self._inbox.add(session.queue)
+        self._engine.open(session.queue, state)
+        if session.settings.stream.outputs:
+            self._outputs.open(session.name, session.settings.stream.outputs, message)
+        logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
+
+    def store_snapshots(self) -> None:
+        """Store every stream's tracker as it is, so that a restart plays nothing again."""
+        for session in self._sessions:
+            if not session.closing:
+                queue = session.queue
+
+                def store(queue: StreamQueue = queue) -> None:
+                    self._engine.record(self._engine.state(queue).snapshot_record(queue.settled_seq))
+
+                self._inbox.command(queue, Command(_AT_ONCE, store, lambda result, error: None))
 
     # --- close ---
 
@@ -243,7 +302,11 @@ class Streams:
             for tell in session.on_closed:
                 tell()
 
-        self._inbox.command(queue, Command(session.next_seq - 1, lambda: self._engine.close(queue), closed))
+        def end() -> None:
+            self._engine.close(queue)
+            self._engine.record(CloseRecord(session.name))
+
+        self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
 
     def _forget(self, session: Session) -> None:
         self._sessions.remove(session)
@@ -253,7 +316,8 @@ class Streams:
         """Close streams whose owners have been silent for too long."""
         for session in self._sessions:
             silent_s = (now_ns - session.last_heard_ns) / 1e9
-            if not session.closing and silent_s > session.settings.stream.idle_timeout_s:
+            times = session.settings.stream
+            if not session.closing and silent_s > (times.idle_timeout_s if session.owner else times.resume_s):
                 self.close(session, f"nothing was heard of its owner for {silent_s:.0f} s")
 
 

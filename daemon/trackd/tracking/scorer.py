@@ -61,6 +61,15 @@ class Scorer(ABC):
             instances: its instances.
         """
 
+    def pack(self, features: Any) -> State | None:
+        """What `encode` gave, as plain arrays to be stored; None where it was None."""
+        assert features is None, "a scorer with features packs them"
+        return None
+
+    def unpack(self, packed: State | None) -> Any:
+        """What `pack` was given, so that a stored frame can be tracked again."""
+        return packed
+
     @abstractmethod
     def score(
         self,

@@ -1,0 +1,60 @@
+"""State as bytes and back: nested maps of plain arrays and scalars in MessagePack. Nothing in it can be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from trackd.tracking.window import State
+
+_ARRAY = "__array__"
+_KINDS = "biuf"  # booleans, integers, floats
+
+
+class DamagedError(ValueError):
+    """Stored bytes that are not what was written."""
+
+
+def pack(state: State) -> bytes:
+    """Nested maps and lists of arrays, scalars, texts and None as bytes.
+
+    Raises:
+        TypeError: something else is in it.
+    """
+    packed: bytes = msgpack.packb(state, default=_encode)
+    return packed
+
+
+def unpack(data: bytes) -> State:
+    """What `pack` was given; arrays are copies that may be written to.
+
+    Raises:
+        DamagedError: the bytes are damaged.
+    """
+    try:
+        state = msgpack.unpackb(data, object_hook=_decode, strict_map_key=True)
+    except Exception as error:
+        raise DamagedError(f"stored state cannot be read: {type(error).__name__}: {error}") from None
+    if not isinstance(state, dict):
+        raise DamagedError(f"stored state must be a map; got {type(state).__name__}")
+    return state
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
+        return {_ARRAY: [value.dtype.str, list(value.shape), value.tobytes()]}
+    if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
+        return value.item()
+    raise TypeError(f"state must hold plain arrays and scalars; got {type(value).__name__}")
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if _ARRAY not in value:
+        return value
+    name, shape, data = value[_ARRAY]
+    dtype = np.dtype(name)
+    if dtype.kind not in _KINDS:
+        raise ValueError(f"dtype {name!r} is not a plain one")
+    return np.frombuffer(data, dtype).reshape(shape).copy()

@@ -1,0 +1,136 @@
+"""The journal's thread: what the engine settles is written first, and handed on only then."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from trackd.store.crash import crash_point
+from trackd.store.database import Database
+from trackd.store.records import Record
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "journal.sqlite"
+_RETRY_S = 0.5
+_CHECKPOINT_S = 30.0
+MOST_WAITING = 8192  # outcomes
+_MOST_AT_ONCE = 4096  # outcomes in one transaction
+
+
+class Outcome(Protocol):
+    """Something that the engine hands on, and what has to be stored before."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """In order."""
+
+
+AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
+
+
+class Journal(Generic[AnyOutcome]):
+    """Stands between the engine and the outbox: a frame is published and acked only once it is stored.
+
+    While one batch is being written the next one gathers, so that a commit is shared by all that came meanwhile.
+    What cannot be stored is tried again and again, and nothing behind it is handed on: clients get no acks, and
+    their credit ends.
+
+    Args:
+        state_dir: the folder of the file.
+        sync: `durability: power`.
+        deliver: takes outcomes that are stored.
+        history_frames: how many frames back a stream's history reaches.
+    """
+
+    def __init__(
+        self, state_dir: Path, sync: bool, deliver: Callable[[list[AnyOutcome]], None], history_frames: int
+    ) -> None:
+        self.database = Database(state_dir / FILE_NAME, sync)
+        self._deliver = deliver
+        self._history_frames = history_frames
+        self._waiting: deque[AnyOutcome] = deque()
+        self._changed = threading.Condition()
+        self._busy = False
+        self._stopping = False
+        self.fault: str | None = None  # why nothing can be stored at the moment
+
+    def put(self, outcomes: list[AnyOutcome]) -> None:
+        """Take a step's outcomes; called on the engine's thread."""
+        with self._changed:
+            # Streams that shed have no credit to end: where nothing can be stored, the engine waits here.
+            while len(self._waiting) > MOST_WAITING and not self._stopping:
+                self._changed.wait(_RETRY_S)
+            self._waiting.extend(outcomes)
+            self._changed.notify_all()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was put has been handed on."""
+        with self._changed:
+            return not self._waiting and not self._busy
+
+    def stop(self) -> None:
+        """Have `run` return once nothing is left."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """The thread's life."""
+        next_checkpoint = time.monotonic() + _CHECKPOINT_S
+        while (batch := self._take()) is not None:
+            if batch:
+                self._store(batch)
+                self._deliver(batch)
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+            if time.monotonic() > next_checkpoint:
+                next_checkpoint = time.monotonic() + _CHECKPOINT_S
+                self._fold()
+        self._fold()
+        self.database.close()
+
+    def _take(self) -> list[AnyOutcome] | None:
+        with self._changed:
+            if not self._waiting and not self._stopping:
+                self._changed.wait(1.0)
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))]
+            self._busy = bool(batch)
+            return None if self._stopping and not batch else batch
+
+    def _store(self, batch: list[AnyOutcome]) -> None:
+        records = [record for outcome in batch for record in outcome.records]
+        if not records:
+            return
+        crash_point("before_journal")
+        while True:
+            try:
+                self.database.write(records, self._history_frames)
+                break
+            except sqlite3.Error as error:
+                if self.fault is None:
+                    logger.error("the journal cannot be written, and nothing is acked until it can: %s", error)
+                self.fault = f"the journal {self.database.path} cannot be written: {error}"
+                if self._stopping:
+                    raise
+                time.sleep(_RETRY_S)
+        if self.fault is not None:
+            logger.warning("the journal can be written again")
+            self.fault = None
+        crash_point("after_journal")
+
+    def _fold(self) -> None:
+        try:
+            crash_point("before_trim")
+            self.database.checkpoint()
+            crash_point("after_trim")
+        except sqlite3.Error as error:
+            logger.warning("the journal could not be folded: %s", error)

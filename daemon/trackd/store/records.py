@@ -1,0 +1,62 @@
+"""What is journaled: a stream's opening, its settled frames, its tracker's snapshots, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trackd.tracking.window import State
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRecord:
+    """What a stream is: enough to open it again."""
+
+    stream: str
+    epoch: int
+    first_seq: int  # of this epoch
+    opened: Mapping[str, Any]  # settings, skeleton, frame_shape, model, reply_tracks, source: as on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One settled frame: what the tracker was given, and what it said."""
+
+    stream: str
+    epoch: int
+    seq: int
+    frame_index: int
+    t_ns: int
+    status: str
+    reason: str | None = None
+    body: State = field(default_factory=dict)  # of a tracked frame: detections, features, assignment
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """The tracker after a frame; what was journaled up to there need not be played again."""
+
+    stream: str
+    epoch: int
+    seq: int  # −1 before the first frame
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRecord:
+    """The stream is over."""
+
+    stream: str
+
+
+Record = OpenRecord | FrameRecord | SnapshotRecord | CloseRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStream:
+    """A stream as it was when the daemon ended."""
+
+    opened: OpenRecord
+    snapshot: SnapshotRecord | None
+    frames: list[FrameRecord]  # all that history may ask for, and all since the snapshot, by rising seq
