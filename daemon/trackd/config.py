@@ -93,19 +93,21 @@ class TrackerConfig(Section):
         return self
 
 
+def _endpoint(value: str) -> str:
+    if not value.startswith(("tcp://", "ipc://", "inproc://")):
+        raise ValueError("must begin with tcp:// or ipc://")
+    return value
+
+
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
 class EndpointsConfig(Section):
     """Where the three sockets are bound."""
 
-    ingest: str = "tcp://127.0.0.1:5570"
-    tracks: str = "tcp://127.0.0.1:5571"
-    control: str = "tcp://127.0.0.1:5572"
-
-    @model_validator(mode="after")
-    def _are_endpoints(self) -> EndpointsConfig:
-        for name in ("ingest", "tracks", "control"):
-            if not getattr(self, name).startswith(("tcp://", "ipc://", "inproc://")):
-                raise ValueError(f"{name} must begin with tcp:// or ipc://")
-        return self
+    ingest: Endpoint = "tcp://127.0.0.1:5570"
+    tracks: Endpoint = "tcp://127.0.0.1:5571"
+    control: Endpoint = "tcp://127.0.0.1:5572"
 
 
 class DaemonConfig(Section):

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import zmq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trackd.collector import Collector
 from trackd.config import Config
 from trackd.daemon import Daemon
-from trackd.evaluation import IdentityScore, IdentityScoring
+from trackd.evaluation import IdentityScore
+from trackd.observer import Observer
+from trackd.outputs.rendered import RenderedTracks
 from trackd_client import Client
 from trackd_client.configuration import ConfigError
-from trackd_client.detections import IntArray
-from trackd_client.protocol import Status
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUTS = ["slp", "mot"]
-_COLLECT_S = 30.0
 # Which checkpoint of a list this process takes: ours, and what Kubernetes gives a pod of an indexed job.
 POD_INDEX = ("POD_INDEX", "JOB_COMPLETION_INDEX")
 
@@ -50,13 +48,25 @@ class Summary:
         return self.frames / self.seconds if self.seconds else 0.0
 
 
-def track(config: Config, base: Path, console: Console | None = None) -> list[Summary]:
+Observe = Callable[[Config, Recording], Sequence[Observer]]
+
+
+def track(
+    config: Config,
+    base: Path,
+    console: Console | None = None,
+    *,
+    render: bool = False,
+    observe: Observe = lambda config, recording: (),
+) -> list[Summary]:
     """Track every recording of a configuration; show a progress bar and a summary.
 
     Args:
         config: a DREEM inference configuration.
         base: the folder that relative paths are tried against first.
         console: where to show; the terminal by default.
+        render: write an .mp4 with ids and trails of each recording.
+        observe: who is shown each frame of a recording.
 
     Raises:
         ConfigError, RecordingError: something that cannot be read or written.
@@ -66,7 +76,7 @@ def track(config: Config, base: Path, console: Console | None = None) -> list[Su
     for run in one_checkpoint_each(config):
         if isinstance(config.ckpt_path, list):
             console.print(f"checkpoint {run.ckpt_path}", highlight=False)
-        summaries += _track_one(run, base, console)
+        summaries += _track_one(run, base, console, observe, render)
     return summaries
 
 
@@ -86,7 +96,9 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
     stems = [Path(path).stem for path in paths]
     twins = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twins:
-        raise ConfigError(f"ckpt_path: several checkpoints are named {twins[0]!r}, and so are their folders; rename one")
+        raise ConfigError(
+            f"ckpt_path: several checkpoints are named {twins[0]!r}, and so are their folders; rename one"
+        )
     runs = [
         config.model_copy(update={"ckpt_path": path, "out_dir": str(Path(config.out_dir) / stem)})
         for path, stem in zip(paths, stems, strict=True)
@@ -101,18 +113,27 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
     return [runs[int(environment[name])]]
 
 
-def _track_one(config: Config, base: Path, console: Console) -> list[Summary]:
+def _track_one(config: Config, base: Path, console: Console, observe: Observe, render: bool) -> list[Summary]:
     recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base)
     if not recordings:
         raise ConfigError("dataset.test_dataset names no recording; give slp_files, det_files or dir")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with Daemon(_offline(config), context, base) as daemon:
-        summaries = _track_all(daemon, recordings, console)
+        videos: list[RenderedTracks] = []
+
+        def observers(recording: Recording) -> list[Observer]:
+            found = list(observe(config, recording))
+            if render:
+                videos.append(RenderedTracks(Path(config.out_dir), recording))
+                found.append(videos[-1])
+            return found
+
+        summaries = _track_all(daemon, recordings, console, observers)
         failure = daemon.close()
     if failure is not None:
         raise RuntimeError(failure)
     console.print(_table(summaries))
-    for path in daemon.written:
+    for path in [*daemon.written, *(video.path for video in videos if video.path.exists())]:
         console.print(f"wrote {path}", highlight=False)
     return summaries
 
@@ -133,7 +154,9 @@ def _offline(config: Config) -> Config:
     return config.model_copy(update={"stream": stream, "daemon": daemon})
 
 
-def _track_all(daemon: Daemon, recordings: list[Recording], console: Console) -> list[Summary]:
+def _track_all(
+    daemon: Daemon, recordings: list[Recording], console: Console, observers: Callable[[Recording], Sequence[Observer]]
+) -> list[Summary]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -141,8 +164,9 @@ def _track_all(daemon: Daemon, recordings: list[Recording], console: Console) ->
         TextColumn("{task.fields[fps]:.0f} fps"),
         TimeRemainingColumn(),
     )
-    endpoints = {name: daemon.addresses[name] for name in ("ingest", "tracks", "control")}
-    with Client(**endpoints, context=daemon.context) as client, Progress(*columns, console=console) as progress:
+    at = daemon.addresses
+    client = Client(at["ingest"], at["tracks"], at["control"], context=daemon.context)
+    with client, Progress(*columns, console=console) as progress:
         summaries = []
         for recording in recordings:
             task = progress.add_task(recording.name, total=len(recording), fps=0.0)
@@ -150,22 +174,26 @@ def _track_all(daemon: Daemon, recordings: list[Recording], console: Console) ->
             def on_frame(done: int, seconds: float, task: object = task) -> None:
                 progress.update(task, completed=done, fps=done / seconds if seconds else 0.0)  # type: ignore[arg-type]
 
-            summaries.append(track_recording(client, recording, on_frame))
+            summaries.append(track_recording(client, recording, on_frame, observers(recording)))
         return summaries
 
 
-def track_recording(client: Client, recording: Recording, on_frame: Callable[[int, float], None]) -> Summary:
+def track_recording(
+    client: Client,
+    recording: Recording,
+    on_frame: Callable[[int, float], None],
+    observers: Sequence[Observer] = (),
+) -> Summary:
     """Send one recording as a stream, and score what comes back against its ground truth.
 
     Args:
         client: connected to a daemon whose streams block on overload.
         recording: what to send.
         on_frame: told after each frame how many were sent, and in how many seconds.
+        observers: shown each tracked frame; closed at the end.
     """
     started = time.monotonic()
-    # The scores are added up where the updates arrive; the truth waits there, by frame, no longer than a frame does.
-    truth: dict[int, IntArray] = {}
-    collector = _Collector(client, recording.name, truth)
+    collector = Collector(client, recording.name, observers)
     stream = client.open_stream(
         recording.name,
         frame_shape=recording.frame_shape,
@@ -175,8 +203,7 @@ def track_recording(client: Client, recording: Recording, on_frame: Callable[[in
     collector.start()
     sent = 0
     for frame in recording.frames():
-        gt_ids = frame.detections.gt_ids
-        truth[frame.frame_index] = np.full(len(frame.detections), -1) if gt_ids is None else gt_ids
+        collector.expect(frame)
         stream.send(frame.image, frame.detections, frame_index=frame.frame_index, t_ns=frame.t_ns)
         sent += 1
         on_frame(sent, time.monotonic() - started)
@@ -184,47 +211,6 @@ def track_recording(client: Client, recording: Recording, on_frame: Callable[[in
     collector.join()
     seconds = time.monotonic() - started
     return Summary(recording.name, sent, len(collector.track_ids), seconds, collector.score)
-
-
-class _Collector:
-    """Follows a stream's updates on a thread of its own until the stream is closed."""
-
-    def __init__(self, client: Client, name: str, truth: dict[int, IntArray]) -> None:
-        self._client = client
-        self._name = name
-        self._truth = truth
-        self._scoring = IdentityScoring()
-        self._has_truth = False
-        self._failure: Exception | None = None
-        self.track_ids: set[int] = set()
-        self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def join(self) -> None:
-        self._thread.join(_COLLECT_S)
-        if self._failure is not None:
-            raise self._failure
-        if self._thread.is_alive():
-            raise RuntimeError(f"stream {self._name!r} was not told that it is closed within {_COLLECT_S:.0f} s")
-
-    @property
-    def score(self) -> IdentityScore | None:
-        return self._scoring.score() if self._has_truth else None
-
-    def _follow(self) -> None:
-        try:
-            for tracks in self._client.tracks(self._name, from_seq=0, until_closed=True):
-                gt_ids = self._truth.pop(tracks.frame_index)
-                if tracks.status is not Status.TRACKED or tracks.track_ids is None:
-                    logger.warning("stream=%s seq=%d: %s: %s", self._name, tracks.seq, tracks.status, tracks.reason)
-                    continue
-                self.track_ids.update(tracks.new_tracks)
-                self._has_truth = self._has_truth or bool((gt_ids >= 0).any())
-                self._scoring.add_detections(gt_ids, tracks.track_ids)
-        except Exception as error:
-            self._failure = error
 
 
 def _table(summaries: list[Summary]) -> Table:

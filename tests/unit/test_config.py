@@ -41,7 +41,7 @@ def test_every_file_in_configs_is_valid(path):
         ({"tracker": {"max_tracks": 0}}, "tracker.max_tracks should be greater than or equal to 1; got 0"),
         ({"tracker": {"iou": "giou"}}, "tracker.iou should be 'mult' or 'max'; got 'giou'"),
         ({"daemon": {"device": "gpu"}}, "daemon.device string should match pattern"),
-        ({"daemon": {"endpoints": {"ingest": "x"}}}, "must begin with tcp:// or ipc://"),
+        ({"daemon": {"endpoints": {"ingest": "x"}}}, "daemon.endpoints.ingest must begin with tcp:// or ipc://; got 'x'"),
         ({"tracker": 3}, "tracker should be a valid dictionary"),
         ({"out_dir": "a", "outdir": "b"}, "out_dir and outdir are the same key"),
     ],

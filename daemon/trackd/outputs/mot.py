@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.outputs.line_file import LineFile
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Writer
 
@@ -28,7 +28,7 @@ class MotWriter(Writer):
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
         self.path = out_dir / f"{stream.name}.txt"
-        self._file: IO[str] | None = self.path.open("w", encoding="ascii", newline="\n")
+        self._file = LineFile(self.path)
 
     def write(self, record: OutputRecord) -> None:
         """Add the frame's assigned instances.
@@ -36,21 +36,18 @@ class MotWriter(Writer):
         Raises:
             ValueError: the writer is closed.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path}: the writer is closed")
         rows = np.flatnonzero(record.track_ids >= 0)
         scores = np.ones(len(record.track_ids)) if record.scores is None else record.scores
+        lines = []
         for row in rows:
             box = ",".join(mot_box(record.boxes[row].astype(np.float32)))
             score = np.format_float_positional(np.float32(scores[row]), trim="-")
-            self._file.write(f"{record.frame_index + 1},{int(record.track_ids[row]) + 1},{box},{score},-1,-1,-1\n")
-        self._file.flush()
+            lines.append(f"{record.frame_index + 1},{int(record.track_ids[row]) + 1},{box},{score},-1,-1,-1\n")
+        self._file.write("".join(lines))
 
     def close(self) -> None:
         """Finish the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
 
 def mot_box(box: NDArray[np.float32]) -> tuple[str, str, str, str]:

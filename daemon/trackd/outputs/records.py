@@ -1,17 +1,18 @@
 """What a writer gets: a stream's description once, and a record for each tracked frame.
 
-Letters: n instances of a frame, k keypoints.
+Letters: n instances of a frame, k keypoints, h × w the frame.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.detections import Skeleton
+from trackd_client.detections import IntArray, Skeleton
 
 Floats = NDArray[np.floating[Any]]
 
@@ -24,7 +25,7 @@ class StreamInfo:
     skeleton: Skeleton | None
     source: str | None  # path of the video, where there is one
     frame_shape: tuple[int, ...] | None  # (h, w) or (h, w, c)
-    fps: float | None
+    fps: float | None  # None: what the frames' time stamps say
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,3 +40,14 @@ class OutputRecord:
     keypoints: Floats | None = None  # (n, k, 2) x y, pixels, NaN where not visible
     keypoint_scores: Floats | None = None  # (n, k)
     scores: Floats | None = None  # (n,) the detector's
+    masks: IntArray | None = None  # (h, w) label i + 1 is instance i
+    parents: Mapping[int, int] = field(default_factory=dict)  # of this frame's new tracks: the one that divided
+
+
+ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "keypoint_scores", "scores")
+
+
+def measured_fps(first: tuple[int, int], last: tuple[int, int]) -> float | None:
+    """Frames per second from two (frame_index, t_ns), to a thousandth; None where they do not tell."""
+    frames, nanoseconds = last[0] - first[0], last[1] - first[1]
+    return round(frames * 1e9 / nanoseconds, 3) if frames > 0 and nanoseconds > 0 else None

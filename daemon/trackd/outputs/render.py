@@ -134,10 +134,18 @@ class RenderedVideo:
 
 
 def _canvas(image: Image) -> Canvas:
-    eight_bits = image.astype(np.uint8) if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    eight_bits = image.astype(np.uint8) if image.dtype == np.uint8 else _eight_bits(image)
     if eight_bits.ndim == 2 or eight_bits.shape[2] == 1:
         return np.asarray(cv2.cvtColor(eight_bits, cv2.COLOR_GRAY2BGR), np.uint8)
     return np.asarray(cv2.cvtColor(eight_bits[..., :3], cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _eight_bits(image: Image) -> NDArray[np.uint8]:
+    """A 16-bit image with its own range stretched: microscopes use a small part of the 16 bits."""
+    low, high = np.percentile(image[::4, ::4], (0.5, 99.8))
+    if high <= low:
+        return (image >> 8).astype(np.uint8)
+    return np.asarray(np.clip((image - low) * (255 / (high - low)), 0, 255).astype(np.uint8))
 
 
 def _pixel(point: Floats | tuple[float, float]) -> tuple[int, int]:

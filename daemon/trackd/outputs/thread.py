@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ _DEPTH = 1024
 
 
 class OutputsThread:
-    """One thread, any number of writers by stream.
+    """One thread, any number of writers by stream; a second finishes the files of streams that have ended.
 
     Args:
         out_dir: where files go.
@@ -34,6 +35,10 @@ class OutputsThread:
         self._on_error = on_error
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_DEPTH)
         self._writers: dict[str, list[Writer]] = {}
+        self._failing: set[Writer] = set()
+        # A long stream's .slp takes a minute to finish; the other streams' frames do not wait for it.
+        self._finisher = ThreadPoolExecutor(1, "outputs-finish")
+        self._finishing: dict[str, Future[None]] = {}
         self.paths: list[Path] = []
 
     def run(self) -> None:
@@ -46,6 +51,7 @@ class OutputsThread:
                 logger.exception("an output could not be written")
         for name in list(self._writers):
             self._close(name)
+        self._finisher.shutdown(wait=True)
 
     def open(self, name: str, kinds: Sequence[str], message: Open) -> None:
         """Begin a stream's files."""
@@ -54,22 +60,9 @@ class OutputsThread:
 
     def write(self, name: str, tracks: Tracks, detections: Detections | None) -> None:
         """Write one settled frame; those that were not tracked have nothing to write."""
-        if tracks.status is not Status.TRACKED or detections is None:
-            return
-        assert tracks.track_ids is not None
-        assert tracks.track_scores is not None
-        assert tracks.boxes is not None
-        record = OutputRecord(
-            frame_index=tracks.frame_index,
-            t_ns=tracks.t_ns,
-            track_ids=np.asarray(tracks.track_ids),
-            track_scores=tracks.track_scores,
-            boxes=tracks.boxes,
-            keypoints=tracks.keypoints,
-            keypoint_scores=detections.keypoint_scores,
-            scores=tracks.scores,
-        )
-        self._jobs.put(lambda: self._write(name, record))
+        record = record_of(tracks, detections)
+        if record is not None:
+            self._jobs.put(lambda: self._write(name, record))
 
     def close(self, name: str) -> None:
         """Finish a stream's files."""
@@ -81,19 +74,66 @@ class OutputsThread:
 
     def _open(self, name: str, kinds: Sequence[str], info: StreamInfo) -> None:
         self._close(name)
+        if name in self._finishing:
+            self._finishing.pop(name).result()  # it writes the same file
         self._writers[name] = []
         for kind in kinds:
-            self._writers[name].append(open_writer(kind, self._out_dir, info))
+            try:
+                self._writers[name].append(open_writer(kind, self._out_dir, info))
+            except Exception:  # the others are written all the same
+                self._on_error()
+                logger.exception("stream=%s: the output %s cannot be written", name, kind)
 
     def _write(self, name: str, record: OutputRecord) -> None:
         for writer in self._writers.get(name, ()):
-            writer.write(record)
+            try:
+                writer.write(record)
+            except Exception:
+                self._on_error()
+                # One that fails fails again with every frame: counted each time, told once.
+                if writer not in self._failing:
+                    self._failing.add(writer)
+                    logger.exception("stream=%s frame_index=%d: %s", name, record.frame_index, writer.path)
 
     def _close(self, name: str) -> None:
-        for writer in self._writers.pop(name, ()):
+        writers = self._writers.pop(name, [])
+        if writers:
+            self._failing.difference_update(writers)
+            self._finishing = {other: future for other, future in self._finishing.items() if not future.done()}
+            self._finishing[name] = self._finisher.submit(self._finish, writers)
+
+    def _finish(self, writers: Sequence[Writer]) -> None:
+        for writer in writers:
             try:
                 writer.close()
                 self.paths.append(writer.path)
             except Exception:
                 self._on_error()
                 logger.exception("%s could not be finished", writer.path)
+
+
+def record_of(tracks: Tracks, detections: Detections | None) -> OutputRecord | None:
+    """A settled frame as writers take it; None for one that was not tracked."""
+    if tracks.status is not Status.TRACKED or detections is None:
+        return None
+    assert tracks.track_ids is not None
+    assert tracks.track_scores is not None
+    assert tracks.boxes is not None
+    return OutputRecord(
+        frame_index=tracks.frame_index,
+        t_ns=tracks.t_ns,
+        track_ids=np.asarray(tracks.track_ids),
+        track_scores=tracks.track_scores,
+        boxes=tracks.boxes,
+        keypoints=tracks.keypoints,
+        keypoint_scores=detections.keypoint_scores,
+        scores=tracks.scores,
+        masks=detections.masks,
+        parents=parents_of(tracks),
+    )
+
+
+def parents_of(tracks: Tracks) -> dict[int, int]:
+    """The tracks that divided in a frame, by the new tracks that they divided into."""
+    pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
+    return {child: parent for child, parent in pairs if parent >= 0}

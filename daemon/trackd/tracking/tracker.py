@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking import assignment, association, confidence, rules, sparse
+from trackd.tracking import assignment, association, confidence, division, rules, sparse
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
 from trackd.tracking.rules import Axes
@@ -36,6 +36,7 @@ class Assignment:
     found_tracks: tuple[int, ...] = ()  # back after a gap
     ended_tracks: tuple[int, ...] = ()  # gone for good
     flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
+    parents: tuple[int, ...] = ()  # of new_tracks, by place: the track that divided, −1 for none; empty where none did
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +109,10 @@ class Tracker:
         axes = rules.axes_of(instances, self.config)
         pairing = self._associate(instances, features, axes, frame_index, t_ns)
         flags = pairing.flags
+        mothers: dict[int, int] = {}
+        if self.config.divisions:
+            mothers, divided = self._divide(pairing, instances.extents)
+            ended += divided
         sighting = self.lifecycle.see(
             pairing.slots,
             instances.extents[pairing.rows],
@@ -147,6 +152,7 @@ class Tracker:
             found_tracks=sighting.found,
             ended_tracks=tuple(ended),
             flags=tuple(flags),
+            parents=tuple(mothers.get(row, -1) for row in newcomers.tolist()) if mothers else (),
         )
 
     def configure(self, config: TrackerConfig) -> None:
@@ -275,6 +281,34 @@ class Tracker:
         probabilities = sparse.pair_probabilities(table, at, references, matches, len(live), config.temperature)
         newcomers = np.setdiff1d(rows, matches.rows, assume_unique=True)
         return _Pairing(matches.rows, scores.slots[matches.columns], probabilities, newcomers, flags)
+
+    def _divide(self, pairing: _Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
+        """End the tracks that have divided, and make newcomers of their daughters.
+
+        Returns:
+            The mother's id by the daughter's row, and the ids that ended.
+        """
+        live = self.window.live
+        limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
+        mothers = live[~self.lifecycle.lost[live]]
+        row_of = np.full(self.window.capacity, -1, np.intp)
+        row_of[pairing.slots] = pairing.rows
+        found = division.find_divisions(self.lifecycle.extents[mothers], row_of[mothers], pairing.newcomers, extents)[
+            : max(limit - len(live), 0)
+        ]  # each takes one place more
+        if not found:
+            return {}, []
+        slots = mothers[[each.mother for each in found]]
+        parents = {
+            row: int(track_id)
+            for each, track_id in zip(found, self.window.ids[slots], strict=True)
+            for row in each.daughters
+        }
+        freed = np.isin(pairing.slots, slots)
+        pairing.newcomers = np.sort(np.concatenate([pairing.newcomers, pairing.rows[freed]]))
+        pairing.rows, pairing.slots = pairing.rows[~freed], pairing.slots[~freed]
+        pairing.probabilities = pairing.probabilities[~freed]
+        return parents, self._end(np.sort(slots))
 
     def _admit(self, newcomers: NDArray[np.intp], scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[int]]:
         """Who of the newcomers begins a track, and the ids of the tracks that are evicted for them."""

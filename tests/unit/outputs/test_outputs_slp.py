@@ -1,3 +1,4 @@
+import dataclasses
 import os
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_a_stream_without_tracks_still_gives_a_file_that_opens(tmp_path):
 def test_the_file_appears_whole_at_close_and_leaves_nothing_beside(tmp_path):
     writer = open_writer("slp", tmp_path, info())
     writer.write(record(0, [0], [[[1, 2], [3, 4]]]))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["worms.slp.part"]
     writer.close()
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["worms.slp"]
@@ -123,3 +124,11 @@ def test_a_real_file_goes_through_with_nothing_but_its_ids_changed(file, tmp_pat
         np.testing.assert_array_equal(old.scores, new.scores)
         if old.keypoint_scores is not None:
             np.testing.assert_array_equal(old.keypoint_scores, new.keypoint_scores)
+
+
+def test_the_frame_rate_is_read_off_the_time_stamps_where_the_stream_names_none(tmp_path):
+    pose = [[[1, 2], [3, 4]]]
+    stream = StreamInfo("worms", WORM, None, (480, 640), None)
+    frames = [dataclasses.replace(record(i, [0], pose), t_ns=round(i * 1e9 / 12.5)) for i in (0, 1, 5)]
+    labels = written(tmp_path, stream, *frames)
+    assert labels.videos[0].backend_metadata["fps"] == 12.5

@@ -1,0 +1,136 @@
+"""What is kept: files that are there already, and what a killed process had settled."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sleap_io
+import tifffile
+from output_records import info, record, written
+
+from trackd.outputs.part import read_records, read_stream
+from trackd.outputs.recover import recover
+from trackd.outputs.writer import WRITERS, open_writer
+from trackd_client.configuration import ConfigError
+from trackd_client.recordings.motchallenge import read_rows
+
+NAMES = {"csv": "cells.csv", "ctc": "cells_RES", "mot": "cells.txt", "parquet": "cells.parquet", "slp": "cells.slp",
+         "trackmate": "cells_spots.csv"}  # fmt: skip
+SECOND = {"csv": "cells.1.csv", "ctc": "cells_RES.1", "mot": "cells.1.txt", "parquet": "cells.1.parquet",
+          "slp": "cells.1.slp", "trackmate": "cells_spots.1.csv"}  # fmt: skip
+N_FRAMES = 5
+
+
+def n_sightings(kind, path):
+    """How many tracked instances a finished file holds."""
+    match kind:
+        case "mot":
+            return len(read_rows(path).ids)
+        case "slp":
+            return sum(len(frame.instances) for frame in sleap_io.load_slp(str(path), open_videos=False))
+        case "parquet":
+            return len(pd.read_parquet(path))
+        case "csv":
+            return len(pd.read_csv(path))
+        case "trackmate":
+            return len(pd.read_csv(path, skiprows=[1, 2, 3]))
+        case "ctc":
+            rows = [tuple(map(int, line.split())) for line in (path / "res_track.txt").read_text().splitlines()]
+            in_images = sum(len(np.unique(tifffile.imread(image))) - 1 for image in path.glob("mask*.tif"))
+            assert in_images == sum(end - begin + 1 for _, begin, end, _ in rows)
+            return in_images
+    raise AssertionError(kind)
+
+
+def killed(kind: str, out_dir: Path) -> None:
+    """A real process that writes frames, and is killed with SIGKILL before it closes its file."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from output_records import info, record
+from trackd.outputs.writer import open_writer
+writer = open_writer({kind!r}, Path({str(out_dir)!r}), info())
+for i in range({N_FRAMES}):
+    writer.write(record(i, [0, 1]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_earlier_file_is_kept_under_another_name(kind, tmp_path):
+    assert written(kind, tmp_path, info(), record(0, [0])) == tmp_path / NAMES[kind]
+    written(kind, tmp_path, info(), record(0, [0]), record(1, [0]))
+    written(kind, tmp_path, info(), record(0, [0]), record(1, [0]), record(2, [0]))
+    assert n_sightings(kind, tmp_path / NAMES[kind]) == 3
+    assert n_sightings(kind, tmp_path / SECOND[kind]) == 1
+    assert n_sightings(kind, tmp_path / SECOND[kind].replace(".1", ".2")) == 2
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_was_written_before_a_kill_is_recovered(kind, tmp_path):
+    killed(kind, tmp_path)
+    made = recover(tmp_path)
+    assert made == ([tmp_path / NAMES[kind]] if kind in ("slp", "parquet", "ctc") else [])
+    assert n_sightings(kind, tmp_path / NAMES[kind]) == 2 * N_FRAMES
+    assert [path.name for path in tmp_path.iterdir()] == [NAMES[kind]]
+    assert recover(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_next_open_of_the_same_output_recovers_it_too(kind, tmp_path):
+    killed(kind, tmp_path)
+    written(kind, tmp_path, info(), record(0, [0]))
+    assert n_sightings(kind, tmp_path / NAMES[kind]) == 1
+    assert n_sightings(kind, tmp_path / SECOND[kind]) == 2 * N_FRAMES
+
+
+def test_a_frame_that_was_cut_short_is_left_out(tmp_path):
+    killed("slp", tmp_path)
+    part = tmp_path / "cells.slp.part"
+    os.truncate(part, part.stat().st_size - 3)
+    assert read_stream(part) == info()
+    assert [found.frame_index for found in read_records(part)] == list(range(N_FRAMES - 1))
+    recover(tmp_path)
+    assert n_sightings("slp", tmp_path / "cells.slp") == 2 * (N_FRAMES - 1)
+
+
+@pytest.mark.parametrize("kind", ["slp", "parquet", "ctc"])
+def test_what_another_process_writes_is_left_alone(kind, tmp_path):
+    writer = open_writer(kind, tmp_path, info())
+    writer.write(record(0, [0]))
+    with pytest.raises(ConfigError, match="another process"):
+        open_writer(kind, tmp_path, info())
+    assert recover(tmp_path) == []
+    writer.write(record(1, [0]))
+    writer.close()
+    assert n_sightings(kind, writer.path) == 2
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_closed_writer_takes_nothing_more(kind, tmp_path):
+    writer = open_writer(kind, tmp_path, info())
+    writer.close()
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(record(0, [0]))
+
+
+def test_a_record_comes_back_from_its_part_as_it_was(tmp_path):
+    sent = record(4, [2, -1], keypoints=np.array([[[1.5, np.nan]], [[3, 4]]]), scores=np.array([0.1, 0.2], np.float32))
+    writer = open_writer("slp", tmp_path, info())
+    writer.write(sent)
+    (found,) = read_records(tmp_path / "cells.slp.part")
+    writer.close()
+    for name in ("track_ids", "track_scores", "boxes", "keypoints", "scores"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(sent, name))
+        assert getattr(found, name).dtype == getattr(sent, name).dtype
+    assert (found.t_ns, found.keypoint_scores) == (sent.t_ns, None)

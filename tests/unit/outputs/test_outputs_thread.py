@@ -1,0 +1,104 @@
+import threading
+from pathlib import Path
+
+import numpy as np
+from output_records import info
+
+import trackd.outputs.thread as thread_module
+from trackd.outputs.thread import OutputsThread, parents_of, record_of
+from trackd.outputs.writer import Writer, open_writer
+from trackd_client.detections import Detections
+from trackd_client.protocol import Open, Status, Tracks
+
+
+def tracks(frame_index=0, status=Status.TRACKED, **lists):
+    return Tracks("cells", 0, frame_index, frame_index, 0, status, track_ids=np.array([0, 3], np.int32),
+                  track_scores=np.ones(2, np.float32), boxes=np.array([[0, 0, 4, 4], [8, 8, 12, 12]], np.float32),
+                  **lists)  # fmt: skip
+
+
+def test_masks_and_parents_reach_the_writers():
+    masks = np.zeros((40, 60), np.uint16)
+    record = record_of(tracks(new_tracks=(3, 4), parents=(1, -1)), Detections(boxes=np.zeros((2, 4)), masks=masks))
+    assert record.masks is masks
+    assert record.parents == {3: 1}
+    assert parents_of(tracks(new_tracks=(3,))) == {}
+
+
+def test_a_frame_that_was_dropped_is_not_written():
+    assert record_of(tracks(status=Status.DROPPED), Detections.empty()) is None
+    assert record_of(tracks(), None) is None
+
+
+class Slow(Writer):
+    """Closes when it is told to."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self.path = Path("slow")
+        self._release = release
+
+    def write(self, record):
+        pass
+
+    def close(self):
+        assert self._release.wait(10)
+
+
+class Failing(Slow):
+    def write(self, record):
+        raise OSError("disk full")
+
+
+def started(tmp_path, monkeypatch, release, made=Slow):
+    errors = []
+    monkeypatch.setattr(
+        thread_module, "open_writer", lambda kind, *rest: made(release) if kind == "slow" else open_writer(kind, *rest)
+    )
+    outputs = OutputsThread(tmp_path, lambda: errors.append(1))
+    thread = threading.Thread(target=outputs.run)
+    thread.start()
+    return outputs, thread, errors
+
+
+def test_frames_of_a_stream_do_not_wait_for_the_file_of_another_to_be_finished(tmp_path, monkeypatch):
+    release = threading.Event()
+    outputs, thread, errors = started(tmp_path, monkeypatch, release)
+    outputs.open("one", ["slow"], Open("one"))
+    outputs.close("one")
+    outputs.open("two", ["mot"], Open("two"))
+    outputs.write("two", tracks(), Detections(boxes=np.zeros((2, 4))))
+    written = threading.Event()
+    outputs._jobs.put(written.set)
+    assert written.wait(10)
+    assert len((tmp_path / "two.txt").read_text().splitlines()) == 2
+    release.set()
+    outputs.stop()
+    thread.join(10)
+    assert outputs.paths == [Path("slow"), tmp_path / "two.txt"]
+    assert errors == []
+
+
+def test_a_writer_that_fails_is_counted_each_time_told_once_and_spoils_no_other(tmp_path, monkeypatch, caplog):
+    release = threading.Event()
+    release.set()
+    outputs, thread, errors = started(tmp_path, monkeypatch, release, Failing)
+    outputs.open("one", ["slow", "mot"], Open("one"))
+    for i in range(3):
+        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
+    outputs.stop()
+    thread.join(10)
+    assert len(errors) == 3
+    assert len(caplog.records) == 1
+    assert len((tmp_path / "one.txt").read_text().splitlines()) == 6
+
+
+def test_a_stream_that_is_opened_again_at_once_keeps_both_files(tmp_path, monkeypatch):
+    outputs, thread, errors = started(tmp_path, monkeypatch, threading.Event())
+    for _ in range(2):
+        outputs.open("one", ["slp", "ctc"], Open("one", frame_shape=info().frame_shape))
+        outputs.write("one", tracks(), Detections(boxes=np.zeros((2, 4))))
+        outputs.close("one")
+    outputs.stop()
+    thread.join(20)
+    assert errors == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.1.slp", "one.slp", "one_RES", "one_RES.1"]
