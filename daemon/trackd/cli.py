@@ -29,6 +29,8 @@ RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML fil
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override any key: a.b.c=value, parsed as YAML.")
 ]
+ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, where it has CURVE.")]
+ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, where it has CURVE.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
 
 
@@ -76,12 +78,33 @@ def evaluate(
 def status(
     endpoint: Annotated[str, typer.Option(help="The daemon's control endpoint.")] = "tcp://127.0.0.1:5572",
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 3.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
 ) -> None:
     """Show a running daemon's streams and counts."""
     _log(False)
     from trackd.status import show_status
+    from trackd_client.security import load_keys
 
-    show_status(endpoint, timeout_s)
+    show_status(endpoint, timeout_s, load_keys(server_key, client_key))
+
+
+@app.command()
+def keygen(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets the keys; made if absent.")],
+    name: Annotated[str, typer.Option(help="The client's name.")] = "client",
+    streams: Annotated[str, typer.Option(help="Streams that it may use: 'cam*', or 'cam1,cam2'.")] = "*",
+    may: Annotated[str, typer.Option(help="What it may do with them.")] = "publish,subscribe,control",
+) -> None:
+    """Make a client's CURVE keys, and the daemon's where DIR has none; no file is ever overwritten."""
+    from trackd.keygen import make_keys
+    from trackd.server.grants import split_words
+
+    for path in make_keys(folder, name, split_words(streams), split_words(may)):
+        typer.echo(f"wrote {path}")
+    typer.echo("in the daemon's configuration:\n  security:\n    curve: true")
+    typer.echo(f"    server_secret_key_file: {folder}/server.key_secret\n    authorized_clients_dir: {folder}/clients")
+    typer.echo(f"{name} needs {folder}/server.key and {folder}/{name}.key_secret")
 
 
 @app.command()
@@ -162,10 +185,11 @@ def main() -> None:
     """Run the command line: a fault in the configuration is one line and exit code 2, never a traceback."""
     from trackd.models.errors import CheckpointError
     from trackd_client.recordings.recording import RecordingError
+    from trackd_client.security import KeyFileError
 
     try:
         app(standalone_mode=True)
-    except (CheckpointError, ConfigError, RecordingError) as error:
+    except (CheckpointError, ConfigError, KeyFileError, RecordingError) as error:
         sys.stderr.write(f"trackd: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:

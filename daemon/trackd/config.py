@@ -60,7 +60,7 @@ OptionalCount = Annotated[int | None, Field(ge=1), BeforeValidator(_unbounded_is
 class TrackerConfig(Section):
     """DREEM's `tracker` section and trackd's additions; each key's meaning is in docs/configuration.md."""
 
-    window_size: Count = 8
+    window_size: Annotated[int, Field(ge=1, le=1024)] = 8
     use_vis_feats: bool = True
     overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
     mult_thresh: bool = True
@@ -159,12 +159,20 @@ class LimitsConfig(Section):
 
 
 class SecurityConfig(Section):
-    """CURVE keys; see docs/security.md."""
+    """CURVE keys and the HTTP token; see docs/security.md."""
 
     curve: bool = False
     server_secret_key_file: str | None = None
     authorized_clients_dir: str | None = None
+    http_token_file: str | None = None
     insecure: bool = False
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> SecurityConfig:
+        for name in ("server_secret_key_file", "authorized_clients_dir"):
+            if self.curve and getattr(self, name) is None:
+                raise ValueError(f"{name} must be given where curve is true; `trackd keygen DIR` makes what it names")
+        return self
 
 
 class ModelConfig(Section):

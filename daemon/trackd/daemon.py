@@ -20,10 +20,12 @@ from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
+from trackd.observe.token import read_token
 from trackd.outputs.thread import OutputsThread
 from trackd.server.control import Control
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
+from trackd.server.security import Security
 from trackd.server.server import Server
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, check_http
@@ -58,8 +60,6 @@ class Daemon:
         out_dir = Path(config.out_dir)
         if config.stream.outputs:
             _check_writable(out_dir)
-        if config.security.curve:
-            raise ConfigError("security.curve: CURVE is not built yet; keep to loopback or ipc endpoints")
         self.context = context or zmq.Context()
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
@@ -69,16 +69,25 @@ class Daemon:
         self._engine = Engine(inbox, outbox.put if journal is None else journal.put, journaling=journal is not None)
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
-        self._sockets = Sockets(config, self.context)
+        security = self._security = _open_security(config, self.context, self.metrics, base)
         self._http: HttpServer | None = None
+        try:
+            self._sockets = Sockets(config, self.context, security)
+        except BaseException:
+            if security is not None:
+                security.close()
+            raise
         try:
             if config.daemon.http is not None:
                 check_http(config.daemon.http, config)
-                self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health))
+                token = read_token(config.security, base)
+                self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health, token))
         except BaseException:
             self._sockets.close()
+            if security is not None:
+                security.close()
             raise
-        self._outputs = OutputsThread(out_dir, self.metrics.output_errors.inc)
+        self._outputs = OutputsThread(out_dir, self.metrics.output_errors.inc, outbox.wake)
         self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
@@ -89,13 +98,22 @@ class Daemon:
         )
         if journal is not None:
             _recover(journal, streams)
-        ingest = Ingest(sessions, streams, inbox, publisher, limits)
+        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
         control = Control(
-            self._sockets.control, sessions, streams, inbox, outbox, models, self.health, limits, self.drain
+            self._sockets.control,
+            sessions,
+            streams,
+            inbox,
+            outbox,
+            models,
+            self.health,
+            self.metrics,
+            limits,
+            self.drain,
         )
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
-            journal, self.health, limits.parts,
+            journal, self.health, limits.parts, security,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -106,6 +124,8 @@ class Daemon:
     def start(self) -> None:
         """Start the threads; returns when frames are taken."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        if self._security is not None:
+            self._start("security", self._security.run)
         if self._journal is not None:
             self._start("journal", self._journal.run)
         self._start("engine", self._engine.run)
@@ -141,6 +161,8 @@ class Daemon:
         if self._journal is not None:
             self._journal.stop()
         self._outputs.stop()
+        if self._security is not None:
+            self._security.stop()
         if self._http is not None:
             self._http.stop()
         deadline = time.monotonic() + _JOIN_S
@@ -200,12 +222,24 @@ class Daemon:
             self._fail("io", f"had not drained after {self._drain_s:.0f} s; {self._inbox.waiting} frames were left")
 
 
+def _open_security(
+    config: Config, context: zmq.Context[zmq.Socket[bytes]], metrics: Metrics, base: Path | None
+) -> Security | None:
+    if not config.security.curve:
+        return None
+    return Security(config.security, context, lambda reason: metrics.auth_rejected.labels(reason=reason).inc(), base)
+
+
 def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
     state_dir = config.daemon.state_dir
     if state_dir is None:
         return None
     sync = config.daemon.durability == "power"
-    return Journal(Path(state_dir), sync, outbox.put, config.stream.history_frames)
+
+    def deliver(outcomes: list[Outcome]) -> None:
+        outbox.put(outcomes, time.monotonic_ns())
+
+    return Journal(Path(state_dir), sync, deliver, config.stream.history_frames)
 
 
 def _recover(journal: Journal[Outcome], streams: Streams) -> None:

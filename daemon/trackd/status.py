@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import typer
@@ -9,22 +10,25 @@ from rich.console import Console
 from rich.table import Table
 
 from trackd_client import Client, TrackdError
+from trackd_client.security import ClientKeys
 
+_LEAST_WIDTH = 130
 COLUMNS = (
     "stream", "epoch", "next_seq", "model", "queued", "active_tracks", "received", "tracked", "dropped", "rejected",
 )  # fmt: skip
 
 
-def show_status(endpoint: str, timeout_s: float) -> None:
+def show_status(endpoint: str, timeout_s: float, keys: ClientKeys) -> None:
     """Ask a daemon and show its answer; exit code 1 where none comes."""
     try:
-        with Client(control=endpoint, timeout_s=timeout_s) as client:
+        with Client(control=endpoint, timeout_s=timeout_s, **keys) as client:
             status = client.status()
     except TrackdError as error:
         sys.stderr.write(f"trackd: {error}\n")
         raise typer.Exit(1) from None
     state = "draining" if status.draining else "ready" if status.ready else "not ready"
-    console = Console()
+    # Narrower than this, a table hides its names.
+    console = Console(width=max(shutil.get_terminal_size().columns, _LEAST_WIDTH))
     console.print(
         f"trackd {status.version}, protocol {status.protocol}, {state}, up {status.uptime_s:.0f} s, "
         f"device {status.device}, models {', '.join(status.models)}",

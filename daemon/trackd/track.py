@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zmq
 from rich.console import Console
@@ -15,13 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trackd.collector import Collector
-from trackd.config import Config
+from trackd.config import Config, SecurityConfig
 from trackd.daemon import Daemon
 from trackd.evaluation import IdentityScore
 from trackd.observer import Observer
 from trackd.outputs.rendered import RenderedTracks
 from trackd_client import Client
-from trackd_client.configuration import ConfigError
+from trackd_client.apps.replay import with_pixel_range
+from trackd_client.configuration import ConfigError, find_path
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
@@ -116,7 +118,10 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
 def _track_one(config: Config, base: Path, console: Console, observe: Observe, render: bool) -> list[Summary]:
     recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base)
     if not recordings:
-        raise ConfigError("dataset.test_dataset names no recording; give slp_files, det_files or dir")
+        raise ConfigError(
+            "dataset.test_dataset names no recording; give slp_files, det_files, tracks, gt_images or dir"
+        )
+    _check_out_dir(config, recordings, base)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with Daemon(_offline(config), context, base) as daemon:
         videos: list[RenderedTracks] = []
@@ -128,7 +133,9 @@ def _track_one(config: Config, base: Path, console: Console, observe: Observe, r
                 found.append(videos[-1])
             return found
 
-        summaries = _track_all(daemon, recordings, console, observers)
+        dataset = config.dataset.test_dataset
+        explicit = dataset.model_dump(include={"pixel_range"} & dataset.model_fields_set)
+        summaries = _track_all(daemon, recordings, explicit, console, observers)
         failure = daemon.close()
     if failure is not None:
         raise RuntimeError(failure)
@@ -136,6 +143,20 @@ def _track_one(config: Config, base: Path, console: Console, observe: Observe, r
     for path in [*daemon.written, *(video.path for video in videos if video.path.exists())]:
         console.print(f"wrote {path}", highlight=False)
     return summaries
+
+
+def _check_out_dir(config: Config, recordings: list[Recording], base: Path) -> None:
+    """Refuse to write beside what is read: an output may have the name of a recording."""
+    dataset = config.dataset.test_dataset
+    named = [*dataset.slp_files, *dataset.video_files, *dataset.det_files, *dataset.gt_files, *dataset.tracks]
+    inputs = [find_path(path, "dataset.test_dataset", base) for path in named]
+    if dataset.dir is not None:
+        inputs += [find_path(path, "dataset.test_dataset.dir.path", base, "folder") / "x" for path in dataset.dir.path]
+    inputs += [recording.source for recording in recordings if recording.source is not None]
+    out_dir = Path(config.out_dir).resolve()
+    for path in inputs:
+        if path.resolve().parent == out_dir:
+            raise ConfigError(f"out_dir must not be the folder of the recordings; got {config.out_dir!r}")
 
 
 def _offline(config: Config) -> Config:
@@ -150,12 +171,17 @@ def _offline(config: Config) -> Config:
     endpoints = config.daemon.endpoints.model_copy(
         update={name: f"inproc://trackd-{name}" for name in ("ingest", "tracks", "control")}
     )
-    daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None})
-    return config.model_copy(update={"stream": stream, "daemon": daemon})
+    daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None, "state_dir": None})
+    # Nobody comes in from outside, and inproc knows no keys.
+    return config.model_copy(update={"stream": stream, "daemon": daemon, "security": SecurityConfig()})
 
 
 def _track_all(
-    daemon: Daemon, recordings: list[Recording], console: Console, observers: Callable[[Recording], Sequence[Observer]]
+    daemon: Daemon,
+    recordings: list[Recording],
+    explicit: Mapping[str, Any],
+    console: Console,
+    observers: Callable[[Recording], Sequence[Observer]],
 ) -> list[Summary]:
     columns = (
         TextColumn("{task.description}"),
@@ -174,13 +200,15 @@ def _track_all(
             def on_frame(done: int, seconds: float, task: object = task) -> None:
                 progress.update(task, completed=done, fps=done / seconds if seconds else 0.0)  # type: ignore[arg-type]
 
-            summaries.append(track_recording(client, recording, on_frame, observers(recording)))
+            config = with_pixel_range({"dataset": explicit}, recording)
+            summaries.append(track_recording(client, recording, config, on_frame, observers(recording)))
         return summaries
 
 
 def track_recording(
     client: Client,
     recording: Recording,
+    config: Mapping[str, Any],
     on_frame: Callable[[int, float], None],
     observers: Sequence[Observer] = (),
 ) -> Summary:
@@ -189,6 +217,7 @@ def track_recording(
     Args:
         client: connected to a daemon whose streams block on overload.
         recording: what to send.
+        config: for `open`.
         on_frame: told after each frame how many were sent, and in how many seconds.
         observers: shown each tracked frame; closed at the end.
     """
@@ -196,6 +225,7 @@ def track_recording(
     collector = Collector(client, recording.name, observers)
     stream = client.open_stream(
         recording.name,
+        config=config,
         frame_shape=recording.frame_shape,
         skeleton=recording.skeleton,
         source=str(recording.source) if recording.source is not None else None,

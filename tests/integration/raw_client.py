@@ -12,25 +12,32 @@ import zmq
 TIMEOUT_MS = 5000
 
 
+Keys = tuple[bytes, bytes, bytes]  # the server's public, one's own public and secret
+
+
 class RawClient:
     """One DEALER, one SUB and one control DEALER."""
 
-    def __init__(self, addresses: dict[str, str], subscribe: str | None = None) -> None:
+    def __init__(self, addresses: dict[str, str], subscribe: str | None = None, keys: Keys | None = None) -> None:
         self.context = zmq.Context()
-        self.ingest = self.context.socket(zmq.DEALER)
-        self.ingest.connect(addresses["ingest"])
-        self.control = self.context.socket(zmq.DEALER)
-        self.control.connect(addresses["control"])
-        self.tracks = self.context.socket(zmq.SUB)
-        self.tracks.rcvhwm = 100_000
-        self.tracks.connect(addresses["tracks"])
-        for socket in (self.ingest, self.control, self.tracks):
-            socket.linger = 0
-            socket.rcvtimeo = TIMEOUT_MS
+        self.keys = keys
+        self.ingest = self.connect(zmq.DEALER, addresses["ingest"])
+        self.control = self.connect(zmq.DEALER, addresses["control"])
+        self.tracks = self.connect(zmq.SUB, addresses["tracks"])
         if subscribe is not None:
             self.tracks.subscribe(f"tracks/{subscribe}/".encode())
             self.tracks.subscribe(f"events/{subscribe}/".encode())
             time.sleep(0.2)  # a subscription takes a moment to arrive
+
+    def connect(self, kind: int, endpoint: str) -> zmq.Socket:
+        socket = self.context.socket(kind)
+        socket.linger = 0
+        socket.rcvtimeo = TIMEOUT_MS
+        socket.rcvhwm = 100_000
+        if self.keys is not None:
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = self.keys
+        socket.connect(endpoint)
+        return socket
 
     def send(self, header: dict[str, Any], *arrays: np.ndarray | bytes) -> None:
         parts = [a if isinstance(a, bytes) else np.ascontiguousarray(a).tobytes() for a in arrays]

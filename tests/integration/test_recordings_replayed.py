@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, wait_until
 
 from trackd.config import Config, check_config
 from trackd.demo_recording import make_recording
@@ -134,11 +135,27 @@ def test_a_loop_goes_on_with_rising_frame_numbers_in_one_stream(recording):
     assert indices == sorted(set(indices))
 
 
+def test_a_replay_that_was_killed_does_not_stand_in_the_way_of_the_next(recording):
+    with DaemonProcess("stream.owner_timeout_s=0.2") as daemon:
+        endpoints = [word for name in ("ingest", "tracks", "control") for word in (f"--{name}", daemon.addresses[name])]
+        command = [sys.executable, "-m", "trackd_client.apps.cli", "replay", str(recording), "--stream", "cam"]
+        killed = subprocess.Popen([*command, *endpoints], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        with Client(*(daemon.addresses[name] for name in ("ingest", "tracks", "control"))) as client:
+            wait_until(lambda: any(row.tracked > 10 for row in client.status().streams), 20, "the replay")
+        killed.kill()
+        killed.wait(10)
+        time.sleep(0.5)
+        result = replay(daemon.addresses, recording, "cam", "--speed", "max")
+    assert result.returncode == 0, result.stderr
+    assert "0 rejected" in result.stdout
+
+
 def test_trackd_track_takes_bad_input_as_one_clear_line(recording):
     for override, words in [
         ("dataset.test_dataset.slp_files=[/no/such.slp]", ["/no/such.slp"]),
         ("out_dir=/proc/nowhere", ["out_dir", "/proc/nowhere"]),
         ("dataset.test_dataset.slp_files=[]", ["dataset.test_dataset"]),
+        (f"out_dir={recording.parent}", ["out_dir", "folder of the recordings"]),
     ]:
         command = [sys.executable, "-m", "trackd.cli", "track", str(recording), "--set", override]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)

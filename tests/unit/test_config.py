@@ -41,7 +41,10 @@ def test_every_file_in_configs_is_valid(path):
         ({"tracker": {"max_tracks": 0}}, "tracker.max_tracks should be greater than or equal to 1; got 0"),
         ({"tracker": {"iou": "giou"}}, "tracker.iou should be 'mult' or 'max'; got 'giou'"),
         ({"daemon": {"device": "gpu"}}, "daemon.device string should match pattern"),
-        ({"daemon": {"endpoints": {"ingest": "x"}}}, "daemon.endpoints.ingest must begin with tcp:// or ipc://; got 'x'"),
+        (
+            {"daemon": {"endpoints": {"ingest": "x"}}},
+            "daemon.endpoints.ingest must begin with tcp:// or ipc://; got 'x'",
+        ),
         ({"tracker": 3}, "tracker should be a valid dictionary"),
         ({"out_dir": "a", "outdir": "b"}, "out_dir and outdir are the same key"),
     ],
@@ -59,6 +62,13 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     environment = {"TRACKD__TRACKER__MAX_GAP": "30", "TRACKD__TRACKER__MAX_TRACKS": "40", "HOME": "/"}
     tracker = load_config(path, ["tracker.max_tracks=400"], environment).tracker
     assert (tracker.window_size, tracker.max_gap, tracker.max_tracks) == (2, 30, 400)
+
+
+def test_a_number_may_be_written_as_people_write_it(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("tracker: {overlap_thresh: 1e-3}\n")
+    assert load_config(path, environment={}).tracker.overlap_thresh == 0.001
+    assert load_config(None, ["tracker.temperature=2E-1"], {}).tracker.temperature == 0.2
 
 
 def test_dreems_ways_of_writing_no_limit_are_null():

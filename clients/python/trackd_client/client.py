@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from trackd_client.connection import Connection, Context, Ingest, shared_context
+from trackd_client.connection import RETRY_S, Connection, Context, Ingest, shared_context
 from trackd_client.detections import Skeleton
 from trackd_client.protocol import (
     REPLY_LIMITS,
@@ -25,6 +25,7 @@ from trackd_client.protocol import (
     encode,
     tracks_from_history,
 )
+from trackd_client.security import curve_keys
 from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
 from trackd_client.stream import Stream
 from trackd_client.subscriber import EventSubscription, TracksSubscription
@@ -34,6 +35,7 @@ TRACKS = "tcp://127.0.0.1:5571"
 CONTROL = "tcp://127.0.0.1:5572"
 S = TypeVar("S", TracksSubscription, EventSubscription)
 DRAIN_TIMEOUT_S = 60.0
+_IS_IT_RUNNING = "is it running? `trackd serve` starts it"
 # What only asks may be asked again after the daemon went away in the midst of it.
 _QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
 
@@ -97,6 +99,11 @@ class Client:
         control: where requests go.
         context: a ZeroMQ context; the process's shared one if None.
         timeout_s: how long any call waits unless it says otherwise.
+        server_key: the daemon's public CURVE key (`trackd_client.load_server_key`); None: the daemon does without.
+        client_keys: this client's public and secret key (`trackd_client.load_client_keys`).
+
+    Raises:
+        ValueError: a key that is none, or one of the two without the other.
 
     Nothing is connected until it is needed. All methods may be called from any thread.
     """
@@ -108,9 +115,13 @@ class Client:
         control: str = CONTROL,
         context: Context | None = None,
         timeout_s: float = 10.0,
+        *,
+        server_key: str | bytes | None = None,
+        client_keys: tuple[str | bytes, str | bytes] | None = None,
     ) -> None:
         self.ingest_endpoint, self.tracks_endpoint, self.control_endpoint = ingest, tracks, control
         self.timeout_s = timeout_s
+        self._keys = curve_keys(server_key, client_keys)
         self._context = context if context is not None else shared_context()
         self._lock = threading.Lock()  # of the fields below
         self._control_lock = threading.Lock()  # one request at a time
@@ -178,7 +189,7 @@ class Client:
             said = f"; it last said {session.error.code}: {session.error.message}" if session.error else ""
             raise Timeout(
                 f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{said}: "
-                "is it running? `trackd serve` starts it"
+                f"{ingest.refusal or _IS_IT_RUNNING}"
             )
         return Stream(
             ingest,
@@ -277,12 +288,14 @@ class Client:
             until_closed: end when the stream is closed and all of it was read.
         """
         return self._subscribed(
-            TracksSubscription(self, self._context, stream, from_seq, timeout_s, until_closed=until_closed)
+            TracksSubscription(
+                self, self._context, stream, from_seq, timeout_s, until_closed=until_closed, keys=self._keys
+            )
         )
 
     def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:
         """An iterator over a stream's events, heartbeats included, from now on."""
-        return self._subscribed(EventSubscription(self._context, self.tracks_endpoint, stream, timeout_s))
+        return self._subscribed(EventSubscription(self._context, self.tracks_endpoint, stream, timeout_s, self._keys))
 
     def close(self) -> None:
         """Close all sockets. Streams that are still open stay so in the daemon, until another client takes over."""
@@ -320,7 +333,7 @@ class Client:
             if self._closed:
                 raise TrackdError("the client is closed")
             if self._ingest is None:
-                self._ingest = Ingest(self._context, self.ingest_endpoint)
+                self._ingest = Ingest(self._context, self.ingest_endpoint, self._keys)
             return self._ingest
 
     def _request(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
@@ -328,7 +341,7 @@ class Client:
             if self._closed:
                 raise TrackdError("the client is closed")
             if self._control is None:
-                self._control = Connection(self._context, self.control_endpoint)
+                self._control = Connection(self._context, self.control_endpoint, self._keys)
             control = self._control
             request = Request(next(self._ids), method, params)
             try:
@@ -348,18 +361,19 @@ class Client:
                         if isinstance(reply, Reply) and reply.id == request.id:
                             return _result(reply)
                 if control.disconnected:
+                    if control.refusal is not None:
+                        time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))
                     control.reconnect()
                     if method not in _QUESTIONS:
-                        raise TrackdError(
-                            f"the daemon at {self.control_endpoint} went away before it answered {method}; "
-                            "whether it was done is not known"
-                        )
+                        why = control.refusal or "it went away, and whether it was done is not known"
+                        raise TrackdError(f"the daemon at {self.control_endpoint} did not answer {method}: {why}")
                     control.send(parts)
+            refusal = control.refusal
             # What nobody answered must not lie in the queue and be done when a daemon comes up some day.
             control.reconnect()
         raise Timeout(
-            f"the daemon at {self.control_endpoint} did not answer {method} within {timeout_s:g} s: is it running? "
-            "`trackd serve` starts it"
+            f"the daemon at {self.control_endpoint} did not answer {method} within {timeout_s:g} s: "
+            f"{refusal or _IS_IT_RUNNING}"
         )
 
 

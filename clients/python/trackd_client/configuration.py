@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -22,6 +23,15 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 
 S = TypeVar("S", bound="Section")
 Tree = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but `1e-3` is a number: YAML 1.1 asks for a dot, and nobody writes one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
 
 
 class ConfigError(ValueError):
@@ -50,7 +60,7 @@ def load_yaml(path: str | Path) -> Tree:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if tree is None:
@@ -92,7 +102,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     if not separator or not all(path):
         raise ConfigError(f"--set takes a.b.c=value; got {text!r}")
     try:
-        return path, yaml.safe_load(value)
+        return path, yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {keys}: value is not valid YAML: {value!r}") from None
 

@@ -17,7 +17,8 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from trackd_client.protocol import REPLY_LIMITS, Message, Ping, Pong, ProtocolError, decode, encode
+from trackd_client.protocol import REPLY_LIMITS, Error, ErrorCode, Message, Ping, Pong, ProtocolError, decode, encode
+from trackd_client.security import CurveKeys
 from trackd_client.session import Parts, StreamSession, TrackdError
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,19 @@ Context = zmq.Context[zmq.Socket[bytes]]
 LINGER_MS = 500
 HEARTBEAT_MS = 2_000
 RETRY_S = 0.25  # between two attempts to come back
+REFUSED_RETRY_S = 1.0  # the same where the daemon does not let us in
 KEEPALIVE_S = 2.0
 _TICK_S = 0.5
+_EVENTS = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+
+
+NOT_AUTHORIZED = "it does not let this client's key in: the key's file belongs into its authorized_clients_dir"
 
 
 def shared_context() -> Context:
@@ -35,8 +47,10 @@ def shared_context() -> Context:
     return zmq.Context.instance()
 
 
-def set_socket_options(socket: zmq.Socket[bytes], endpoint: str) -> None:
+def set_socket_options(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys | None = None) -> None:
     """What every socket of a client has in common; called before it connects."""
+    if keys is not None:
+        keys.apply(socket)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, REPLY_LIMITS.header_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
@@ -56,9 +70,11 @@ class Connection:
     a connection that was lost is replaced as a whole: `reconnect` throws the old queue away.
     """
 
-    def __init__(self, context: Context, endpoint: str) -> None:
+    def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
         self.endpoint = endpoint
         self.disconnected = False
+        self.refusal: str | None = None  # why the daemon does not let us in, where ZeroMQ says so
+        self._keys = keys
         self._context = context
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -67,8 +83,12 @@ class Connection:
 
     def send(self, parts: Parts) -> None:
         """Queue a message. Parts beyond 64 KiB are not copied: leave their memory alone until the answer is there."""
-        # The queue is not bounded here but by who sends: a session by its unacked frames. So this cannot block.
-        self._socket.send_multipart(parts, copy=False)
+        # The queue is not bounded here but by who sends: a session by its unacked frames. Only where the daemon did not
+        # let us in has the socket nowhere to queue at all: it would wait for ever, and has to be replaced.
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            self.disconnected = True
 
     def receive(self) -> list[bytes] | None:
         """The next message that is there, or None."""
@@ -90,10 +110,19 @@ class Connection:
                 os.read(self._wake_read, 4096)
 
     def check(self) -> None:
-        """Read what the socket's monitor says; sets `disconnected`."""
+        """Read what the socket's monitor says; sets `disconnected` and `refusal`."""
         while self._monitor.poll(0):
-            if recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"] == zmq.EVENT_DISCONNECTED:
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+            if event == zmq.EVENT_DISCONNECTED:
                 self.disconnected = True
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.refusal = None
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self.refusal = NOT_AUTHORIZED
+            elif self._keys is not None:
+                self.refusal = "it does not have this server_key, or does without CURVE"
+            else:
+                self.refusal = "it wants CURVE keys: give server_key and client_keys"
 
     def wake(self) -> None:
         """End another thread's `poll`; the one method that is safe beside it."""
@@ -114,10 +143,10 @@ class Connection:
     def _open(self) -> None:
         self.disconnected = False
         self._socket = self._context.socket(zmq.DEALER)
-        set_socket_options(self._socket, self.endpoint)
+        set_socket_options(self._socket, self.endpoint, self._keys)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)  # at most an answer or two for each unacked frame
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -137,11 +166,11 @@ class Ingest:
     when another thread wants to send. A small thread of our own only speaks when nobody has for a while.
     """
 
-    def __init__(self, context: Context, endpoint: str) -> None:
+    def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
         self.endpoint = endpoint
         self.sessions: dict[str, StreamSession] = {}
         self.round_trip_s: float | None = None  # of the last ping
-        self._connection = Connection(context, endpoint)
+        self._connection = Connection(context, endpoint, keys)
         self._turn = threading.Condition(threading.Lock())  # guards all of this but `Connection.wake`
         self._polling = False  # a thread is in `Connection.poll`, without the lock
         self._wanting = 0  # threads that wait for that one to step aside
@@ -150,6 +179,11 @@ class Ingest:
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
         self._keepalive.start()
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the daemon does not let us in, as far as that is known."""
+        return self._connection.refusal
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -181,13 +215,14 @@ class Ingest:
         now = time.monotonic()
         self._active_at = now
         if self._connection.disconnected and now >= self._retry_at:
-            logger.warning("endpoint=%s: connection lost; connecting anew", self.endpoint)
+            refusal = self._connection.refusal
+            logger.warning("endpoint=%s: %s; connecting anew", self.endpoint, refusal or "connection lost")
             self._connection.reconnect()
             for session in self.sessions.values():
                 session.disconnected()
             self._sent_at = now
             self._send(now, may_retry=True)
-            self._retry_at = now + RETRY_S
+            self._retry_at = now + (REFUSED_RETRY_S if refusal else RETRY_S)
         came = False
         while (parts := self._connection.receive()) is not None:
             came = True
@@ -261,6 +296,11 @@ class Ingest:
             return
         if isinstance(message, Pong):
             self.round_trip_s = (time.time_ns() - message.t_ns) / 1e9
+            return
+        if isinstance(message, Error) and message.code is ErrorCode.FORBIDDEN and message.stream is None:
+            # Our key was taken away: that concerns every stream.
+            for each in self.sessions.values():
+                each.receive(message)
             return
         session = self.sessions.get(getattr(message, "stream", None) or "")
         if session is None:

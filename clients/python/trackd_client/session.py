@@ -321,7 +321,7 @@ class StreamSession:
             # The daemon goes, and perhaps another comes: whatever it does not ack goes to that one.
             self.disconnected()
             self.error = error
-        elif error.fatal or error.code is ErrorCode.STREAM_BUSY:
+        elif error.fatal or error.code in (ErrorCode.STREAM_BUSY, ErrorCode.FORBIDDEN):
             self._end(SessionState.LOST, error)
         elif error.code is ErrorCode.UNKNOWN_STREAM:
             if self._closing and not self._held:

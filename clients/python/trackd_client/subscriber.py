@@ -16,7 +16,7 @@ from typing import Protocol
 
 import zmq
 
-from trackd_client.connection import Context, set_socket_options
+from trackd_client.connection import NOT_AUTHORIZED, Context, set_socket_options
 from trackd_client.protocol import (
     REPLY_LIMITS,
     ErrorCode,
@@ -28,6 +28,7 @@ from trackd_client.protocol import (
     decode,
     topic,
 )
+from trackd_client.security import CurveKeys
 from trackd_client.session import Timeout, TrackdError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,13 @@ class _Subscription:
     """A SUB socket on some topics; iterates in one thread at a time, may be closed from any."""
 
     def __init__(
-        self, context: Context, endpoint: str, stream: str, topics: tuple[bytes, ...], timeout_s: float | None
+        self,
+        context: Context,
+        endpoint: str,
+        stream: str,
+        topics: tuple[bytes, ...],
+        timeout_s: float | None,
+        keys: CurveKeys | None,
     ) -> None:
         self.stream = stream
         self.closed = False
@@ -65,7 +72,10 @@ class _Subscription:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._socket = context.socket(zmq.SUB)
-        set_socket_options(self._socket, endpoint)
+        set_socket_options(self._socket, endpoint, keys)
+        self._monitor: zmq.Socket[bytes] | None = None
+        if keys is not None:
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
         for name in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, name)
@@ -75,6 +85,10 @@ class _Subscription:
         """End the iteration and close the socket."""
         self.closed = True
         with self._lock:
+            if self._monitor is not None:
+                self._socket.disable_monitor()
+                self._monitor.close(linger=0)
+                self._monitor = None
             self._socket.close(linger=0)
 
     def _receive(self, timeout_s: float) -> Message | None:
@@ -88,6 +102,7 @@ class _Subscription:
                 else:
                     parts = self._socket.recv_multipart(zmq.NOBLOCK)
             if parts is None:
+                self._check_authorized()
                 if left <= 0:
                     return None
                 continue
@@ -96,6 +111,12 @@ class _Subscription:
             except ProtocolError as error:
                 logger.warning("stream=%s: a published message that cannot be read: %s", self.stream, error)
         return None
+
+    def _check_authorized(self) -> None:
+        """Raise where the daemon said no: ZeroMQ does not try again, and nothing would ever come."""
+        with self._lock:
+            if self._monitor is not None and self._monitor.poll(0):
+                raise TrackdError(f"the daemon at {self._endpoint}: {NOT_AUTHORIZED}", ErrorCode.FORBIDDEN)
 
     def _nothing_came(self, limit_s: float) -> Timeout:
         return Timeout(
@@ -107,8 +128,15 @@ class _Subscription:
 class EventSubscription(_Subscription, Iterator[Event]):
     """The events of a stream from now on, as they come; some may be lost."""
 
-    def __init__(self, context: Context, endpoint: str, stream: str, timeout_s: float | None = None) -> None:
-        super().__init__(context, endpoint, stream, (topic("events", stream),), timeout_s)
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        stream: str,
+        timeout_s: float | None = None,
+        keys: CurveKeys | None = None,
+    ) -> None:
+        super().__init__(context, endpoint, stream, (topic("events", stream),), timeout_s, keys)
 
     def __next__(self) -> Event:
         waited_since = time.monotonic()
@@ -131,6 +159,7 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         from_seq: the first seq to give; None: what comes from now on.
         timeout_s: raise `Timeout` where nothing can be given for so long.
         until_closed: end once the stream is closed and all of it was given.
+        keys: with CURVE.
     """
 
     def __init__(
@@ -142,9 +171,10 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         timeout_s: float | None = None,
         *,
         until_closed: bool = False,
+        keys: CurveKeys | None = None,
     ) -> None:
         topics = (topic("tracks", stream), topic("events", stream))
-        super().__init__(context, client.tracks_endpoint, stream, topics, timeout_s)
+        super().__init__(context, client.tracks_endpoint, stream, topics, timeout_s, keys)
         self._client = client
         self._until_closed = until_closed
         self._ready: deque[Tracks] = deque()
@@ -213,6 +243,8 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
             if error.code is ErrorCode.UNKNOWN_STREAM and self._epoch >= 0:
                 logger.warning("stream=%s seq=%d: it was closed unheard", self.stream, self._next)
                 self._ended = True
+            elif error.code is ErrorCode.FORBIDDEN:
+                raise
 
     def _take(self, tracks: Tracks) -> None:
         self._enter(tracks.epoch)
@@ -224,9 +256,12 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
             self._give(tracks)
 
     def _heed(self, event: Event) -> None:
+        is_new = event.epoch > self._epoch
         self._enter(event.epoch)
         if event.epoch < self._epoch:
             return
+        if is_new and event.event is EventName.RESET:
+            self._next = max(self._next, event.last_seq + 1)  # numbers go on
         self._known_last = max(self._known_last, event.last_seq)
         if event.event is EventName.CLOSED:
             self._fill(event.last_seq)

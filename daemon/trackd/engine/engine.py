@@ -61,7 +61,13 @@ class Engine:
         self._streams[queue] = state
 
     def state(self, queue: StreamQueue) -> StreamState:
-        """A stream's state."""
+        """A stream's state.
+
+        Raises:
+            ProtocolError: its opening failed.
+        """
+        if queue not in self._streams:
+            raise ProtocolError(ErrorCode.UNKNOWN_STREAM, f"stream {queue.stream!r} was not opened")
         return self._streams[queue]
 
     def close(self, queue: StreamQueue) -> None:

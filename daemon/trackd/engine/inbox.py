@@ -33,7 +33,8 @@ class Inbox:
     def remove(self, queue: StreamQueue) -> None:
         """Forget a closed stream; its counts go on in the sum over closed streams."""
         with self._lock:
-            if self._queues.pop(queue.stream, None) is not None:
+            if self._queues.get(queue.stream) is queue:
+                del self._queues[queue.stream]
                 self._closed_streams.add(queue.ledger)
 
     def has_room(self, queue: StreamQueue, nbytes: int) -> bool:

@@ -16,7 +16,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._outcomes: deque[list[Outcome]] = deque()
+        self._outcomes: deque[tuple[list[Outcome], int | None]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -29,9 +29,9 @@ class Outbox:
         """Whether anything waits to be taken."""
         return bool(self._outcomes)
 
-    def put(self, outcomes: list[Outcome]) -> None:
-        """Hand a step's outcomes over."""
-        self._outcomes.append(outcomes)
+    def put(self, outcomes: list[Outcome], stored_ns: int | None = None) -> None:
+        """Hand a step's outcomes over; `stored_ns` (monotonic) is when they were journaled, if they were."""
+        self._outcomes.append((outcomes, stored_ns))
         self.wake()
 
     def wake(self) -> None:
@@ -39,14 +39,15 @@ class Outbox:
         with contextlib.suppress(OSError):  # the pipe is full: it is awake already; or closed: nobody is there
             self._writer.send(b"\0")
 
-    def take(self) -> list[Outcome]:
+    def take(self) -> list[tuple[Outcome, int | None]]:
         """All that has come since the last call, oldest first."""
         with contextlib.suppress(BlockingIOError):
             while len(self._reader.recv(4096)) == 4096:
                 pass
-        taken: list[Outcome] = []
+        taken: list[tuple[Outcome, int | None]] = []
         while self._outcomes:
-            taken.extend(self._outcomes.popleft())
+            outcomes, stored_ns = self._outcomes.popleft()
+            taken.extend((outcome, stored_ns) for outcome in outcomes)
         return taken
 
     def close(self) -> None:

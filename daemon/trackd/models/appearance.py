@@ -89,6 +89,8 @@ class Appearance:
             (K,), or (n, M); 0 where a side has no descriptor.
         """
         values = descriptors.values
+        # Tracks may have been born without an image since the last one.
+        self._reserve(int(slots.max(initial=-1)) + 1, self._looks.shape[1])
         if values.shape[1] != self._looks.shape[1]:
             return np.zeros((len(values), len(slots)) if pairs is None else pairs.shape[1], np.float32)
         precision = np.sqrt(FREEDOM / (TAIL * values.shape[1] * self._noise))

@@ -147,3 +147,15 @@ def _as_float(crops: Tensor) -> Tensor:
     if crops.dtype is torch.int16:
         return (crops.to(torch.int32) & 0xFFFF).float()
     return crops.float()
+
+
+def stretched(frame: Tensor) -> Tensor:
+    """A 16-bit frame as 8 bits, its darkest pixel 0 and its lightest 255: what DREEM's label-image data set does.
+
+    Args:
+        frame: (h, w) or (h, w, c), uint16; a frame of one value becomes 0.
+    """
+    values = frame.to(torch.float32)
+    low = values.amin()
+    span = (values.amax() - low).clamp_min(1)
+    return ((values - low) / span * 255).to(torch.uint8)

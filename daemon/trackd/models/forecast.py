@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from trackd.models.kinematics import TAIL, FloatArray
 from trackd.tracking.scorer import NEGLIGIBLE
@@ -78,6 +79,18 @@ def against_rivals(
     return np.minimum(np.where(np.isfinite(best), looks - best, np.float32(0)), np.float32(0))
 
 
+MOST_PAIRS = 400_000  # more take longer than a frame lasts
+MOST_RIVALS = 32
+
+
+def _nearest_pairs(observed: NDArray[np.float32], forecast: Forecast) -> NDArray[np.intp]:
+    """As `near_pairs`, in a crowd where nearly all pairs are near: those of the nearest references alone."""
+    k = min(MOST_RIVALS, forecast.expected.shape[1])
+    finite = np.flatnonzero(np.isfinite(observed[:2]).all(axis=0))
+    _, columns = cKDTree(forecast.expected[:2].T).query(observed[:2, finite].T, k=[*range(1, k + 1)])
+    return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
+
+
 def near_pairs(observed: NDArray[np.float32], forecast: Forecast) -> NDArray[np.intp]:
     """Pairs that could score above the gate, (2, K): rows, ascending, and columns."""
     constant = forecast.constant
@@ -89,6 +102,8 @@ def near_pairs(observed: NDArray[np.float32], forecast: Forecast) -> NDArray[np.
     x = observed[0][order]
     first = np.searchsorted(x, forecast.expected[0] - reach_x)
     count = np.searchsorted(x, forecast.expected[0] + reach_x, side="right") - first
+    if count.sum() > MOST_PAIRS:
+        return _nearest_pairs(observed, forecast)
     columns = np.repeat(np.arange(len(count)), count)
     start = np.cumsum(count) - count
     ranks = np.arange(len(columns)) - np.repeat(start - first, count)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trackd.models.boxes import normalise_boxes
-from trackd.models.crops import crop_shape, cut_crops, keep_near
+from trackd.models.crops import crop_shape, cut_crops, keep_near, stretched
 from trackd.models.errors import FrameError
 from trackd.models.features import FeatureStore
 from trackd.models.requirements import Requirements
@@ -86,6 +86,8 @@ class TransformerScorer(Scorer):
             return features
         self._requirements.check_image(image.shape)
         frame = self._upload(image)
+        if frame.dtype is torch.uint16 and not self._unit_range:
+            frame = stretched(frame)
         boxes = instances.boxes[rows, : self._requirements.crops]
         at_once = max(
             1, _CROP_NUMBERS // (boxes.shape[1] * self._requirements.channels * int(np.prod(self._crop_shape)))

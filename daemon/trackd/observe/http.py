@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trackd.observe.health import Health
 from trackd.observe.metrics import Metrics
+from trackd.observe.token import TokenGuard
 from trackd_client.configuration import ConfigError
 
+_MOST_CONNECTIONS = 64
+_REQUEST_S = 5.0  # from the connection to its first whole request
 
-def make_app(metrics: Metrics, health: Health) -> Starlette:
-    """The HTTP application."""
+
+def make_app(metrics: Metrics, health: Health, token: str | None = None) -> Starlette:
+    """The HTTP application; with a token it asks for it."""
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -28,11 +35,30 @@ def make_app(metrics: Metrics, health: Health) -> Starlette:
     def readyz(_: Request) -> Response:
         return _verdict(health.unready())
 
-    return Starlette(routes=[Route("/metrics", scrape), Route("/healthz", healthz), Route("/readyz", readyz)])
+    middleware = [] if token is None else [Middleware(TokenGuard, token=token)]
+    routes = [Route("/metrics", scrape), Route("/healthz", healthz), Route("/readyz", readyz)]
+    return Starlette(routes=routes, middleware=middleware)
 
 
 def _verdict(fault: str | None) -> Response:
     return JSONResponse({"ok": fault is None, "reason": fault}, status_code=200 if fault is None else 503)
+
+
+class _Protocol(H11Protocol):
+    """Few connections at a time, and none that asks for nothing."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.made = self.loop.time()
+        self.loop.call_later(_REQUEST_S, self._hang_up)
+        others = [c for c in self.connections if isinstance(c, _Protocol) and c is not self]
+        idle = [c for c in others if c.cycle is None and not c.transport.is_closing()]
+        if len(others) >= _MOST_CONNECTIONS and idle:  # the newest may be the one that asks for our health
+            min(idle, key=lambda c: c.made)._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
 
 
 class HttpServer:
@@ -55,7 +81,15 @@ class HttpServer:
             raise ConfigError(f"daemon.http cannot be bound: {why}; got {address!r}") from None
         bound = self._socket.getsockname()
         self.address = f"{bound[0]}:{bound[1]}" if ":" not in bound[0] else f"[{bound[0]}]:{bound[1]}"
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5)
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            backlog=_MOST_CONNECTIONS,
+            timeout_keep_alive=5,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+        )
         self._server = uvicorn.Server(config)
 
     def run(self) -> None:

@@ -9,10 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from trackd.engine.inbox import Inbox
-from trackd_client.protocol import Timing
+from trackd_client.protocol import ErrorCode, Timing
 
 LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STAGES = ("queue", "encode", "associate", "journal", "total")
+AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
 # A label value that no stream can have: the sum over the streams that were closed.
 CLOSED_STREAMS = "(closed)"
 
@@ -33,8 +34,16 @@ class Metrics:
         # Children are kept: a label look-up costs as much as the observation.
         self._stages = [(stage, self._latency.labels(stage=stage)) for stage in STAGES]
         self.errors = Counter(
-            "trackd_errors", "Messages answered with an error, by code", ["code"], registry=self.registry
+            "trackd_errors", "Messages refused, by code, rejected frames apart", ["code"], registry=self.registry
         )
+        self.auth_rejected = Counter(
+            "trackd_auth_rejected",
+            "What CURVE and its grants kept out, by reason; 0 without CURVE",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in AUTH_REASONS:
+            self.auth_rejected.labels(reason=reason)
         self.unsent_replies = Counter(
             "trackd_unsent_replies", "Replies that a client did not take", registry=self.registry
         )
@@ -42,6 +51,12 @@ class Metrics:
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
         )
         self.ready = Gauge("trackd_ready", "1 while the daemon takes frames", registry=self.registry)
+
+    def refused(self, code: ErrorCode) -> None:
+        """Count a message that was answered with an error."""
+        self.errors.labels(code=str(code)).inc()
+        if code is ErrorCode.FORBIDDEN:
+            self.auth_rejected.labels(reason="forbidden").inc()
 
     def observe(self, timing: Timing) -> None:
         """Count a settled frame's times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +18,9 @@ from trackd_client.protocol import Open, Status, Tracks
 
 logger = logging.getLogger(__name__)
 
-# Records that may wait. A full queue holds the IO thread up, and through credit the clients: a record that was
-# asked for is never left out, and memory stays bounded.
-_DEPTH = 1024
+# Records of one stream that may wait. Beyond that the stream's frames wait or are shed by its own policy, before
+# they are accepted: a record that was asked for is never left out, memory stays bounded, and no other stream waits.
+MOST_WAITING = 256
 
 
 class OutputsThread:
@@ -30,10 +31,16 @@ class OutputsThread:
         on_error: called once for every record or file that could not be written.
     """
 
-    def __init__(self, out_dir: Path, on_error: Callable[[], None]) -> None:
+    def __init__(
+        self, out_dir: Path, on_error: Callable[[], None], on_caught_up: Callable[[], None] = lambda: None
+    ) -> None:
         self._out_dir = out_dir
         self._on_error = on_error
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_DEPTH)
+        self._on_caught_up = on_caught_up
+        self._caught_up = False
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()  # bounded by `is_behind`
+        self._asked: Counter[str] = Counter()  # records, by stream; the IO thread counts here,
+        self._written: Counter[str] = Counter()  # and the outputs thread here
         self._writers: dict[str, list[Writer]] = {}
         self._failing: set[Writer] = set()
         # A long stream's .slp takes a minute to finish; the other streams' frames do not wait for it.
@@ -62,7 +69,17 @@ class OutputsThread:
         """Write one settled frame; those that were not tracked have nothing to write."""
         record = record_of(tracks, detections)
         if record is not None:
+            self._asked[name] += 1
             self._jobs.put(lambda: self._write(name, record))
+
+    def is_behind(self, name: str) -> bool:
+        """Whether so many of a stream's records wait that it should send no more for now."""
+        return self._asked[name] - self._written[name] > MOST_WAITING
+
+    def caught_up(self) -> bool:
+        """Whether a stream that was behind is so no longer, since this was asked last."""
+        was, self._caught_up = self._caught_up, False
+        return was
 
     def close(self, name: str) -> None:
         """Finish a stream's files."""
@@ -85,6 +102,10 @@ class OutputsThread:
                 logger.exception("stream=%s: the output %s cannot be written", name, kind)
 
     def _write(self, name: str, record: OutputRecord) -> None:
+        self._written[name] += 1
+        if self._asked[name] - self._written[name] == MOST_WAITING // 2:
+            self._caught_up = True
+            self._on_caught_up()
         for writer in self._writers.get(name, ()):
             try:
                 writer.write(record)

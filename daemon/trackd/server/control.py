@@ -16,6 +16,9 @@ from trackd.engine.outbox import Outbox
 from trackd.engine.settlement import CommandResult
 from trackd.models.registry import Checkpoint, ModelRegistry
 from trackd.observe.health import Health
+from trackd.observe.metrics import Metrics
+from trackd.server.grants import UNRESTRICTED, Grant, Right
+from trackd.server.ingest import REVOKED
 from trackd.server.session import Session, Sessions
 from trackd.server.sockets import send
 from trackd.server.streams import Streams
@@ -41,7 +44,8 @@ MAX_HISTORY_ROWS = 1024
 _HISTORY_ROWS = 256
 
 Answer = Callable[[Any, Exception | None], None]
-Method = Callable[[Mapping[str, Any], Answer], None]
+Method = Callable[[Mapping[str, Any], Grant, Answer], None]
+_READERS = (Right.SUBSCRIBE, Right.CONTROL)
 
 
 class Control:
@@ -56,6 +60,7 @@ class Control:
         outbox: Outbox,
         models: ModelRegistry,
         health: Health,
+        metrics: Metrics,
         limits: Limits,
         drain: Callable[[], None],
     ) -> None:
@@ -66,43 +71,52 @@ class Control:
         self._outbox = outbox
         self._models = models
         self._health = health
+        self._metrics = metrics
         self._limits = limits
         self._drain = drain
         self._started = time.monotonic()
         self._methods: dict[str, Method] = {
             "status": self._status,
             "stream.configure": self._configure,
-            "stream.reset": lambda params, answer: self._streams.reset(self._session(params), answer),
+            "stream.reset": self._reset,
             "stream.close": self._close,
             "history": self._history,
-            "tracks.live": lambda params, answer: self._streams.live(self._session(params), answer),
-            "models": lambda params, answer: answer(self._models.rows(), None),
+            "tracks.live": self._live,
+            "models": self._rows_of_models,
             "model.load": self._load,
             "drain": self._on_drain,
         }
 
-    def handle(self, envelope: Sequence[Part], parts: Sequence[Part]) -> None:
+    def handle(self, envelope: Sequence[Part], parts: Sequence[Part], grant: Grant | None = UNRESTRICTED) -> None:
         """Answer one request.
 
         Args:
             envelope: the routing id, and the empty delimiter where the client sent one.
             parts: the message.
+            grant: what the connection's key allows; None where the key was taken away.
         """
         request_id: Any = None
 
         def answer(result: Any, error: Exception | None) -> None:
-            reply = Reply(request_id, result) if error is None else Reply(request_id, error=_verdict(error))
-            send(self._socket, [*envelope, *encode(reply)])
+            if error is None:
+                reply = Reply(request_id, result)
+            else:
+                reply = Reply(request_id, error=_verdict(error))
+                self._metrics.refused(_verdict(error)[0])
+            if not send(self._socket, [*envelope, *encode(reply)]):
+                self._metrics.unsent_replies.inc()
 
         try:
             message = decode(parts, self._limits, ("request",))
             assert isinstance(message, Request)
             request_id = message.id
+            if grant is None:
+                raise ProtocolError(ErrorCode.FORBIDDEN, REVOKED)
             method = self._methods.get(message.method)
             if method is None:
                 hint = nearest(message.method[:60], self._methods)
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {message.method[:60]!r} is not known; {hint}")
-            method(message.params, answer)
+            method(message.params, grant, answer)
         except ProtocolError as error:
             answer(None, error)
         except Exception as error:
@@ -110,17 +124,21 @@ class Control:
             logger.exception("a request could not be handled")
             answer(None, error)
 
-    def _session(self, params: Mapping[str, Any]) -> Session:
+    def _session(self, params: Mapping[str, Any], grant: Grant, *rights: Right) -> Session:
         name = read.stream_name(params)
+        grant.require_any(rights, name)
         session = self._sessions.get(name)
         if session is None or session.closing:
             raise ProtocolError(ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open", stream=name)
         return session
 
-    def _status(self, params: Mapping[str, Any], answer: Answer) -> None:
+    def _status(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        grant.require_any(_READERS)
         ledgers, active, _ = self._inbox.snapshot()
         rows = []
         for session in self._sessions:
+            if not grant.covers(session.name):
+                continue
             ledger = ledgers[session.name]
             rows.append(
                 {
@@ -148,21 +166,33 @@ class Control:
         }
         answer(result, None)
 
-    def _configure(self, params: Mapping[str, Any], answer: Answer) -> None:
-        session = self._session(params)
+    def _configure(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        session = self._session(params, grant, Right.CONTROL)
         self._streams.configure(session, read.mapping(params, "config"), answer)
 
-    def _close(self, params: Mapping[str, Any], answer: Answer) -> None:
+    def _reset(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        self._streams.reset(self._session(params, grant, Right.CONTROL), answer)
+
+    def _live(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        self._streams.live(self._session(params, grant, *_READERS), answer)
+
+    def _rows_of_models(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        grant.require_any(_READERS)
+        answer(self._models.rows(), None)
+
+    def _close(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
         def closed(message: Closed) -> None:
             result = {"stream": message.stream, "epoch": message.epoch, "last_seq": message.last_seq}
             answer(result, None)
 
-        self._streams.close(self._session(params), "closed by control", closed)
+        self._streams.close(self._session(params, grant, Right.CONTROL), "closed by control", closed)
 
-    def _history(self, params: Mapping[str, Any], answer: Answer) -> None:
-        history = self._sessions.history(read.stream_name(params))
+    def _history(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        name = read.stream_name(params)
+        grant.require_any(_READERS, name)
+        history = self._sessions.history(name)
         if history is None:
-            self._session(params)
+            self._session(params, grant, *_READERS)
             return
         epoch = read.integer(params, "epoch", 0) if params.get("epoch") is not None else None
         from_seq = read.integer(params, "from_seq", 0) if params.get("from_seq") is not None else 0
@@ -171,8 +201,9 @@ class Control:
         rows = history.select(epoch, from_seq, to_seq, min(limit, MAX_HISTORY_ROWS))
         answer([tracks_to_map(row) for row in rows], None)
 
-    def _load(self, params: Mapping[str, Any], answer: Answer) -> None:
+    def _load(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
         """Read a checkpoint on a thread of its own, so that no stream waits; take it up when it is there."""
+        grant.require_everywhere("model.load")
         name, path = read.text(params, "name"), read.text(params, "path")
         try:
             self._models.reserve(name)
@@ -191,7 +222,8 @@ class Control:
 
         threading.Thread(target=load, name="load", daemon=True).start()
 
-    def _on_drain(self, params: Mapping[str, Any], answer: Answer) -> None:
+    def _on_drain(self, params: Mapping[str, Any], grant: Grant, answer: Answer) -> None:
+        grant.require_everywhere("drain")
         answer({"draining": True, "queued": self._inbox.waiting}, None)
         self._drain()
 

@@ -6,7 +6,7 @@ from collections import deque
 
 from trackd_client.protocol import Tracks
 
-MAX_REPLY_BYTES = 4 * 1024 * 1024  # of arrays; as lists in MessagePack they take about twice that
+MAX_REPLY_BYTES = 512 * 1024  # of arrays; as lists in MessagePack they take about twice that
 _OVERHEAD_BYTES = 1024  # of a settlement without its arrays, generously
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import QueuedFrame, Skip
+from trackd.server.grants import UNRESTRICTED, Grant, Right
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
 from trackd.server.streams import Streams
@@ -35,6 +36,7 @@ from trackd_client.shared_memory import SharedImageReader
 logger = logging.getLogger(__name__)
 
 _KINDS = ("open", "frame", "close", "ping")
+REVOKED = "this key is not authorized any more; security.authorized_clients_dir says who is"
 _MOST_SKIPS = 1024  # decided frames that may wait to be published, beside four times the queue's depth
 
 
@@ -48,6 +50,7 @@ class Ingest:
         inbox: Inbox,
         publisher: Publisher,
         limits: Limits,
+        is_behind: Callable[[str], bool],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._sessions = sessions
@@ -55,23 +58,33 @@ class Ingest:
         self._inbox = inbox
         self._publisher = publisher
         self._limits = limits
+        self._is_behind = is_behind
         self._clock = clock
         self._shared_images = SharedImageReader()
         self.draining = False
 
-    def handle(self, owner: bytes, parts: Sequence[Part]) -> None:
-        """Take in one message of a connection."""
+    def handle(self, owner: bytes, parts: Sequence[Part], grant: Grant | None = UNRESTRICTED) -> None:
+        """Take in one message of a connection.
+
+        Args:
+            owner: the connection's routing id.
+            parts: the message.
+            grant: what the connection's key allows; None where the key was taken away.
+        """
+        if grant is None:
+            self._publisher.refuse(owner, ProtocolError(ErrorCode.FORBIDDEN, REVOKED), fatal=True)
+            return
         now = self._clock()
         self._sessions.heard(owner, now)
         try:
-            self._dispatch(owner, decode(parts, self._limits, _KINDS), parts, now)
+            self._dispatch(owner, decode(parts, self._limits, _KINDS), parts, now, grant)
         except ProtocolError as error:
             if error.head is None:
                 self._publisher.refuse(owner, error)
                 return
             # The frame's name is sound, so it takes its place in the stream and settles as rejected.
             try:
-                self._admit(owner, error.head, None, error, 0, now)
+                self._admit(owner, error.head, None, error, 0, now, grant)
             except ProtocolError as refusal:
                 self._publisher.refuse(owner, refusal)
         except Exception as error:
@@ -79,27 +92,29 @@ class Ingest:
             logger.exception("a message could not be handled")
             self._publisher.refuse(owner, ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
 
-    def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int) -> None:
+    def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int, grant: Grant) -> None:
         match message:
             case Frame():
-                self._admit(owner, message.head, message, None, sum(map(len, parts)), now)
+                self._admit(owner, message.head, message, None, _nbytes(message, parts), now, grant)
             case Open():
+                grant.require(Right.PUBLISH, message.stream)
                 if self.draining:
                     _refuse_draining(message.stream)
-                self._streams.open(owner, message, now)
+                self._streams.open(owner, message, now, grant.key)
             case Close():
-                session = self._owned(owner, message.stream, None)
+                session = self._owned(owner, message.stream, None, grant)
                 self._streams.close(session, "closed by its owner")
             case Ping():
                 self._publisher.reply(owner, Pong(message.t_ns, time.time_ns()))
 
-    def _owned(self, owner: bytes, name: str, seq: int | None) -> Session:
+    def _owned(self, owner: bytes, name: str, seq: int | None, grant: Grant) -> Session:
+        grant.require(Right.PUBLISH, name, seq)
         session = self._sessions.get(name)
         if session is None or session.closing:
             raise ProtocolError(
                 ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open; send open first", stream=name, seq=seq
             )
-        if session.owner != owner:
+        if session.owner != owner or session.owner_key != grant.key:
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY,
                 f"stream {name!r} belongs to another connection; open it with takeover to have it",
@@ -116,9 +131,10 @@ class Ingest:
         fault: ProtocolError | None,
         nbytes: int,
         now: int,
+        grant: Grant,
     ) -> None:
         """Give a frame its place in its stream, or refuse it and change nothing."""
-        session = self._owned(owner, head.stream, head.seq)
+        session = self._owned(owner, head.stream, head.seq, grant)
         if head.seq < session.next_seq:
             if head.seq <= session.recovered_seq:
                 # Stored before a crash, perhaps published, perhaps not: whoever follows knows it by its seq.
@@ -177,10 +193,15 @@ class Ingest:
     def _check_credit(self, session: Session, head: FrameHead, nbytes: int) -> None:
         """Refuse a frame that must wait; with the drop policies none must, but for what is still to be published."""
         queue = session.queue
+        if session.opening:
+            _no_credit(head, "it is not opened yet")
         if session.settings.stream.on_overload != "block":
             if queue.skips > _MOST_SKIPS + 4 * queue.depth:
                 _no_credit(head, "the engine has not kept up with dropping frames")
             return
+        if self._is_behind(session.name):
+            session.ack_due = True  # which comes once they are
+            _no_credit(head, "its outputs are still being written")
         if session.credit <= 0:
             _no_credit(head, f"its {session.settings.stream.queue_depth} frames are not settled yet")
         # A stream with nothing under way may always send one frame, or no ack would ever come to end the wait.
@@ -196,9 +217,14 @@ class Ingest:
         if policy == "drop_oldest":
             while not self._inbox.has_room(queue, item.nbytes) and self._inbox.shed_oldest(queue, "overload"):
                 pass
-        if self._inbox.has_room(queue, item.nbytes):
+        if self._inbox.has_room(queue, item.nbytes) and not self._is_behind(session.name):
             return item
         return Skip(item.frame.head, Status.DROPPED, "overload", item.received_ns)
+
+
+def _nbytes(frame: Frame, parts: Sequence[Part]) -> int:
+    """What a frame holds while it waits; a shared image is copied."""
+    return sum(map(len, parts)) + (frame.image.nbytes if isinstance(frame.image, SharedImage) else 0)
 
 
 def _invalid(message: str) -> NoReturn:

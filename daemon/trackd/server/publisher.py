@@ -36,9 +36,9 @@ class Publisher:
         self._ingest = ingest
         self._metrics = metrics
 
-    def settle(self, session: Session, settlement: Settlement) -> Tracks:
+    def settle(self, session: Session, settlement: Settlement, stored_ns: int | None) -> Tracks:
         """Publish one settlement, tell the owner, and ack it."""
-        tracks = tracks_of(settlement)
+        tracks = tracks_of(settlement, stored_ns)
         parts = encode(tracks)
         send(self._tracks, [topic("tracks", session.name), *parts])
         if session.reply_tracks:
@@ -47,9 +47,16 @@ class Publisher:
             error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
-        self.reply(session.owner, Ack(session.name, settlement.head.seq, session.grant()))
+        self.ack(session)
         self._metrics.observe(tracks.timing)
         return tracks
+
+    def ack(self, session: Session) -> None:
+        """Ack all that is settled; where the client's pipe is full it is due once more, and so is its credit."""
+        granted = session.grant()
+        session.ack_due = not self.reply(session.owner, Ack(session.name, session.settled_seq, granted))
+        if session.ack_due:
+            session.credit -= granted
 
     def publish_again(self, session: Session, seq: int) -> None:
         """Publish what a daemon before this one settled, marked as replayed."""
@@ -64,24 +71,27 @@ class Publisher:
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
         send(self._tracks, [topic("events", session.name), *encode(message)])
 
-    def reply(self, owner: bytes, message: Message) -> None:
-        """Send to one connection; what a client does not take is counted and let go (acks are cumulative)."""
-        if not send(self._ingest, [owner, *encode(message)]):
+    def reply(self, owner: bytes, message: Message) -> bool:
+        """Send to one connection; what a client does not take is counted, and is lost but for acks."""
+        sent = send(self._ingest, [owner, *encode(message)])
+        if not sent:
             self._metrics.unsent_replies.inc()
+        return sent
 
     def refuse(self, owner: bytes, error: ProtocolError, *, fatal: bool = False) -> None:
         """Answer a message that cannot be used."""
-        self._metrics.errors.labels(code=str(error.code)).inc()
+        self._metrics.refused(error.code)
         self.reply(owner, Error(error.code, error.message, error.stream, error.seq, error.expected, fatal))
 
 
-def tracks_of(settlement: Settlement) -> Tracks:
-    """The message that bears a settlement."""
+def tracks_of(settlement: Settlement, stored_ns: int | None) -> Tracks:
+    """The message that bears a settlement, journaled at `stored_ns` if at all."""
     head = settlement.head
     timing = Timing(
         queue=(settlement.taken_ns - settlement.received_ns) // 1000,
         encode=(settlement.encoded_ns - settlement.taken_ns) // 1000,
         associate=(settlement.associated_ns - settlement.encoded_ns) // 1000,
+        journal=0 if stored_ns is None else (stored_ns - settlement.associated_ns) // 1000,
         total=(time.monotonic_ns() - settlement.received_ns) // 1000,
     )
     if settlement.assignment is None or settlement.instances is None or settlement.detections is None:

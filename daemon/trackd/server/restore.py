@@ -66,6 +66,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         settled_seq=last_seq,
         last_frame_index=max((record.frame_index for record in in_epoch), default=None),
         recovered_seq=last_seq,
+        opening=False,
         frame_shape=shape,
         source=opened["source"],
     )

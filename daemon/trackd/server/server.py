@@ -14,17 +14,22 @@ from trackd.engine.settlement import CommandResult, Outcome, Settlement
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.control import Control
+from trackd.server.grants import UNRESTRICTED, Grant
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
+from trackd.server.revocation import Revocation
+from trackd.server.security import Security
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, receive
 from trackd.server.streams import Streams
+from trackd.server.subscriptions import Subscriptions
 from trackd.store.journal import Journal
 from trackd_client.protocol import Error, ErrorCode, EventName
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0
+_MOST_REQUESTS_NS = 5_000_000  # of one turn spent on requests: `history` may take long
 _BURST = 64  # messages of one socket before the others get their turn
 
 
@@ -45,6 +50,7 @@ class Server:
         journal: Journal[Outcome] | None,
         health: Health,
         max_parts: int,
+        security: Security | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._sockets = sockets
@@ -61,6 +67,11 @@ class Server:
         self._snapshots_stored = False
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
+        self._security = security
+        self._subscriptions = Subscriptions(sockets, security)
+        self._revocation: Revocation | None = None
+        if security is not None:
+            self._revocation = Revocation(security, sockets, sessions, publisher, self._subscriptions)
 
     def run(self) -> None:
         """The thread's life: until draining is asked for and done."""
@@ -69,7 +80,7 @@ class Server:
         receivers = {
             self._sockets.ingest: self._receive_ingest,
             self._sockets.control: self._receive_control,
-            self._sockets.tracks: self._receive_subscriptions,
+            self._sockets.tracks: self._subscriptions.take_in,
         }
         for bound in receivers:
             poller.register(bound, zmq.POLLIN)
@@ -82,7 +93,11 @@ class Server:
             for bound, take_in in receivers.items():
                 if bound in ready:
                     take_in()
-            now = self._health.last_io_ns = self._clock()
+            now = self._clock()
+            still_ns = now - self._health.last_io_ns - int(_HEARTBEAT_S * 1e9)
+            if still_ns > int(_HEARTBEAT_S * 1e9):  # stopped, or held up: nobody could be heard
+                self._sessions.pardon(still_ns)
+            self._health.last_io_ns = now
             if now >= next_beat:
                 next_beat = now + int(_HEARTBEAT_S * 1e9)
                 self._beat(now)
@@ -104,39 +119,44 @@ class Server:
 
     def _receive_ingest(self) -> None:
         for _ in range(_BURST):
-            parts = receive(self._sockets.ingest, self._most_parts)
-            if parts is None:
+            received = receive(self._sockets.ingest, self._most_parts)
+            if received is None:
                 return
-            self._ingest.handle(bytes(parts[0]), parts[1:])
+            parts = received.parts
+            self._ingest.handle(bytes(parts[0]), parts[1:], self._grant(received.key))
 
     def _receive_control(self) -> None:
+        until = self._clock() + _MOST_REQUESTS_NS
         for _ in range(_BURST):
-            parts = receive(self._sockets.control, self._most_parts)
-            if parts is None:
+            received = receive(self._sockets.control, self._most_parts) if self._clock() < until else None
+            if received is None:
                 return
+            parts = received.parts
             split = 2 if len(parts) > 1 and len(parts[1]) == 0 else 1
-            self._control.handle([bytes(part) for part in parts[:split]], parts[split:])
+            envelope = [bytes(part) for part in parts[:split]]
+            self._control.handle(envelope, parts[split:], self._grant(received.key))
 
-    def _receive_subscriptions(self) -> None:
-        # XPUB hands subscriptions up as messages; unread they would pile up.
-        for _ in range(_BURST):
-            if receive(self._sockets.tracks, 1) is None:
-                return
+    def _grant(self, key: str) -> Grant | None:
+        """What a sender may do; None where its key was taken away since it came in."""
+        return UNRESTRICTED if self._security is None else self._security.grants.get(key)
 
     def _flush(self) -> None:
         """Publish what the engine has settled, and finish its commands, in order."""
-        for outcome in self._outbox.take():
+        for outcome, stored_ns in self._outbox.take():
             if isinstance(outcome, CommandResult):
                 outcome.done(outcome.result, outcome.error)
             else:
-                self._publish(outcome)
+                self._publish(outcome, stored_ns)
+        for session in self._sessions if self._outputs.caught_up() else ():
+            if session.ack_due and session.settled_seq >= 0:
+                self._publisher.ack(session)
 
-    def _publish(self, settlement: Settlement) -> None:
+    def _publish(self, settlement: Settlement, stored_ns: int | None) -> None:
         session = self._sessions.get(settlement.head.stream)
         if session is None or session.queue is not settlement.queue:
             logger.error("stream=%s seq=%d: settled after its close", settlement.head.stream, settlement.head.seq)
             return
-        tracks = self._publisher.settle(session, settlement)
+        tracks = self._publisher.settle(session, settlement, stored_ns)
         session.history.append(tracks)
         if session.settings.stream.outputs:
             self._outputs.write(session.name, tracks, settlement.detections)
@@ -145,6 +165,10 @@ class Server:
         fault = None if self._journal is None else self._journal.fault
         for session in self._sessions:
             self._publisher.event(session, EventName.HEARTBEAT)
+            if session.ack_due and session.settled_seq >= 0 and not self._outputs.is_behind(session.name):
+                self._publisher.ack(session)
             if fault is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, fault, session.name))
         self._streams.close_idle(now)
+        if self._revocation is not None:
+            self._revocation.look()

@@ -34,9 +34,12 @@ class Session:
     settled_seq: int = -1
     credit: int = 0  # what the client holds; below 0 where a drop policy lets it send without
     last_frame_index: int | None = None
+    owner_key: str = ""  # the public key of the connection; "" without CURVE
     recovered_seq: int = -1  # frames up to it were settled by a daemon before this one
     source: str | None = None
+    opening: bool = True  # the engine has not taken it up yet; it may still fail to
     closing: bool = False
+    ack_due: bool = False  # the last ack found no room in the client's pipe, or is to say that the outputs caught up
     on_closed: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -95,10 +98,10 @@ class Sessions:
         session = self._by_name.get(name)
         return session.history if session is not None else self._closed_histories.get(name)
 
-    def hand_over(self, session: Session, owner: bytes) -> None:
+    def hand_over(self, session: Session, owner: bytes, key: str = "") -> None:
         """Give a stream to another connection."""
         self._disown(session)
-        session.owner = owner
+        session.owner, session.owner_key = owner, key
         self._by_owner.setdefault(owner, set()).add(session.name)
 
     def _disown(self, session: Session) -> None:
@@ -111,6 +114,11 @@ class Sessions:
         """Note a sign of life of a connection."""
         for name in self._by_owner.get(owner, ()):
             self._by_name[name].last_heard_ns = now_ns
+
+    def pardon(self, ns: int) -> None:
+        """Leave a time in which the daemon itself stood still out of every owner's silence."""
+        for session in self._by_name.values():
+            session.last_heard_ns += ns
 
     def next_epoch(self, name: str) -> int:
         """An epoch above all earlier ones of this stream.

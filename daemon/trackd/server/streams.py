@@ -15,7 +15,7 @@ from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
-from trackd.server.restore import opened_map, restored_session
+from trackd.server.restore import NOBODY, opened_map, restored_session
 from trackd.server.session import Session, Sessions
 from trackd.store.records import CloseRecord, OpenRecord, StoredStream
 from trackd_client.configuration import ConfigError
@@ -53,19 +53,19 @@ class Streams:
 
     # --- open ---
 
-    def open(self, owner: bytes, message: Open, now_ns: int) -> None:
-        """Open a stream, or give an open one to the connection that asks for it."""
+    def open(self, owner: bytes, message: Open, now_ns: int, key: str = "") -> None:
+        """Open a stream, or give an open one to the connection that asks for it; `key` is the connection's."""
         session = self._sessions.get(message.stream)
         if session is None:
-            self._create(owner, message, now_ns)
+            self._create(owner, message, now_ns, key)
         elif session.closing:
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream
             )
         else:
-            self._resume(session, owner, message, now_ns)
+            self._resume(session, owner, message, now_ns, key)
 
-    def _create(self, owner: bytes, message: Open, now_ns: int) -> None:
+    def _create(self, owner: bytes, message: Open, now_ns: int, key: str) -> None:
         if len(self._sessions) >= self._limits.streams:
             raise ProtocolError(
                 ErrorCode.TOO_LARGE,
@@ -81,6 +81,7 @@ class Streams:
         session = Session(
             name=message.stream,
             owner=owner,
+            owner_key=key,
             epoch=epoch,
             settings=settings,
             queue=queue,
@@ -110,14 +111,17 @@ class Streams:
             if settings.stream.outputs:
                 self._outputs.open(session.name, settings.stream.outputs, message)
             logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
+            session.opening = False
             self._greet(session, EventName.OPENED)
 
         self._inbox.command(queue, Command(_AT_ONCE, create, created))
 
-    def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int) -> None:
+    def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int, key: str) -> None:
         silent_s = (now_ns - session.last_heard_ns) / 1e9
         gone = not session.owner or silent_s > session.settings.stream.owner_timeout_s
-        if owner != session.owner and not (message.takeover or gone):
+        # With CURVE a stream is its key's: the same client that comes back need not wait until it is missed.
+        theirs = key == session.owner_key if key else owner == session.owner
+        if not (theirs or message.takeover or gone):
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY,
                 f"stream {session.name!r} belongs to another connection, heard of {silent_s:.1f} s ago; "
@@ -125,13 +129,14 @@ class Streams:
                 stream=session.name,
             )
         settings = self._reconfigured(session, message.config)
-        if owner != session.owner:
+        _check_nature(session, message)
+        if (owner, key) != (session.owner, session.owner_key):
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
             )
-            if session.owner:
+            if session.owner not in (NOBODY, owner):
                 self._publisher.refuse(session.owner, taken, fatal=True)
-            self._sessions.hand_over(session, owner)
+            self._sessions.hand_over(session, owner, key)
         session.last_heard_ns = now_ns
         session.reply_tracks = message.reply == "tracks"
         session.credit = 0
@@ -139,12 +144,13 @@ class Streams:
         def configured(_: Any, error: Exception | None) -> None:
             if error is not None:
                 self._publisher.refuse(owner, _as_protocol_error(error, session.name))
-            else:
+            elif session.owner == owner:  # else it was taken over once more, and that open is answered in its turn
                 self._greet(session, EventName.RESUMED)
 
         self._configure(session, settings, configured)
 
     def _greet(self, session: Session, event: EventName) -> None:
+        session.credit = 0  # `opened` says all that the client holds; acks before it were for the last opening
         credit = session.grant()
         settings = session.settings.as_map()
         opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
@@ -169,6 +175,13 @@ class Streams:
 
     def _reconfigured(self, session: Session, changes: Mapping[str, Any]) -> StreamSettings:
         settings = _changed(session.settings, changes, session.name)
+        if settings.stream.outputs != session.settings.stream.outputs:
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG,
+                f"outputs cannot change while a stream is open: they are {session.settings.stream.outputs}; "
+                "close it first",
+                stream=session.name,
+            )
         _check_nodes(settings, session.skeleton, session.name)
         self._check_model(session.model, settings, session.frame_shape, session.name)
         return settings
@@ -185,10 +198,14 @@ class Streams:
         self._configure(session, settings, configured)
 
     def _configure(self, session: Session, settings: StreamSettings, done: Done) -> None:
-        session.settings = settings
-        session.queue.depth = settings.stream.queue_depth
-        session.history.max_frames = settings.stream.history_frames
+        before = session.settings
+        self._apply(session, settings)
         queue = session.queue
+
+        def finished(result: Any, error: Exception | None) -> None:
+            if error is not None and session.settings is settings:
+                self._apply(session, before)
+            done(result, error)
 
         def configure() -> None:
             state = self._engine.state(queue)
@@ -197,7 +214,13 @@ class Streams:
             self._engine.record(OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
             self._engine.record(state.snapshot_record(queue.settled_seq))
 
-        self._inbox.command(queue, Command(session.next_seq - 1, configure, done))
+        self._inbox.command(queue, Command(session.next_seq - 1, configure, finished))
+
+    @staticmethod
+    def _apply(session: Session, settings: StreamSettings) -> None:
+        session.settings = settings
+        session.queue.depth = settings.stream.queue_depth
+        session.history.max_frames = settings.stream.history_frames
 
     def reset(self, session: Session, done: Done) -> None:
         """Begin afresh after the frames that are queued: a new epoch, no tracks."""
@@ -330,6 +353,18 @@ def _changed(settings: StreamSettings, changes: Mapping[str, Any], stream: str) 
         return settings.changed(changes)
     except ConfigError as error:
         raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
+
+
+def _check_nature(session: Session, message: Open) -> None:
+    """What a stream is cannot change while it is open; whoever comes back to it may say it again."""
+    for name in ("skeleton", "frame_shape", "model"):
+        asked, known = getattr(message, name), getattr(session, name)
+        if asked is not None and asked != known:
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG,
+                f"{name} cannot change while a stream is open: it is {known!r}; close it first",
+                stream=session.name,
+            )
 
 
 def _check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackd.models.crops import crop_boxes, crop_shape, cut_crops, keep_near
+from trackd.models.crops import crop_boxes, crop_shape, cut_crops, keep_near, stretched
 
 
 def slow_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -150,3 +150,14 @@ def test_pixels_far_from_all_visible_nodes_are_set_to_zero():
         assert torch.equal(kept[i, 2 * anchor : 2 * anchor + 2, row, column], wanted)
     assert not kept[2].any()
     assert kept[0].any()
+
+
+def test_a_16_bit_frame_is_stretched_to_8_bits_by_its_own_range():
+    frame = np.random.default_rng(0).integers(32995, 36000, (20, 30)).astype(np.uint16)
+    low, high = int(frame.min()), int(frame.max())
+    expected = ((frame.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
+    ours = stretched(torch.from_numpy(frame)).numpy()
+    assert ours.dtype == np.uint8
+    assert np.abs(ours.astype(int) - expected.astype(int)).max() <= 1
+    assert (ours.min(), ours.max()) == (0, 255)
+    assert not stretched(torch.full((4, 4), 7, dtype=torch.uint16)).any()

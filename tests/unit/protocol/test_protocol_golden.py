@@ -77,6 +77,7 @@ MESSAGES: dict[str, Message] = {
     "ping": Ping(T_NS),
     "opened": Opened("cam-1", 3, 42, 32, {"stream": {"on_overload": "block"}}),
     "ack": Ack("cam-1", 41, 1),
+    "error_forbidden": Error(ErrorCode.FORBIDDEN, "key 'cam1' has no right to publish", "cam-1", 3),
     "error": Error(ErrorCode.SEQ_GAP, "seq must be 3; got 5", "cam-1", 5, 3),
     "error_fatal": Error(ErrorCode.STREAM_BUSY, "another connection has it", "cam-1", fatal=True),
     "error_plain": Error(ErrorCode.BAD_MESSAGE, "the header is not MessagePack"),

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from trackd_client.client import CONTROL, INGEST, TRACKS
+from trackd_client.security import load_keys
 from trackd_client.session import TrackdError
 
 app = typer.Typer(
@@ -25,6 +26,8 @@ Ingest = Annotated[str, typer.Option(help="The daemon's ingest endpoint.")]
 Tracks = Annotated[str, typer.Option(help="The daemon's tracks endpoint.")]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.0, help="Seconds to wait for the daemon.")]
+ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, where it has CURVE.")]
+ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="This client's NAME.key_secret.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
 
 
@@ -42,6 +45,8 @@ def replay(
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
     timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
     verbose: Verbose = False,
 ) -> None:
     """Play the recordings of a configuration into a daemon, one after the other, each as a stream of its own."""
@@ -51,7 +56,7 @@ def replay(
     from trackd_client.client import Client
 
     options = ReplayOptions(parse_speed(speed), loops, stream, takeover)
-    with Client(ingest, tracks, control, timeout_s=timeout_s) as client:
+    with Client(ingest, tracks, control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
         run_replay(client, config, overrides, options)
 
 
@@ -62,6 +67,8 @@ def watch(
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
     timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
     verbose: Verbose = False,
 ) -> None:
     """Show the live tracks of a stream: where they are, how fast they move, how sure the tracker is."""
@@ -69,7 +76,7 @@ def watch(
     from trackd_client.apps.watch import run_watch
     from trackd_client.client import Client
 
-    with Client(tracks=tracks, control=control, timeout_s=timeout_s) as client:
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
         run_watch(client, stream, once=once)
 
 
@@ -104,7 +111,7 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, ModuleNotFoundError):
         return 1
     # The configuration's errors are ValueErrors of modules that may not be installed.
-    return 2 if type(error).__name__ in ("ConfigError", "RecordingError") else None
+    return 2 if type(error).__name__ in ("ConfigError", "RecordingError", "KeyFileError") else None
 
 
 def _fail(message: str, code: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, Liv
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import RecordedFrame, Recording
 from trackd_client.stream import Stream
+
+logger = logging.getLogger(__name__)
 
 MAX_SPEED = float("inf")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -198,9 +201,10 @@ def replay_recording(
     def progress() -> Progressed:
         return Progressed(sent, total, pace.late, pace.lag_s, pace.seconds)
 
-    with client.open_stream(
+    with _fresh_stream(
+        client,
         name,
-        config=config,
+        config=with_pixel_range(config, recording),
         frame_shape=recording.frame_shape,
         skeleton=recording.skeleton,
         source=str(recording.source) if recording.source is not None else None,
@@ -215,6 +219,24 @@ def replay_recording(
                 on_progress(progress())
         stream.flush()
         return Replayed(name, progress(), len(stream.rejected))
+
+
+def with_pixel_range(config: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
+    """The config of `open` with the pixel range of the recording's kind, unless it names one."""
+    dataset = config.get("dataset", {})
+    if recording.pixel_range == "unit" or "pixel_range" in dataset:
+        return dict(config)
+    return {**config, "dataset": {**dataset, "pixel_range": recording.pixel_range}}
+
+
+def _fresh_stream(client: Client, name: str, **options: Any) -> Stream:
+    """A stream at its first frame; one that is left over from a replay that was ended is closed first."""
+    stream = client.open_stream(name, **options)
+    if stream.next_seq == 0:
+        return stream
+    logger.warning("stream=%s was open and at seq=%d; it is closed, and begins afresh", name, stream.next_seq)
+    stream.close()
+    return client.open_stream(name, **options)
 
 
 def run_replay(

@@ -20,6 +20,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     UNKNOWN_MODEL = "unknown_model"
     DRAINING = "draining"
+    FORBIDDEN = "forbidden"
     INTERNAL = "internal"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,6 +107,11 @@ class SharedImage:
     shape: tuple[int, ...]  # (h, w) or (h, w, c)
     dtype: str  # "|u1" or "<u2"
     generation: int
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True, eq=False)

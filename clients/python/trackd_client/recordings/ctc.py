@@ -102,6 +102,11 @@ class CtcRecording(Recording):
         """Child → parent, by the table of tracks."""
         return {} if self._tracks is None else self._tracks.lineage
 
+    @property
+    def pixel_range(self) -> str:
+        """`raw`: DREEM does not scale the images of this kind."""
+        return "raw"
+
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, those without an image or a label image included.
 

@@ -82,6 +82,11 @@ class MicroscopyRecording(Recording):
         """Child → parent at splits."""
         return self._spots.lineage
 
+    @property
+    def pixel_range(self) -> str:
+        """`raw`: DREEM does not scale the images of this kind."""
+        return "raw"
+
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, those without spots or image included.
 

@@ -77,6 +77,11 @@ class Recording(ABC):
         """Parent of each identity that came of another by division, by gt id: child → parent."""
         return NO_LINEAGE
 
+    @property
+    def pixel_range(self) -> str:
+        """How a checkpoint trained on this kind of recording wants its pixels: `unit` (0 to 1) or `raw` (0 to 255)."""
+        return "unit"
+
     @abstractmethod
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, those without detections included, in the clips' order.
@@ -129,3 +134,8 @@ class DerivedRecording(Recording):
     def lineage(self) -> Mapping[int, int]:
         """Child → parent."""
         return self._recording.lineage
+
+    @property
+    def pixel_range(self) -> str:
+        """`unit` or `raw`."""
+        return self._recording.pixel_range

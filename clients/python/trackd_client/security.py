@@ -1,0 +1,187 @@
+"""CURVE keys: the files that hold them, and the sockets that use them.
+
+A key file is a ZeroMQ certificate, as `trackd keygen` and `zmq.auth.create_certificates` write it: a `metadata` section
+and a `curve` section of `name = "value"` lines. A file with a secret key must be its owner's alone.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+import zmq
+from zmq.utils import z85
+
+_KEY_CHARACTERS = 40  # 32 bytes in Z85
+_KEY_BYTES = 32
+_MAX_FILE_BYTES = 65_536
+_SECTIONS = ("metadata", "curve")
+
+
+class KeyFileError(ValueError):
+    """A key file that cannot be used; the text names the file and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a key file holds; keys are in Z85, 40 characters."""
+
+    public_key: bytes
+    secret_key: bytes | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """What a client needs to speak to a daemon with CURVE: its own pair, and the daemon's public key."""
+
+    server_key: bytes
+    public_key: bytes
+    secret_key: bytes = field(repr=False)
+
+    def apply(self, socket: zmq.Socket[bytes]) -> None:
+        """Have a socket use the keys; before it connects."""
+        socket.curve_publickey = self.public_key
+        socket.curve_secretkey = self.secret_key
+        socket.curve_serverkey = self.server_key
+
+
+def load_server_key(path: str | Path) -> bytes:
+    """The daemon's public key, from its `server.key`.
+
+    Raises:
+        KeyFileError: the file cannot be read, or holds no public key.
+    """
+    return read_certificate(path).public_key
+
+
+def load_client_keys(path: str | Path) -> tuple[bytes, bytes]:
+    """A client's public and secret key, from its `.key_secret` file.
+
+    Raises:
+        KeyFileError: the file cannot be read, is open to others than its owner, or holds no pair.
+    """
+    return secret_pair(Path(path))
+
+
+class ClientKeys(TypedDict):
+    """The arguments of `Client` that have to do with keys."""
+
+    server_key: bytes | None
+    client_keys: tuple[bytes, bytes] | None
+
+
+def load_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys:
+    """The arguments that `Client` takes, from the files that a command line names.
+
+    Raises:
+        KeyFileError: a file cannot be used, or one is given without the other.
+    """
+    if (server_key is None) != (client_key is None):
+        missing = "--server-key" if server_key is None else "--client-key"
+        raise KeyFileError(f"CURVE needs --server-key and --client-key; {missing} is missing")
+    if server_key is None or client_key is None:
+        return {"server_key": None, "client_keys": None}
+    return {"server_key": load_server_key(server_key), "client_keys": load_client_keys(client_key)}
+
+
+def curve_keys(server_key: str | bytes | None, client_keys: tuple[str | bytes, str | bytes] | None) -> CurveKeys | None:
+    """The keys of a client, checked; None where it has none.
+
+    Raises:
+        ValueError: only one of the two, or what is no key, or a secret key of another pair.
+    """
+    if server_key is None and client_keys is None:
+        return None
+    if server_key is None or client_keys is None:
+        missing = "server_key" if server_key is None else "client_keys"
+        raise ValueError(f"CURVE needs server_key and client_keys; {missing} is missing")
+    public_key, secret_key = (_key(value, "client_keys") for value in client_keys)
+    _check_pair(public_key, secret_key, "client_keys")
+    return CurveKeys(_key(server_key, "server_key"), public_key, secret_key)
+
+
+def read_certificate(path: str | Path) -> Certificate:
+    """Read a key file, whoever may read it.
+
+    Raises:
+        KeyFileError: it cannot be read, or is no key file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FILE_BYTES).decode()
+    except OSError as error:
+        raise KeyFileError(f"{path}: the key file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path}: a key file must be text; `trackd keygen` makes one") from None
+    sections: dict[str, dict[str, str]] = {name: {} for name in _SECTIONS}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        word = line.strip()
+        if not word or word.startswith("#"):
+            continue
+        name, equals, value = word.partition("=")
+        if equals and section:
+            sections[section][name.strip()] = value.strip().strip("\"'")
+        elif word in sections:
+            section = word
+        else:
+            # The line itself may be a piece of a secret key, and does not belong in a log.
+            raise KeyFileError(f'{path}: line {number} must be "metadata", "curve" or name = "value" below one of them')
+    curve = sections["curve"]
+    if "public-key" not in curve:
+        raise KeyFileError(f'{path}: no public-key = "…" below "curve"; `trackd keygen` makes key files')
+    secret = _key(curve["secret-key"], str(path)) if "secret-key" in curve else None
+    return Certificate(_key(curve["public-key"], str(path)), secret, sections["metadata"])
+
+
+def secret_pair(path: Path) -> tuple[bytes, bytes]:
+    """Public and secret key of a file that is its owner's alone.
+
+    Raises:
+        KeyFileError: the file cannot be read, is open to others, or holds no pair.
+    """
+    check_private(path)
+    certificate = read_certificate(path)
+    if certificate.secret_key is None:
+        raise KeyFileError(f"{path}: holds no secret key; give the .key_secret file")
+    _check_pair(certificate.public_key, certificate.secret_key, str(path))
+    return certificate.public_key, certificate.secret_key
+
+
+def check_private(path: Path) -> None:
+    """Refuse a secret file that others than its owner may read or write.
+
+    Raises:
+        KeyFileError: it may be, or is no file.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise KeyFileError(f"{path}: the file cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyFileError(f"{path}: must be a file")
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeyFileError(f"{path}: a secret file must be its owner's alone, mode 0600; got {mode:04o}: chmod 600 it")
+
+
+def _key(value: str | bytes, where: str) -> bytes:
+    key = value.encode() if isinstance(value, str) else value
+    try:
+        if len(key) == _KEY_CHARACTERS and len(z85.decode(key)) == _KEY_BYTES:
+            return key
+    except (KeyError, ValueError, OverflowError, struct.error):
+        pass
+    # Not the value: it may be a secret key with a slip in it.
+    raise KeyFileError(f"{where}: a key must be {_KEY_CHARACTERS} characters of Z85; got {len(key)} that are not")
+
+
+def _check_pair(public_key: bytes, secret_key: bytes, where: str) -> None:
+    if zmq.curve_public(secret_key) != public_key:
+        raise KeyFileError(f"{where}: the public and the secret key are not of one pair")

@@ -1,0 +1,81 @@
+"""The token that HTTP asks for, where `security.http_token_file` names one."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trackd.config import SecurityConfig
+from trackd.server.security import at
+from trackd_client.configuration import ConfigError
+from trackd_client.security import KeyFileError, check_private
+
+# Probes cannot always bear a token; they tell one bit, and the status code has it all.
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_LEAST_CHARACTERS = 16
+_MAX_FILE_BYTES = 4096
+
+
+def read_token(config: SecurityConfig, base: Path | None = None) -> str | None:
+    """The token of the configuration; None where it names none.
+
+    Raises:
+        ConfigError: the file cannot be read, is open to others than its owner, or holds no token.
+    """
+    if config.http_token_file is None:
+        return None
+    path = at(config.http_token_file, base)
+    try:
+        check_private(path)
+        with path.open("rb") as file:
+            token = file.read(_MAX_FILE_BYTES).decode().strip()
+    except (KeyFileError, OSError) as error:
+        raise ConfigError(f"security.http_token_file: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"security.http_token_file: {path}: a token must be text") from None
+    if len(token) < _LEAST_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"security.http_token_file: {path}: a token must be {_LEAST_CHARACTERS} ASCII characters or more, "
+            f"without blanks; got {len(token)}"
+        )
+    return token
+
+
+class TokenGuard:
+    """Lets requests through that bear the token; of the others only whether the daemon is well is told.
+
+    Whatever else the application serves, now or later, stands behind it.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if hmac.compare_digest(given, self._expected):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, _without_body(send))
+        elif scope["type"] == "http":
+            refusal = JSONResponse({"error": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            await refusal(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
+def _without_body(send: Send) -> Send:
+    """Keep the reason of a fault to those with the token."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [(b"content-length", b"0")]}
+        elif message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return sent

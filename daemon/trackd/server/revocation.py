@@ -1,0 +1,70 @@
+"""What becomes of connections whose keys were taken away, or may less than before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from trackd.server.grants import Grant, Right
+from trackd.server.publisher import Publisher
+from trackd.server.restore import NOBODY
+from trackd.server.security import Security
+from trackd.server.session import Sessions
+from trackd.server.sockets import Sockets
+from trackd.server.subscriptions import Subscriptions
+from trackd_client.protocol import ErrorCode, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+
+class Revocation:
+    """Compares the grants with those of the last look; only the IO thread uses it.
+
+    A stream whose owner lost the right to it stays open, with its tracks, for whoever may take it up. ZeroMQ cannot
+    close one connection of a bound socket, and a subscriber sends nothing that could be refused: so where a key lost a
+    right to read, `tracks` is bound anew, which closes all connections. Those with a right to it come back by
+    themselves.
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        sockets: Sockets,
+        sessions: Sessions,
+        publisher: Publisher,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._security = security
+        self._sockets = sockets
+        self._sessions = sessions
+        self._publisher = publisher
+        self._subscriptions = subscriptions
+        self._seen: Mapping[str, Grant] = security.grants
+        self._narrowed = security.narrowed
+
+    def look(self) -> None:
+        """Carry out what has changed since the last look."""
+        grants, narrowed = self._security.grants, self._security.narrowed
+        if grants is not self._seen:
+            self._seen = grants
+            self._disown(grants)
+        # Counted where it happens: a key may have come and gone between two looks.
+        if narrowed != self._narrowed:
+            self._narrowed = narrowed
+            self._subscriptions.rebind_due = True
+        if self._subscriptions.rebind_due:
+            self._subscriptions.rebind_due = not self._sockets.rebind_tracks()
+
+    def _disown(self, grants: Mapping[str, Grant]) -> None:
+        for session in self._sessions:
+            if not session.owner:
+                continue
+            grant = grants.get(session.owner_key)
+            if grant is not None and grant.may(Right.PUBLISH, session.name):
+                continue
+            logger.warning("stream=%s: the key of its owner has lost the right to publish to it", session.name)
+            lost = ProtocolError(
+                ErrorCode.FORBIDDEN, "this key may no longer publish to the stream", stream=session.name
+            )
+            self._publisher.refuse(session.owner, lost, fatal=True)
+            self._sessions.hand_over(session, NOBODY)

@@ -1,0 +1,120 @@
+"""The client's keys: their files, and a client that holds them against a socket that asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zmq
+
+from trackd_client import Client, ErrorCode, KeyFileError, Timeout, load_client_keys, load_server_key
+from trackd_client.apps.cli import app
+from trackd_client.protocol import Error, Open
+from trackd_client.security import CurveKeys, curve_keys, load_keys
+from trackd_client.session import SessionState, StreamSession
+
+PUBLIC, SECRET = zmq.curve_keypair()
+OTHER, OTHER_SECRET = zmq.curve_keypair()
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def pair(public: bytes = PUBLIC, secret: bytes = SECRET) -> str:
+    curve = f'  public-key = "{public.decode()}"\n  secret-key = "{secret.decode()}"\n'
+    return f'# a comment\nmetadata\n  name = "x"\ncurve\n{curve}'
+
+
+def test_keys_are_read_from_a_file_that_is_its_owners_alone(tmp_path):
+    path = write(tmp_path / "a.key_secret", pair())
+    assert load_client_keys(path) == (PUBLIC, SECRET)
+    assert load_server_key(path) == PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        (pair(), 0o644, "mode 0600; got 0644"),
+        (pair(), 0o660, "mode 0600; got 0660"),
+        (pair(OTHER), 0o600, "not of one pair"),
+        (f'curve\n public-key = "{PUBLIC.decode()}"\n', 0o600, "no secret key"),
+        ("curve\n", 0o600, "no public-key"),
+        ("hello\n", 0o600, "line 1"),
+        ('curve\n public-key = "short"\n', 0o600, "got 5"),
+        ('curve\n public-key = "' + "~" * 40 + '"\n', 0o600, "40 characters of Z85"),
+        ("\udcff", 0o600, ""),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_says_which_and_why_and_never_the_secret(tmp_path, text, mode, said):
+    path = tmp_path / "a.key_secret"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    path.chmod(mode)
+    with pytest.raises(KeyFileError) as caught:
+        load_client_keys(path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert SECRET.decode() not in str(caught.value)
+
+
+def test_a_missing_key_file_is_named(tmp_path):
+    with pytest.raises(KeyFileError, match="No such file"):
+        load_client_keys(tmp_path / "none")
+
+
+def test_a_client_takes_both_keys_or_none():
+    assert curve_keys(None, None) is None
+    for given in ({"server_key": OTHER}, {"client_keys": (PUBLIC, SECRET)}):
+        with pytest.raises(ValueError, match="is missing"):
+            Client(**given)
+    with pytest.raises(ValueError, match="not of one pair"):
+        Client(server_key=OTHER, client_keys=(OTHER, SECRET))
+    with pytest.raises(KeyFileError, match="--client-key is missing"):
+        load_keys(Path("server.key"), None)
+
+
+def test_a_secret_key_is_not_shown():
+    assert SECRET.decode() not in repr(CurveKeys(OTHER, PUBLIC, SECRET))
+
+
+def test_a_client_says_why_it_is_not_let_in(tmp_path):
+    """No key, and the key of another server, against a socket with CURVE."""
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        router.linger = 0
+        router.curve_server = 1
+        router.curve_secretkey = SECRET
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        address = f"tcp://127.0.0.1:{port}"
+        with Client(ingest=address, control=address, context=context, timeout_s=0.5) as client:
+            with pytest.raises(Timeout, match="wants CURVE keys"):
+                client.open_stream("cam")
+            with pytest.raises(Timeout, match="wants CURVE keys"):
+                client.status()
+        keys = {"server_key": OTHER, "client_keys": (PUBLIC, SECRET)}
+        with (
+            Client(ingest=address, context=context, timeout_s=0.5, **keys) as client,
+            pytest.raises(Timeout, match="does not have this server_key"),
+        ):
+            client.open_stream("cam")
+        assert not router.poll(0)
+        router.close()
+
+
+@pytest.mark.parametrize("seq", [None, 3])
+def test_forbidden_is_the_end_of_a_stream(seq):
+    session = StreamSession(Open("cam"))
+    session.receive(Error(ErrorCode.FORBIDDEN, "this key may no longer publish", "cam", seq))
+    assert session.state is SessionState.LOST
+    assert session.error is not None
+    assert session.error.code is ErrorCode.FORBIDDEN
+
+
+def test_both_commands_take_key_files():
+    import typer.main
+
+    for command in typer.main.get_command(app).commands.values():
+        names = {option for parameter in command.params for option in parameter.opts}
+        assert {"--server-key", "--client-key"} <= names, command.name
