@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -21,7 +22,6 @@ pytestmark = [
         reason=f"no recording {FOLDER} or no oracle under {oracle.oracle_root()}; set TRACKD_SHARED",
     ),
 ]
-# The Cell Tracking Challenge sample is missing here: there is no reader for it yet.
 CASES = ("two_flies_plain", "two_flies_w2_max", "two_flies_angle", "resnet_two_flies")
 
 
@@ -62,6 +62,29 @@ def test_trackd_track_gives_dreems_ids_on_a_sleap_recording(tmp_path: Path, name
     np.testing.assert_array_equal(on_record[:, 0], recording.frame_id[recording.frame_of] + 1)
     pairs = set(zip(on_record[:, 1].tolist(), case.assigned_id.tolist(), strict=True))
     assert len(pairs) == len({ours for ours, _ in pairs}) == len({theirs for _, theirs in pairs}) == 2
+
+
+@pytest.mark.parametrize("name", ["ctc_mult", "ctc_max_mcd_w2", "resnet_ctc"])
+def test_trackd_track_gives_dreems_ids_on_label_images(tmp_path: Path, name: str):
+    case = oracle.read_case(next(path for path in oracle.case_paths() if path.stem == name))
+    folder = {"path": str(oracle.shared_root() / "data" / "dreem_ctc_sample"), "labels_suffix": ".tif"}
+    tree = {
+        "ckpt_path": str(case.checkpoint),
+        "outdir": str(tmp_path / "out"),
+        "tracker": {**{k: v for k, v in case.tracker.items() if v is not None}, "semantics": "2026"},
+        "dataset": {"test_dataset": {"dir": {**folder, "vid_suffix": ".tif"}, "crop_size": 20, "padding": 5}},
+        "daemon": {"device": "cpu"},
+        "stream": {"outputs": ["csv"]},
+    }
+    path = tmp_path / "inference.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    command = [sys.executable, "-m", "trackd.cli", "track", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "test_0.csv").open(newline="") as file:
+        ours = [int(row["track_id"]) for row in csv.DictReader(file) if int(row["detection"]) >= 0]
+    pairs = set(zip(ours, case.assigned_id.tolist(), strict=True))
+    assert len(pairs) == len(set(ours)) == len(set(case.assigned_id.tolist()))
 
 
 @pytest.mark.slow
