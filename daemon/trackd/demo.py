@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
         speed: "1.0" is as fast as it was recorded, "max" as fast as the daemon takes it.
     """
     console = Console()
+    shutil.rmtree(out / "tracked", ignore_errors=True)  # of the last demo; a daemon would keep it beside
     console.print("[bold]1[/] Drawing a recording: five fish that cross, touch and hide under a stone …")
     files = make_recording(out, seed=seed)
     (recording,) = open_recordings(
