@@ -18,6 +18,7 @@ from rich.table import Table
 from trackd.daemon_process import running_daemon
 from trackd_client import Client, Detections, Status, Tracks
 from trackd_client.configuration import ConfigError
+from trackd_client.security import NO_KEYS, ClientKeys
 
 STAGES = ("queue", "encode", "associate", "journal", "total")
 _WARM_UP_S = 1.0
@@ -48,7 +49,11 @@ class Measured:
 
 
 def run_bench(
-    load: Load, endpoints: dict[str, str] | None, overrides: list[str], console: Console | None = None
+    load: Load,
+    endpoints: dict[str, str] | None,
+    overrides: list[str],
+    console: Console | None = None,
+    keys: ClientKeys = NO_KEYS,
 ) -> None:
     """Put a load on a daemon and print what came of it.
 
@@ -57,6 +62,7 @@ def run_bench(
         endpoints: of a running daemon; None: one is started for the purpose.
         overrides: `a.b.c=value` for that daemon.
         console: where to print.
+        keys: of the clients, where the daemon has CURVE.
 
     Raises:
         ConfigError: a load that makes no sense.
@@ -67,7 +73,7 @@ def run_bench(
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {load.width}x{load.height}")
     console = console or Console()
     with _daemon(endpoints, overrides) as at:
-        measured, seconds = _measure(load, at, console)
+        measured, seconds = _measure(load, at, console, keys)
     _report(load, measured, seconds, console)
 
 
@@ -80,14 +86,14 @@ def _daemon(endpoints: dict[str, str] | None, overrides: list[str]) -> Iterator[
         yield addresses
 
 
-def _measure(load: Load, at: dict[str, str], console: Console) -> tuple[list[Measured], float]:
+def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys) -> tuple[list[Measured], float]:
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
     start = threading.Barrier(load.streams + 1)
 
     def feed(number: int) -> None:
         try:
-            _feed(load, at, f"bench-{number}", measured[number], start)
+            _feed(load, at, f"bench-{number}", measured[number], start, keys)
         except BaseException as error:
             failures.append(error)
             start.abort()
@@ -110,13 +116,15 @@ def _measure(load: Load, at: dict[str, str], console: Console) -> tuple[list[Mea
     return measured, load.seconds
 
 
-def _feed(load: Load, at: dict[str, str], name: str, into: Measured, start: threading.Barrier) -> None:
+def _feed(
+    load: Load, at: dict[str, str], name: str, into: Measured, start: threading.Barrier, keys: ClientKeys
+) -> None:
     """One stream, with a client of its own as a camera's program has."""
     boxes = walk(load.instances, max(load.width, 1280), max(load.height, 720))
     image = None
     if load.width:
         image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
-    with Client(at["ingest"], at["tracks"], at["control"], timeout_s=60) as client:
+    with Client(at["ingest"], at["tracks"], at["control"], timeout_s=60, **keys) as client:
         stream = client.open_stream(name, reply="tracks" if load.closed_loop else "ack", takeover=True)
         updates = None if load.closed_loop else client.tracks(name, until_closed=True)
         follower = threading.Thread(target=_follow, args=(updates, into), daemon=True)

@@ -162,18 +162,21 @@ def bench(
     ingest: Annotated[str | None, typer.Option(help="A running daemon's endpoint; else one is started.")] = None,
     tracks: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5571",
     control: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5572",
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Put a synthetic load on a daemon; print the latency of each stage and the rate it held."""
     _log(False)
     from trackd.bench import Load, run_bench
+    from trackd_client.security import load_keys
 
     width, separator, height = image.partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {image!r}")
     load = Load(streams, fps, instances, int(width), int(height), seconds, closed_loop)
     endpoints = None if ingest is None else {"ingest": ingest, "tracks": tracks, "control": control}
-    run_bench(load, endpoints, overrides)
+    run_bench(load, endpoints, overrides, keys=load_keys(server_key, client_key))
 
 
 def _log(verbose: bool) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from trackd_client.protocol import (
 )
 from trackd_client.security import curve_keys
 from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
+from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.stream import Stream
 from trackd_client.subscriber import EventSubscription, TracksSubscription
 
@@ -38,56 +38,6 @@ DRAIN_TIMEOUT_S = 60.0
 _IS_IT_RUNNING = "is it running? `trackd serve` starts it"
 # What only asks may be asked again after the daemon went away in the midst of it.
 _QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStatus:
-    """A stream's row of `status`; the counts are of frames since its epoch began."""
-
-    stream: str
-    epoch: int = 0
-    next_seq: int = 0
-    model: str = ""
-    queued: int = 0
-    active_tracks: int = 0
-    received: int = 0
-    tracked: int = 0
-    dropped: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonStatus:
-    """What the daemon says about itself."""
-
-    version: str
-    protocol: int
-    uptime_s: float
-    ready: bool
-    draining: bool
-    device: str
-    models: tuple[Any, ...]
-    streams: tuple[StreamStatus, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTrack:
-    """A track that is not gone: where it was seen last."""
-
-    id: int
-    state: str  # "active" or "lost"
-    box: tuple[float, ...]  # x1 y1 x2 y2, pixels
-    frame_index: int
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTracks:
-    """The live tracks of a stream, as of one seq of one epoch."""
-
-    stream: str
-    epoch: int
-    seq: int  # -1 before the first frame
-    tracks: tuple[LiveTrack, ...]
 
 
 class Client:

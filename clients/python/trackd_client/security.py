@@ -75,6 +75,9 @@ class ClientKeys(TypedDict):
     client_keys: tuple[bytes, bytes] | None
 
 
+NO_KEYS: ClientKeys = {"server_key": None, "client_keys": None}
+
+
 def load_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys:
     """The arguments that `Client` takes, from the files that a command line names.
 
@@ -85,7 +88,7 @@ def load_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys:
         missing = "--server-key" if server_key is None else "--client-key"
         raise KeyFileError(f"CURVE needs --server-key and --client-key; {missing} is missing")
     if server_key is None or client_key is None:
-        return {"server_key": None, "client_keys": None}
+        return NO_KEYS
     return {"server_key": load_server_key(server_key), "client_keys": load_client_keys(client_key)}
 
 

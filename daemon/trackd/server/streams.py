@@ -13,13 +13,13 @@ from trackd.engine.queue import Command, StreamQueue
 from trackd.engine.stream import StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
+from trackd.server.checks import as_protocol_error, changed, check_nature, check_nodes
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.restore import NOBODY, opened_map, restored_session
 from trackd.server.session import Session, Sessions
 from trackd.store.records import CloseRecord, OpenRecord, StoredStream
 from trackd_client.configuration import ConfigError
-from trackd_client.detections import Skeleton
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class Streams:
                 f"at most {self._limits.streams} streams may be open; close one",
                 stream=message.stream,
             )
-        settings = _changed(self._defaults, message.config, message.stream)
-        _check_nodes(settings, message.skeleton, message.stream)
+        settings = changed(self._defaults, message.config, message.stream)
+        check_nodes(settings, message.skeleton, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
         epoch = self._sessions.next_epoch(message.stream)
@@ -106,7 +106,7 @@ class Streams:
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
                 self._forget(session)
-                self._publisher.refuse(owner, _as_protocol_error(error, session.name), fatal=True)
+                self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
                 self._outputs.open(session.name, settings.stream.outputs, message)
@@ -129,7 +129,7 @@ class Streams:
                 stream=session.name,
             )
         settings = self._reconfigured(session, message.config)
-        _check_nature(session, message)
+        check_nature(session, message)
         if (owner, key) != (session.owner, session.owner_key):
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
@@ -143,7 +143,7 @@ class Streams:
 
         def configured(_: Any, error: Exception | None) -> None:
             if error is not None:
-                self._publisher.refuse(owner, _as_protocol_error(error, session.name))
+                self._publisher.refuse(owner, as_protocol_error(error, session.name))
             elif session.owner == owner:  # else it was taken over once more, and that open is answered in its turn
                 self._greet(session, EventName.RESUMED)
 
@@ -174,7 +174,7 @@ class Streams:
     # --- while it is open ---
 
     def _reconfigured(self, session: Session, changes: Mapping[str, Any]) -> StreamSettings:
-        settings = _changed(session.settings, changes, session.name)
+        settings = changed(session.settings, changes, session.name)
         if settings.stream.outputs != session.settings.stream.outputs:
             raise ProtocolError(
                 ErrorCode.BAD_CONFIG,
@@ -182,7 +182,7 @@ class Streams:
                 "close it first",
                 stream=session.name,
             )
-        _check_nodes(settings, session.skeleton, session.name)
+        check_nodes(settings, session.skeleton, session.name)
         self._check_model(session.model, settings, session.frame_shape, session.name)
         return settings
 
@@ -346,55 +346,3 @@ class Streams:
 
 def _closed(session: Session) -> Closed:
     return Closed(session.name, session.epoch, session.settled_seq)
-
-
-def _changed(settings: StreamSettings, changes: Mapping[str, Any], stream: str) -> StreamSettings:
-    try:
-        return settings.changed(changes)
-    except ConfigError as error:
-        raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
-
-
-def _check_nature(session: Session, message: Open) -> None:
-    """What a stream is cannot change while it is open; whoever comes back to it may say it again."""
-    for name in ("skeleton", "frame_shape", "model"):
-        asked, known = getattr(message, name), getattr(session, name)
-        if asked is not None and asked != known:
-            raise ProtocolError(
-                ErrorCode.BAD_CONFIG,
-                f"{name} cannot change while a stream is open: it is {known!r}; close it first",
-                stream=session.name,
-            )
-
-
-def _check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str) -> None:
-    """Node names in the settings must be in the skeleton: better said at `open` than at every frame."""
-    anchors = settings.dataset.anchors
-    names = {"anchors": anchors if isinstance(anchors, list) else [anchors] if isinstance(anchors, str) else []}
-    names["front_nodes"] = settings.tracker.front_nodes or []
-    names["back_nodes"] = settings.tracker.back_nodes or []
-    nodes = set(skeleton.nodes) if skeleton is not None else set()
-    if isinstance(anchors, int) and skeleton is not None and anchors > len(nodes):
-        raise ProtocolError(
-            ErrorCode.BAD_CONFIG,
-            f"anchors must be at most the skeleton's {len(nodes)} nodes; got {anchors}",
-            stream=stream,
-        )
-    for key, wanted in names.items():
-        for node in wanted:
-            if node in nodes or (key == "anchors" and node in ("", "centroid", "midpoint")):
-                continue
-            known = ", ".join(skeleton.nodes) if skeleton is not None else "none, since open gave no skeleton"
-            raise ProtocolError(
-                ErrorCode.BAD_CONFIG, f"{key} must name nodes of the skeleton ({known}); got {node!r}", stream=stream
-            )
-
-
-def _as_protocol_error(error: Exception, stream: str) -> ProtocolError:
-    if isinstance(error, ProtocolError):
-        error.stream = stream
-        return error
-    if isinstance(error, ValueError):
-        return ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream)
-    logger.error("stream=%s: a command failed", stream, exc_info=error)
-    return ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", stream=stream)
