@@ -84,7 +84,7 @@ def test_training_sections_are_accepted_and_named_as_ignored():
         ("video_files", ["a.mp4"], "one video for each of slp_files"),
         ("gt_files", ["gt.txt"], "one file for each of det_files"),
         ("augmentations", ["Rotate"], "must map augmentation names"),
-        ("source", "trackmat", "must be one of trackmate, isbi, icy, imagej, or null"),
+        ("source", "trackmat", "must be one of trackmate, isbi, icy, imagej, trex, btrack, or null"),
         ("pixel_size", 0, "must be a pixel's side in the labels' unit, > 0"),
         ("pixel_size", [1, 2, 3], "or two of them: [x, y]"),
         ("pixel_size", "small", "must be a pixel's side"),

@@ -95,7 +95,7 @@ def test_microscopys_labels_are_paired_with_their_images_by_position(tmp_path):
 
 def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
     make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
-    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file: gone\.xml"):
+    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: gone\.xml"):
         recordings(tmp_path, tracks="gone.xml")
     with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: gone\.tif"):
         recordings(tmp_path, tracks="a.xml", videos=[["gone.tif"]])

@@ -1,7 +1,6 @@
 """Every file of the shared recordings, against the counts of their MANIFEST.md.
 
-Left out, as the product does not read these formats: idtracker_fish8 (.npy), trex_guppies8 (TRex .csv; its video is
-counted) and btrack_testdata (.csv, .json).
+Left out is idtracker_fish8, whose .npy is a pickle: it is refused.
 """
 
 import csv
@@ -15,13 +14,15 @@ from trackd_client.configuration import validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.images import layout_of
+from trackd_client.recordings.label_files import read_spots
 from trackd_client.recordings.man_track import read_man_track
+from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.trackmate_xml import read_model, read_trackmate_xml
 from trackd_client.recordings.video import VideoFile
 
 pytestmark = pytest.mark.shared
 
-NOT_READ = {"idtracker_fish8", "trex_guppies8", "btrack_testdata"}
+NOT_READ = {"idtracker_fish8"}
 CTC = {"labels_suffix": ".tif", "vid_suffix": ".tif"}
 RECEPTOR = "isbi_receptors/RECEPTOR snr 7 density low"
 
@@ -78,6 +79,12 @@ FILES = [
     (spots("trackmate_xml/pytrackmate_FakeTracks_v3.7.xml"), 6, 0, 12, 2, (33, 43), 0, 0),
     (spots("trackmate_csv/D5_all_spots.csv"), 9, 0, 88, 12, None, 0, 0),
     (spots("trackmate_csv/D5_tracked_spots.csv"), 8, 0, 18, 8, None, 0, 0),
+    (spots("trex_guppies8/trex_csv", videos="trex_guppies8/guppies8.mp4", source="trex"),
+     200, 200, 1459, 8, (2304, 2304), 0, 0),
+    (spots("trex_guppies8/trex_csv/test_fish1.csv"), 200, 0, 156, 1, None, 0, 0),
+    (spots("trex_guppies8/tracks_trex.csv", source="trex"), 200, 0, 1459, 8, None, 0, 0),
+    (spots("trex_guppies8/detections.csv", source="trex"), 200, 0, 1404, 0, None, 0, 0),
+    (spots("btrack_testdata/test_data.csv", source="btrack"), 500, 0, 1399, 7, None, 6, 3),
 ]  # fmt: skip
 
 
@@ -128,8 +135,29 @@ def test_the_list_above_has_every_file(shared):
     for folder in sorted(folders - NOT_READ):
         for path in sorted((shared / "data" / folder).iterdir()):
             # Tables of tracks and of edges go with others; images and videos with their labels.
-            if path.suffix in {".slp", ".txt", ".xml"} or path.name.endswith("spots.csv"):
+            beside = path.name.endswith(("_tracks.csv", "_edges.csv")) or path.name.startswith("laptrack_")
+            if path.suffix in {".slp", ".txt", ".xml"} or (path.suffix == ".csv" and not beside):
                 assert f"{folder}/{path.name}" in files
+
+
+def test_the_pickle_of_idtracker_is_refused(shared):
+    keys = {"tracks": "idtracker_fish8/test_trajectories_idtrackerai.npy"}
+    dataset = validate(DatasetConfig, {"test_dataset": keys}).test_dataset
+    (recording,) = open_recordings(dataset, DataloaderConfig(), shared / "data")
+    with pytest.raises(RecordingError, match=r"idtracker\.ai is a pickle"):
+        next(recording.frames())
+
+
+def test_the_folder_of_a_trex_export_agrees_with_its_derived_table(shared):
+    folder = shared / "data" / "trex_guppies8"
+    exported, derived = read_spots(folder / "trex_csv"), read_spots(folder / "tracks_trex.csv")
+    by_fish = [np.lexsort((spots.gt_ids, spots.frame_index)) for spots in (exported, derived)]
+    for name in ("frame_index", "gt_ids"):
+        assert (getattr(exported, name)[by_fish[0]] == getattr(derived, name)[by_fish[1]]).all()
+    apart = derived.points[by_fish[1]] - exported.points[by_fish[0]]
+    assert (apart[:, 0] == 0).all()
+    assert 3 < apart[:, 1].min() <= apart[:, 1].max() < 31  # the top of a fish is above its middle
+    assert exported.pixel_size == (1, 1)
 
 
 def test_the_table_of_tracks_beside_the_spots_is_no_recording(shared):

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from trackd_client.configuration import Section
 
-SOURCES = ("trackmate", "isbi", "icy", "imagej")
+SOURCES = ("trackmate", "isbi", "icy", "imagej", "trex", "btrack")
 
 
 def _integer(value: Any) -> bool:

@@ -100,9 +100,9 @@ def _mot(dataset: TestDataset, base: Path) -> list[Recording]:
 
 
 def _microscopy(dataset: TestDataset, base: Path) -> list[Recording]:
-    labels = [_file(path, base, "tracks") for path in dataset.tracks]
+    labels = [find_path(path, f"{WHERE}.tracks", base, "file or folder") for path in dataset.tracks]
     images = _or_none([_images(paths, base, "videos") for paths in dataset.videos], len(labels))
-    names = unique_names((path.stem for path in labels), labels)
+    names = unique_names((path.name if path.is_dir() else path.stem for path in labels), labels)
     return [
         MicroscopyRecording(path, dataset, images=source, name=name)
         for path, source, name in zip(labels, images, names, strict=True)

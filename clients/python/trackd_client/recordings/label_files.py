@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd_client.recordings.btrack import COLUMNS, read_btrack
 from trackd_client.recordings.icy import read_icy
 from trackd_client.recordings.imagej import plain_name, read_imagej
 from trackd_client.recordings.isbi import read_isbi
@@ -15,6 +16,7 @@ from trackd_client.recordings.spots import Spots
 from trackd_client.recordings.tables import header_of
 from trackd_client.recordings.trackmate_csv import read_trackmate_csv
 from trackd_client.recordings.trackmate_xml import read_trackmate_xml
+from trackd_client.recordings.trex import is_animal_table, is_point_table, read_trex
 from trackd_client.recordings.xml_elements import elements
 
 logger = logging.getLogger(__name__)
@@ -39,13 +41,16 @@ TRACKMATE_TRACKS = Kind(None, "a TrackMate table of tracks: name the table of sp
 ISBI = Kind("isbi", "an ISBI 2012 challenge file", read_isbi)
 ICY = Kind("icy", "an ICY file", read_icy)
 IMAGEJ = Kind("imagej", "an ImageJ Manual Tracking table", read_imagej)
+TREX = Kind("trex", "a TRex table", read_trex)
+TREX_FOLDER = Kind("trex", "a folder of TRex tables", read_trex)
+BTRACK = Kind("btrack", "a btrack table of objects", read_btrack)
 
 
 def read_spots(path: Path, source: str | None = None) -> Spots:
     """The spots of a label file.
 
     Args:
-        path: `.xml` or `.csv`.
+        path: `.xml` or `.csv`, or a folder.
         source: the kind that it must be; None: what it looks like.
 
     Raises:
@@ -70,11 +75,18 @@ def kind_of(path: Path) -> Kind:
     Raises:
         RecordingError: nothing that is known.
     """
+    if path.is_dir():
+        return TREX_FOLDER
+    if path.suffix.lower() == ".npy":
+        raise RecordingError(
+            f"{path}: not read: a .npy as of idtracker.ai is a pickle, and to open one can run any code in it: "
+            "write it as a .csv with the columns frame,id,x,y"
+        )
     kind = _xml_kind(path) if path.suffix.lower() == ".xml" else _table_kind(path)
     if kind is None:
         raise RecordingError(
-            f"{path}: must be a TrackMate, ISBI 2012 or ICY .xml, or a TrackMate or ImageJ Manual Tracking .csv; "
-            "looks like none of them"
+            f"{path}: must be a TrackMate, ISBI 2012 or ICY .xml, a TrackMate, ImageJ Manual Tracking, TRex or "
+            "btrack .csv, or a folder of TRex's; looks like none of them"
         )
     return kind
 
@@ -99,4 +111,8 @@ def _table_kind(path: Path) -> Kind | None:
         return TRACKMATE_SPOTS
     if "SPOT_SOURCE_ID" in header:
         return TRACKMATE_EDGES
-    return TRACKMATE_TRACKS if "NUMBER_SPOTS" in header else None
+    if "NUMBER_SPOTS" in header:
+        return TRACKMATE_TRACKS
+    if is_animal_table(header) or is_point_table(header):
+        return TREX
+    return BTRACK if set(COLUMNS) <= set(header) else None

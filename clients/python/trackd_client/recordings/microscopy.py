@@ -1,4 +1,4 @@
-"""Microscopy recordings: spots from TrackMate, ISBI, ICY or ImageJ, images from a stack, a folder or a list."""
+"""Microscopy recordings, and others of points: spots from a label file, images from a stack, a folder or a list."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ CENTROID = Skeleton(("centroid",))
 class MicroscopyRecording(Recording):
     """Every spot of a label file as a detection, those without a track included (gt id −1).
 
-    A spot's key point is its place; its box encloses its outline, else the circle of its radius, else it is
-    `crop_size` wide and high around the place. Outlines become masks where the size of the images is known.
-    Frames run from 0 to the last image or spot, whichever is later; those without an image are played too.
+    A spot's key point is its place; its box is the file's, else encloses its outline, else the circle of its
+    radius, else it is `crop_size` wide and high around the place. Outlines become masks where the size of the
+    images is known. Frames run from 0 to the last image or spot, whichever is later; those without an
+    image are played too.
 
     Args:
-        path: the label file.
+        path: the label file, or a folder of them.
         dataset: `source`, `pixel_size`, `crop_size`, `fps`, and how the recording is cut into clips.
         images: where there are any.
         name: the recording's name; the stem of `path` by default.
@@ -103,6 +104,8 @@ class MicroscopyRecording(Recording):
         half = np.array(self._dataset.crop_width_height) / 2
         half = np.where(np.isfinite(spots.radii[here]), spots.radii[here], half)
         boxes = np.concatenate([points - half, points + half], axis=1)
+        if spots.boxes is not None:
+            boxes = np.tile(points, 2) + spots.boxes[here]
         masks = None
         if spots.outlines is not None:
             polygons = [spots.outlines.of(row) + spots.points[row] for row in range(here.start, here.stop)]

@@ -43,6 +43,7 @@ class Spots:
     gt_ids: NDArray[np.int64]  # (s,) -1 for a spot without a track
     lineage: Mapping[int, int] = field(default_factory=dict)  # child → parent
     outlines: Outlines | None = None
+    boxes: NDArray[np.float64] | None = None  # (s, 4) x y x y relative to the spot, in place of radii
     unit: str | None = None  # of the coordinates; None: the file does not say
     pixel_size: tuple[float, float] | None = None  # x, y sides in `unit`, where the file notes them
     n_frames: int | None = None  # of the images, where noted
@@ -73,6 +74,7 @@ class Spots:
             points=self.points / sides,
             radii=self.radii / sides,
             outlines=None if outlines is None else replace(outlines, vertices=outlines.vertices / sides),
+            boxes=None if self.boxes is None else self.boxes / np.tile(sides, 2),
             unit="pixel",
         )
 
