@@ -18,10 +18,8 @@ from rich.table import Table
 from trackd.daemon_process import running_daemon
 from trackd_client import Client, Detections, Status, Tracks
 from trackd_client.configuration import ConfigError
+from trackd_client.protocol import STAGES
 from trackd_client.security import NO_KEYS, ClientKeys
-
-STAGES = ("queue", "encode", "associate", "journal", "total")
-_WARM_UP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,8 @@ def run_bench(
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {load.width}x{load.height}")
     console = console or Console()
     with _daemon(endpoints, overrides) as at:
-        measured, seconds = _measure(load, at, console, keys)
-    _report(load, measured, seconds, console)
+        measured = _measure(load, at, console, keys)
+    _report(load, measured, console)
 
 
 @contextmanager
@@ -86,7 +84,7 @@ def _daemon(endpoints: dict[str, str] | None, overrides: list[str]) -> Iterator[
         yield addresses
 
 
-def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys) -> tuple[list[Measured], float]:
+def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys) -> list[Measured]:
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
     start = threading.Barrier(load.streams + 1)
@@ -113,7 +111,7 @@ def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys)
             time.sleep(0.1)
     if failures:
         raise failures[0]
-    return measured, load.seconds
+    return measured
 
 
 def _feed(
@@ -181,7 +179,7 @@ def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.
         yield np.concatenate([corner, corner + size], axis=1).astype(np.float32)
 
 
-def _report(load: Load, measured: list[Measured], seconds: float, console: Console) -> None:
+def _report(load: Load, measured: list[Measured], console: Console) -> None:
     frames = sum(one.frames for one in measured)
     image = f"{load.width}x{load.height} gray" if load.width else "boxes only"
     console.print(
@@ -190,7 +188,7 @@ def _report(load: Load, measured: list[Measured], seconds: float, console: Conso
         highlight=False,
     )
     console.print(
-        f"held {frames / seconds:.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
+        f"held {frames / load.seconds:.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
         f"{sum(one.late for one in measured)} sent late",
         highlight=False,
     )

@@ -23,7 +23,7 @@ from trackd.bench import walk
 from trackd_client import Client, Detections, Status, Tracks
 
 N_FRAMES = 400
-LABELS = ["before_journal", "after_journal", "before_trim", "after_trim"]
+LABELS = ["before_journal", "after_journal"]
 
 
 def ports() -> list[str]:
@@ -123,7 +123,7 @@ def test_ids_go_on_after_kills_at_random_moments_under_load(tmp_path, expected, 
     assert (code, stderr) == (0, "")
 
 
-@pytest.mark.parametrize("label", LABELS[:2])
+@pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("count", [2, 60])
 def test_ids_go_on_after_a_kill_at_each_labelled_point(tmp_path, expected, label, count):
     fixed = [*ports(), f"daemon.state_dir={tmp_path}", "daemon.http=null"]

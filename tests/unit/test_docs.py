@@ -13,11 +13,11 @@ from pydantic import BaseModel
 
 from trackd.config import TRAINING_ONLY, Config
 from trackd.engine.inbox import Inbox
-from trackd.observe.metrics import STAGES, Metrics
+from trackd.observe.metrics import Metrics
 from trackd.outputs.writer import WRITERS
 from trackd.server.control import Control
 from trackd_client.configuration import known_keys
-from trackd_client.protocol import ErrorCode, EventName, Message, Status, Timing
+from trackd_client.protocol import STAGES, ErrorCode, EventName, Message, Status, Timing
 from trackd_client.protocol.encode import DETECTION_ARRAYS, TRACK_ARRAYS, TRACK_LISTS
 from trackd_client.recordings.config import Folder
 

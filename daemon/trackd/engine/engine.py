@@ -74,10 +74,10 @@ class Engine:
         """Let a stream's state go."""
         self._streams.pop(queue, None)
 
-    def record(self, record: Record) -> None:
-        """Have something stored before the running command's result is handed on."""
+    def record(self, make: Callable[[], Record]) -> None:
+        """Have something stored before the running command's result is handed on; made only for a journal."""
         if self._journaling:
-            self._records.append(record)
+            self._records.append(make())
 
     # --- a step ---
 

@@ -9,10 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from trackd.engine.inbox import Inbox
-from trackd_client.protocol import ErrorCode, Timing
+from trackd_client.protocol import STAGES, ErrorCode, Timing
 
 LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-STAGES = ("queue", "encode", "associate", "journal", "total")
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
 # A label value that no stream can have: the sum over the streams that were closed.
 CLOSED_STREAMS = "(closed)"

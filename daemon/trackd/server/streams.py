@@ -101,7 +101,7 @@ class Streams:
                 message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits
             )
             self._engine.open(queue, state)
-            self._engine.record(OpenRecord(session.name, epoch, 0, opened_map(session)))
+            self._engine.record(lambda: OpenRecord(session.name, epoch, 0, opened_map(session)))
 
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
@@ -211,8 +211,8 @@ class Streams:
             state = self._engine.state(queue)
             state.configure(settings)
             # Frames before this one were tracked with other settings: none of them may be played again with these.
-            self._engine.record(OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
-            self._engine.record(state.snapshot_record(queue.settled_seq))
+            self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
+            self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
 
         self._inbox.command(queue, Command(session.next_seq - 1, configure, finished))
 
@@ -238,8 +238,8 @@ class Streams:
         def start() -> None:
             state = self._engine.state(queue)
             state.start(epoch, first_seq)
-            self._engine.record(OpenRecord(session.name, epoch, first_seq, opened_map(session)))
-            self._engine.record(state.snapshot_record(first_seq - 1))
+            self._engine.record(lambda: OpenRecord(session.name, epoch, first_seq, opened_map(session)))
+            self._engine.record(lambda: state.snapshot_record(first_seq - 1))
 
         self._inbox.command(queue, Command(first_seq - 1, start, finished))
 
@@ -301,7 +301,7 @@ class Streams:
                 queue = session.queue
 
                 def store(queue: StreamQueue = queue) -> None:
-                    self._engine.record(self._engine.state(queue).snapshot_record(queue.settled_seq))
+                    self._engine.record(lambda: self._engine.state(queue).snapshot_record(queue.settled_seq))
 
                 self._inbox.command(queue, Command(_AT_ONCE, store, lambda result, error: None))
 
@@ -327,7 +327,7 @@ class Streams:
 
         def end() -> None:
             self._engine.close(queue)
-            self._engine.record(CloseRecord(session.name))
+            self._engine.record(lambda: CloseRecord(session.name))
 
         self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
 

@@ -10,6 +10,7 @@ from trackd_client.protocol.history import tracks_from_history
 from trackd_client.protocol.limits import DEFAULT_LIMITS, REPLY_LIMITS, Limits
 from trackd_client.protocol.messages import (
     PROTOCOL_VERSION,
+    STAGES,
     Ack,
     Close,
     Closed,
@@ -36,6 +37,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "PROTOCOL_VERSION",
     "REPLY_LIMITS",
+    "STAGES",
     "Ack",
     "Close",
     "Closed",

@@ -15,6 +15,7 @@ from trackd_client.protocol.frames import read_frame
 from trackd_client.protocol.limits import DEFAULT_LIMITS, Limits
 from trackd_client.protocol.messages import (
     PROTOCOL_VERSION,
+    STAGES,
     Ack,
     Close,
     Closed,
@@ -207,7 +208,7 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
         found_tracks=read.integers(h, "found_tracks"),
         ended_tracks=read.integers(h, "ended_tracks"),
         flags=read.texts(h, "flags"),
-        timing=Timing(**{f: read.integer(timing, f) for f in Timing.__slots__ if f in timing}),
+        timing=Timing(**{f: read.integer(timing, f) for f in STAGES if f in timing}),
         replayed=read.flag(h, "replayed"),
         parents=_parents(h),
     )

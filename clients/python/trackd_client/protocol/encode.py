@@ -13,6 +13,7 @@ from trackd_client.protocol.arrays import Part, PartList
 from trackd_client.protocol.errors import bad_message
 from trackd_client.protocol.messages import (
     PROTOCOL_VERSION,
+    STAGES,
     Ack,
     Close,
     Closed,
@@ -36,7 +37,6 @@ Header = dict[str, Any]
 DETECTION_ARRAYS = ("boxes", "keypoints", "scores", "keypoint_scores", "classes", "gt_ids")
 TRACK_ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "scores")
 TRACK_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "flags")
-TIMING_FIELDS = ("queue", "encode", "associate", "journal", "total")
 
 
 def encode(message: Message) -> list[Part]:
@@ -155,7 +155,7 @@ def tracks_head(m: Tracks) -> Header:
         "frame_index": m.frame_index,
         "t_ns": m.t_ns,
         "status": str(m.status),
-        "timing": {name: getattr(m.timing, name) for name in TIMING_FIELDS},
+        "timing": {name: getattr(m.timing, name) for name in STAGES},
     }
     if m.reason is not None:
         header["reason"] = m.reason

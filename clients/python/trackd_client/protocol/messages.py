@@ -220,6 +220,9 @@ class Timing:
     total: int = 0
 
 
+STAGES: tuple[str, ...] = tuple(stage.name for stage in fields(Timing))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tracks(Message):
     """The settlement of one frame. Rows are in the sender's order; the arrays are there when it was tracked."""
