@@ -20,7 +20,7 @@ from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import ErrorCode, Frame, ProtocolError, Status
 
 SNAPSHOT_FRAMES = 500
-ASSIGNMENT_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "flags")
+ASSIGNMENT_LISTS = ("new_tracks", "parents", "lost_tracks", "found_tracks", "ended_tracks", "flags")
 ScorerFactory = Callable[[StreamSettings], Scorer]
 
 

@@ -90,6 +90,7 @@ def tracks_of_record(record: FrameRecord) -> Tracks:
         keypoints=body["keypoints"],
         scores=body["scores"],
         new_tracks=tuple(body["new_tracks"]),
+        parents=tuple(body["parents"]),
         lost_tracks=tuple(body["lost_tracks"]),
         found_tracks=tuple(body["found_tracks"]),
         ended_tracks=tuple(body["ended_tracks"]),
