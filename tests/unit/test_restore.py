@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 
 from trackd.config import Config, StreamSettings
-from trackd.engine.stream import Prepared, StreamState
+from trackd.engine.stream import StreamState
 from trackd.models.motion import MotionScorer
 from trackd.server.restore import tracks_of_record
 from trackd.store.codec import pack, unpack
@@ -27,8 +27,8 @@ def test_every_field_of_an_assignment_outlives_a_restart():
         np.array([3, 4], np.int32), np.array([np.nan, np.nan], np.float32), new_tracks=(3, 4), parents=(1, 1),
         lost_tracks=(2,), found_tracks=(0,), ended_tracks=(1,), flags=("forced",),
     )  # fmt: skip
-    prepared = Prepared(Instances.of(detections, settings.dataset), None)
-    record = state.frame_record(Frame("cells", 5, 50, 500, detections), prepared, said)
+    instances = Instances.of(detections, settings.dataset)
+    record = state.frame_record(Frame("cells", 5, 50, 500, detections), instances, None, said)
     read = FrameRecord("cells", 7, 5, 50, 500, record.status, None, unpack(pack(record.body)))
     tracks = tracks_of_record(read)
     assert (tracks.epoch, tracks.seq, tracks.status, tracks.replayed) == (7, 5, Status.TRACKED, True)

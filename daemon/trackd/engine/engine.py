@@ -1,7 +1,7 @@
 """The engine: one thread that owns all stream state and gives every frame its track ids.
 
-A step reads top to bottom: take the next frames, one from each ready stream; prepare (instances, crops, features);
-associate; settle.
+A step reads top to bottom: take the next frames, one from each ready stream; prepare (instances); encode (features);
+associate; settle. What the streams' scorers can do together they do together.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 
 from trackd.engine.inbox import Inbox, Work
+from trackd.engine.pending import Pending, associate, encode
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
-from trackd.engine.stream import Prepared, StreamState
+from trackd.engine.stream import StreamState
 from trackd.store.records import FrameRecord, Record
 from trackd_client.protocol import ErrorCode, ProtocolError, Status
 
@@ -85,7 +86,7 @@ class Engine:
         """All of one step: what fails in one stream ends there."""
         taken_ns = self._clock()
         outcomes: list[Outcome] = []
-        prepared: list[tuple[StreamQueue, QueuedFrame, Prepared, int]] = []
+        pending: list[Pending] = []
         for queue, item in work:
             if isinstance(item, Command):
                 outcomes.append(self._execute(item))
@@ -96,33 +97,38 @@ class Engine:
                 outcomes.append(self._settle_skip(queue, skip, taken_ns))
             else:
                 try:
-                    ready = self._streams[queue].prepare(item.frame)
-                    prepared.append((queue, item, ready, self._clock()))
+                    state = self._streams[queue]
+                    pending.append(Pending(queue, item, state, state.prepare(item.frame)))
                 except Exception as error:  # one bad frame never stops another stream
                     outcomes.append(self._settle_failure(queue, item, taken_ns, error))
-        for queue, item, ready, encoded_ns in prepared:
-            try:
-                outcomes.append(self._associate(queue, item, ready, taken_ns, encoded_ns))
-            except Exception as error:
-                outcomes.append(self._settle_failure(queue, item, taken_ns, error))
+        if pending:
+            encode(pending)
+            encoded_ns = self._clock()
+            associate(pending)
+            associated_ns = self._clock()
+            for one in pending:
+                try:
+                    outcomes.append(self._settle(one, taken_ns, encoded_ns, associated_ns))
+                except Exception as error:
+                    outcomes.append(self._settle_failure(one.queue, one.item, taken_ns, error))
         self._deliver(outcomes)
 
-    def _associate(
-        self, queue: StreamQueue, item: QueuedFrame, ready: Prepared, taken_ns: int, encoded_ns: int
-    ) -> Settlement:
-        state = self._streams[queue]
-        assignment = state.associate(item.frame, ready)
-        queue.active_tracks = state.n_live
+    def _settle(self, one: Pending, taken_ns: int, encoded_ns: int, associated_ns: int) -> Settlement:
+        if one.error is not None or one.assignment is None:
+            raise one.error or RuntimeError("the step gave neither ids nor an error")
+        state, frame, instances = one.state, one.item.frame, one.encoding.instances
+        one.queue.active_tracks = state.n_live
         records: tuple[Record, ...] = ()
         if self._journaling:
-            records = (state.frame_record(item.frame, ready, assignment),)
+            records = (state.frame_record(frame, instances, one.features, one.assignment),)
             if state.snapshot_due():
-                records += (state.snapshot_record(item.frame.seq),)
+                records += (state.snapshot_record(frame.seq),)
         settlement = Settlement(
-            queue, item.frame.head, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, self._clock(),
-            detections=item.frame.detections, instances=ready.instances, assignment=assignment, records=records,
+            one.queue, frame.head, state.epoch, Status.TRACKED, one.item.received_ns, taken_ns, encoded_ns,
+            associated_ns, detections=frame.detections, instances=instances, assignment=one.assignment,
+            records=records,
         )  # fmt: skip
-        self._inbox.settle(queue, item.frame.seq, Status.TRACKED, None, None)
+        self._inbox.settle(one.queue, frame.seq, Status.TRACKED, None, None)
         return settlement
 
     def _settle_skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:

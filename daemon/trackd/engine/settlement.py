@@ -33,6 +33,12 @@ class Settlement:
     assignment: Assignment | None = None
     records: tuple[Record, ...] = ()  # what must be stored before this is handed on
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits to be stored."""
+        masks = None if self.detections is None else self.detections.masks
+        return sum(record.nbytes for record in self.records) + (0 if masks is None else masks.nbytes)
+
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
@@ -42,6 +48,11 @@ class CommandResult:
     result: Any
     error: Exception | None
     records: tuple[Record, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits to be stored."""
+        return sum(record.nbytes for record in self.records)
 
 
 Outcome = Settlement | CommandResult

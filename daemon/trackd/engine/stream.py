@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.image import decode_image, image_shape
-from trackd.models.errors import FrameError
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, SnapshotRecord
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import Scorer
+from trackd.tracking.scorer import EncodeRequest, Scorer
+from trackd.tracking.step import Step
 from trackd.tracking.tracker import Assignment, LiveTracks, Tracker
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import ErrorCode, Frame, ProtocolError, Status
 
 SNAPSHOT_FRAMES = 500
+SNAPSHOT_BYTES = 32 * 1024 * 1024  # of journaled frames, which a restart has to play again
 ASSIGNMENT_LISTS = ("new_tracks", "parents", "lost_tracks", "found_tracks", "ended_tracks", "flags")
 ScorerFactory = Callable[[StreamSettings], Scorer]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A frame on its way through a step."""
-
-    instances: Instances
-    features: Any
 
 
 class StreamState:
@@ -56,7 +48,7 @@ class StreamState:
 
     def start(self, epoch: int, first_seq: int) -> None:
         """Begin afresh: no window, no tracks, ids from 0."""
-        self._since_snapshot = 0
+        self._since_snapshot = self._bytes_since_snapshot = 0
         self.epoch = epoch
         self.first_seq = first_seq
         self._scorer = self._make_scorer(self.settings)
@@ -74,12 +66,16 @@ class StreamState:
         self._scorer.configure(settings)
         self.settings = settings
 
-    def prepare(self, frame: Frame) -> Prepared:
-        """The instances of a frame, and their features.
+    @property
+    def scorer(self) -> Scorer:
+        """What turns its frames into logits."""
+        return self._scorer
+
+    def prepare(self, frame: Frame) -> EncodeRequest:
+        """The instances of a frame, and the image that their features are to be made from.
 
         Raises:
-            ProtocolError: `invalid_frame`, where the image cannot be read, the anchors are not among the nodes, or
-                the frame lacks what the stream's model needs.
+            ProtocolError: `invalid_frame`, where the image cannot be read, or the anchors are not among the nodes.
         """
         image = None
         if self._scorer.needs_image and frame.image is not None and len(frame.detections):
@@ -92,46 +88,47 @@ class StreamState:
             )
         except ValueError as error:
             raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
-        try:
-            return Prepared(instances, self._scorer.encode(image, instances))
-        except FrameError as error:
-            raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
+        return EncodeRequest(self._scorer, image, instances)
 
-    def associate(self, frame: Frame, prepared: Prepared) -> Assignment:
-        """One step of the tracker."""
-        return self._tracker.step(
-            frame.frame_index, frame.t_ns, prepared.instances, prepared.features, frame.seq - self.first_seq
+    def step(self, frame: Frame, instances: Instances, features: Any) -> Step:
+        """What the tracker is given."""
+        return Step(
+            self._tracker, frame.frame_index, frame.t_ns, instances, features, position=frame.seq - self.first_seq
         )
 
     # --- what is stored of it ---
 
-    def frame_record(self, frame: Frame, prepared: Prepared, assignment: Assignment) -> FrameRecord:
+    def frame_record(self, frame: Frame, instances: Instances, features: Any, assignment: Assignment) -> FrameRecord:
         """A tracked frame: what the tracker was given, and what it said."""
-        shape = prepared.instances.frame_shape
+        shape = instances.frame_shape
         body = {
             "boxes": frame.detections.boxes,
             "keypoints": frame.detections.keypoints,
             "scores": frame.detections.scores,
             "frame_shape": None if shape is None else list(shape),
-            "features": self._scorer.pack(prepared.features),
-            "extents": prepared.instances.extents,
+            "features": self._scorer.pack(features),
+            "extents": instances.extents,
             "track_ids": assignment.track_ids,
             "track_scores": assignment.track_scores,
             **{name: list(getattr(assignment, name)) for name in ASSIGNMENT_LISTS},
         }
-        return FrameRecord(
+        record = FrameRecord(
             self.name, self.epoch, frame.seq, frame.frame_index, frame.t_ns, str(Status.TRACKED), None, body
         )
+        self._bytes_since_snapshot += record.nbytes
+        return record
 
     def snapshot_record(self, seq: int) -> SnapshotRecord:
         """The tracker as it is after frame `seq`."""
-        self._since_snapshot = 0
-        return SnapshotRecord(self.name, self.epoch, seq, self._tracker.snapshot())
+        record = SnapshotRecord(self.name, self.epoch, seq, self._tracker.snapshot())
+        # A large snapshot comes after so many more bytes of frames: what is written grows by a quarter at most.
+        self._since_snapshot, self._bytes_since_snapshot = 0, -4 * record.nbytes
+        return record
 
     def snapshot_due(self) -> bool:
         """Whether so many frames were tracked since the last snapshot that it is time for another."""
         self._since_snapshot += 1
-        return self._since_snapshot >= SNAPSHOT_FRAMES
+        return self._since_snapshot >= SNAPSHOT_FRAMES or self._bytes_since_snapshot >= SNAPSHOT_BYTES
 
     def restore(self, snapshot: SnapshotRecord) -> None:
         """Become what a snapshot saw."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.tracking.rows import Rows
 from trackd.tracking.scorer import Scores
 from trackd.tracking.window import Slots
 
@@ -55,21 +56,14 @@ def track_scores(
     """
     one_frame = len(scores.frames) == 0 or scores.frames[0] == scores.frames[-1] == scores.n_frames - 2
     if one_frame and scores.n_frames == 2:
-        probabilities = _softmax(logits)
+        if not logits.size:
+            return np.zeros((len(logits), len(live_slots)), np.float32)
+        probabilities = Rows([(len(logits), len(scores.slots))]).softmax(logits.reshape(-1)).reshape(logits.shape)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
     else:
         probabilities = _softmax_by_frame(logits, scores, decay_time)
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    top = logits.max(axis=1, initial=0.0, keepdims=True)
-    weights = np.exp(logits - top)
-    total = weights.sum(axis=1, keepdims=True)
-    total += np.exp(-top)
-    weights /= total
-    return np.asarray(weights)
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ MAX_COORDINATE_PX = 1e7
 BoxesFrom = Literal["detection", "crop"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Instances:
     """n instances of one frame, in the sender's order; a row for every detection, whatever its state."""
 

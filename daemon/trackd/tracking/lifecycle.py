@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trackd.tracking.window import RollingWindow, Slots, State
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Sighting:
     """What a frame changed in the tracks that lived before it."""
 
@@ -30,6 +30,7 @@ class Lifecycle:
     def __init__(self, window: RollingWindow) -> None:
         self.window = window
         self.next_id = 0
+        self._any_lost = False  # may be True although the last lost track has ended
         self._allocate(window.capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -77,9 +78,13 @@ class Lifecycle:
             t_ns: its capture time.
         """
         live = self.window.live
+        if not self._any_lost and len(slots) == len(live):  # as most frames are
+            self._record(slots, extents, axes, frame_index, t_ns)
+            return Sighting((), ())
         was_lost = self.lost[live]
         self.lost[live] = True
         self._record(slots, extents, axes, frame_index, t_ns)
+        self._any_lost = len(slots) < len(live)
         changed = was_lost != self.lost[live]
         if not changed.any():
             return Sighting((), ())
@@ -125,6 +130,7 @@ class Lifecycle:
         self._allocate(self.window.capacity)
         for name in _ARRAYS:
             getattr(self, name)[self.window.live] = state[name]
+        self._any_lost = bool(self.lost[self.window.live].any())
 
     def _record(
         self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int

@@ -7,8 +7,9 @@ T distinct frames with the query.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 0.005  # a pair of a lower probability may be left out where not every pair is wanted
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Scores:
     """Association logits of one frame against every reference."""
 
@@ -33,6 +34,60 @@ class Scores:
     frames: NDArray[np.int64]  # (R,) rank of each reference's frame, 0 the oldest, at most T − 2
     n_frames: int  # T
     pairs: NDArray[np.intp] | None = None  # (2, K) row, ascending, and reference of each logit; others cannot match
+    one_each: bool = False  # one reference of each track, by ascending slot, all in one frame
+
+
+@dataclass(slots=True, eq=False)
+class EncodeRequest:
+    """What `Scorer.encode` takes, for one of several scorers."""
+
+    scorer: Scorer
+    image: Image | None
+    instances: Instances
+
+
+@dataclass(slots=True, eq=False)
+class ScoreRequest:
+    """What `Scorer.score` takes, for one of several scorers."""
+
+    scorer: Scorer
+    instances: Instances
+    features: Any
+    frame_index: int
+    t_ns: int
+    window: RollingWindow
+    live_slots: Slots
+    complete: bool
+
+
+@dataclass(slots=True, eq=False)
+class UpdateRequest:
+    """What `Scorer.update` takes, for one of several scorers."""
+
+    scorer: Scorer
+    slots: Slots
+    rows: NDArray[np.intp]
+    positions: NDArray[np.int64]
+    instances: Instances
+    features: Any
+    frame_index: int
+    t_ns: int
+    n_born: int
+
+
+Item = TypeVar("Item")
+
+
+def by_batch(items: Sequence[Item], scorer_of: Callable[[Item], Scorer]) -> list[list[Item]]:
+    """Items whose scorers can work together, in the order of the first of each."""
+    if len(items) == 1:
+        return [list(items)]
+    groups: dict[tuple[type[Scorer], Hashable], list[Item]] = {}
+    for item in items:
+        scorer = scorer_of(item)
+        key = scorer.batch_key
+        groups.setdefault((type(scorer), id(scorer) if key is None else key), []).append(item)
+    return list(groups.values())
 
 
 class Scorer(ABC):
@@ -45,6 +100,35 @@ class Scorer(ABC):
 
     boxes_from: BoxesFrom = "detection"
     needs_image: bool = False
+
+    @property
+    def batch_key(self) -> Hashable | None:
+        """Scorers of one class and one key may be called together by the `…_batch` methods; None: each alone."""
+        return None
+
+    @classmethod
+    def encode_batch(cls, requests: Sequence[EncodeRequest]) -> list[Any]:
+        """What `encode` gives for each, of scorers of one key."""
+        return [each.scorer.encode(each.image, each.instances) for each in requests]
+
+    @classmethod
+    def score_batch(cls, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """What `score` gives for each, of different scorers of one key: the same, whoever else is in the batch."""
+        return [
+            each.scorer.score(
+                each.instances, each.features, each.frame_index, each.t_ns, each.window, each.live_slots, each.complete
+            )
+            for each in requests
+        ]
+
+    @classmethod
+    def update_batch(cls, requests: Sequence[UpdateRequest]) -> None:
+        """What `update` does for each, of different scorers of one key."""
+        for each in requests:
+            each.scorer.update(
+                each.slots, each.rows, each.positions, each.instances, each.features, each.frame_index, each.t_ns,
+                each.n_born,
+            )  # fmt: skip
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
         """Go on with other settings from the next frame; the window's size comes by `resize`."""
@@ -109,7 +193,7 @@ class Scorer(ABC):
         features: Any,
         frame_index: int,
         t_ns: int,
-        born: NDArray[np.bool_],
+        n_born: int,
     ) -> None:
         """Take in this frame's observations. Called for every frame, also when m is 0.
 
@@ -121,7 +205,7 @@ class Scorer(ABC):
             features: as given to `score`.
             frame_index: the frame's number.
             t_ns: its capture time.
-            born: (m,) tracks that begin with this observation; their slots hold nothing yet.
+            n_born: so many of them, the last ones, begin with this observation; their slots hold nothing yet.
         """
 
     @abstractmethod

@@ -15,7 +15,8 @@ from trackd.tracking import assignment, association, confidence, division, rules
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
 from trackd.tracking.rules import Axes
-from trackd.tracking.scorer import Scorer, Scores
+from trackd.tracking.scorer import Scorer, Scores, UpdateRequest
+from trackd.tracking.step import Step, step_together
 from trackd.tracking.window import RollingWindow, Slots, State
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Assignment:
     """What became of one frame's instances and of the tracks."""
 
@@ -55,7 +56,31 @@ class LiveTracks:
 
 
 @dataclass(slots=True, eq=False)
-class _Pairing:
+class Look:
+    """A frame on its way through a step: what is known of it before it is scored."""
+
+    frame_index: int
+    t_ns: int
+    instances: Instances
+    features: Any
+    axes: Axes
+    live: Slots
+    rows: NDArray[np.intp]  # the instances that take part
+    ended: list[int]
+    flags: list[str]
+    force: bool  # every pair is accepted, since no more tracks may begin
+    complete: bool  # every pair is wanted
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether there is anything to compare."""
+        return len(self.live) > 0 and len(self.rows) > 0
+
+
+@dataclass(slots=True, eq=False)
+class Pairing:
+    """Which instances are which tracks."""
+
     rows: NDArray[np.intp]  # (m,) instances that were matched
     slots: Slots  # (m,) their tracks
     probabilities: NDArray[np.float32]  # (m,)
@@ -105,27 +130,53 @@ class Tracker:
             features: what the scorer's `encode` gave for them.
             position: the number of the frame in the stream since its start, from 0; decides the clip.
         """
+        (result,) = step_together([Step(self, frame_index, t_ns, instances, features, position)])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    # --- the parts of a step, in their order; between them the scorer is asked, for this tracker or for many ---
+
+    def look(self, frame_index: int, t_ns: int, instances: Instances, features: Any, position: int) -> Look:
+        """End what is over before this frame, and see who takes part."""
         ended = self._end_before(frame_index, t_ns, position)
-        axes = rules.axes_of(instances, self.config)
-        pairing = self._associate(instances, features, axes, frame_index, t_ns)
-        flags = pairing.flags
+        if instances.all_valid:
+            rows, flags = np.arange(len(instances)), []
+        else:
+            rows = np.flatnonzero(instances.valid)
+            flags = ["invalid_detection"] if instances.spoiled.any() else []
+        config, live = self.config, self.window.live
+        force = config.max_tracks is not None and len(live) >= config.max_tracks
+        return Look(
+            frame_index, t_ns, instances, features, rules.axes_of(instances, config), live, rows, ended, flags, force,
+            complete=force or rules.need_every_pair(config),
+        )  # fmt: skip
+
+    def pair(self, look: Look, scores: Scores | None) -> Pairing:
+        """Which instances are which tracks; None: there was nothing to compare."""
+        if scores is None:
+            return Pairing(NO_ROWS, look.live[:0], NO_SCORES, look.rows, look.flags)
+        if scores.pairs is not None:
+            return self._pair_near(scores, scores.pairs, look)
+        return self._pair_all(scores, look)
+
+    def settle(self, look: Look, pairing: Pairing) -> tuple[UpdateRequest, Assignment]:
+        """Bring tracks and window up to date; what the scorer is to take in, and what became of the frame."""
+        instances, axes, frame_index, t_ns = look.instances, look.axes, look.frame_index, look.t_ns
+        ended, flags = look.ended, pairing.flags
         mothers: dict[int, int] = {}
         if self.config.divisions:
             mothers, divided = self._divide(pairing, instances.extents)
             ended += divided
-        sighting = self.lifecycle.see(
-            pairing.slots,
-            instances.extents[pairing.rows],
-            None if axes is None else axes[pairing.rows],
-            frame_index,
-            t_ns,
-        )
+        slots, rows = pairing.slots, pairing.rows
+        everyone = len(rows) == len(instances)  # then the rows are in the order of the instances
+        extents = instances.extents if everyone else instances.extents[rows]
+        sighting = self.lifecycle.see(slots, extents, None if axes is None else axes[rows], frame_index, t_ns)
         ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, self.config.max_gap, self.config.max_gap_s))
         newcomers, evicted = self._admit(pairing.newcomers, instances.scores)
         if evicted:
             ended += evicted
             flags.append("evicted")
-        slots, rows = pairing.slots, pairing.rows
         new_ids: list[int] = []
         if len(newcomers):
             born = self.lifecycle.bear(
@@ -133,18 +184,21 @@ class Tracker:
             )
             slots, rows = np.concatenate([slots, born]), np.concatenate([rows, newcomers])
             new_ids = self.window.ids[born].tolist()
-        positions = self.window.append(slots, instances.boxes[rows], frame_index)
-        is_born = np.arange(len(slots)) >= len(pairing.slots)
-        self.scorer.update(slots, rows, positions, instances, features, frame_index, t_ns, is_born)
-
-        track_ids = np.full(len(instances), -1, np.int32)
-        track_ids[rows] = self.window.ids[slots]
-        track_scores = np.full(len(instances), np.nan, np.float32)
-        track_scores[pairing.rows] = pairing.probabilities
+        positions = self.window.append(slots, instances.boxes if everyone else instances.boxes[rows], frame_index)
+        update = UpdateRequest(
+            self.scorer, slots, rows, positions, instances, look.features, frame_index, t_ns, n_born=len(new_ids)
+        )
+        if everyone:
+            track_ids, track_scores = self.window.ids[slots], pairing.probabilities
+        else:
+            track_ids = np.full(len(instances), -1, np.int32)
+            track_ids[rows] = self.window.ids[slots]
+            track_scores = np.full(len(instances), np.nan, np.float32)
+            track_scores[pairing.rows] = pairing.probabilities
         lost = sighting.lost
         if ended and lost:
             lost = tuple(track for track in lost if track not in ended)
-        return Assignment(
+        return update, Assignment(
             track_ids,
             track_scores,
             new_tracks=tuple(new_ids),
@@ -213,58 +267,52 @@ class Tracker:
         overdue = self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s)
         return ended + self._end(overdue)
 
-    def _associate(self, instances: Instances, features: Any, axes: Axes, frame_index: int, t_ns: int) -> _Pairing:
-        live = self.window.live
-        if instances.all_valid:
-            rows, flags = np.arange(len(instances)), []
-        else:
-            rows = np.flatnonzero(instances.valid)
-            flags = ["invalid_detection"] if instances.spoiled.any() else []
-        if not len(live) or not len(rows):
-            return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
-
-        config = self.config
-        force = config.max_tracks is not None and len(live) >= config.max_tracks
-        complete = force or rules.need_every_pair(config)
-        scores = self.scorer.score(instances, features, frame_index, t_ns, self.window, live, complete)
-        if scores.pairs is not None:
-            return self._associate_pairs(scores, scores.pairs, instances, rows, live, flags)
-        all_tracks = complete or scores.n_frames > 2 or len(scores.slots) == len(live)
+    def _pair_all(self, scores: Scores, look: Look) -> Pairing:
+        """From logits against every reference."""
+        config, live, rows, flags = self.config, look.live, look.rows, look.flags
+        all_tracks = look.complete or scores.n_frames > 2 or len(scores.slots) == len(live)
         columns = live if all_tracks else scores.slots  # a track that was left out scores 0
         logits, broken = association.usable_logits(
-            scores.logits if len(rows) == len(instances) else scores.logits[rows]
+            scores.logits if len(rows) == len(look.instances) else scores.logits[rows]
         )
         if broken is not None:
             rows, logits, flags = rows[~broken], logits[~broken], ["invalid_detection"]
-            if not len(rows):
-                return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
-        if not len(columns):
-            return _Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
+        if not len(columns) or not len(rows):
+            return Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
         table = association.track_scores(logits, scores, columns, config.decay_time)
-        table = rules.apply_rules(table, config, instances, axes, rows, self.window, self.lifecycle.axes)
+        table = rules.apply_rules(table, config, look.instances, look.axes, rows, self.window, self.lifecycle.axes)
+        matches = self.match(table, columns, look.force, flags)
+        others = len(live) - len(columns)
+        probabilities = confidence.pair_probabilities(table, matches, config.temperature, others)
+        return self.pairing(rows, columns, matches, probabilities, flags)
 
-        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, self.window.count[columns])
+    def match(self, table: NDArray[np.float32], columns: Slots, force: bool, flags: list[str]) -> assignment.Matches:
+        """The best assignment of a table (n, columns) of scores; adds what is remarkable to `flags`."""
+        config = self.config
+        counts = self.window.count[columns] if config.mult_thresh else columns
+        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
         matches = assignment.assign(table, threshold, force)
         if matches.forced:
             flags.append("forced")
         if confidence.is_low(table, config.temperature, config.confidence_threshold):
             flags.append("low_confidence")
-        others = len(live) - len(columns)
-        probabilities = confidence.pair_probabilities(table, matches, config.temperature, others)
-        newcomers = _unmatched(rows, matches)
-        return _Pairing(rows[matches.rows], columns[matches.columns], probabilities, newcomers, flags)
+        return matches
 
-    def _associate_pairs(
-        self,
-        scores: Scores,
-        pairs: NDArray[np.intp],
-        instances: Instances,
+    @staticmethod
+    def pairing(
         rows: NDArray[np.intp],
-        live: Slots,
+        columns: Slots,
+        matches: assignment.Matches,
+        probabilities: NDArray[np.float32],
         flags: list[str],
-    ) -> _Pairing:
-        """As `_associate`, from near pairs; all rows here are rows of the instances."""
-        config, logits = self.config, scores.logits
+    ) -> Pairing:
+        """What matches among (n,) rows and columns mean."""
+        newcomers = _unmatched(rows, matches)
+        return Pairing(rows[matches.rows], columns[matches.columns], probabilities, newcomers, flags)
+
+    def _pair_near(self, scores: Scores, pairs: NDArray[np.intp], look: Look) -> Pairing:
+        """As `_pair_all`, from near pairs; all rows here are rows of the instances."""
+        config, logits, instances, rows, flags = self.config, scores.logits, look.instances, look.rows, look.flags
         usable = instances.valid
         if np.isnan(logits).any():
             usable = usable.copy()
@@ -275,14 +323,14 @@ class Tracker:
             pairs, logits = pairs[:, kept], logits[kept]
         at, references = pairs
         table = sparse.pair_scores(logits, at)
-        counts = self.window.count[scores.slots]
+        counts = self.window.count[scores.slots] if config.mult_thresh else scores.slots
         threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
         matches = sparse.assign_pairs(table, at, references, threshold, len(instances))
-        probabilities = sparse.pair_probabilities(table, at, references, matches, len(live), config.temperature)
+        probabilities = sparse.pair_probabilities(table, at, references, matches, len(look.live), config.temperature)
         newcomers = np.setdiff1d(rows, matches.rows, assume_unique=True)
-        return _Pairing(matches.rows, scores.slots[matches.columns], probabilities, newcomers, flags)
+        return Pairing(matches.rows, scores.slots[matches.columns], probabilities, newcomers, flags)
 
-    def _divide(self, pairing: _Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
+    def _divide(self, pairing: Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make newcomers of their daughters.
 
         Returns:

@@ -37,8 +37,7 @@ class RollingWindow:
     def _allocate(self, capacity: int) -> None:
         self.boxes = np.full((capacity, self.window_size, self.n_anchors, 4), np.nan, np.float32)
         self.frame_index = np.full((capacity, self.window_size), -1, np.int64)  # (S, W), −1 where empty
-        self.count = np.zeros(capacity, np.int64)  # (S,) observations held
-        self.position = np.zeros(capacity, np.int64)  # (S,) where the next observation goes
+        self._written = np.zeros(capacity, np.int64)  # (S,) gives the number held and the place of the next
         self.ids = np.full(capacity, -1, np.int32)  # (S,) −1: the slot is free
         self.live: Slots = np.empty(0, np.intp)
 
@@ -46,6 +45,16 @@ class RollingWindow:
     def capacity(self) -> int:
         """Number of slots that there is room for now."""
         return len(self.ids)
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """(S,) observations held."""
+        return np.minimum(self._written, self.window_size)
+
+    @property
+    def position(self) -> NDArray[np.int64]:
+        """(S,) where the next observation goes."""
+        return self._written % self.window_size
 
     def acquire(self, ids: NDArray[np.int32]) -> Slots:
         """Take a free slot for each track id, growing by doubling.
@@ -76,20 +85,18 @@ class RollingWindow:
         """
         if boxes.shape[1] != self.n_anchors:
             self._set_anchors(boxes.shape[1])
-        at = self.position[slots]
+        written = self._written[slots]
+        at = written % self.window_size
         self.boxes[slots, at] = boxes
         self.frame_index[slots, at] = frame_index
-        following = at + 1
-        following[following == self.window_size] = 0
-        self.position[slots] = following
-        self.count[slots] = np.minimum(self.count[slots] + 1, self.window_size)
+        written += 1
+        self._written[slots] = written
         return at
 
     def release(self, slots: Slots) -> None:
         """Free slots and forget what they held."""
         self.ids[slots] = -1
-        self.count[slots] = 0
-        self.position[slots] = 0
+        self._written[slots] = 0
         self.frame_index[slots] = -1
         self.boxes[slots] = np.nan
         self._relist()
@@ -100,7 +107,7 @@ class RollingWindow:
 
     def last_boxes(self, slots: Slots) -> NDArray[np.float32]:
         """Each slot's latest observation, (m, A, 4); NaN where it has none."""
-        return self.boxes[slots, self.position[slots] - 1]
+        return self.boxes[slots, (self._written[slots] - 1) % self.window_size]
 
     def resize(self, window_size: int) -> NDArray[np.int64]:
         """Keep `window_size` observations from now on; the latest ones stay.
@@ -121,8 +128,7 @@ class RollingWindow:
         self.boxes[empty] = np.nan
         self.frame_index = self.frame_index[rows, source]
         self.frame_index[empty] = -1
-        self.count = kept
-        self.position = kept % window_size
+        self._written = kept
         self.window_size = window_size
         return source
 
@@ -140,9 +146,8 @@ class RollingWindow:
             "live slots do not match the ids": not np.array_equal(self.live, np.flatnonzero(self.ids >= 0)),
             "a track id stands in two slots": len(np.unique(live_ids)) != len(live_ids),
             "more slots than allowed": self.capacity > self.max_slots,
-            "a free slot holds observations": bool(self.count[self.ids < 0].any()),
+            "a free slot holds observations": bool(self._written[self.ids < 0].any()),
             "a count differs from the observations held": not np.array_equal(held, self.count),
-            "a ring position is out of range": bool(((self.position < 0) | (self.position >= self.window_size)).any()),
             "observations are out of order": not bool(rising.all()),
         }
         for fault, present in faults.items():
@@ -168,8 +173,10 @@ class RollingWindow:
         self.window_size = int(state["window_size"])
         self.n_anchors = int(np.shape(state["boxes"])[2])
         self._allocate(int(state["capacity"]))
-        for name in ("ids", "boxes", "frame_index", "count", "position"):
+        for name in ("ids", "boxes", "frame_index"):
             getattr(self, name)[slots] = state[name]
+        count, position = np.asarray(state["count"]), np.asarray(state["position"])
+        self._written[slots] = np.where(count < self.window_size, count, self.window_size + position)
         self._relist()
 
     def _relist(self) -> None:
@@ -179,7 +186,7 @@ class RollingWindow:
         return (self.position[:, None] + np.arange(self.window_size)[None, :]) % self.window_size
 
     def _grow(self, capacity: int) -> None:
-        old = {name: getattr(self, name) for name in ("ids", "boxes", "frame_index", "count", "position")}
+        old = {name: getattr(self, name) for name in ("ids", "boxes", "frame_index", "_written")}
         live = self.live
         self._allocate(capacity)
         for name, array in old.items():

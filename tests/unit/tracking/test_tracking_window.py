@@ -85,7 +85,7 @@ def test_corruption_is_noticed() -> None:
     with pytest.raises(RuntimeError, match="two slots"):
         window.check_integrity()
     window = filled()
-    window.count[0] = 1
+    window._written[0] = 1
     with pytest.raises(RuntimeError, match="count"):
         window.check_integrity()
 

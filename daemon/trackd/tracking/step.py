@@ -1,0 +1,151 @@
+"""One step of several trackers at once: what their scorers can do together is done together.
+
+The trackers are of different streams, and each gets what it would get alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackd.tracking.instances import Instances
+from trackd.tracking.rows import Rows
+from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, by_batch
+
+if TYPE_CHECKING:
+    from trackd.tracking.tracker import Assignment, Look, Pairing, Tracker
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What `Tracker.step` takes, for one of several trackers."""
+
+    tracker: Tracker
+    frame_index: int
+    t_ns: int
+    instances: Instances
+    features: Any
+    position: int
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    tracker: Tracker
+    look: Look
+    scores: Scores | None = None
+    pairing: Pairing | None = None
+    update: UpdateRequest | None = None
+    result: Assignment | None = None
+    error: Exception | None = None
+
+
+def step_together(steps: Sequence[Step]) -> list[Assignment | Exception]:
+    """Assign the instances of one frame of each tracker; an error is its own tracker's."""
+    begun = [_begin(step) for step in steps]
+    running = [one for one in begun if isinstance(one, _Running)]
+    _score([one for one in running if one.look.needs_scores])
+    _pair_plain([one for one in running if _is_plain(one)])
+    for one in running:
+        if one.error is None:
+            _settle(one)
+    _update([one for one in running if one.update is not None])
+    return [_result(one) if isinstance(one, _Running) else one for one in begun]
+
+
+def _begin(step: Step) -> _Running | Exception:
+    try:
+        look = step.tracker.look(step.frame_index, step.t_ns, step.instances, step.features, step.position)
+    except Exception as error:
+        return error
+    return _Running(step.tracker, look)
+
+
+def _settle(one: _Running) -> None:
+    try:
+        pairing = one.pairing or one.tracker.pair(one.look, one.scores)
+        one.update, one.result = one.tracker.settle(one.look, pairing)
+    except Exception as error:
+        one.error = error
+
+
+def _result(one: _Running) -> Assignment | Exception:
+    return one.error or one.result or RuntimeError("a step gave neither ids nor an error")
+
+
+def _scorer(one: _Running) -> Scorer:
+    return one.tracker.scorer
+
+
+def _score(running: Sequence[_Running]) -> None:
+    for group in by_batch(running, _scorer):
+        requests = [
+            ScoreRequest(
+                one.tracker.scorer, one.look.instances, one.look.features, one.look.frame_index, one.look.t_ns,
+                one.tracker.window, one.look.live, one.look.complete,
+            )
+            for one in group
+        ]  # fmt: skip
+        try:
+            found = type(group[0].tracker.scorer).score_batch(requests)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].error = error
+            else:  # scoring changes nothing: whose fault it is shows when each is asked alone
+                for one in group:
+                    _score([one])
+            continue
+        for one, scores in zip(group, found, strict=True):
+            one.scores = scores
+
+
+def _is_plain(one: _Running) -> bool:
+    """Whether what was scored is one full table, which no rule weighs."""
+    scores, config = one.scores, one.tracker.config
+    return (
+        scores is not None
+        and scores.pairs is None
+        and scores.one_each
+        and len(scores.slots) > 0
+        and not (config.iou or config.max_center_dist or one.look.axes is not None)
+    )
+
+
+def _pair_plain(running: Sequence[_Running]) -> None:
+    """Pair tables side by side; does nothing where some logit is not finite, so that each is looked at alone."""
+    if not running:
+        return
+    tables = []
+    for one in running:
+        assert one.scores is not None
+        logits, rows = one.scores.logits, one.look.rows
+        tables.append(logits if len(rows) == len(logits) else logits[rows])
+    layout = Rows([table.shape for table in tables])
+    flat = tables[0].reshape(-1) if len(tables) == 1 else np.concatenate([table.reshape(-1) for table in tables])
+    scores = layout.softmax(flat)
+    if not math.isfinite(float(np.add.reduce(scores))):
+        return
+    slots = [one.scores.slots for one in running if one.scores is not None]
+    weights, totals = layout.sharpened(
+        scores,
+        [one.tracker.config.temperature for one in running],
+        [len(one.look.live) - len(some) for one, some in zip(running, slots, strict=True)],
+    )
+    for number, (one, columns) in enumerate(zip(running, slots, strict=True)):
+        look = one.look
+        matches = one.tracker.match(layout.table(scores, number), columns, look.force, look.flags)
+        chosen = layout.table(weights, number)[matches.rows, matches.columns]
+        chosen /= layout.part(totals, number)[matches.rows]
+        one.pairing = one.tracker.pairing(look.rows, columns, matches, chosen, look.flags)
+
+
+def _update(running: Sequence[_Running]) -> None:
+    for group in by_batch(running, _scorer):
+        try:
+            type(group[0].tracker.scorer).update_batch([one.update for one in group if one.update is not None])
+        except Exception as error:
+            for one in group:
+                one.error = error
