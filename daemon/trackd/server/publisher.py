@@ -13,9 +13,11 @@ from trackd.engine.settlement import Settlement
 from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.sockets import send
+from trackd.store.crash import crash_point
 from trackd_client.protocol import (
     Ack,
     Error,
+    ErrorCode,
     Event,
     EventName,
     Message,
@@ -37,24 +39,27 @@ class Publisher:
         self._metrics = metrics
 
     def settle(self, session: Session, settlement: Settlement, stored_ns: int | None) -> Tracks:
-        """Publish one settlement, tell the owner, and ack it."""
+        """Publish one settlement and tell the owner; the ack is the caller's to send."""
         tracks = tracks_of(settlement, stored_ns)
         parts = encode(tracks)
+        crash_point("before_publish")
         send(self._tracks, [topic("tracks", session.name), *parts])
+        crash_point("after_publish")
         if session.reply_tracks:
             send(self._ingest, [session.owner, *parts])
         if settlement.code is not None:
             error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
-        self.ack(session)
         self._metrics.observe(tracks.timing)
         return tracks
 
     def ack(self, session: Session) -> None:
         """Ack all that is settled; where the client's pipe is full it is due once more, and so is its credit."""
         granted = session.grant()
+        crash_point("before_ack")
         session.ack_due = not self.reply(session.owner, Ack(session.name, session.settled_seq, granted))
+        crash_point("after_ack")
         if session.ack_due:
             session.credit -= granted
 
@@ -80,8 +85,12 @@ class Publisher:
 
     def refuse(self, owner: bytes, error: ProtocolError, *, fatal: bool = False) -> None:
         """Answer a message that cannot be used."""
-        self._metrics.refused(error.code)
+        self.count_refusal(error.code)
         self.reply(owner, Error(error.code, error.message, error.stream, error.seq, error.expected, fatal))
+
+    def count_refusal(self, code: ErrorCode) -> None:
+        """Count a message that was refused, also where nobody can be told."""
+        self._metrics.refused(code)
 
 
 def tracks_of(settlement: Settlement, stored_ns: int | None) -> Tracks:

@@ -19,7 +19,7 @@ from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.revocation import Revocation
 from trackd.server.security import Security
-from trackd.server.session import Sessions
+from trackd.server.session import Session, Sessions
 from trackd.server.sockets import Sockets, receive
 from trackd.server.streams import Streams
 from trackd.server.subscriptions import Subscriptions
@@ -68,7 +68,7 @@ class Server:
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
         self._security = security
-        self._subscriptions = Subscriptions(sockets, security)
+        self._subscriptions = Subscriptions(sockets, security, publisher.count_refusal)
         self._revocation: Revocation | None = None
         if security is not None:
             self._revocation = Revocation(security, sockets, sessions, publisher, self._subscriptions)
@@ -141,25 +141,34 @@ class Server:
         return UNRESTRICTED if self._security is None else self._security.grants.get(key)
 
     def _flush(self) -> None:
-        """Publish what the engine has settled, and finish its commands, in order."""
+        """Publish what the engine has settled, and finish its commands, in order; one ack for all of a stream."""
+        settled: dict[Session, None] = {}
         for outcome, stored_ns in self._outbox.take():
             if isinstance(outcome, CommandResult):
+                self._ack(settled)  # what a command answers comes behind the acks of what was before it
                 outcome.done(outcome.result, outcome.error)
-            else:
-                self._publish(outcome, stored_ns)
+            elif (session := self._publish(outcome, stored_ns)) is not None:
+                settled[session] = None
+        self._ack(settled)
         for session in self._sessions if self._outputs.caught_up() else ():
             if session.ack_due and session.settled_seq >= 0:
                 self._publisher.ack(session)
 
-    def _publish(self, settlement: Settlement, stored_ns: int | None) -> None:
+    def _ack(self, settled: dict[Session, None]) -> None:
+        for session in settled:
+            self._publisher.ack(session)
+        settled.clear()
+
+    def _publish(self, settlement: Settlement, stored_ns: int | None) -> Session | None:
         session = self._sessions.get(settlement.head.stream)
         if session is None or session.queue is not settlement.queue:
             logger.error("stream=%s seq=%d: settled after its close", settlement.head.stream, settlement.head.seq)
-            return
+            return None
         tracks = self._publisher.settle(session, settlement, stored_ns)
         session.history.append(tracks)
         if session.settings.stream.outputs:
             self._outputs.write(session.name, tracks, settlement.detections)
+        return session
 
     def _beat(self, now: int) -> None:
         fault = None if self._journal is None else self._journal.fault
@@ -167,8 +176,9 @@ class Server:
             self._publisher.event(session, EventName.HEARTBEAT)
             if session.ack_due and session.settled_seq >= 0 and not self._outputs.is_behind(session.name):
                 self._publisher.ack(session)
-            if fault is not None and session.owner:
-                self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, fault, session.name))
+            why = fault or self._outputs.fault(session.name)
+            if why is not None and session.owner:
+                self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, why, session.name))
         self._streams.close_idle(now)
         if self._revocation is not None:
             self._revocation.look()

@@ -29,11 +29,13 @@ class PartList:
         Raises:
             ProtocolError: the dtype is not one of the wire's.
         """
-        little = array.dtype.newbyteorder("<")
-        name = _NAMES.get(little)
-        if name is None:
-            raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
-        contiguous = np.ascontiguousarray(array, dtype=little)
+        contiguous, name = array, _NAMES.get(array.dtype)
+        if name is None or not array.flags.c_contiguous:
+            little = array.dtype.newbyteorder("<")
+            name = _NAMES.get(little)
+            if name is None:
+                raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
+            contiguous = np.ascontiguousarray(array, dtype=little)
         # An empty array has no bytes that a memoryview could be cast to.
         self.parts.append(memoryview(contiguous.data).cast("B") if contiguous.size else b"")
         return {"dtype": name, "shape": list(array.shape), "part": len(self.parts)}
