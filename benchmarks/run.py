@@ -1,66 +1,125 @@
-"""`make bench`: every figure of benchmarks/RESULTS.md, each beside the command that makes it.
+"""`make bench`: every figure of benchmarks/RESULTS.md, each beside the command that makes it, and the targets on top.
+
+    python benchmarks/run.py [--full] [--only WORD ...] [--out FILE]
 
 Runs the parts one after the other and writes what they print. Timings are of this machine; what counts is the ratio
-between lines of one run.
+between lines of one run. A part says what its targets are and whether they are met in lines of targets.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from targets import Target, read_targets
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "RESULTS.md"
-TRACKD = [sys.executable, "-m", "trackd.cli"]
+PART_S = 1800.0  # after which a part is given up
 
-# Title, command, whether it needs the shared recordings.
-PARTS: list[tuple[str, list[str], bool]] = [
-    ("Step of the `motion` scorer, detections in, ids out, one thread", [sys.executable, "benchmarks/step.py"], True),
-    ("Step with a checkpoint, one thread", [sys.executable, "benchmarks/transformer.py"], True),
-    ("Closed loop over tcp loopback, boxes only",
-     [*TRACKD, "bench", "--closed-loop", "--fps", "inf", "--seconds", "5"], False),
-    ("Closed loop with the journal on", [sys.executable, "benchmarks/journal.py"], False),
-    ("Eight streams as fast as they go, clients included",
-     [*TRACKD, "bench", "--streams", "8", "--fps", "inf", "--seconds", "5"], False),
-    ("1080p gray at 60 fps, one stream",
-     [*TRACKD, "bench", "--image", "1920x1080", "--fps", "60", "--seconds", "5"], False),
-    ("Identity on synthetic and real sets, beside the best peer", [sys.executable, "benchmarks/accuracy.py"], True),
-    ("Recordings with ground truth", [sys.executable, "benchmarks/recordings.py"], True),
-]  # fmt: skip
+
+class Part(NamedTuple):
+    """A section of the results."""
+
+    title: str
+    command: str  # run in the repository's root; `python` is this one
+    needs_shared: bool = False  # whether it reads $TRACKD_SHARED
+    picture: str = ""  # a file beside RESULTS.md that it makes
+    full: str = ""  # the command instead with --full
+
+
+PARTS: tuple[Part, ...] = (
+    Part(
+        "Step of the `motion` scorer beside its peers, detections in, ids out, one thread",
+        "python benchmarks/step.py --plot benchmarks/latency.svg",
+        needs_shared=True,
+        picture="latency.svg",
+    ),
+    Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
+    Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
+    Part("Closed loop with the journal on", "python benchmarks/journal.py"),
+    Part("Eight streams as fast as they go, clients included", "python benchmarks/sustained.py"),
+    Part("1080p gray, one stream, with appearance", "python benchmarks/images.py"),
+    Part(
+        "Resident memory while tracks come and go",
+        "python benchmarks/memory.py",
+        full="python benchmarks/memory.py 200000",
+    ),
+    Part("Identity on synthetic and real sets, beside the best peer", "python benchmarks/accuracy.py", True),
+    Part("Recordings with ground truth", "python benchmarks/recordings.py", True),
+)
+
+
+def run(command: str, environment: dict[str, str]) -> tuple[str, bool]:
+    """What a part prints, or why it failed, and whether it ended well."""
+    words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+    try:
+        done = subprocess.run(words, cwd=HERE.parent, env=environment, capture_output=True, text=True, timeout=PART_S)
+    except subprocess.TimeoutExpired:
+        return f"given up after {PART_S:.0f} s", False
+    well = done.returncode == 0
+    return done.stdout if well else f"{done.stdout}\n{done.stderr}", well
+
+
+def section(part: Part, command: str, printed: str) -> list[str]:
+    """A part as Markdown; its targets stand in the table on top."""
+    kept = [line.rstrip() for line in printed.splitlines() if not read_targets(line)]
+    lines = ["", f"## {part.title}", "", f"`{command}`", "", "```", *"\n".join(kept).strip("\n").splitlines(), "```"]
+    return [*lines, "", f"![{part.title}]({part.picture})"] if part.picture else lines
+
+
+def summary(found: list[tuple[Target, str]]) -> list[str]:
+    """The table of the targets."""
+    rows = [f"{target.row()} `{command.removeprefix('python benchmarks/')}` |" for target, command in found]
+    return ["", "| target | wanted | measured | | by |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="memory over 200,000 frames")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="only parts with one of these words in their command")
+    parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
+    options = parser.parse_args()
     console = Console()
     shared = Path(os.environ.get("TRACKD_SHARED", HERE.parent.parent / "shared"))
     environment = {**os.environ, "TRACKD_SHARED": str(shared), "OMP_NUM_THREADS": "1", "COLUMNS": "110"}
-    lines = [
+    head = [
         "# Results",
         "",
         f"Made by `make bench` on {time.strftime('%Y-%m-%d')}: {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}.",
+        f"Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f} at the start.",
     ]
+    found: list[tuple[Target, str]] = []
+    lines: list[str] = []
     failed = 0
-    for title, command, needs_shared in PARTS:
-        console.rule(title)
-        if needs_shared and not shared.is_dir():
-            console.print(f"left out: no shared recordings at {shared}; set TRACKD_SHARED")
-            continue
-        done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True)
-        console.print(done.stdout, highlight=False, markup=False)
-        if done.returncode != 0:
-            failed += 1
-            console.print(done.stderr, style="red", markup=False)
-        shown = " ".join("python" if word == sys.executable else word for word in command)
-        lines += ["", f"## {title}", "", f"`{shown.replace('python -m trackd.cli', 'trackd')}`", "", "```"]
-        lines += [line.rstrip() for line in (done.stdout or done.stderr).strip().splitlines()] + ["```"]
-    RESULTS.write_text("\n".join(lines) + "\n")
-    console.print(f"wrote {RESULTS}")
+    parts = [part for part in PARTS if not options.only or any(word in part.command for word in options.only)]
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("bench", total=len(parts))
+        for part in parts:
+            progress.update(task, description=part.title)
+            console.rule(part.title)
+            if part.needs_shared and not shared.is_dir():
+                console.print(f"left out: no shared recordings at {shared}; set TRACKD_SHARED")
+            else:
+                command = (options.full and part.full) or part.command
+                printed, well = run(command, environment)
+                failed += not well
+                console.print(printed, highlight=False, markup=False, style=None if well else "red")
+                lines += section(part, command, printed)
+                found += [(target, command) for target in read_targets(printed)]
+            progress.advance(task)
+    options.out.write_text("\n".join([*head, *summary(found), *lines]) + "\n")
+    console.print(f"wrote {options.out}: {sum(target.met is True for target, _ in found)} of {len(found)} targets met")
     return 1 if failed else 0
 
 

@@ -1,22 +1,32 @@
-"""What one frame costs the tracker with the `motion` scorer: medians in ms, one thread, no image.
+"""What one frame costs the tracker with the `motion` scorer, beside its peers in the same run: medians, one thread.
 
-    TRACKD_SHARED=../shared python benchmarks/step.py [N ...]
+    TRACKD_SHARED=../shared python benchmarks/step.py [N ...] [--rounds R] [--plot FILE]
 
-The sequences of `$TRACKD_SHARED/peers/PEERS.md` (level `default`, seed 1, 300 frames, the first 20 left out); a step is
-`Instances.of` and `Tracker.step`. The peers' figures are that page's.
+The sequences of `$TRACKD_SHARED/peers/PEERS.md` (level `default`, seed 1, the first 20 frames left out, no images); our
+step is `Instances.of` and `Tracker.step`, a peer's is its update call. In each round ours runs before each package of
+peers, each package in a process of its own, and a ratio is taken to ours next to it; then medians over the rounds. A
+peer other than ByteTrack that needs longer than `BUDGET_S` for its frames is stopped: fewer frames flatter it, since
+few tracks are lost by then.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import select
+import subprocess
 import sys
 import time
+from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from targets import Target
 from trackd.config import TrackerConfig
 from trackd.models.motion import MotionScorer
 from trackd.tracking.instances import Instances
@@ -24,45 +34,189 @@ from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
 
-sys.path.insert(0, str(Path(os.environ.get("TRACKD_SHARED", "../shared")).resolve() / "peers"))
+HERE = Path(__file__).parent
+PEERS_VENV = HERE.parent / ".venv-peers"
+BYTETRACK = "trackers-bytetrack"
+FASTER_THAN_BYTETRACK = {10: 1.5, 50: 3.0, 100: 4.0, 500: 5.0}
+WARM_UP = 20
+FRAMES = {500: 100}  # of a scene; else 200
+BUDGET_S = 0.4
+ANSWER_S = 240.0  # the first question pays for the imports
+LEFT_OUT = {("motpy", 500)}  # as in bench_peers.py
 
-import gen
-
-PEERS = {  # median ms: roboflow trackers' ByteTrack, boxmot SFSORT in Python and C++
-    10: (0.34, 0.49, 0.18),
-    50: (1.35, 1.04, 0.61),
-    100: (2.69, 1.77, 2.66),
-    500: (24.86, 11.03, 245.32),
+NOT_COMPARED = (
+    "not compared: boxmot's C++ trackers (pip brings their source; building it needs Eigen and OpenCV's headers), "
+    "laptrack (offline)"
+)
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "trackers": (BYTETRACK, "trackers-sort", "trackers-ocsort", "trackers-botsort", "trackers-cbiou"),
+    "supervision 0.27": ("sv27-bytetrack",),
+    "norfair": ("norfair-iou",),
+    "boxmot": ("boxmot-sfsort", "boxmot-bytetrack", "boxmot-ocsort", "boxmot-botsort", "boxmot-boosttrack"),
+    "ultralytics": tuple(
+        f"ultralytics-{name}" for name in ("bytetrack", "botsort", "ocsort", "fasttrack", "tracktrack")
+    ),
+    "motpy": ("motpy",),
 }
-REPEATS = 3
+Figures = dict[str, dict[int, float]]  # median ms by tracker and number of instances
 
 
-def measure(n_objects: int) -> np.ndarray:
-    """Time of each step, ms: of several runs the one with the smallest median."""
-    dataset = LiveDataset()
-    frames = [
-        Detections(boxes=frame.boxes, scores=frame.scores)
-        for frame in gen.generate(n_objects, 300, seed=1, level="default").frames
-    ]
-    best = np.full(1, np.inf)
-    for _ in range(REPEATS):
-        tracker, times = Tracker(TrackerConfig(), MotionScorer()), []
-        for number, detections in enumerate(frames):
-            started = time.perf_counter()
-            instances = Instances.of(detections, dataset, None, "detection")
-            tracker.step(number, number * 33_000_000, instances, None, number)
-            times.append(1e3 * (time.perf_counter() - started))
-        steady = np.array(times[20:])
-        best = steady if np.median(steady) < np.median(best) else best
-    return best
+def scenes(n: int, frames: int) -> list[Detections]:
+    """The frames of PEERS.md."""
+    sys.path.insert(0, str(Path(os.environ.get("TRACKD_SHARED", "../shared")).resolve() / "peers"))
+    import gen
+
+    sequence = gen.generate(n, frames, seed=1, level="default")
+    return [Detections(boxes=frame.boxes, scores=frame.scores) for frame in sequence.frames]
+
+
+def step_times(frames: list[Detections]) -> np.ndarray:
+    """What our step takes for each frame, ms, with a new tracker."""
+    tracker, dataset, times = Tracker(TrackerConfig(), MotionScorer()), LiveDataset(), []
+    for number, detections in enumerate(frames):
+        started = time.perf_counter()
+        instances = Instances.of(detections, dataset, None, "detection")
+        tracker.step(number, number * 33_000_000, instances, None, number)
+        times.append(1e3 * (time.perf_counter() - started))
+    return np.array(times)
+
+
+def steady(times: np.ndarray) -> np.ndarray:
+    """Without the frames of the warm-up; as bench_peers.py does it where there are few."""
+    return times[min(WARM_UP, len(times) // 4) :]
+
+
+class Peers:
+    """A process that runs the trackers of one package."""
+
+    def __init__(self, package: str, stack: ExitStack) -> None:
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        if package == "supervision 0.27":
+            environment["PYTHONPATH"] = str(PEERS_VENV / "sv27")
+        self._process = stack.enter_context(
+            subprocess.Popen(
+                [PEERS_VENV / "bin" / "python", HERE / "peers.py"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=environment,
+            )
+        )
+        stack.callback(self._process.kill)
+
+    def times(self, peer: str, n: int, frames: int, budget_s: float) -> np.ndarray:
+        """What a peer's update takes for each frame, ms.
+
+        Raises:
+            RuntimeError: it cannot be imported or broke.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            question = {"peer": peer, "n": n, "frames": frames, "budget_s": budget_s}
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
+                self._process.kill()  # or its answer would be taken for the next one's
+            answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
+        except OSError as error:
+            answer = {"error": str(error)}
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return np.array(answer["times_ms"])
+
+
+def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int, float], dict[str, str]]:
+    """Medians in ms, ratios to ours, p99 of ours in ms, and why a peer is missing."""
+    times: dict[tuple[str, int], list[float]] = defaultdict(list)
+    ratios: dict[tuple[str, int], list[float]] = defaultdict(list)
+    tails: dict[int, list[float]] = defaultdict(list)
+    faults: dict[str, str] = {}
+    with ExitStack() as stack:
+        there = (PEERS_VENV / "bin" / "python").exists()
+        packages = {name: Peers(name, stack) for name in PACKAGES} if there else {}
+        for n in counts:
+            length = FRAMES.get(n, 200)
+            frames = scenes(n, length)
+            for _ in range(rounds):
+                for package in packages or ("none",):
+                    ours = steady(step_times(frames))
+                    times["trackd", n].append(float(np.median(ours)))
+                    tails[n].append(float(np.percentile(ours, 99)))
+                    for peer in PACKAGES.get(package, ()):
+                        if peer in faults or (peer, n) in LEFT_OUT:
+                            continue
+                        try:
+                            budget_s = 60.0 if peer == BYTETRACK else BUDGET_S
+                            theirs = steady(packages[package].times(peer, n, length, budget_s))
+                        except RuntimeError as error:
+                            faults[peer] = str(error)
+                            continue
+                        times[peer, n].append(float(np.median(theirs)))
+                        ratios[peer, n].append(times[peer, n][-1] / times["trackd", n][-1])
+    figures, relative = (_medians(values) for values in (times, ratios))
+    return figures, relative, {n: float(np.median(values)) for n, values in tails.items()}, faults
+
+
+def _medians(values: dict[tuple[str, int], list[float]]) -> Figures:
+    medians: Figures = defaultdict(dict)
+    for (name, n), each in values.items():
+        medians[name][n] = float(np.median(each))
+    return medians
+
+
+def targets(counts: list[int], ratios: Figures) -> list[Target]:
+    found = []
+    for n in counts:
+        wanted, ratio = FASTER_THAN_BYTETRACK.get(n, 1.0), ratios.get(BYTETRACK, {}).get(n)
+        found.append(
+            Target(
+                f"`motion` step, N = {n}, beside ByteTrack of `trackers`",
+                f"≥ {wanted:g}× as fast",
+                "peers are not installed" if ratio is None else f"{ratio:.1f}×",
+                None if ratio is None else ratio >= wanted,
+            )
+        )
+    closest = min(((each[n], peer, n) for peer, each in ratios.items() for n in each), default=None)
+    found.append(
+        Target(
+            "`motion` step beside every peer, at every N",
+            "faster",
+            "peers are not installed" if closest is None else f"≥ {closest[0]:.2f}× ({closest[1]}, N = {closest[2]})",
+            None if closest is None else closest[0] > 1,
+        )
+    )
+    return found
 
 
 def main() -> None:
-    print("      N   median      p99   ByteTrack   SFSORT   SFSORT C++   (ms)")
-    for n_objects in [int(argument) for argument in sys.argv[1:]] or list(PEERS):
-        times = measure(n_objects)
-        peers = "".join(f"{figure:11.2f}" for figure in PEERS.get(n_objects, ()))
-        print(f"{n_objects:7d} {np.median(times):8.3f} {np.percentile(times, 99):8.3f} {peers}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("counts", nargs="*", type=int, default=[10, 50, 100, 500])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, help="draw what was measured")
+    options = parser.parse_args()
+    figures, ratios, tails, faults = measure(options.counts, options.rounds)
+    print(f"median ms (times ours), window {TrackerConfig().window_size}, {options.rounds} rounds")
+    print(f"{'':22}" + "".join(f"{f'N = {n}':>17}" for n in options.counts))
+    for name in sorted(figures, key=lambda name: figures[name][options.counts[0]]):
+        cells = [f"{figures[name][n]:9.3f}" if n in figures[name] else f"{'–':>9}" for n in options.counts]
+        times = [f"({ratios[name][n]:5.1f})" if n in ratios.get(name, {}) else "" for n in options.counts]
+        print(f"{name:22}" + "".join(f"{cell}{ratio:>8}" for cell, ratio in zip(cells, times, strict=True)))
+    print(f"{'trackd, p99':22}" + "".join(f"{tails[n]:9.3f}{'':8}" for n in options.counts))
+    if len(figures) == 1:
+        print("no peer beside it: `make bench-peers` installs them")
+    else:
+        print(NOT_COMPARED)
+    for peer, why in faults.items():
+        print(f"{peer} could not be run: {why}")
+    print()
+    for target in targets(options.counts, ratios):
+        print(target)
+    if options.plot is not None:
+        from plot import draw
+
+        draw(figures, options.plot)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/transformer.py [N ...]
 
 The setting of DREEM's own figures: window 8 and full (9 N tokens), d_model 128, 1 head, 1 + 1 layers, learned
-embeddings, crops of 128 px and 3 channels, iou mult, max_center_dist, max_tracks N. `associate` is the model's forward
+embeddings, crops of 128 px and 3 channels, iou mult, max_center_dist, max_tracks N. `forward` is the model's
 pass alone, on the tokens that `score` put together; `step` holds all but the encoding.
 """
 
@@ -55,7 +55,7 @@ def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
     tracker = Tracker(settings.tracker, scorer)
 
     times: dict[str, list[float]] = defaultdict(list)
-    _time(times, "associate", model)
+    _time(times, "associate_batch", model)
     _time(times, "score", scorer)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (SIDE, SIDE), np.uint8)
@@ -91,12 +91,12 @@ def _time(times: dict[str, list[float]], name: str, owner: Any) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     counts = [int(argument) for argument in sys.argv[1:]] or [10, 50]
-    print("encoder          N   frame  encode    step   score  associate   DREEM's frame   (ms)")
+    print("encoder          N   frame  encode    step   score    forward   DREEM's frame   (ms)")
     for encoder in ENCODERS:
         for n in counts:
             row = measure(encoder, n, 10 if encoder == "resnet18" else 60)
             parts = "".join(f"{row[name]:8.2f}" for name in ("frame", "encode", "step", "score"))
-            print(f"{encoder:12s} {n:5d}{parts} {row['associate']:10.2f} {DREEM.get((encoder, n), np.nan):15.1f}")
+            print(f"{encoder:12s} {n:5d}{parts} {row['associate_batch']:10.2f} {DREEM.get((encoder, n), np.nan):15.1f}")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from trackd_client import Client, Detections, Status, Tracks
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import STAGES
 from trackd_client.security import NO_KEYS, ClientKeys
+
+_MADE = 512  # frames of detections
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,11 @@ class Measured:
     frames: int = 0
     dropped: int = 0
     late: int = 0  # frames that were sent more than a frame's time behind the clock
+    sent: int = 0
+    seconds: float = 0.0  # from the first frame until all were settled
     stages_us: list[tuple[int, ...]] = field(default_factory=list)  # of `STAGES`, per frame
     round_trips_s: list[float] = field(default_factory=list)  # in closed loop
+    latencies_s: list[float] = field(default_factory=list)  # from when a frame was due until its ids were here
 
 
 def run_bench(
@@ -71,7 +77,7 @@ def run_bench(
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {load.width}x{load.height}")
     console = console or Console()
     with _daemon(endpoints, overrides) as at:
-        measured = _measure(load, at, console, keys)
+        measured = measure(load, at, keys, console)
     _report(load, measured, console)
 
 
@@ -84,7 +90,23 @@ def _daemon(endpoints: dict[str, str] | None, overrides: list[str]) -> Iterator[
         yield addresses
 
 
-def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys) -> list[Measured]:
+def measure(
+    load: Load, at: dict[str, str], keys: ClientKeys = NO_KEYS, console: Console | None = None
+) -> list[Measured]:
+    """Put a load on a running daemon.
+
+    Args:
+        load: its shape.
+        at: the daemon's addresses: `ingest`, `tracks` and `control`.
+        keys: of the clients, where the daemon has CURVE.
+        console: where to show how far it is; None: nowhere.
+
+    Returns:
+        what each stream saw.
+
+    Raises:
+        TrackdError: a stream could not be opened, or was lost.
+    """
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
     start = threading.Barrier(load.streams + 1)
@@ -104,7 +126,7 @@ def _measure(load: Load, at: dict[str, str], console: Console, keys: ClientKeys)
     except threading.BrokenBarrierError:
         raise failures[0] from None
     started = time.monotonic()
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=console is None) as progress:
         task = progress.add_task("load", total=load.seconds)
         while any(thread.is_alive() for thread in threads):
             progress.update(task, completed=min(time.monotonic() - started, load.seconds))
@@ -118,7 +140,7 @@ def _feed(
     load: Load, at: dict[str, str], name: str, into: Measured, start: threading.Barrier, keys: ClientKeys
 ) -> None:
     """One stream, with a client of its own as a camera's program has."""
-    boxes = walk(load.instances, max(load.width, 1280), max(load.height, 720))
+    made = made_detections(load.instances, max(load.width, 1280), max(load.height, 720))
     image = None
     if load.width:
         image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
@@ -129,7 +151,7 @@ def _feed(
         if updates is not None:
             follower.start()
         start.wait(30)
-        began = time.monotonic()
+        began, last_ns = time.monotonic(), 0
         for number in count():
             now = time.monotonic() - began
             due = number / load.fps
@@ -139,17 +161,24 @@ def _feed(
                 time.sleep(due - now)
             elif now - due > 1 / load.fps > 0:
                 into.late += 1
-            detections = Detections(boxes=next(boxes))
+            detections = next(made)
+            t_ns = time.time_ns()
+            if now > due and load.fps < math.inf:
+                # A frame that is sent late was captured when it was due: waiting for room counts too.
+                t_ns = max(last_ns + 1, t_ns - int(1e9 * (now - due)))
+            last_ns = t_ns
+            into.sent += 1
             if load.closed_loop:
                 sent = time.perf_counter()
-                tracks = stream.track(image, detections)
+                tracks = stream.track(image, detections, t_ns=t_ns)
                 into.round_trips_s.append(time.perf_counter() - sent)
                 _count(tracks, into)
             else:
-                stream.send(image, detections)
+                stream.send(image, detections, t_ns=t_ns)
         stream.close()
         if updates is not None:
             follower.join(60)
+        into.seconds = time.monotonic() - began
 
 
 def _follow(updates: Iterator[Tracks], into: Measured) -> None:
@@ -160,9 +189,16 @@ def _follow(updates: Iterator[Tracks], into: Measured) -> None:
 def _count(tracks: Tracks, into: Measured) -> None:
     into.frames += 1
     if tracks.status is Status.TRACKED:
+        into.latencies_s.append((time.time_ns() - tracks.t_ns) / 1e9)
         into.stages_us.append(tuple(getattr(tracks.timing, stage) for stage in STAGES))
     else:
         into.dropped += 1
+
+
+def made_detections(n: int, width: int, height: int, seed: int = 0) -> Iterator[Detections]:
+    """Detections of wandering boxes, for ever, at no cost: made beforehand, they go there and back again."""
+    made = [Detections(boxes=boxes) for boxes in islice(walk(n, width, height, seed), _MADE)]
+    return cycle(made + made[::-1])
 
 
 def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
@@ -179,8 +215,12 @@ def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.
         yield np.concatenate([corner, corner + size], axis=1).astype(np.float32)
 
 
+def rate(measured: list[Measured]) -> float:
+    """Frames/s of all streams together, until the last was settled."""
+    return sum(one.frames for one in measured) / max(one.seconds for one in measured)
+
+
 def _report(load: Load, measured: list[Measured], console: Console) -> None:
-    frames = sum(one.frames for one in measured)
     image = f"{load.width}x{load.height} gray" if load.width else "boxes only"
     console.print(
         f"{load.streams} streams x {load.instances} instances, {image}, "
@@ -188,7 +228,7 @@ def _report(load: Load, measured: list[Measured], console: Console) -> None:
         highlight=False,
     )
     console.print(
-        f"held {frames / load.seconds:.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
+        f"held {rate(measured):.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
         f"{sum(one.late for one in measured)} sent late",
         highlight=False,
     )
@@ -197,6 +237,8 @@ def _report(load: Load, measured: list[Measured], console: Console) -> None:
     rows = [(stage, stages[:, column]) for column, stage in enumerate(STAGES)]
     if load.closed_loop:
         rows.append(("round trip", np.concatenate([np.array(one.round_trips_s) for one in measured]) * 1e3))
+    if load.fps < math.inf:
+        rows.append(("due to ids", np.concatenate([np.array(one.latencies_s) for one in measured]) * 1e3))
     for name, values in rows:
         if len(values):
             table.add_row(name, *(f"{value:.3f}" for value in (*np.percentile(values, [50, 90, 99]), values.max())))

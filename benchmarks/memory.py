@@ -1,0 +1,110 @@
+"""The daemon's resident memory while tracks come and go: the mean of each tenth of the run.
+
+    python benchmarks/memory.py [FRAMES] [--journal]
+
+A real daemon, `STREAMS` streams as fast as they go, from one thread. In every frame some instances are missing and some
+live their last, so that tracks are born, lost, found and ended all the time. The daemon keeps each stream's last
+frames for `history`; that buffer must be full within the first tenth, so a run shorter than the target's has it smaller
+than the default. Such a run shows mostly what any process takes while it warms up: it decides nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from rich.progress import track
+
+from processes import watched
+from targets import Target
+from trackd.config import Config
+from trackd.daemon_process import running_daemon
+from trackd_client import Client, Detections, Tracks
+
+STREAMS = 4
+INSTANCES = 12
+LIFETIME = 60  # frames, mean
+MISSED = 0.05
+EVERY = 20  # frames of each stream between two looks
+SHORT_HISTORY = 64  # frames
+LONG = 200_000  # frames of the target
+GROWTH = 1.02
+
+
+def coming_and_going(seed: int) -> Iterator[Detections]:
+    """Detections of instances that wander, are missed now and then, and are replaced elsewhere after a life."""
+    rng = np.random.default_rng(seed)
+    size = np.array([1280.0, 720.0])
+    places = rng.uniform(0, 1, (INSTANCES, 2)) * size
+    while True:
+        places += rng.normal(0, 2, places.shape)
+        gone = rng.random(INSTANCES) < 1 / LIFETIME
+        places[gone] = rng.uniform(0, 1, (int(gone.sum()), 2)) * size
+        seen = places[rng.random(INSTANCES) >= MISSED]
+        yield Detections(boxes=np.concatenate([seen - 20, seen + 20], axis=1).astype(np.float32))
+
+
+def run(frames: int, journal: bool) -> tuple[np.ndarray, int, int]:
+    """Resident memory in MiB of each tenth (10,), the identities and the frames that a subscriber saw of one stream."""
+    depth = Config().stream.history_frames
+    if frames < LONG:
+        depth = SHORT_HISTORY
+    overrides = ["daemon.http=null", f"stream.history_frames={depth}"]
+    each = frames // STREAMS
+    samples = []
+    identities: set[int] = set()
+    seen = 0
+
+    def follow(updates: Iterator[Tracks]) -> None:
+        nonlocal seen
+        for tracks in updates:
+            seen += 1
+            identities.update(tracks.new_tracks)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        watched(running_daemon([*overrides, *([f"daemon.state_dir={folder}"] if journal else [])])) as (at, daemon),
+        Client(at["ingest"], at["tracks"], at["control"], timeout_s=60) as client,
+    ):
+        streams = [client.open_stream(f"memory-{number}") for number in range(STREAMS)]
+        sources = [coming_and_going(number) for number in range(STREAMS)]
+        updates = client.tracks(streams[0].name, until_closed=True)
+        follower = threading.Thread(target=follow, args=(updates,), daemon=True)
+        follower.start()
+        for number in track(range(each), f"{frames} frames", transient=True):
+            for stream, source in zip(streams, sources, strict=True):
+                stream.send(None, next(source))
+            if number % EVERY == 0:
+                samples.append(daemon.memory_info().rss / 2**20)
+        for stream in streams:
+            stream.close()
+        follower.join(60)
+    tenths = np.array([part.mean() for part in np.array_split(np.array(samples), 10)])
+    return tenths, len(identities), seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("frames", nargs="?", type=int, default=20_000, help="of all streams together")
+    parser.add_argument("--journal", action="store_true", help="with a state_dir")
+    options = parser.parse_args()
+    if options.frames < 10 * STREAMS * EVERY:
+        parser.error(f"a tenth needs a look at each stream: at least {10 * STREAMS * EVERY} frames")
+    tenths, identities, seen = run(options.frames, options.journal)
+    growth = float(tenths[9] / tenths[1])
+    print(f"{options.frames} frames of {STREAMS} streams; one of them had {identities} identities in {seen} frames")
+    print("tenth  " + "".join(f"{number:8d}" for number in range(1, 11)))
+    print("MiB    " + "".join(f"{mib:8.1f}" for mib in tenths))
+    print()
+    what = "resident memory over 200,000 frames" + (" with the journal" if options.journal else "")
+    whole = seen == options.frames // STREAMS and identities > INSTANCES
+    long = options.frames >= LONG
+    measured = f"{growth:.3f}×" + ("" if long else f", but over {options.frames}: `memory.py {LONG}` takes minutes")
+    print(Target(what, f"last tenth ≤ {GROWTH} × the second", measured, (growth <= GROWTH and whole) if long else None))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The process behind a context manager that starts one: its memory and its CPU time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+
+@contextmanager
+def watched(starting: AbstractContextManager[T]) -> Iterator[tuple[T, psutil.Process]]:
+    """What `starting` yields, and the one child process that it starts."""
+    known = {child.pid for child in psutil.Process().children()}
+    with starting as started:
+        (process,) = [child for child in psutil.Process().children() if child.pid not in known]
+        yield started, process
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU time of a process so far, all its threads, user and system."""
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,40 @@
+"""A target as a benchmark prints it and as run.py reads it back: what, wanted, measured, met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MARK = "target"
+_SEPARATOR = " | "
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the table at the top of RESULTS.md."""
+
+    what: str
+    wanted: str
+    measured: str
+    met: bool | None  # None: it could not be measured here
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "**not met**", None: "not measured"}[self.met]
+
+    def __str__(self) -> str:
+        return _SEPARATOR.join((_MARK, self.what, self.wanted, self.measured, self.verdict))
+
+    def row(self) -> str:
+        """As a row of a Markdown table."""
+        return f"| {self.what} | {self.wanted} | {self.measured} | {self.verdict} |"
+
+
+def read_targets(printed: str) -> list[Target]:
+    """The targets in what a benchmark printed."""
+    verdicts = {"met": True, "**not met**": False, "not measured": None}
+    found = []
+    for line in printed.splitlines():
+        words = line.strip().split(_SEPARATOR)
+        if words[0] == _MARK and len(words) == 5:
+            found.append(Target(*words[1:4], met=verdicts[words[4]]))
+    return found
