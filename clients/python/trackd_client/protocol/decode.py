@@ -37,6 +37,9 @@ from trackd_client.protocol.messages import (
 Header = dict[str, Any]
 
 
+_FLOATS = ("<f4", "<f8")
+_TEXT = frozenset({str})
+_CONTAINERS = frozenset({dict, list})
 MAX_NESTING = 32  # of a header's maps and lists; deeper ones would exhaust the interpreter's stack where they are shown
 
 
@@ -90,7 +93,7 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
         header = msgpack.unpackb(parts[0], strict_map_key=True, ext_hook=_no_extension)
     except Exception as error:
         raise bad_message(f"the header is not MessagePack: {type(error).__name__}") from None
-    if not isinstance(header, dict) or any(not isinstance(key, str) for key in header):
+    if not isinstance(header, dict) or not _TEXT.issuperset(map(type, header)):
         raise bad_message(f"the header must be a map with string keys; got {type(header).__name__}")
     if _is_nested_too_deep(header):
         raise bad_message(f"the header must be nested at most {MAX_NESTING} deep")
@@ -107,13 +110,14 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
 def _is_nested_too_deep(header: Header) -> bool:
     level: list[Any] = [header]
     for _ in range(MAX_NESTING + 1):
-        inner: list[Any] = []
-        for value in level:
-            children = value.values() if isinstance(value, dict) else value
-            inner += [child for child in children if isinstance(child, dict | list)]
-        if not inner:
+        level = [
+            child
+            for value in level
+            for child in (value.values() if type(value) is dict else value)
+            if type(child) in _CONTAINERS and child
+        ]
+        if not level:
             return False
-        level = inner
     return True
 
 
@@ -189,7 +193,9 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     timing = read.mapping(h, "timing", optional=True)
     status = read.choice(h, "status", Status)
     tracked = status is Status.TRACKED
-    float_dtypes = ("<f4", "<f8")
+    new_tracks, parents = read.integers(h, "new_tracks"), read.integers(h, "parents")
+    if parents and len(parents) != len(new_tracks):
+        raise bad_message(f"parents must be as long as new_tracks ({len(new_tracks)}), or absent; got {len(parents)}")
     return Tracks(
         stream=read.stream_name(h),
         epoch=read.integer(h, "epoch", 0),
@@ -200,25 +206,18 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
         reason=read.text(h, "reason") if h.get("reason") is not None else None,
         track_ids=array("track_ids", ("<i4",)) if tracked else None,
         track_scores=array("track_scores", ("<f4",)) if tracked else None,
-        boxes=array("boxes", float_dtypes) if tracked else None,
-        keypoints=array("keypoints", float_dtypes) if tracked and h.get("keypoints") is not None else None,
-        scores=array("scores", float_dtypes) if tracked and h.get("scores") is not None else None,
-        new_tracks=read.integers(h, "new_tracks"),
+        boxes=array("boxes", _FLOATS) if tracked else None,
+        keypoints=array("keypoints", _FLOATS) if tracked and h.get("keypoints") is not None else None,
+        scores=array("scores", _FLOATS) if tracked and h.get("scores") is not None else None,
+        new_tracks=new_tracks,
         lost_tracks=read.integers(h, "lost_tracks"),
         found_tracks=read.integers(h, "found_tracks"),
         ended_tracks=read.integers(h, "ended_tracks"),
         flags=read.texts(h, "flags"),
-        timing=Timing(**{f: read.integer(timing, f) for f in STAGES if f in timing}),
+        timing=Timing(*[read.integer(timing, stage) if stage in timing else 0 for stage in STAGES]),
         replayed=read.flag(h, "replayed"),
-        parents=_parents(h),
+        parents=parents,
     )
-
-
-def _parents(h: Header) -> tuple[int, ...]:
-    parents, born = read.integers(h, "parents"), read.integers(h, "new_tracks")
-    if parents and len(parents) != len(born):
-        raise bad_message(f"parents must be as long as new_tracks ({len(born)}), or absent; got {len(parents)}")
-    return parents
 
 
 def _tracks(h: Header, parts: Sequence[Part], limits: Limits) -> Tracks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -34,6 +35,7 @@ from trackd_client.protocol.messages import (
 )
 
 Header = dict[str, Any]
+_STAGES_OF = attrgetter(*STAGES)
 DETECTION_ARRAYS = ("boxes", "keypoints", "scores", "keypoint_scores", "classes", "gt_ids")
 TRACK_ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "scores")
 TRACK_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "flags")
@@ -155,7 +157,7 @@ def tracks_head(m: Tracks) -> Header:
         "frame_index": m.frame_index,
         "t_ns": m.t_ns,
         "status": str(m.status),
-        "timing": {name: getattr(m.timing, name) for name in STAGES},
+        "timing": dict(zip(STAGES, _STAGES_OF(m.timing), strict=True)),
     }
     if m.reason is not None:
         header["reason"] = m.reason

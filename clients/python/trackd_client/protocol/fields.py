@@ -14,6 +14,7 @@ E = TypeVar("E", bound=StrEnum)
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 INT64_MAX = 2**63 - 1
+_INTEGER, _TEXT = frozenset({int}), frozenset({str})
 
 
 def integer(header: Header, key: str, low: int = -INT64_MAX, high: int = INT64_MAX) -> int:
@@ -54,16 +55,20 @@ def mapping(header: Header, key: str, *, optional: bool = False) -> dict[str, An
 
 def integers(header: Header, key: str) -> tuple[int, ...]:
     """The list of integers under `key`, empty where it is absent."""
-    value = header.get(key, [])
-    if not isinstance(value, list) or any(type(item) is not int for item in value):
+    value = header.get(key)
+    if value is None and key not in header:
+        return ()
+    if type(value) is not list or not _INTEGER.issuperset(map(type, value)):
         raise bad_message(f"{key} must be a list of integers; got {_shown(header, key)}")
     return tuple(value)
 
 
 def texts(header: Header, key: str) -> tuple[str, ...]:
     """The list of strings under `key`, empty where it is absent."""
-    value = header.get(key, [])
-    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+    value = header.get(key)
+    if value is None and key not in header:
+        return ()
+    if type(value) is not list or not _TEXT.issuperset(map(type, value)):
         raise bad_message(f"{key} must be a list of strings; got {_shown(header, key)}")
     return tuple(value)
 
