@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking.rows import Rows
+from trackd.tracking.rows import Tables
 from trackd.tracking.scorer import Scores
 from trackd.tracking.window import Slots
 
@@ -58,7 +58,7 @@ def track_scores(
     if one_frame and scores.n_frames == 2:
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
-        probabilities = Rows([(len(logits), len(scores.slots))]).softmax(logits.reshape(-1)).reshape(logits.shape)
+        probabilities = Tables([(len(logits), len(scores.slots))]).softmax(logits.reshape(-1)).reshape(logits.shape)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
     else:

@@ -9,23 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.tracking.assignment import Matches, assign
-
-
-def pair_scores(logits: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Softmax over each row's pairs with a zero "no match" logit; (K,).
-
-    Args:
-        logits: (K,) finite.
-        rows: (K,) ascending.
-    """
-    if not len(rows):
-        return logits
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    index = np.cumsum(np.diff(rows, prepend=rows[0]) > 0)
-    top = np.maximum(np.maximum.reduceat(logits, starts), np.float32(0))
-    weights = np.exp(logits - top[index])
-    total = np.add.reduceat(weights, starts) + np.exp(-top)
-    return np.asarray(weights / total[index])
+from trackd.tracking.rows import Rows
 
 
 def assign_pairs(
@@ -85,20 +69,14 @@ def pair_probabilities(
     Args:
         scores: (K,) at least 0.
         rows: (K,) ascending.
-        columns: (K,).
+        columns: (K,) ascending within a row.
         matches: m accepted pairs, each among the K.
         n_tracks: M.
         temperature: the softmax's.
     """
     if not len(matches.rows):
         return scores[:0]
-    first = np.searchsorted(rows, matches.rows)
-    sharpened = scores / np.float32(temperature)
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    index = np.searchsorted(starts, first)
-    top = np.maximum.reduceat(sharpened, starts)
-    weights = np.exp(sharpened - np.repeat(top, np.diff(np.append(starts, len(rows)))))
-    total = np.add.reduceat(weights, starts) + (n_tracks - np.bincount(rows)[rows[starts]]) * np.exp(-top)
-    key = rows * n_tracks + columns
-    at = np.searchsorted(key, matches.rows * n_tracks + matches.columns)
-    return np.asarray(weights[at] / total[index], np.float32)
+    layout, row_of = Rows.of_pairs(rows)
+    weights, total = layout.sharpened(scores, np.float32(1.0 / temperature), n_tracks - layout.widths)
+    at = (rows * n_tracks + columns).searchsorted(matches.rows * n_tracks + matches.columns)
+    return np.asarray(weights[at] / total[row_of.searchsorted(matches.rows)], np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackd.tracking.instances import Instances
-from trackd.tracking.rows import Rows
+from trackd.tracking.rows import Tables
 from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, by_batch
 
 if TYPE_CHECKING:
@@ -123,16 +123,19 @@ def _pair_plain(running: Sequence[_Running]) -> None:
         assert one.scores is not None
         logits, rows = one.scores.logits, one.look.rows
         tables.append(logits if len(rows) == len(logits) else logits[rows])
-    layout = Rows([table.shape for table in tables])
+    layout = Tables([table.shape for table in tables])
     flat = tables[0].reshape(-1) if len(tables) == 1 else np.concatenate([table.reshape(-1) for table in tables])
     scores = layout.softmax(flat)
     if not math.isfinite(float(np.add.reduce(scores))):
         return
     slots = [one.scores.slots for one in running if one.scores is not None]
+    sharpness = [1.0 / one.tracker.config.temperature for one in running]
+    alike = all(each == sharpness[0] for each in sharpness)
+    others = [len(one.look.live) - len(some) for one, some in zip(running, slots, strict=True)]
     weights, totals = layout.sharpened(
         scores,
-        [one.tracker.config.temperature for one in running],
-        [len(one.look.live) - len(some) for one, some in zip(running, slots, strict=True)],
+        np.float32(sharpness[0]) if alike else layout.spread(layout.per_row(sharpness)),
+        layout.per_row(others) if any(others) else None,
     )
     for number, (one, columns) in enumerate(zip(running, slots, strict=True)):
         look = one.look

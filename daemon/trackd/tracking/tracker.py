@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trackd.tracking import assignment, association, confidence, division, rules, sparse
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
+from trackd.tracking.rows import Rows
 from trackd.tracking.rules import Axes
 from trackd.tracking.scorer import Scorer, Scores, UpdateRequest
 from trackd.tracking.step import Step, step_together
@@ -322,13 +323,15 @@ class Tracker:
             kept = usable[pairs[0]]
             pairs, logits = pairs[:, kept], logits[kept]
         at, references = pairs
-        table = sparse.pair_scores(logits, at)
+        table = Rows.of_pairs(at)[0].softmax(logits) if len(at) else logits
         counts = self.window.count[scores.slots] if config.mult_thresh else scores.slots
         threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
         matches = sparse.assign_pairs(table, at, references, threshold, len(instances))
         probabilities = sparse.pair_probabilities(table, at, references, matches, len(look.live), config.temperature)
-        newcomers = np.setdiff1d(rows, matches.rows, assume_unique=True)
-        return Pairing(matches.rows, scores.slots[matches.columns], probabilities, newcomers, flags)
+        free = np.zeros(len(instances), bool)
+        free[rows] = True
+        free[matches.rows] = False
+        return Pairing(matches.rows, scores.slots[matches.columns], probabilities, free.nonzero()[0], flags)
 
     def _divide(self, pairing: Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make newcomers of their daughters.
