@@ -117,7 +117,10 @@ class DaemonConfig(Section):
     http: str | None = "127.0.0.1:9570"
     state_dir: str | None = None
     durability: Literal["process", "power"] = "process"
+    journal_bytes: Annotated[int, Field(ge=1_048_576)] = 1_073_741_824
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    encoder_threads: Annotated[int | None, Field(ge=1, le=64)] = None
     stall_s: Annotated[float, Field(gt=0)] = 5.0
     drain_s: Annotated[float, Field(gt=0)] = 30.0
 

@@ -30,8 +30,8 @@ from trackd.server.server import Server
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, check_http
 from trackd.server.streams import Streams
-from trackd.store.database import WAY_OUT
 from trackd.store.journal import Journal
+from trackd.store.journal_file import WAY_OUT
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Limits
 
@@ -87,7 +87,7 @@ class Daemon:
             if security is not None:
                 security.close()
             raise
-        self._outputs = OutputsThread(out_dir, self.metrics.output_errors.inc, outbox.wake)
+        self._outputs = self.health.outputs = OutputsThread(out_dir, self.metrics.output_errors.inc, outbox.wake)
         self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
@@ -219,7 +219,8 @@ class Daemon:
 
     def _give_up(self) -> None:
         if not self._ended.wait(self._drain_s):
-            self._fail("io", f"had not drained after {self._drain_s:.0f} s; {self._inbox.waiting} frames were left")
+            why = self.health.storage_fault() or f"{self._inbox.waiting} frames were left"
+            self._fail("io", f"had not drained after {self._drain_s:.0f} s; {why}")
 
 
 def _open_security(
@@ -239,7 +240,7 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
     def deliver(outcomes: list[Outcome]) -> None:
         outbox.put(outcomes, time.monotonic_ns())
 
-    return Journal(Path(state_dir), sync, deliver, config.stream.history_frames)
+    return Journal(Path(state_dir), sync, deliver, config.stream.history_frames, config.daemon.journal_bytes)
 
 
 def _recover(journal: Journal[Outcome], streams: Streams) -> None:

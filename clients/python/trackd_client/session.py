@@ -330,7 +330,10 @@ class StreamSession:
                 logger.warning("stream=%s: the daemon does not know it any more; opening it again", self.stream)
                 self.disconnected()
         elif self.state is SessionState.OPENING and error.seq is None:
-            self._end(SessionState.LOST, error)
+            if error.code is ErrorCode.INTERNAL:  # nothing can be stored for now; it opens once something can
+                self.error = error
+            else:
+                self._end(SessionState.LOST, error)
         elif error.code in (ErrorCode.NO_CREDIT, ErrorCode.SEQ_GAP):
             self._rewind(error)
         else:

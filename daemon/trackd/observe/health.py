@@ -1,4 +1,4 @@
-"""Whether the daemon lives and works: what `/healthz` and `/readyz` tell."""
+"""Whether the daemon lives and works: what `/healthz` and `/readyz` tell, and what systemd's watchdog goes by."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
+from trackd.outputs.thread import OutputsThread
 from trackd.store.journal import Journal
 
 
@@ -20,6 +21,7 @@ class Health:
     inbox: Inbox
     stall_s: float
     journal: Journal[Any] | None = None
+    outputs: OutputsThread | None = None
     clock: Callable[[], int] = time.monotonic_ns
     last_io_ns: int = field(default_factory=time.monotonic_ns)
     bound: bool = False
@@ -33,16 +35,39 @@ class Health:
         now = self.clock()
         waiting = self.inbox.waiting
         idle_s = (now - self.engine.last_step_ns) / 1e9
-        if waiting and idle_s > self.stall_s:
+        # Where nothing can be stored the engine waits, and a restart would help nobody: `/readyz` tells that.
+        if waiting and idle_s > self.stall_s and (self.journal is None or self.journal.fault is None):
             return f"the engine has not stepped for {idle_s:.1f} s while {waiting} frames wait"
         io_s = (now - self.last_io_ns) / 1e9
         if io_s > self.stall_s:
             return f"the IO thread has not turned for {io_s:.1f} s"
         return None
 
+    def silence(self) -> str | None:
+        """Which thread has given no sign of life for `stall_s`; None while both do.
+
+        Stricter than `fault`: an engine without work says that it lives, too.
+        """
+        if self.failure is not None:
+            return self.failure
+        now = self.clock()
+        engine_s = (now - self.engine.last_step_ns) / 1e9
+        if engine_s > self.stall_s and (self.journal is None or self.journal.fault is None):
+            return f"the engine has not stepped for {self.stall_s:g} s"
+        if (now - self.last_io_ns) / 1e9 > self.stall_s:
+            return f"the IO thread has not turned for {self.stall_s:g} s"
+        return None
+
+    def summary(self) -> str:
+        """One line on what the daemon does."""
+        ledgers, _, _ = self.inbox.snapshot()
+        queued = sum(ledger.queued for ledger in ledgers.values())
+        return f"{self.unready() or 'ready'}; streams: {len(ledgers)}, frames that wait: {queued}"
+
     def storage_fault(self) -> str | None:
-        """Why nothing can be stored; None while it can, or where nothing is."""
-        return None if self.journal is None else self.journal.fault
+        """Why the journal or an output cannot be written; None while they can, or where there are none."""
+        fault = None if self.journal is None else self.journal.fault
+        return fault if fault is not None or self.outputs is None else self.outputs.fault()
 
     def unready(self) -> str | None:
         """Why no new frame should be sent; None while the daemon takes them."""

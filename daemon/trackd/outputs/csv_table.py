@@ -39,25 +39,27 @@ class CsvWriter(Writer):
             self._waiting.append(record)
             return
         self._begin(record)
-        self._add(record)
+        self._file.write(_rows(record, self._nodes or ()))
 
     def close(self) -> None:
         """Finish the file."""
-        if self._nodes is None and not self._file.closed:
-            self._begin(self._waiting[0] if self._waiting else None)
-        self._file.close()
+        try:
+            if not self._file.closed:
+                self._begin(self._waiting[0] if self._waiting else None)
+        finally:
+            self._file.close()
 
     def _begin(self, record: OutputRecord | None) -> None:
         if self._nodes is None:
-            self._nodes = table.node_names(self._stream, record)
-            self._file.write(_lines([table.column_names(self._nodes)]))
-        waiting, self._waiting = self._waiting, []
-        for earlier in waiting:
-            self._add(earlier)
+            nodes = table.node_names(self._stream, record)
+            earlier = "".join(_rows(waiting, nodes) for waiting in self._waiting)
+            self._file.write(_lines([table.column_names(nodes)]) + earlier)
+            self._nodes, self._waiting = nodes, []  # only now: what could not be written is tried again
 
-    def _add(self, record: OutputRecord) -> None:
-        cells = [_texts(column) for column in table.columns(record, len(self._nodes or ()))]
-        self._file.write(_lines(zip(*cells, strict=True)))
+
+def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:
+    cells = [_texts(column) for column in table.columns(record, len(nodes))]
+    return _lines(zip(*cells, strict=True))
 
 
 def _texts(column: table.Column) -> list[str]:

@@ -5,16 +5,15 @@ Letters: h × w the frame, n instances.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from trackd.outputs.append_file import AppendFile
 from trackd.outputs.label_image import paint_labels
 from trackd.outputs.part import SUFFIX
 from trackd.outputs.records import OutputRecord, StreamInfo
@@ -49,10 +48,7 @@ class CtcWriter(Writer):
         self.path = out_dir / f"{stream.name}_RES"
         self._folder = self.path.with_name(self.path.name + SUFFIX)
         recover_ctc(self._folder)
-        self._folder.mkdir(exist_ok=True)
-        self._journal: IO[str] | None = _locked(self._folder)
-        if self._journal is None:
-            raise ConfigError(f"{self._folder} is being written by another process; give one of them another out_dir")
+        self._journal: AppendFile | None = self._begun()
         self._shape = None if stream.frame_shape is None else stream.frame_shape[:2]
         self._last: int | None = None
 
@@ -70,6 +66,8 @@ class CtcWriter(Writer):
             raise ValueError(f"{self.path}: a label image needs the frame's size: send masks, or open with frame_shape")
         if record.track_ids.max(initial=-1) >= MAX_LABEL:
             raise ValueError(f"{self.path}: a label image holds labels up to {MAX_LABEL}; use another output")
+        if not self._journal.is_there:
+            self._begin_again(record.frame_index)
         tracked = np.flatnonzero(record.track_ids >= 0)
         image = paint_labels(self._shape, record.masks, record.boxes, tracked, record.track_ids[tracked] + 1)
         if self._last is not None and record.frame_index - self._last - 1 <= MAX_EMPTY_FRAMES:
@@ -78,9 +76,23 @@ class CtcWriter(Writer):
         _save(image, self._image_path(record.frame_index))
         words = [_word(i, record.parents.get(i)) for i in record.track_ids[tracked].tolist()]
         # After the image: a line in the journal means that its image is whole.
-        self._journal.write(" ".join([str(record.frame_index), *words]) + "\n")
-        self._journal.flush()
+        self._journal.append((" ".join([str(record.frame_index), *words]) + "\n").encode("ascii"))
         self._last = record.frame_index
+
+    def _begun(self) -> AppendFile:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        journal = _locked(self._folder)
+        if journal is None:
+            raise ConfigError(f"{self._folder} is being written by another process; give one of them another out_dir")
+        return journal
+
+    def _begin_again(self, frame_index: int) -> None:
+        """The images are gone, and nobody has them: say so, and write what is still to come."""
+        assert self._journal is not None
+        gone, self._journal = self._journal, self._begun()
+        gone.close()
+        self._last = None
+        logger.error("%s was taken away with the frames before frame_index=%d", self._folder, frame_index)
 
     def _image_path(self, number: int) -> Path:
         return self._folder / f"mask{number:03d}.tif"
@@ -89,8 +101,10 @@ class CtcWriter(Writer):
         """Write the table, give what came back after a gap its labels, and give the folder its name."""
         if self._journal is not None:
             journal, self._journal = self._journal, None
-            _finish(self._folder, self.path)
-            journal.close()
+            try:
+                _finish(self._folder, self.path)
+            finally:
+                journal.close()
 
 
 def recover_ctc(folder: Path) -> Path | None:
@@ -112,15 +126,12 @@ def recover_ctc(folder: Path) -> Path | None:
     return path
 
 
-def _locked(folder: Path) -> IO[str] | None:
+def _locked(folder: Path) -> AppendFile | None:
     """The journal for appending; None where another process has it."""
-    journal = (folder / JOURNAL).open("a", encoding="ascii")
     try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return AppendFile(folder / JOURNAL, lock=True)
     except BlockingIOError:
-        journal.close()
         return None
-    return journal
 
 
 def _word(track_id: int, parent: int | None) -> str:
@@ -171,7 +182,13 @@ def _finish(folder: Path, path: Path) -> None:
 
 
 def _save(image: NDArray[np.uint16], path: Path) -> None:
-    tifffile.imwrite(path, image, compression="zlib")
+    temporary = path.with_name(f".{path.name}")  # a full disk must not cost an image that is there
+    try:
+        tifffile.imwrite(temporary, image, compression="zlib")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _relabel(path: Path, labels: dict[int, int]) -> None:

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
+from trackd.outputs.append_file import AppendFile
 from trackd.outputs.writer import set_earlier_aside
 
 
 class LineFile:
-    """One write to the system per frame, nothing kept in memory; an earlier file of the name is kept under another."""
+    """One write to the system per frame, nothing kept in memory; an earlier file of the name is kept under another.
 
-    def __init__(self, path: Path, encoding: str = "ascii") -> None:
-        self.path = path
+    Args:
+        path: the file.
+        encoding: its text's.
+        head: its first lines.
+    """
+
+    def __init__(self, path: Path, encoding: str = "ascii", head: str = "") -> None:
         self._encoding = encoding
         set_earlier_aside(path)
-        self._file: IO[bytes] | None = path.open("xb", buffering=0)
+        self._file = AppendFile(path, head.encode(encoding))
 
     def write(self, text: str) -> None:
         """Add lines.
 
         Raises:
             ValueError: the file is closed.
-            OSError: they cannot be written, as on a full disk.
+            OSError: they cannot be written, as on a full disk; none of them is there, and they may be given again.
         """
-        if self._file is None:
-            raise ValueError(f"{self.path}: the writer is closed")
-        rest = memoryview(text.encode(self._encoding))
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        self._file.append(text.encode(self._encoding))
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._file is None
+        return self._file.closed
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()

@@ -12,11 +12,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgpack
 import numpy as np
 
+from trackd.outputs.append_file import AppendFile
 from trackd.outputs.records import ARRAYS, OutputRecord, StreamInfo
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
@@ -39,28 +40,31 @@ class PartFile:
 
     def __init__(self, path: Path, stream: StreamInfo) -> None:
         self.path = path
-        self._file: IO[bytes] = path.open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = AppendFile(path, _block(_stream_map(stream)), lock=True)
         except BlockingIOError:
-            self._file.close()
             raise ConfigError(f"{path} is being written by another process; give one of them another out_dir") from None
-        self._append(_stream_map(stream))
 
     def append(self, record: OutputRecord) -> None:
-        """Add one frame, without its masks; on return it is the system's, and outlives this process."""
-        self._append(_record_map(record))
+        """Add one frame, without its masks; on return it is the system's, and outlives this process.
+
+        Raises:
+            OSError: it cannot be written; nothing of it is there, and it may be given again.
+        """
+        self._file.append(_block(_record_map(record)))
+
+    def heal(self) -> None:
+        """Have it be where it belongs, with whole frames only; raises OSError where it cannot be."""
+        self._file.heal()
+
+    def close(self) -> None:
+        """Close it, and let others have it."""
+        self._file.close()
 
     def remove(self) -> None:
         """Close and delete it, once the final file stands."""
         self._file.close()
         self.path.unlink(missing_ok=True)
-
-    def _append(self, value: dict[str, Any]) -> None:
-        payload: bytes = msgpack.packb(value)
-        rest = memoryview(_HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
-        while rest:
-            rest = rest[self._file.write(rest) :]
 
 
 def is_left_behind(path: Path) -> bool:
@@ -109,6 +113,11 @@ def _blocks(path: Path) -> Iterator[dict[str, Any]]:
                 logger.warning("%s: its last frame was cut short and is left out", path)
                 return
             yield msgpack.unpackb(payload)
+
+
+def _block(value: dict[str, Any]) -> bytes:
+    payload: bytes = msgpack.packb(value)
+    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _stream_map(stream: StreamInfo) -> dict[str, Any]:

@@ -42,8 +42,7 @@ class TrackMateWriter(Writer):
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
         self.path = out_dir / f"{stream.name}_spots.csv"
-        self._file = LineFile(self.path, "utf-8")
-        self._file.write("".join(",".join(row) + "\n" for row in zip(*_FEATURES, strict=True)))
+        self._file = LineFile(self.path, "utf-8", "".join(",".join(row) + "\n" for row in zip(*_FEATURES, strict=True)))
         self._next_id = 0
         self._first_t_ns: int | None = None
 
@@ -60,13 +59,14 @@ class TrackMateWriter(Writer):
         radii = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 0) / np.pi)
         scores = np.ones(len(boxes)) if record.scores is None else record.scores
         lines = []
+        next_id = self._next_id
         for i, (x, y) in enumerate(places(record).tolist()):
             if not np.isfinite([x, y]).all():
                 continue
             track_id = int(record.track_ids[i])
             cells = (
-                str(self._next_id),
-                f"ID{self._next_id}",
+                str(next_id),
+                f"ID{next_id}",
                 *((str(track_id), f"Track_{track_id}", "1") if track_id >= 0 else (NO_TRACK, NO_TRACK, "0")),
                 str(scores[i]),
                 str(x),
@@ -78,8 +78,9 @@ class TrackMateWriter(Writer):
                 "1",
             )
             lines.append(",".join(cells) + "\n")
-            self._next_id += 1
+            next_id += 1
         self._file.write("".join(lines))
+        self._next_id = next_id
 
     def close(self) -> None:
         """Finish the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Writer, set_earlier_aside
 
 logger = logging.getLogger(__name__)
+
+# What a finished file takes at most: boxes alone are some 30 bytes in the part, and 100 in an .slp.
+_ROOM_BYTES, _ROOM_FACTOR = 1024 * 1024, 4
 
 
 class WholeFileWriter(Writer):
@@ -47,20 +51,45 @@ class WholeFileWriter(Writer):
         self._part.append(record)
 
     def close(self) -> None:
-        """Write the file under a temporary name, then give it its own: a reader never sees half of it."""
+        """Write the file under a temporary name, then give it its own: a reader never sees half of it.
+
+        Raises:
+            OSError: it cannot be written; the part remains, and `recover` makes the file of it.
+        """
         if self._part is None:
             return
         part, self._part = self._part, None
-        finish(type(self), self.path, self._stream, part.path)
-        part.remove()
+        try:
+            part.heal()
+            finish(type(self), self.path, self._stream, part.path)
+            part.remove()
+        finally:
+            part.close()
 
 
 def finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part: Path) -> None:
     """Make the final file of a part; an earlier one of its name is kept under another."""
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    writer.write_file(temporary, stream, read_records(part))
-    set_earlier_aside(path)
-    temporary.replace(path)
+    _check_room(temporary, _ROOM_BYTES + _ROOM_FACTOR * part.stat().st_size)
+    try:
+        writer.write_file(temporary, stream, read_records(part))
+        set_earlier_aside(path)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # half a file on a full disk takes room from those that go on
+
+
+def _check_room(path: Path, nbytes: int) -> None:
+    """See that so much fits: where a disk fills while HDF5 writes, it may end the process (SIGSEGV).
+
+    Raises:
+        OSError: it does not.
+    """
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, nbytes)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def recover_whole_file(writer: type[WholeFileWriter], part: Path) -> Path | None:

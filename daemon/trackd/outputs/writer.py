@@ -36,7 +36,11 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, record: OutputRecord) -> None:
-        """Add one frame; frames come by rising frame index."""
+        """Add one frame; frames come by rising frame index.
+
+        Raises:
+            OSError: it cannot be written for now, as on a full disk; nothing of it is there, and it may be given again.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -53,14 +57,12 @@ def open_writer(kind: str, out_dir: Path, stream: StreamInfo) -> Writer:
     """A writer of `<out_dir>/<stream name>.<kind's suffix>`; the folder is made if absent.
 
     Raises:
-        ConfigError: no such kind, a package that it needs is not installed, or a folder that cannot be made.
+        ConfigError: no such kind, a package that it needs is not installed, or another process writes the file.
+        OSError: the folder or the file cannot be made; nothing is there that was not before.
     """
     if kind not in _CLASSES:
         raise ConfigError(f"stream.outputs: no such output: {kind!r}; {nearest(kind, WRITERS)}")
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out_dir: {out_dir} cannot be made: {error}") from None
+    out_dir.mkdir(parents=True, exist_ok=True)
     module, name = _CLASSES[kind]
     writer: Writer = getattr(importlib.import_module(module), name)(out_dir, stream)
     return writer

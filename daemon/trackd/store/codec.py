@@ -42,6 +42,13 @@ def unpack(data: bytes) -> State:
     return state
 
 
+def nbytes(state: Any) -> int:
+    """About what a state takes packed: its arrays' bytes."""
+    if isinstance(state, np.ndarray):
+        return state.nbytes
+    return sum(nbytes(value) for value in state.values()) if isinstance(state, dict) else 0
+
+
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
         return {_ARRAY: [value.dtype.str, list(value.shape), value.tobytes()]}

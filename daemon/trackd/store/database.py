@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trackd.store.codec import DamagedError, pack, unpack
-from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
+from trackd.store.crash import crash_point
+from trackd.store.journal_file import WAY_OUT, JournalFile
+from trackd.store.records import FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
+from trackd.store.retention import Retention
 from trackd_client.configuration import ConfigError
 
 SCHEMA_VERSION = 1
@@ -32,69 +35,65 @@ class Database:
     Args:
         path: the file; made if absent.
         sync: whether a commit waits for the disk (survives a power failure) or only for the system (kill -9).
+        most_bytes: what the file may hold, over all streams.
+        history_frames: how many frames before a snapshot stay, for history, where a stream does not say.
 
     Raises:
-        ConfigError: the file cannot be used: damaged, of another version, or not to be opened.
+        ConfigError: the file cannot be used: damaged, of another version, another daemon's, or not to be written.
     """
 
-    def __init__(self, path: Path, sync: bool) -> None:
+    def __init__(self, path: Path, sync: bool, most_bytes: int, history_frames: int) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise ConfigError(
-                    f"{path} is a journal of version {version}; this trackd reads {SCHEMA_VERSION}. {WAY_OUT}"
-                )
-            if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-                raise ConfigError(f"{path} is damaged. {WAY_OUT}")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {WAY_OUT}") from None
+        self._file = JournalFile(path, sync, _SCHEMA, SCHEMA_VERSION)
+        self._retention = Retention(self._file, most_bytes, history_frames)
 
-    def write(self, records: Iterable[Record], kept_frames: int) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Write a batch in one transaction; after it returns, the batch survives.
 
-        Args:
-            records: in order.
-            kept_frames: how many frames before a snapshot stay, for history.
-
         Raises:
-            sqlite3.Error: nothing of the batch is written.
+            sqlite3.Error, OSError: nothing of the batch is written.
         """
-        self._db.execute("BEGIN IMMEDIATE")
+        self._file.heal()
+        packed = [_packed(record) for record in records]
+        before = self._retention.noted()
+        db = self._file.db
+        db.execute("BEGIN IMMEDIATE")
         try:
-            for record in records:
-                self._apply(record, kept_frames)
-            self._db.execute("COMMIT")
+            self._retention.make_room(sum(map(len, packed)))
+            for record, data in zip(records, packed, strict=True):
+                self._apply(record, data)
+            db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._retention.go_back(before)
             raise
+        if any(isinstance(record, SnapshotRecord) for record in records):
+            crash_point("after_snapshot")
 
-    def _apply(self, record: Record, kept_frames: int) -> None:
-        name = record.stream
+    def _apply(self, record: Record, data: bytes) -> None:
+        db, name = self._file.db, record.stream
         if isinstance(record, FrameRecord):
             row = (
-                name, record.seq, record.epoch, record.frame_index, record.t_ns, record.status, record.reason,
-                pack(record.body),
+                name, record.seq, record.epoch, record.frame_index, record.t_ns, record.status, record.reason, data,
             )  # fmt: skip
-            self._db.execute("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            db.execute("INSERT OR REPLACE INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._retention.added(name, len(data))
         elif isinstance(record, OpenRecord):
-            values = (name, record.epoch, record.first_seq, pack(dict(record.opened)))
-            self._db.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?)", values)
+            values = (name, record.epoch, record.first_seq, data)
+            db.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?)", values)
+            self._retention.opened(name, record.opened)
         elif isinstance(record, SnapshotRecord):
-            values = (name, record.epoch, record.seq, pack(record.state))
-            self._db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", values)
-            self._db.execute("DELETE FROM frames WHERE stream = ? AND seq <= ?", (name, record.seq - kept_frames))
+            crash_point("before_snapshot")
+            values = (name, record.epoch, record.seq, data)
+            db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", values)
+            crash_point("before_trim")
+            self._retention.snapshot(name, record.seq)
+            crash_point("after_trim")
         else:
-            assert isinstance(record, CloseRecord)
             for table in ("streams", "snapshots", "frames"):
-                self._db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))
+                db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))
+            self._retention.closed(name)
 
     def streams(self) -> Iterator[StoredStream]:
         """All streams that were open.
@@ -103,32 +102,40 @@ class Database:
             ConfigError: a row is damaged.
         """
         try:
-            for name, epoch, first_seq, opened in self._db.execute("SELECT * FROM streams ORDER BY stream").fetchall():
+            rows = self._file.db.execute("SELECT * FROM streams ORDER BY stream").fetchall()
+            for name, epoch, first_seq, data in rows:
+                opened = unpack(data)
+                self._retention.opened(name, opened)
                 yield StoredStream(
-                    OpenRecord(name, epoch, first_seq, unpack(opened)), self._snapshot(name, epoch), self._frames(name)
+                    OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._frames(name)
                 )
         except (sqlite3.Error, DamagedError) as error:
             raise ConfigError(f"{self.path} is damaged: {error}. {WAY_OUT}") from None
 
     def _snapshot(self, name: str, epoch: int) -> SnapshotRecord | None:
         query = "SELECT seq, state FROM snapshots WHERE stream = ? AND epoch = ?"
-        row = self._db.execute(query, (name, epoch)).fetchone()
+        row = self._file.db.execute(query, (name, epoch)).fetchone()
         return None if row is None else SnapshotRecord(name, epoch, row[0], unpack(row[1]))
 
     def _frames(self, name: str) -> list[FrameRecord]:
         query = "SELECT seq, epoch, frame_index, t_ns, status, reason, body FROM frames WHERE stream = ? ORDER BY seq"
         return [
             FrameRecord(name, epoch, seq, frame_index, t_ns, status, reason, unpack(body))
-            for seq, epoch, frame_index, t_ns, status, reason, body in self._db.execute(query, (name,))
+            for seq, epoch, frame_index, t_ns, status, reason, body in self._file.db.execute(query, (name,))
         ]
 
-    def checkpoint(self) -> None:
+    def fold(self) -> None:
         """Fold the write-ahead log into the file, so that it does not grow."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._file.fold()
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._file.close()
 
 
-WAY_OUT = "Move it away to start without it: its streams then begin afresh"
+def _packed(record: Record) -> bytes:
+    if isinstance(record, FrameRecord):
+        return pack(record.body)
+    if isinstance(record, OpenRecord):
+        return pack(dict(record.opened))
+    return pack(record.state) if isinstance(record, SnapshotRecord) else b""

@@ -21,7 +21,9 @@ FILE_NAME = "journal.sqlite"
 _RETRY_S = 0.5
 _CHECKPOINT_S = 30.0
 MOST_WAITING = 8192  # outcomes
+MOST_WAITING_BYTES = 256 * 1024 * 1024
 _MOST_AT_ONCE = 4096  # outcomes in one transaction
+_MOST_BYTES_AT_ONCE = 64 * 1024 * 1024  # the write-ahead log grows to that
 
 
 class Outcome(Protocol):
@@ -30,6 +32,10 @@ class Outcome(Protocol):
     @property
     def records(self) -> Sequence[Record]:
         """In order."""
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits."""
 
 
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
@@ -46,16 +52,22 @@ class Journal(Generic[AnyOutcome]):
         state_dir: the folder of the file.
         sync: `durability: power`.
         deliver: takes outcomes that are stored.
-        history_frames: how many frames back a stream's history reaches.
+        history_frames: how many frames back a stream's history reaches, where it does not say.
+        most_bytes: what the file may hold.
     """
 
     def __init__(
-        self, state_dir: Path, sync: bool, deliver: Callable[[list[AnyOutcome]], None], history_frames: int
+        self,
+        state_dir: Path,
+        sync: bool,
+        deliver: Callable[[list[AnyOutcome]], None],
+        history_frames: int,
+        most_bytes: int,
     ) -> None:
-        self.database = Database(state_dir / FILE_NAME, sync)
+        self.database = Database(state_dir / FILE_NAME, sync, most_bytes, history_frames)
         self._deliver = deliver
-        self._history_frames = history_frames
-        self._waiting: deque[AnyOutcome] = deque()
+        self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
+        self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._busy = False
         self._stopping = False
@@ -63,12 +75,18 @@ class Journal(Generic[AnyOutcome]):
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
         """Take a step's outcomes; called on the engine's thread."""
+        sizes = [outcome.nbytes for outcome in outcomes]
         with self._changed:
             # Streams that shed have no credit to end: where nothing can be stored, the engine waits here.
-            while len(self._waiting) > MOST_WAITING and not self._stopping:
+            while self._full and not self._stopping:
                 self._changed.wait(_RETRY_S)
-            self._waiting.extend(outcomes)
+            self._waiting.extend(zip(outcomes, sizes, strict=True))
+            self._waiting_bytes += sum(sizes)
             self._changed.notify_all()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES
 
     @property
     def idle(self) -> bool:
@@ -102,7 +120,13 @@ class Journal(Generic[AnyOutcome]):
         with self._changed:
             if not self._waiting and not self._stopping:
                 self._changed.wait(1.0)
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))]
+            batch: list[AnyOutcome] = []
+            nbytes = 0
+            while self._waiting and len(batch) < _MOST_AT_ONCE and nbytes < _MOST_BYTES_AT_ONCE:
+                outcome, size = self._waiting.popleft()
+                batch.append(outcome)
+                nbytes += size
+            self._waiting_bytes -= nbytes
             self._busy = bool(batch)
             return None if self._stopping and not batch else batch
 
@@ -113,9 +137,9 @@ class Journal(Generic[AnyOutcome]):
         crash_point("before_journal")
         while True:
             try:
-                self.database.write(records, self._history_frames)
+                self.database.write(records)
                 break
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 if self.fault is None:
                     logger.error("the journal cannot be written, and nothing is acked until it can: %s", error)
                 self.fault = f"the journal {self.database.path} cannot be written: {error}"
@@ -129,8 +153,8 @@ class Journal(Generic[AnyOutcome]):
 
     def _fold(self) -> None:
         try:
-            crash_point("before_trim")
-            self.database.checkpoint()
-            crash_point("after_trim")
+            crash_point("before_fold")
+            self.database.fold()
+            crash_point("after_fold")
         except sqlite3.Error as error:
             logger.warning("the journal could not be folded: %s", error)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trackd.store.codec import nbytes
 from trackd.tracking.window import State
+
+_OVERHEAD_BYTES = 1024  # of a record without its arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,11 @@ class OpenRecord:
     epoch: int
     first_seq: int  # of this epoch
     opened: Mapping[str, Any]  # settings, skeleton, frame_shape, model, reply_tracks, source: as on the wire
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits."""
+        return _OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,11 @@ class FrameRecord:
     reason: str | None = None
     body: State = field(default_factory=dict)  # of a tracked frame: detections, features, assignment
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits."""
+        return _OVERHEAD_BYTES + nbytes(self.body)
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
@@ -42,12 +55,22 @@ class SnapshotRecord:
     seq: int  # −1 before the first frame
     state: State
 
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits."""
+        return _OVERHEAD_BYTES + nbytes(self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class CloseRecord:
     """The stream is over."""
 
     stream: str
+
+    @property
+    def nbytes(self) -> int:
+        """About what it takes while it waits."""
+        return _OVERHEAD_BYTES
 
 
 Record = OpenRecord | FrameRecord | SnapshotRecord | CloseRecord

@@ -1,4 +1,5 @@
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,22 @@ class Slow(Writer):
 
 class Failing(Slow):
     def write(self, record):
-        raise OSError("disk full")
+        raise ValueError("not in this format")
+
+
+class Full(Slow):
+    """Takes nothing before it is told to: a disk that is full."""
+
+    def __init__(self, release: threading.Event) -> None:
+        super().__init__(threading.Event())
+        self._release.set()
+        self._has_room = release
+        self.taken: list[int] = []
+
+    def write(self, record):
+        if not self._has_room.is_set():
+            raise OSError(28, "No space left on device")
+        self.taken.append(record.frame_index)
 
 
 def started(tmp_path, monkeypatch, release, made=Slow):
@@ -90,6 +106,55 @@ def test_a_writer_that_fails_is_counted_each_time_told_once_and_spoils_no_other(
     assert len(errors) == 3
     assert len(caplog.records) == 1
     assert len((tmp_path / "one.txt").read_text().splitlines()) == 6
+
+
+def test_what_a_full_disk_does_not_take_is_written_when_there_is_room_and_no_other_stream_waits(tmp_path, monkeypatch):
+    has_room = threading.Event()
+    made: list[Full] = []
+    outputs, thread, errors = started(
+        tmp_path, monkeypatch, has_room, lambda event: made.append(Full(event)) or made[0]
+    )
+    outputs.open("one", ["slow"], Open("one"))
+    outputs.open("two", ["mot"], Open("two"))
+    for i in range(300):
+        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
+        outputs.write("two", tracks(i), Detections(boxes=np.zeros((2, 4))))
+    seen = threading.Event()
+    outputs._jobs.put(seen.set)
+    assert seen.wait(10)
+    assert len((tmp_path / "two.txt").read_text().splitlines()) == 600
+    assert "No space left on device" in outputs.fault("one")
+    assert outputs.fault("two") is None
+    assert outputs.is_behind("one")
+    assert not outputs.is_behind("two")
+    has_room.set()
+    for _ in range(500):
+        if outputs.fault() is None:
+            break
+        time.sleep(0.01)
+    assert outputs.fault() is None
+    assert outputs.caught_up()
+    outputs.stop()
+    thread.join(10)
+    assert made[0].taken == list(range(300))
+    assert errors == []
+
+
+def test_a_stream_that_ends_while_its_disk_is_full_says_what_it_lost_and_its_other_files_have_all(
+    tmp_path, monkeypatch, caplog
+):
+    outputs, thread, errors = started(tmp_path, monkeypatch, threading.Event(), Full)
+    outputs.open("one", ["slow", "mot"], Open("one"))
+    for i in range(3):
+        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
+    outputs.close("one")
+    outputs.stop()
+    thread.join(10)
+    assert len(errors) == 3
+    assert "3 frames are lost to it: frame_index=0 to 2" in caplog.text
+    assert len((tmp_path / "one.txt").read_text().splitlines()) == 6
+    assert outputs.fault() is None
+    assert not outputs.is_behind("one")
 
 
 def test_a_stream_that_is_opened_again_at_once_keeps_both_files(tmp_path, monkeypatch):

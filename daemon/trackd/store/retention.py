@@ -1,0 +1,107 @@
+"""How much history the journal keeps: each stream's last frames, and no more bytes than the file may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trackd.store.journal_file import JournalFile
+
+# A row of 1 kB, a quarter of a page, may take a whole one; beside rows, the trees above them.
+_ROW_GROWTH, _PAGES_PER_BATCH = 4, 16
+_SLACK = 64  # a 64th of the bound is freed beyond what is needed, so that not every batch has to free some
+
+
+_Noted = tuple[dict[str, int], dict[str, int], dict[str, int]]
+
+
+class Retention:
+    """Deletes streams' oldest frames, within the caller's transaction; never one that a restart has to play again.
+
+    Args:
+        file: the journal's.
+        most_bytes: what the file may hold. What a restart needs is kept beyond it.
+        history_frames: how many frames before a snapshot stay, where a stream does not say.
+    """
+
+    def __init__(self, file: JournalFile, most_bytes: int, history_frames: int) -> None:
+        self._file = file
+        self._most_bytes = most_bytes
+        self._default_frames = history_frames
+        self._frames: dict[str, int] = {}  # what a stream says
+        self._snapshot_seq: dict[str, int] = dict(file.db.execute("SELECT stream, seq FROM snapshots").fetchall())
+        sizes = file.db.execute("SELECT stream, sum(length(body)) FROM frames GROUP BY stream").fetchall()
+        self._nbytes: dict[str, int] = dict(sizes)  # of each stream's frames
+        self._page_bytes: int = file.db.execute("PRAGMA page_size").fetchone()[0]
+
+        self._room = 0  # bytes that fit for sure
+
+    def noted(self) -> _Noted:
+        """All that was noted so far, for a transaction that fails."""
+        return self._frames.copy(), self._snapshot_seq.copy(), self._nbytes.copy()
+
+    def go_back(self, noted: _Noted) -> None:
+        """Forget what was noted since."""
+        self._frames, self._snapshot_seq, self._nbytes = noted
+
+    def opened(self, stream: str, opened: Mapping[str, Any]) -> None:
+        """Note what a stream's `open` says of its history."""
+        settings = opened.get("settings", {}).get("stream", {})
+        self._frames[stream] = settings.get("history_frames", self._default_frames)
+
+    def added(self, stream: str, nbytes: int) -> None:
+        """Note a frame that was written."""
+        self._nbytes[stream] = self._nbytes.get(stream, 0) + nbytes
+
+    def snapshot(self, stream: str, seq: int) -> None:
+        """Note a snapshot, and let frames go that history does not reach back to."""
+        self._snapshot_seq[stream] = seq
+        kept = self._frames.get(stream, self._default_frames)
+        self._drop(stream, seq - max(kept, 1))  # the last one tells which frame_index may come next
+
+    def closed(self, stream: str) -> None:
+        """Forget a stream whose rows are gone."""
+        self._frames.pop(stream, None)
+        self._snapshot_seq.pop(stream, None)
+        self._nbytes.pop(stream, None)
+
+    def make_room(self, nbytes: int) -> None:
+        """Let the oldest history of the streams that hold most go, until so many bytes more fit."""
+        self._room -= _ROW_GROWTH * nbytes + _PAGES_PER_BATCH * self._page_bytes
+        if self._room > 0:
+            return  # the file need not be asked each time
+        excess = self.used_bytes + nbytes - self._most_bytes
+        self._room = -excess
+        if excess <= 0:
+            return
+        excess += self._most_bytes // _SLACK
+        for stream in sorted(self._nbytes, key=lambda name: -self._nbytes[name]):
+            if excess <= 0:
+                return
+            excess -= self._drop_bytes(stream, excess)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the file holds; what was deleted in it is free for what comes."""
+        pages: int = self._file.db.execute("PRAGMA page_count").fetchone()[0]
+        free: int = self._file.db.execute("PRAGMA freelist_count").fetchone()[0]
+        return (pages - free) * self._page_bytes
+
+    def _drop_bytes(self, stream: str, nbytes: int) -> int:
+        """Let a stream's oldest frames go, so many bytes of them if there are; returns how many went."""
+        freed, last = 0, None
+        query = "SELECT seq, length(body) FROM frames WHERE stream = ? AND seq <= ? ORDER BY seq"
+        for seq, size in self._file.db.execute(query, (stream, self._snapshot_seq.get(stream, 0) - 1)):
+            last = seq
+            freed += size
+            if freed >= nbytes:
+                break
+        if last is not None:
+            self._drop(stream, last)
+        return freed
+
+    def _drop(self, stream: str, last_seq: int) -> None:
+        rows = (stream, last_seq)
+        query = "SELECT total(length(body)) FROM frames WHERE stream = ? AND seq <= ?"
+        self.added(stream, -int(self._file.db.execute(query, rows).fetchone()[0]))
+        self._file.db.execute("DELETE FROM frames WHERE stream = ? AND seq <= ?", rows)

@@ -1,0 +1,152 @@
+"""A run of four cameras with all that befalls it, and the same run uninterrupted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from cameras import STREAMS, Cameras, send_next
+from daemon_process import DaemonProcess
+from follower import Follower, said
+from tcp_proxy import TcpProxy, proxies
+from test_fault_recovery import ports
+
+from trackd_client import Client, Status, TrackdError, Tracks
+
+logger = logging.getLogger(__name__)
+
+DEATH_S = 60.0
+# Short, so that snapshots have old rows to trim; longer than what passes unheard while a subscriber comes back.
+HISTORY_FRAMES = 400
+
+
+class Uninterrupted:
+    """What the cameras' streams come to where nothing happens: a daemon without a journal that nobody disturbs."""
+
+    def __init__(self) -> None:
+        with ExitStack() as closing:  # of what there is, where the rest fails
+            at = closing.enter_context(DaemonProcess("daemon.http=null")).addresses
+            self._follower = Follower(at)
+            closing.callback(self._follower.close)
+            client = closing.enter_context(Client(at["ingest"], at["tracks"], at["control"], timeout_s=60))
+            self._streams = [client.open_stream(name) for name in STREAMS]
+            self._closing = closing.pop_all()
+
+    def __enter__(self) -> Uninterrupted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def rows(self, counts: list[int]) -> dict[str, list[Tracks]]:
+        """The first so many settlements of each stream."""
+        while any(stream.next_seq < count for stream, count in zip(self._streams, counts, strict=True)):
+            for camera, (stream, count) in enumerate(zip(self._streams, counts, strict=True)):
+                if stream.next_seq < count:
+                    send_next(stream, camera)
+        self._follower.wait_for(counts)
+        return {name: self._follower.rows[name][:count] for name, count in zip(STREAMS, counts, strict=True)}
+
+
+class FaultedRun:
+    """The cameras, their follower and the daemon between them, which is killed and started again where it was.
+
+    Args:
+        state_dir: of the daemons' journal.
+        cut: have all connections go through proxies that can be cut.
+        crash_at: the label and count at which the first daemon dies.
+    """
+
+    def __init__(self, state_dir: Path, *, cut: bool = False, crash_at: str = "") -> None:
+        self._overrides = [
+            *ports(), f"daemon.state_dir={state_dir}", "daemon.http=null", f"stream.history_frames={HISTORY_FRAMES}"
+        ]  # fmt: skip
+        self.proxies: dict[str, TcpProxy] = {}
+        self.sent: list[int] = []
+        with ExitStack() as closing:  # of what there is, where the rest fails
+            self.start_daemon(crash_at)
+            closing.callback(self.kill_daemon)
+            self.at = self.daemon.addresses
+            if cut:
+                self.proxies = closing.enter_context(proxies(self.at))
+                self.at = {name: proxy.address for name, proxy in self.proxies.items()}
+            self.follower = Follower(self.at)
+            closing.callback(self.follower.close)
+            self.cameras = Cameras(self.at)
+            closing.callback(lambda: self.cameras.kill())  # those of that time
+            self._closing = closing.pop_all()
+
+    def __enter__(self) -> FaultedRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def start_daemon(self, crash_at: str = "") -> None:
+        """Start a daemon where the last one was; with `label:count` it kills itself there."""
+        self.daemon = DaemonProcess(*self._overrides, env={"TRACKD_CRASH_AT": crash_at})
+
+    def kill_daemon(self) -> None:
+        """kill -9, where it still runs."""
+        if self.daemon.process.poll() is None:
+            self.daemon.process.kill()
+            self.daemon.process.communicate(timeout=10)
+
+    def wait_for_load(self) -> None:
+        """Until each stream has got on since this was asked."""
+        self.follower.wait_for([count + 5 for count in self.follower.counts()])
+
+    def wait_for_death(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[int, str]:
+        """Until the daemon has died by itself; returns its exit code and what it wrote on stderr."""
+        deadline = time.monotonic() + DEATH_S
+        while self.daemon.process.poll() is None:
+            assert self.cameras.process.poll() is None, self.cameras.said()
+            assert time.monotonic() < deadline, f"it did not die within {DEATH_S} s"
+            meanwhile()
+            time.sleep(0.01)
+        return self.daemon.process.returncode, self.daemon.process.communicate(timeout=10)[1]
+
+    def store_snapshots(self) -> None:
+        """Have the tracker of each stream stored amid its load, as every 500 frames do too."""
+        with Client(self.at["ingest"], self.at["tracks"], self.at["control"], timeout_s=5) as client:
+            for name in STREAMS:
+                with suppress(TrackdError):  # it is to die of this
+                    client.configure(name, {})
+
+    def finish(self) -> None:
+        """After some more of it end the load, have everything settled and read."""
+        self.wait_for_load()
+        self.sent = self.cameras.stop()
+        self.follower.wait_for(self.sent)
+
+    def remembered(self) -> dict[str, list[Tracks]]:
+        """What the daemon still remembers of each stream."""
+        with Client(self.at["ingest"], self.at["tracks"], self.at["control"]) as client:
+            return {name: client.history(name) for name in STREAMS}
+
+    def check(self, uninterrupted: Uninterrupted) -> None:
+        """Each stream, once, in order and complete, is that of the uninterrupted run, and nothing published differs."""
+        expected = uninterrupted.rows(self.sent)
+        for name in STREAMS:
+            rows = self.follower.rows[name]
+            assert [row.seq for row in rows] == list(range(len(expected[name])))
+            assert len({row.epoch for row in rows}) == 1
+            assert {row.status for row in rows} == {Status.TRACKED}
+            for row, same in zip(rows, expected[name], strict=True):
+                assert said(row) == said(same), f"{name}, seq {row.seq}"
+        self._check_published()
+
+    def _check_published(self) -> None:
+        assert self.follower.unreadable == 0
+        published = list(self.follower.published)
+        once = len({(tracks.stream, tracks.epoch, tracks.seq) for tracks in published})
+        cuts = sum(proxy.cuts for proxy in self.proxies.values())
+        again = len(published) - once
+        logger.info("frames=%d published=%d again=%d cuts=%d", sum(self.sent), once, again, cuts)
+        for tracks in published:
+            given = self.follower.rows[tracks.stream][tracks.seq]
+            assert tracks.epoch == given.epoch
+            assert said(tracks) == said(given), f"{tracks.stream}, seq {tracks.seq}: published with other words"

@@ -1,0 +1,119 @@
+"""Files that grow: whole pieces only, and never lost with their name."""
+
+import resource
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from output_records import info, record
+
+from trackd.outputs.append_file import AppendFile
+from trackd.outputs.part import read_records
+from trackd.outputs.writer import WRITERS, open_writer
+
+
+@contextmanager
+def no_file_grows_beyond(nbytes):
+    """A disk with so much room: the system refuses the rest of a write (EFBIG), as a full one does (ENOSPC)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_piece_that_did_not_fit_leaves_no_half_and_can_be_given_again(tmp_path):
+    file = AppendFile(tmp_path / "a", b"head\n")
+    file.append(b"first\n")
+    with no_file_grows_beyond(13), pytest.raises(OSError, match="too large"):
+        file.append(b"second\n")
+    assert file.path.read_bytes() == b"head\nfirst\n"
+    file.append(b"second\n")
+    file.close()
+    assert file.path.read_bytes() == b"head\nfirst\nsecond\n"
+
+
+def test_a_file_whose_head_does_not_fit_is_not_there(tmp_path):
+    with no_file_grows_beyond(2), pytest.raises(OSError, match="too large"):
+        AppendFile(tmp_path / "a", b"head\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "its folder removed", "another in its place"])
+def test_a_file_that_was_taken_away_is_written_again_whole(tmp_path, how):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    file = AppendFile(folder / "a.txt", b"head\n")
+    file.append(b"first\n")
+    if how == "its folder removed":
+        shutil.rmtree(folder)
+    else:
+        file.path.unlink()
+    if how == "another in its place":
+        file.path.write_bytes(b"somebody else's")
+    file.append(b"second\n")
+    file.close()
+    assert file.path.read_bytes() == b"head\nfirst\nsecond\n"
+    if how == "another in its place":
+        assert (folder / "a.1.txt").read_bytes() == b"somebody else's"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != "ctc"])
+def test_what_did_not_fit_is_in_the_file_once_it_is_written_again(kind, tmp_path):
+    undisturbed = open_writer(kind, tmp_path / "undisturbed", info())
+    disturbed = open_writer(kind, tmp_path / "disturbed", info())
+    for i in range(12):
+        undisturbed.write(record(i, [0, 1]))
+        open_file = next(p for p in disturbed.path.parent.iterdir() if p.name.startswith(disturbed.path.name))
+        with no_file_grows_beyond(open_file.stat().st_size + 4 * i), pytest.raises(OSError, match="too large"):
+            disturbed.write(record(i, [0, 1]))
+        if i == 6:
+            shutil.rmtree(disturbed.path.parent)
+        disturbed.write(record(i, [0, 1]))
+    part = disturbed.path.with_name(disturbed.path.name + ".part")
+    if part.exists():
+        assert [r.frame_index for r in read_records(part)] == list(range(12))
+    undisturbed.close()
+    disturbed.close()
+    assert names(disturbed.path.parent) == [disturbed.path.name]
+    if kind in ("slp", "parquet"):  # what they hold is compared above; their bytes bear times of writing
+        assert abs(disturbed.path.stat().st_size - undisturbed.path.stat().st_size) < 200
+    else:
+        assert disturbed.path.read_bytes() == undisturbed.path.read_bytes()
+
+
+def test_a_label_image_folder_goes_on_on_a_full_disk_and_says_what_it_lost_with_its_folder(tmp_path, caplog):
+    writer = open_writer("ctc", tmp_path, info())
+    writer.write(record(0, [0, 1]))
+    image = tmp_path / "cells_RES.part" / "mask000.tif"
+    whole = image.read_bytes()
+    with no_file_grows_beyond(10), pytest.raises(OSError, match="too large"):
+        writer.write(record(1, [0, 1]))
+    assert names(image.parent) == ["mask000.tif", "tracks.part"]
+    assert image.read_bytes() == whole
+    writer.write(record(1, [0, 1]))
+    shutil.rmtree(image.parent)
+    writer.write(record(2, [0, 1]))
+    writer.close()
+    assert "taken away with the frames before frame_index=2" in caplog.text
+    assert names(writer.path) == ["mask002.tif", "res_track.txt"]
+    assert (writer.path / "res_track.txt").read_text() == "1 2 2 0\n2 2 2 0\n"
+
+
+@pytest.mark.parametrize("kind", ["slp", "parquet"])
+def test_a_file_that_cannot_be_finished_leaves_its_part_and_nothing_else(kind, tmp_path):
+    writer = open_writer(kind, tmp_path, info())
+    for i in range(20):
+        writer.write(record(i, [0, 1]))
+    with no_file_grows_beyond(100), pytest.raises(OSError, match="too large"):
+        writer.close()
+    assert names(tmp_path) == [f"cells.{kind}.part"]
+    again = open_writer(kind, tmp_path, info())
+    again.write(record(0, [0]))
+    again.close()
+    assert names(tmp_path) == [f"cells.1.{kind}", f"cells.{kind}"]

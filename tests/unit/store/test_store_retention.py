@@ -1,0 +1,189 @@
+"""The journal's file: bounded in bytes, flat over streams that come and go, there where a restart looks for it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trackd.store.database import Database
+from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, SnapshotRecord
+from trackd_client.configuration import ConfigError
+
+MB = 1024 * 1024
+HISTORY = 1000
+
+
+def opened(stream, **stream_settings):
+    return OpenRecord(stream, 1, 0, {"settings": {"stream": stream_settings}})
+
+
+def frame(stream, seq, nbytes=1000):
+    return FrameRecord(stream, 1, seq, seq, seq, "tracked", None, {"boxes": np.full(nbytes, seq % 256, np.uint8)})
+
+
+def snapshot(stream, seq, nbytes=1000):
+    return SnapshotRecord(stream, 1, seq, {"boxes": np.zeros(nbytes, np.uint8)})
+
+
+def seqs(database):
+    return {stored.opened.stream: [record.seq for record in stored.frames] for stored in database.streams()}
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY)
+    yield database
+    database.close()
+
+
+def grow(database, streams, first, n, nbytes, every=20):
+    """Write frames one batch each, with a snapshot now and then, and give the largest size that the file had."""
+    largest = 0
+    for seq in range(first, first + n):
+        for stream in streams:
+            database.write([frame(stream, seq, nbytes)])
+            if seq % every == every - 1:
+                database.write([snapshot(stream, seq)])
+        if seq % 50 == 0:
+            database.fold()
+        largest = max(largest, database.path.stat().st_size)
+    return largest
+
+
+def test_the_file_stays_within_its_bound_and_the_oldest_history_goes(database):
+    database.write([opened("large")])
+    largest = grow(database, ["large"], 0, 400, 100_000)  # 40 MB
+    assert 3 * MB < largest < 4.5 * MB
+    (kept,) = seqs(database).values()
+    assert kept == list(range(kept[0], 400))
+    assert kept[0] < 375
+
+
+def test_a_stream_of_large_frames_does_not_take_the_history_of_a_small_one(database):
+    database.write([opened("large"), opened("small")])
+    grow(database, ["small"], 0, 200, 500)
+    grow(database, ["large"], 0, 200, 100_000)
+    kept = seqs(database)
+    assert kept["small"] == list(range(200))
+    assert 10 < len(kept["large"]) < 42
+
+
+def test_what_a_restart_plays_again_stays_beyond_the_bound(database):
+    database.write([opened("cam"), snapshot("cam", -1)])
+    for seq in range(100):
+        database.write([frame("cam", seq, 100_000)])
+    assert seqs(database)["cam"] == list(range(100))
+    database.write([snapshot("cam", 99), frame("cam", 100, 100_000)])
+    database.write([frame("cam", 101, 100_000)])
+    kept = seqs(database)["cam"]
+    assert kept == list(range(kept[0], 102))
+    assert len(kept) < 42
+
+
+def test_the_last_frame_before_a_snapshot_stays_where_no_history_is_wanted(database):
+    database.write([opened("cam", history_frames=0), *(frame("cam", seq) for seq in range(5)), snapshot("cam", 4)])
+    assert seqs(database)["cam"] == [4]
+
+
+def test_a_stream_that_wants_more_or_less_history_than_others_has_it(database):
+    for stream, wanted in (("none", 0), ("little", 7), ("default", None)):
+        database.write([opened(stream, **({} if wanted is None else {"history_frames": wanted}))])
+        database.write([*(frame(stream, seq, 10) for seq in range(1500)), snapshot(stream, 1499)])
+    assert {stream: len(kept) for stream, kept in seqs(database).items()} == {
+        "none": 1,
+        "little": 7,
+        "default": HISTORY,
+    }
+
+
+def test_two_thousand_streams_that_were_opened_and_closed_leave_the_file_flat(database):
+    sizes = []
+    for number in range(2000):
+        stream = f"cam{number}"
+        database.write([opened(stream), *(frame(stream, seq, 2000) for seq in range(20)), snapshot(stream, 19)])
+        database.write([CloseRecord(stream)])
+        if number % 100 == 99:
+            database.fold()
+            sizes.append(database.path.stat().st_size)
+    assert sizes[-1] <= sizes[0] < 200_000
+    assert seqs(database) == {}
+
+
+def test_a_batch_that_failed_changes_nothing_of_what_is_kept(database):
+    database.write([opened("cam"), *(frame("cam", seq, 100_000) for seq in range(30)), snapshot("cam", 29)])
+    most = database._file.db.execute("PRAGMA max_page_count").fetchone()[0]
+    pages = database._file.db.execute("PRAGMA page_count").fetchone()[0]
+    database._file.db.execute(f"PRAGMA max_page_count = {pages}")
+    for _ in range(3):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            database.write([frame("cam", 30, 5 * MB)])
+    assert seqs(database)["cam"] == list(range(30))
+    database._file.db.execute(f"PRAGMA max_page_count = {most}")
+    database.write([frame("cam", 30, 1000)])
+    assert seqs(database)["cam"] == list(range(31))
+    assert database._retention._nbytes["cam"] == pytest.approx(30 * 100_000, rel=0.01)
+
+
+@pytest.mark.parametrize("gone", ["journal.sqlite", "journal.sqlite-wal", "", "..", "moved"])
+def test_a_journal_that_is_taken_away_is_there_again_with_all_that_was_in_it(tmp_path, gone):
+    folder = tmp_path / "above" / "state"
+    database = Database(folder / "journal.sqlite", False, 4 * MB, HISTORY)
+    database.write([opened("cam"), *(frame("cam", seq) for seq in range(10))])
+    database.fold()
+    database.write([frame("cam", 10)])  # in the log alone
+    if gone == "moved":
+        (tmp_path / "above").rename(tmp_path / "elsewhere")
+    elif gone.startswith("journal"):
+        (folder / gone).unlink()
+    else:
+        shutil.rmtree((folder / gone).resolve())
+    database.write([frame("cam", 11)])
+    database.write([frame("cam", 12)])
+    with pytest.raises(ConfigError, match="used by another daemon"):
+        Database(folder / "journal.sqlite", False, 4 * MB, HISTORY)
+    database.close()
+    again = Database(folder / "journal.sqlite", False, 4 * MB, HISTORY)
+    assert seqs(again) == {"cam": list(range(13))}
+    again.close()
+
+
+def test_another_file_in_the_journals_place_is_not_written_over(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    database = Database(path, False, 4 * MB, HISTORY)
+    database.write([opened("cam"), frame("cam", 0)])
+    path.rename(tmp_path / "mine")
+    path.write_text("another's")
+    with pytest.raises(OSError, match="another file is in its place"):
+        database.write([frame("cam", 1)])
+    assert path.read_text() == "another's"
+    path.unlink()
+    (tmp_path / "mine").rename(path)
+    database.write([frame("cam", 1)])
+    assert seqs(database) == {"cam": [0, 1]}
+    database.close()
+
+
+def test_a_folder_that_two_daemons_want_is_the_firsts(tmp_path):
+    database = Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY)
+    with pytest.raises(ConfigError, match=r"daemon.state_dir: .* is used by another daemon"):
+        Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY)
+    database.close()
+    Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY).close()
+
+
+def test_a_journal_as_it_was_before_goes_on(tmp_path):
+    """The schema has not changed: what an earlier daemon wrote is trimmed and continued."""
+    path = Path(tmp_path / "journal.sqlite")
+    first = Database(path, False, 4 * MB, HISTORY)
+    first.write([opened("cam"), *(frame("cam", seq, 50_000) for seq in range(100)), snapshot("cam", 99)])
+    first.close()
+    second = Database(path, False, 1 * MB, HISTORY)
+    second.write([frame("cam", 100, 50_000)])
+    kept = seqs(second)["cam"]
+    assert kept == list(range(kept[0], 101))
+    assert len(kept) < 21
+    second.close()
