@@ -30,8 +30,8 @@ class Rows:
 
     @classmethod
     def of_pairs(cls, rows: NDArray[np.intp]) -> tuple[Rows, NDArray[np.intp]]:
-        """Of pairs by their row, (K,) ascending, at least one; and which rows there are, (R,)."""
-        starts = np.concatenate([[0], (rows[1:] != rows[:-1]).nonzero()[0] + 1])
+        """Of pairs by their row, (K,) ascending; and which rows there are, (R,)."""
+        starts = np.concatenate([[0], (rows[1:] != rows[:-1]).nonzero()[0] + 1])[: len(rows)]
         return cls(starts, np.diff(starts, append=len(rows))), rows[starts]
 
     @property

@@ -323,7 +323,7 @@ class Tracker:
             kept = usable[pairs[0]]
             pairs, logits = pairs[:, kept], logits[kept]
         at, references = pairs
-        table = Rows.of_pairs(at)[0].softmax(logits) if len(at) else logits
+        table = Rows.of_pairs(at)[0].softmax(logits)
         counts = self.window.count[scores.slots] if config.mult_thresh else scores.slots
         threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
         matches = sparse.assign_pairs(table, at, references, threshold, len(instances))
