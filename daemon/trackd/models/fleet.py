@@ -106,12 +106,11 @@ def observe(frames: Sequence[Instances]) -> NDArray[np.float32]:
 
 def compare(queries: Sequence[Query]) -> list[Compared]:
     """Every stream's instances against its tracks."""
-    known = _side_by_side([query.motion.learnt for query in queries])
-    models = known[learnt.EVIDENCE].argmax(axis=0)
-    context = forecast.context_of(known, models)
+    contexts, models = zip(*(forecast.context_of(query.motion.learnt) for query in queries), strict=True)
+    context = np.array(contexts).T
     if len(queries) == 1:
-        return [_compare_alone(queries[0], context, int(models[0]))]
-    return _compare_together(queries, context, models)
+        return [_compare_alone(queries[0], context, models[0])]
+    return _compare_together(queries, context, np.array(models))
 
 
 def _compare_alone(query: Query, context: FloatArray, model: int) -> Compared:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from trackd.models import kinematics, learnt, sizes
-from trackd.models.kinematics import N_LAPSE, N_ROWS, QUARTERS, FloatArray
+from trackd.models.kinematics import N_LAPSE, N_MODELS, N_ROWS, QUARTERS, FloatArray
 from trackd.tracking.scorer import NEGLIGIBLE
 
 GATE = float(np.log(NEGLIGIBLE))  # log odds below which a pair is far
@@ -41,7 +41,6 @@ N_TABLE = 14
 # Rows of a stream's context
 _BASE, _STRANGE, _BURSTS, _SPREAD, PEAK = range(5)
 _NOISE, _SIZE_NOISE = slice(5, 7), slice(7, 9)
-_N_CONTEXT = 9
 
 
 def _lapses() -> FloatArray:
@@ -59,25 +58,27 @@ _GAP, _FLEETING, _GROWTH = range(N_LAPSE, N_LAPSE + 3)
 Model = int | NDArray[np.intp]  # of all columns, or of each
 
 
-def context_of(known: FloatArray, models: NDArray[np.intp]) -> FloatArray:
-    """What the forecasts of P streams need of (`learnt.N_LEARNT`, P) and of each stream's best filter."""
-    context = np.empty((_N_CONTEXT, known.shape[1]))
-    np.maximum(known[learnt.STRANGERS], 1e-4, out=context[_BASE])
-    context[_STRANGE : _BURSTS + 1] = known[learnt.STRANGE : learnt.BURSTS + 1]
-    noise = known[learnt.SIZE_NOISE]
-    spread = np.maximum(known[learnt.SIZE_SPREAD], noise)
-    np.multiply(spread[0], spread[1], out=context[_SPREAD])
-    np.multiply(noise[0], noise[1], out=context[PEAK])
-    logs = context[: PEAK + 1]
-    np.log(logs, out=logs)
-    logs[_SPREAD:] *= 0.5
-    np.subtract(logs[_SPREAD], logs[PEAK], out=logs[PEAK])
-    logs[_BASE] -= math.log(learnt.FIRST_STRANGERS)
-    logs[_BASE] *= -STRANGER_WEIGHT
-    logs[_BASE] += PRIOR
-    context[_NOISE] = known[learnt.NOISE].reshape(2, kinematics.N_MODELS, -1)[:, models, np.arange(len(models))]
-    context[_SIZE_NOISE] = noise
-    return context
+def context_of(known: FloatArray) -> tuple[list[float], int]:
+    """A column of context, of what a stream has taught, (`learnt.N_LEARNT`,), and the filter that predicts best."""
+    values = known.tolist()
+    evidence = values[learnt.EVIDENCE]
+    model = evidence.index(max(evidence))
+    noise_w, noise_h = values[learnt.SIZE_NOISE]
+    spread_w, spread_h = values[learnt.SIZE_SPREAD]
+    spread = 0.5 * math.log(max(spread_w, noise_w) * max(spread_h, noise_h))
+    strangers = math.log(learnt.FIRST_STRANGERS / max(values[learnt.STRANGERS], 1e-4))
+    context = [
+        PRIOR + STRANGER_WEIGHT * strangers,
+        math.log(values[learnt.STRANGE]),
+        math.log(values[learnt.BURSTS]),
+        spread,
+        spread - 0.5 * math.log(noise_w * noise_h),
+        values[model],
+        values[N_MODELS + model],
+        noise_w,
+        noise_h,
+    ]
+    return context, model
 
 
 def quarters_since(last: FloatArray, frame: FloatArray | int, quarters: FloatArray | float) -> NDArray[np.intp]:
