@@ -95,6 +95,12 @@ class FaultedRun:
             self.daemon.process.kill()
             self.daemon.process.communicate(timeout=10)
 
+    def restart_daemon(self) -> None:
+        """kill -9 amid its life, and another in its place."""
+        assert self.daemon.process.poll() is None, self.daemon.process.communicate(timeout=10)[1]
+        self.kill_daemon()
+        self.start_daemon()
+
     def wait_for_load(self) -> None:
         """Until each stream has got on since this was asked."""
         self.follower.wait_for([count + 5 for count in self.follower.counts()])

@@ -7,37 +7,22 @@ the last ones, and `history` gives them back.
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-import zmq
-
-from trackd_client.connection import NOT_AUTHORIZED, Context, set_socket_options
-from trackd_client.protocol import (
-    REPLY_LIMITS,
-    ErrorCode,
-    Event,
-    EventName,
-    Message,
-    ProtocolError,
-    Tracks,
-    decode,
-    topic,
-)
+from trackd_client.connection import Context
+from trackd_client.protocol import ErrorCode, Event, EventName, Tracks, topic
 from trackd_client.security import CurveKeys
 from trackd_client.session import Timeout, TrackdError
+from trackd_client.subscription import SLICE_S, Subscription
 
 logger = logging.getLogger(__name__)
 
-RECEIVE_MESSAGES = 4096  # what a slow reader may lag behind; what is beyond comes from `history`
 # A heartbeat may overtake the settlements it counts by a moment, where the daemon publishes from two places.
 GRACE_S = 0.25
 SILENCE_S = 3.0
-_SLICE_S = 0.1  # how long a reader holds its lock, so that `close` gets in
 
 
 class Asks(Protocol):
@@ -54,102 +39,7 @@ class Asks(Protocol):
         """Settlements that the daemon remembers, oldest first."""
 
 
-class _Subscription:
-    """A SUB socket on some topics; iterates in one thread at a time, may be closed from any."""
-
-    def __init__(
-        self,
-        context: Context,
-        endpoint: str,
-        stream: str,
-        topics: tuple[bytes, ...],
-        timeout_s: float | None,
-        keys: CurveKeys | None,
-    ) -> None:
-        self.stream = stream
-        self.closed = False
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._socket = context.socket(zmq.SUB)
-        set_socket_options(self._socket, endpoint, keys)
-        self._monitor: zmq.Socket[bytes] | None = None
-        if keys is not None:
-            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
-        for name in topics:
-            self._socket.setsockopt(zmq.SUBSCRIBE, name)
-        self._socket.connect(endpoint)
-
-    def close(self) -> None:
-        """End the iteration and close the socket."""
-        self.closed = True
-        with self._lock:
-            if self._monitor is not None:
-                self._socket.disable_monitor()
-                self._monitor.close(linger=0)
-                self._monitor = None
-            self._socket.close(linger=0)
-
-    def _receive(self, timeout_s: float) -> Message | None:
-        """The next message that can be read, or None after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while not self.closed:
-            left = deadline - time.monotonic()
-            with self._lock:
-                if self.closed or not self._socket.poll(math.ceil(max(0.0, min(left, _SLICE_S)) * 1000)):
-                    parts = None
-                else:
-                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            if parts is None:
-                self._check_authorized()
-                if left <= 0:
-                    return None
-                continue
-            try:
-                return decode(parts[1:], REPLY_LIMITS)
-            except ProtocolError as error:
-                logger.warning("stream=%s: a published message that cannot be read: %s", self.stream, error)
-        return None
-
-    def _check_authorized(self) -> None:
-        """Raise where the daemon said no: ZeroMQ does not try again, and nothing would ever come."""
-        with self._lock:
-            if self._monitor is not None and self._monitor.poll(0):
-                raise TrackdError(f"the daemon at {self._endpoint}: {NOT_AUTHORIZED}", ErrorCode.FORBIDDEN)
-
-    def _nothing_came(self, limit_s: float) -> Timeout:
-        return Timeout(
-            f"nothing was published of stream {self.stream!r} at {self._endpoint} within {limit_s:g} s: is the daemon "
-            "running, and is the stream open? `trackd status` tells"
-        )
-
-
-class EventSubscription(_Subscription, Iterator[Event]):
-    """The events of a stream from now on, as they come; some may be lost."""
-
-    def __init__(
-        self,
-        context: Context,
-        endpoint: str,
-        stream: str,
-        timeout_s: float | None = None,
-        keys: CurveKeys | None = None,
-    ) -> None:
-        super().__init__(context, endpoint, stream, (topic("events", stream),), timeout_s, keys)
-
-    def __next__(self) -> Event:
-        waited_since = time.monotonic()
-        while not self.closed:
-            message = self._receive(_SLICE_S)
-            if isinstance(message, Event):
-                return message
-            if self._timeout_s is not None and time.monotonic() - waited_since > self._timeout_s:
-                raise self._nothing_came(self._timeout_s)
-        raise StopIteration
-
-
-class TracksSubscription(_Subscription, Iterator[Tracks]):
+class TracksSubscription(Subscription, Iterator[Tracks]):
     """The settlements of a stream.
 
     Args:
@@ -202,7 +92,7 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         while not self._ready:
             if self.closed or self._ended:
                 return None
-            self._step(_SLICE_S if timeout_s is None else min(_SLICE_S, timeout_s))
+            self._step(SLICE_S if timeout_s is None else min(SLICE_S, timeout_s))
             if not self._ready and timeout_s is not None and time.monotonic() - waited_since >= timeout_s:
                 raise self._nothing_came(timeout_s)
         return self._ready.popleft()
@@ -219,20 +109,31 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
             return
         self._next = last + 1 if from_seq is None else from_seq
         if self._next <= last:
-            self._fill(last)
+            try:
+                self._fill(last)
+            except Timeout as error:
+                self._put_off(error)
 
     def _step(self, timeout_s: float) -> None:
         message = self._receive(timeout_s)
-        if isinstance(message, Tracks):
-            self._take(message)
-        elif isinstance(message, Event):
-            self._heed(message)
         if message is not None:
             self._heard_at = time.monotonic()
-        elif self._until_closed and time.monotonic() - self._heard_at >= SILENCE_S:
-            self._look_for_end()
-        if self._behind_since is not None and time.monotonic() - self._behind_since >= GRACE_S:
-            self._fill(self._known_last)
+        try:
+            if isinstance(message, Tracks):
+                self._take(message)
+            elif isinstance(message, Event):
+                self._heed(message)
+            elif self._until_closed and time.monotonic() - self._heard_at >= SILENCE_S:
+                self._look_for_end()
+            if self._behind_since is not None and time.monotonic() - self._behind_since >= GRACE_S:
+                self._fill(self._known_last)
+        except Timeout as error:
+            self._put_off(error)
+
+    def _put_off(self, error: Timeout) -> None:
+        """The daemon does not answer, and nothing is lost yet: perhaps it is being started again, and remembers."""
+        logger.warning("stream=%s seq=%d: history is asked again: %s", self.stream, self._next, error)
+        self._behind_since = time.monotonic()
 
     def _look_for_end(self) -> None:
         """An open stream is heard of every second: perhaps the word that it is closed was lost."""
@@ -250,6 +151,7 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         self._enter(tracks.epoch)
         if tracks.epoch < self._epoch or tracks.seq < self._next:
             return  # given already
+        self._known_last = max(self._known_last, tracks.seq)
         if tracks.seq > self._next:
             self._fill(tracks.seq - 1)
         if tracks.seq == self._next:
@@ -284,16 +186,24 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         self._behind_since = None
 
     def _fill(self, last: int) -> None:
-        """Give what `history` holds up to `last`, and log what it no longer does."""
-        missing = 0
+        """Give what `history` holds up to `last`, and log what it no longer does.
+
+        Raises:
+            Timeout: the daemon did not answer; what is not given yet is due all the same.
+        """
+        self._known_last = max(self._known_last, last)
         for tracks in self._remembered(self._epoch, self._next, last):
-            missing += max(0, tracks.seq - self._next)
+            self._lose(tracks.seq)
             self._give(tracks)
-        missing += max(0, last + 1 - self._next)
-        if missing:
-            logger.warning("stream=%s seq=%d: %d settlements before it are lost", self.stream, last + 1, missing)
+        self._lose(last + 1)
         self._next = max(self._next, last + 1)
         self._behind_since = None
+
+    def _lose(self, seq: int) -> None:
+        """Log that what is before `seq` and was not given will not be."""
+        if self._next < seq:
+            lost = seq - self._next
+            logger.warning("stream=%s seq=%d: %d settlements before it are lost", self.stream, seq, lost)
 
     def _give(self, tracks: Tracks) -> None:
         if tracks.seq >= self._next:
@@ -307,6 +217,8 @@ class TracksSubscription(_Subscription, Iterator[Tracks]):
         while (last is None or first <= last) and pages != 0 and not self.closed:
             try:
                 rows = self._client.history(self.stream, epoch=epoch, from_seq=first, to_seq=last)
+            except Timeout:
+                raise
             except TrackdError as error:
                 logger.warning("stream=%s: history cannot be had: %s", self.stream, error)
                 return

@@ -14,6 +14,7 @@ from trackd.server.grants import UNRESTRICTED, Grant, Right
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
 from trackd.server.streams import Streams
+from trackd.store.crash import crash_point
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -153,10 +154,12 @@ class Ingest:
                 expected=session.next_seq,
             )
         self._check_credit(session, head, nbytes)
+        crash_point("before_receive")
         item = self._apply_policy(session, self._item(session, head, frame, fault, nbytes, now))
         session.next_seq += 1
         session.credit -= 1
         self._inbox.put(session.queue, item)
+        crash_point("after_receive")
 
     def _item(
         self,

@@ -137,7 +137,7 @@ class FakeDaemon:
         self.received.append(message)
         if isinstance(message, Open):
             self.owners[message.stream] = owner
-        for answer in self._replies(message):
+        for answer in self._replies(owner, message):
             self.sockets["ingest"].send_multipart([owner, *encode(answer)])
             if isinstance(answer, Closed):
                 self.tell(Event(answer.stream, EventName.CLOSED, answer.epoch, answer.last_seq))
@@ -147,7 +147,7 @@ class FakeDaemon:
         for message in messages:
             self.sockets["ingest"].send_multipart([self.owners[stream], *encode(message)])
 
-    def _replies(self, message: Message) -> list[Message]:
+    def _replies(self, owner: bytes, message: Message) -> list[Message]:
         if isinstance(message, Ping):
             return [Pong(message.t_ns, 0)]
         if isinstance(message, Open):
@@ -160,6 +160,9 @@ class FakeDaemon:
             last = self.next_seq.pop(message.stream) - 1
             return [Closed(message.stream, self.epoch, last)]
         assert isinstance(message, Frame)
+        if owner != self.owners.get(message.stream):
+            busy = f"stream {message.stream!r} belongs to another connection"
+            return [Error(ErrorCode.STREAM_BUSY, busy, message.stream, message.seq)]
         if message.seq < self.next_seq[message.stream]:
             return [Ack(message.stream, self.next_seq[message.stream] - 1, 0)]
         scripted = self.script(message)
@@ -308,13 +311,31 @@ def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, cli
     while stream.unacked > 3 and time.monotonic() < deadline:
         with pytest.raises(Timeout):
             stream.flush(timeout_s=0.02)
-    daemon.script = lambda frame: None
+    # Only once it has passed the last three over: otherwise it would settle them before it is gone.
+    while len(frames(daemon)) < 6 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    daemon.do(lambda: setattr(daemon, "script", lambda frame: None))
     with caplog.at_level(logging.WARNING):
         daemon.restart(fresh=True)
         stream.flush()
     assert "starts afresh" in caplog.text
     assert (stream.epoch, stream.next_seq) == (2, 3)
     assert [row.frame_index for row in daemon.settled["cam"]] == [3, 4, 5]
+    stream.close()
+
+
+def test_a_connection_that_was_cut_and_is_back_before_anybody_looked_costs_no_stream(daemon, client):
+    stream = client.open_stream("cam")
+    for _ in range(2):
+        stream.send(None, TWO)
+    stream.flush()
+    daemon.restart()
+    time.sleep(0.2)  # ZeroMQ comes back by itself, under a new name, and the client's own thread has not looked yet
+    stream.send(None, TWO)
+    time.sleep(0.1)  # the daemon knows no such owner, says so, and that is read before the news of the cut
+    stream.send(None, TWO)
+    stream.flush()
+    assert [row.seq for row in daemon.settled["cam"]] == [0, 1, 2, 3]
     stream.close()
 
 

@@ -103,6 +103,23 @@ def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog
     assert "2 settlements" in caplog.text
 
 
+def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_again(daemon, caplog):  # noqa: F811
+    settle(daemon)
+    with Client(**daemon.endpoints, timeout_s=0.3) as client, caplog.at_level(logging.WARNING):  # noqa: F811
+        subscription = subscribe(daemon, client)
+        settle(daemon, 0)
+        assert next(subscription).seq == 0
+        daemon.answers_control = False
+        settle(daemon, 1, 2, publish=False)
+        settle(daemon, 3)
+        with pytest.raises(Timeout):
+            subscription.next(0.5)
+        daemon.answers_control = True
+        assert seqs(list(islice(subscription, 3))) == [1, 2, 3]
+    assert "history is asked again" in caplog.text
+    assert "lost" not in caplog.text.replace("connection lost", "")
+
+
 def test_a_stream_that_opens_later_is_read_from_its_first_frame(daemon, client):  # noqa: F811
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1, publish=False)

@@ -1,0 +1,89 @@
+"""Who reads the tracks of the four cameras: through the SDK, and beside it all that is published, twice too."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import zmq
+from cameras import STREAMS
+
+from trackd_client import Client, Tracks
+from trackd_client.protocol import ProtocolError, decode
+
+SILENCE_S = 60.0
+
+
+def said(tracks: Tracks) -> tuple[Any, ...]:
+    """All that a settlement says of its frame: what may differ is when, in which epoch, and whether again."""
+    arrays = (tracks.track_ids, tracks.track_scores, tracks.boxes)
+    return (
+        tracks.seq, tracks.frame_index, tracks.t_ns, str(tracks.status), tracks.reason,
+        *(None if array is None else (array.shape, array.tobytes()) for array in arrays),
+        tracks.new_tracks, tracks.lost_tracks, tracks.found_tracks, tracks.ended_tracks, tracks.flags, tracks.parents,
+    )  # fmt: skip
+
+
+class Follower:
+    """Reads from the first frame on, each stream in a thread of its own, whatever becomes of the daemon.
+
+    Attributes:
+        rows: by stream, what the SDK's subscription gave.
+        published: what a plain SUB socket saw: with gaps, and some of it more than once.
+    """
+
+    def __init__(self, at: dict[str, str]) -> None:
+        self.rows: dict[str, list[Tracks]] = {name: [] for name in STREAMS}
+        self.published: list[Tracks] = []
+        self.unreadable = 0
+        self.failures: list[BaseException] = []
+        self._stopping = False
+        self._client = Client(at["ingest"], at["tracks"], at["control"], timeout_s=SILENCE_S)
+        self._context = zmq.Context()
+        plain = self._context.socket(zmq.SUB)
+        plain.rcvhwm = 0
+        plain.subscribe(b"tracks/")
+        plain.connect(at["tracks"])
+        self._threads = [threading.Thread(target=self._listen, args=(plain,), daemon=True)]
+        for name in STREAMS:
+            subscription = self._client.tracks(name, from_seq=0)
+            self._threads.append(threading.Thread(target=self._read, args=(name, subscription), daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def counts(self) -> list[int]:
+        """How far each stream has come: the seq that is to come next."""
+        return [rows[-1].seq + 1 if (rows := self.rows[name]) else 0 for name in STREAMS]
+
+    def wait_for(self, counts: list[int], timeout_s: float = SILENCE_S) -> None:
+        """Until each stream has come so far."""
+        deadline = time.monotonic() + timeout_s
+        while any(have < want for have, want in zip(self.counts(), counts, strict=True)):
+            assert not self.failures, self.failures
+            assert time.monotonic() < deadline, f"to {counts} it has come only to {self.counts()} in {timeout_s} s"
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End the threads and their sockets."""
+        self._stopping = True
+        self._client.close()
+        for thread in self._threads:
+            thread.join(5)
+        self._context.destroy(linger=0)
+
+    def _read(self, name: str, subscription: Any) -> None:
+        try:
+            self.rows[name].extend(subscription)
+        except BaseException as error:
+            if not self._stopping:
+                self.failures.append(error)
+
+    def _listen(self, plain: Any) -> None:
+        while not self._stopping:
+            if plain.poll(50):
+                try:
+                    self.published.append(decode(plain.recv_multipart()[1:]))
+                except ProtocolError:
+                    self.unreadable += 1
+        plain.close(linger=0)
