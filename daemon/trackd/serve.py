@@ -1,4 +1,4 @@
-"""`trackd serve`: a daemon, its one ready line, and its signals."""
+"""`trackd serve`: a daemon, its one ready line, its signals, and what systemd is told."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
 from trackd.config import Config
 from trackd.daemon import Daemon
+from trackd.observe.systemd import Systemd
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def serve(config: Config, base: Path | None = None) -> int:
         ConfigError: the daemon cannot be built.
     """
     daemon = Daemon(config, base=base)
+    systemd = Systemd(daemon.health, os.environ)
     signals = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -41,6 +44,7 @@ def serve(config: Config, base: Path | None = None) -> int:
         if signals > 1:
             os._exit(1)
         daemon.drain()
+        systemd.stopping()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
@@ -49,8 +53,12 @@ def serve(config: Config, base: Path | None = None) -> int:
         ready = " ".join(f"{name}={address}" for name, address in daemon.addresses.items())
         sys.stdout.write(f"ready {ready}\n")
         sys.stdout.flush()
+        systemd.ready()
+    if systemd.listens:
+        threading.Thread(target=systemd.run, args=(daemon.wait,), name="systemd", daemon=True).start()
     while not daemon.wait(_POLL_S):
         pass
+    systemd.stopping()
     failure = daemon.close()
     if failure is None:
         return 0

@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -66,6 +67,22 @@ def zmq_context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 def rounds(short: int, long: int) -> int:
     """How often: `long` with TRACKD_SOAK set."""
     return long if SOAK else short
+
+
+def disk_mb(folder: Path) -> float:
+    """What lies in a folder, MB."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MB
+
+
+def within(short_s: float, long_s: float) -> pytest.MarkDecorator:
+    """A test's time limit in each form."""
+    return pytest.mark.timeout(long_s if SOAK else short_s)
+
+
+def progress(text: str) -> None:
+    """A line for whoever watches the long form (`make soak` shows it)."""
+    if SOAK:
+        print(f"    {time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 class FaultDaemon(DaemonProcess):
@@ -140,19 +157,27 @@ def refused(metrics: dict[str, float]) -> Counter[str]:
 class GoodClient:
     """A well-behaved closed loop on a thread of its own: the witness that nobody else's faults reach.
 
-    Every frame must come back as tracked, in order, within the raw client's five seconds.
+    Every frame must come back as tracked, in order, within `patience_s`. The next one goes `pace_s` later; with `fps`
+    it goes at a camera's time, or at once where that is over.
     """
 
     def __init__(
-        self, addresses: dict[str, str], stream: str = "witness", pace_s: float = 0.002, **fields: Any
+        self,
+        addresses: dict[str, str],
+        stream: str = "witness",
+        pace_s: float = 0.002,
+        patience_s: float = 5.0,
+        fps: float | None = None,
+        **fields: Any,
     ) -> None:
         self.stream = stream
-        self.pace_s = pace_s
+        self.pace_s, self.patience_s, self.fps = pace_s, patience_s, fps
         self.frames = 0
         self.latencies: list[float] = []
         self.fault: str | None = None
         self._stop = threading.Event()
         self._client = RawClient(addresses)
+        self._client.ingest.rcvtimeo = int(patience_s * 1000)
         opened = self._client.open(stream, reply="tracks", **fields)
         assert opened["kind"] == "opened", opened
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -160,8 +185,10 @@ class GoodClient:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(self.pace_s):
+            due = time.monotonic()
+            while not self._stop.wait(self.pace_s if self.fps is None else max(0.0, due - time.monotonic())):
                 self._round()
+                due = max(due + 1 / (self.fps or 1), time.monotonic())
         except Exception as error:
             self.fault = f"{type(error).__name__}: {error} at seq {self.frames}"
 
@@ -183,7 +210,7 @@ class GoodClient:
     def stop(self) -> None:
         """End, and say what went wrong on the way."""
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(10 + self.patience_s)
         self._client.close()
         assert self.fault is None, self.fault
 

@@ -9,10 +9,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from cameras import STREAMS, Cameras, send_next
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, fixed_ports
 from follower import Follower, said
 from tcp_proxy import TcpProxy, proxies
-from test_fault_recovery import ports
 
 from trackd_client import Client, Status, TrackdError, Tracks
 
@@ -62,8 +61,11 @@ class FaultedRun:
 
     def __init__(self, state_dir: Path, *, cut: bool = False, crash_at: str = "") -> None:
         self._overrides = [
-            *ports(), f"daemon.state_dir={state_dir}", "daemon.http=null", f"stream.history_frames={HISTORY_FRAMES}"
-        ]  # fmt: skip
+            *fixed_ports(),
+            f"daemon.state_dir={state_dir}",
+            "daemon.http=null",
+            f"stream.history_frames={HISTORY_FRAMES}",
+        ]
         self.proxies: dict[str, TcpProxy] = {}
         self.sent: list[int] = []
         with ExitStack() as closing:  # of what there is, where the rest fails

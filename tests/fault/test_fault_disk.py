@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon_process import DaemonProcess, wait_until
+from daemon_process import DaemonProcess, fixed_ports, wait_until
 from disks import Quota, disk, has_strace, immutable, syncs_counted
 from fault_tools import SOAK, FaultDaemon, drain_replies, imbalances, long_form, rounds, sdk
 from raw_client import RawClient, array
@@ -44,15 +43,6 @@ def undisturbed() -> list[list[int]]:
     """The ids of `BOXES` from a daemon that nothing happens to."""
     with FaultDaemon() as daemon, sdk(daemon) as client, client.open_stream("cam", reply="tracks") as stream:
         return [stream.track(None, Detections(boxes=boxes)).track_ids.tolist() for boxes in BOXES]
-
-
-def fixed_ports() -> list[str]:
-    found = []
-    for name in ("ingest", "tracks", "control"):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{probe.getsockname()[1]}")
-    return found
 
 
 def reason(daemon: DaemonProcess, path: str = "/readyz") -> str | None:

@@ -7,9 +7,10 @@ import threading
 import time
 
 import pytest
+from checkpoint_files import bad_file, write_checkpoint
 from daemon_process import wait_until
-from fault_tools import FaultDaemon, GoodClient, crowd, imbalances, long_form, rounds, sdk
-from raw_client import RawClient, walking_boxes
+from fault_tools import FaultDaemon, GoodClient, crowd, imbalances, long_form, progress, rounds, sdk
+from raw_client import RawClient, array, walking_boxes
 
 from trackd_client import Detections
 
@@ -146,3 +147,94 @@ def test_a_daemon_killed_and_started_again_is_found_by_its_clients():
                     stream.send(None, Detections(boxes=walking_boxes(seq)))
                 stream.flush()
                 assert again.metrics()['trackd_frames_tracked_total{stream="cam"}'] == 20
+
+
+def test_models_that_cannot_be_loaded_leave_the_daemon_as_it_was(tmp_path):
+    """Asked for at runtime, at `open` and by `stream.configure`, beside a camera and a stream whose ids must go on."""
+
+    def track(client: RawClient, seq: int) -> list[int]:
+        client.frame("cam", seq, walking_boxes(seq))
+        while client.recv_kind("tracks", "ack")["kind"] != "tracks":
+            pass
+        header, parts = client.next_tracks()
+        assert header["seq"] == seq
+        return array(header, parts, "track_ids").tolist()
+
+    folder = tmp_path / "folder.ckpt"
+    folder.mkdir()
+    (tmp_path / "empty.ckpt").touch()
+    bad = [bad_file(kind, tmp_path) for kind in ("corrupt", "truncated", "wrong_architecture", "malicious", "missing")]
+    with (
+        FaultDaemon("daemon.device=cpu") as daemon,
+        GoodClient(daemon.addresses, patience_s=30) as witness,
+        RawClient(daemon.addresses, subscribe="cam") as client,
+    ):
+        # The first load imports torch, which holds the interpreter up for a second or two on a busy machine.
+        client.control.rcvtimeo = client.ingest.rcvtimeo = client.tracks.rcvtimeo = 60_000
+        epoch = client.open("cam", reply="tracks")["epoch"]
+        assert track(client, 0) == [0, 1, 2]
+
+        def state() -> tuple:
+            status = client.request("status")["result"]
+            rows = [(row["stream"], row["epoch"], row["model"]) for row in status["streams"]]
+            return client.request("models")["result"], status["models"], status["ready"], rows
+
+        before = state()
+        seq = 0
+        for path in [*bad, folder, tmp_path / "empty.ckpt"]:
+            refusals = [
+                client.request("model.load", name=path.stem, path=str(path))["error"],
+                client.request("stream.configure", stream="cam", config={"model": path.stem})["error"],
+                client.request("stream.configure", stream="cam", config={"ckpt_path": str(path)})["error"],
+                client.open("other", model=path.stem),
+            ]
+            codes = [refusal["code"] for refusal in refusals]
+            assert codes == ["bad_config", "bad_config", "bad_config", "unknown_model"], refusals
+            assert str(path) in refusals[0]["message"]
+            assert "\n" not in refusals[0]["message"]
+            assert state() == before, path
+            seq += 1
+            assert track(client, seq) == [0, 1, 2], path
+        assert not (tmp_path / "it_ran").exists()
+        threads = daemon.ps.num_threads()
+        client.request("model.load", name="corrupt", path=str(bad[0]))
+        wait_until(lambda: daemon.ps.num_threads() <= threads, 5, "the loader's thread ending")
+        # The name of a load that failed is free: a good file takes it.
+        good = client.request("model.load", name="corrupt", path=str(write_checkpoint(tmp_path / "good.ckpt")))
+        assert good["result"]["name"] == "corrupt"
+        assert client.open("other", model="corrupt", frame_shape=[720, 1280])["kind"] == "opened"
+        assert track(client, seq + 1) == [0, 1, 2]
+        assert client.request("stream.configure", stream="cam", config={"max_gap": 9})["result"]
+        assert state()[3][0][1:] == before[3][0][1:]
+        assert [row["epoch"] for row in client.request("status")["result"]["streams"] if row["stream"] == "cam"] == [
+            epoch
+        ]
+        assert imbalances(daemon.metrics()) == []
+        frames = witness.frames
+        wait_until(lambda: witness.frames > frames + 5 or witness.fault is not None, 40)
+        assert witness.fault is None, witness.fault
+
+
+@long_form
+def test_loads_that_fail_again_and_again_hold_no_camera_up(tmp_path):
+    """Loads that fail, one after another, beside a camera; memory and threads are those of the first hundred."""
+    paths = [bad_file(kind, tmp_path) for kind in ("corrupt", "truncated", "wrong_architecture", "malicious")]
+    with (
+        FaultDaemon("daemon.device=cpu") as daemon,
+        GoodClient(daemon.addresses, pace_s=1 / 60, patience_s=30) as witness,
+        RawClient(daemon.addresses) as client,
+    ):
+        client.control.rcvtimeo = 60_000
+        for turn in range(400):
+            if turn == 100:
+                first, threads, rss_mb = len(witness.latencies), daemon.ps.num_threads(), daemon.rss_mb
+            reply = client.request("model.load", name=f"m{turn}", path=str(paths[turn % len(paths)]))
+            assert reply["error"]["code"] == "bad_config"
+        worst_s, import_s = max(witness.latencies[first:]), max(witness.latencies[:first])
+        progress(
+            f"loads: the camera's longest round trip {worst_s * 1000:.0f} ms, {import_s * 1000:.0f} ms with the import "
+            f"of torch; RSS {rss_mb:.0f} MB after 100, {daemon.rss_mb:.0f} MB after 400"
+        )
+        assert daemon.ps.num_threads() <= threads + 1
+        assert daemon.rss_mb <= rss_mb + 10
+        assert worst_s < 1.0

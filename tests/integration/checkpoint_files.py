@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from trackd.models.architecture import Architecture
@@ -39,6 +41,31 @@ def write_checkpoint(path: Path, cfg: dict[str, Any] = DESCRIPTOR, stored_cfg: d
     state = OrderedDict((f"model.{key}", value) for key, value in model.state_dict().items())
     hyper_parameters = {"model_cfg": cfg if stored_cfg is None else stored_cfg, "tracker_cfg": {}, "metrics": None}
     torch.save({"epoch": 1, "global_step": 2, "state_dict": state, "hyper_parameters": hyper_parameters}, path)
+    return path
+
+
+class Bomb:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def bad_file(kind: str, folder: Path) -> Path:
+    """A file that is no good checkpoint; where its pickle is run, `it_ran` appears beside it."""
+    path = folder / f"{kind}.ckpt"
+    if kind == "corrupt":
+        path.write_bytes(np.random.default_rng(0).bytes(20_000))
+    elif kind == "truncated":
+        whole = write_checkpoint(path).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "wrong_architecture":
+        write_checkpoint(path, DESCRIPTOR, stored_cfg={**DESCRIPTOR, "d_model": 32})
+    elif kind == "malicious":
+        torch.save({"state_dict": {}, "hyper_parameters": Bomb(folder / "it_ran")}, path)
     return path
 
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 READY_S = 30.0
+
+
+def fixed_ports() -> list[str]:
+    """Overrides with endpoints that stay, so that a daemon started again is where its clients look for it."""
+    found = []
+    with ExitStack() as held:  # all at once, or one could be given twice
+        for name in ("ingest", "tracks", "control"):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{probe.getsockname()[1]}")
+    return found
 
 
 class DaemonProcess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,34 +12,11 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-import torch
-from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, write_checkpoint
+from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, bad_file, write_checkpoint
 from daemon_process import DaemonProcess
 from raw_client import RawClient, array, walking_boxes
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (320, 960), np.uint8)
-
-
-class Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.path}",)
-
-
-def bad_file(kind: str, folder: Path) -> Path:
-    path = folder / f"{kind}.ckpt"
-    if kind == "corrupt":
-        path.write_bytes(np.random.default_rng(0).bytes(20_000))
-    elif kind == "truncated":
-        whole = write_checkpoint(path).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-    elif kind == "wrong_architecture":
-        write_checkpoint(path, DESCRIPTOR, stored_cfg={**DESCRIPTOR, "d_model": 32})
-    elif kind == "malicious":
-        torch.save({"state_dict": {}, "hyper_parameters": Bomb(folder / "it_ran")}, path)
-    return path
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "truncated", "wrong_architecture", "malicious", "missing"])

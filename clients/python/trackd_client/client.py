@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
+from trackd_client.clock import CaptureLatency, ClockOffset
 from trackd_client.connection import RETRY_S, Connection, Context, Ingest, shared_context
 from trackd_client.detections import Skeleton
 from trackd_client.protocol import (
@@ -28,7 +29,8 @@ from trackd_client.security import curve_keys
 from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
 from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.stream import Stream
-from trackd_client.subscriber import EventSubscription, TracksSubscription
+from trackd_client.subscriber import TracksSubscription
+from trackd_client.subscription import EventSubscription
 
 INGEST = "tcp://127.0.0.1:5570"
 TRACKS = "tcp://127.0.0.1:5571"
@@ -93,6 +95,7 @@ class Client:
         takeover: bool = False,
         source: str | None = None,
         shared_memory: bool = False,
+        daemon_clock: bool = False,
         timeout_s: float | None = None,
     ) -> Stream:
         """Open a stream, or come back to one that the daemon still has.
@@ -107,6 +110,7 @@ class Client:
             takeover: take the stream from the client that has it.
             source: the video's path or URL, for outputs that name it.
             shared_memory: hand images over in shared memory; the daemon must run on this host.
+            daemon_clock: send capture times as the daemon's clock shows them, for a camera on another host than it.
             timeout_s: how long to wait for the daemon; the client's if None.
 
         Raises:
@@ -118,6 +122,8 @@ class Client:
         opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         session = StreamSession(opening)
+        if daemon_clock:
+            self.clock(limit_s)
         try:
             # Our own mistakes come back as errors here, not as the daemon's answer to nobody.
             decode(encode(opening))
@@ -148,7 +154,52 @@ class Client:
             replies=reply == "tracks",
             shared_memory=shared_memory,
             history_of=lambda stream, epoch, seq: self.history(stream, epoch=epoch, from_seq=seq, to_seq=seq),
+            daemon_clock=daemon_clock,
         )
+
+    def clock(self, timeout_s: float | None = None) -> ClockOffset:
+        """The daemon's clock against this host's: measured at the first call, and every two seconds from then on.
+
+        Raises:
+            Timeout: the daemon did not answer; the text names the endpoint.
+        """
+        ingest = self._ingest_door()
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        with ingest.turn():
+            if not ingest.clock_wanted or not ingest.clock.samples:
+                ingest.measure_clock(limit_s)
+            known = ingest.clock.at(time.time_ns())
+        if known is None:
+            raise Timeout(
+                f"the daemon at {self.ingest_endpoint} did not answer a ping within {limit_s:g} s: "
+                f"{ingest.refusal or _IS_IT_RUNNING}"
+            )
+        return known
+
+    @property
+    def clock_offset_ns(self) -> int | None:
+        """The daemon's clock minus this host's, as far as it is known already; `clock` waits for it."""
+        known = self._ingest.clock.at(time.time_ns()) if self._ingest is not None else None
+        return known.offset_ns if known is not None else None
+
+    @property
+    def clock_uncertainty_ns(self) -> int | None:
+        """The true offset is no further away than this: half of a ping's round trip, and a little for its age."""
+        known = self._ingest.clock.at(time.time_ns()) if self._ingest is not None else None
+        return known.uncertainty_ns if known is not None else None
+
+    def capture_latency(self, tracks: Tracks) -> CaptureLatency:
+        """From a frame's capture to this call, by the daemon's clock; call it when the settlement arrives.
+
+        Its `t_ns` must be of the daemon's clock: the camera is on the daemon's host, or opened its stream with
+        `daemon_clock`. In that case the camera's own uncertainty comes on top of the one that is given here.
+
+        Raises:
+            Timeout: the daemon's clock is not known, and it does not answer.
+        """
+        now_ns = time.time_ns()
+        clock = self.clock()
+        return CaptureLatency(clock.daemon_ns(now_ns) - tracks.t_ns, clock.uncertainty_ns)
 
     def request(self, method: str, **params: Any) -> Any:
         """Make any request of the protocol's; the methods below make those it knows.

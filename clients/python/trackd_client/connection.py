@@ -1,6 +1,6 @@
 """The client's sockets to the daemon: one DEALER wrapped, and the door through which a client's streams go.
 
-Beside `subscriber.py` the only module here that knows ZeroMQ.
+Beside `subscription.py` the only module here that knows ZeroMQ.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from trackd_client.clock import Clock
 from trackd_client.protocol import REPLY_LIMITS, Error, ErrorCode, Message, Ping, Pong, ProtocolError, decode, encode
 from trackd_client.security import CurveKeys
 from trackd_client.session import Parts, StreamSession, TrackdError
@@ -29,6 +30,9 @@ HEARTBEAT_MS = 2_000
 RETRY_S = 0.25  # between two attempts to come back
 REFUSED_RETRY_S = 1.0  # the same where the daemon does not let us in
 KEEPALIVE_S = 2.0
+CLOCK_S = 2.0  # between two looks at the daemon's clock, once somebody wants to know it
+CLOCK_PINGS = 5  # of the first look: the first one or two pay for the connection
+PONG_S = 1.0
 _TICK_S = 0.5
 _EVENTS = (
     zmq.EVENT_DISCONNECTED
@@ -170,12 +174,14 @@ class Ingest:
         self.endpoint = endpoint
         self.sessions: dict[str, StreamSession] = {}
         self.round_trip_s: float | None = None  # of the last ping
+        self.clock = Clock()
         self._connection = Connection(context, endpoint, keys)
         self._turn = threading.Condition(threading.Lock())  # guards all of this but `Connection.wake`
         self._polling = False  # a thread is in `Connection.poll`, without the lock
         self._wanting = 0  # threads that wait for that one to step aside
         self._retry_at = 0.0
-        self._active_at = self._sent_at = time.monotonic()
+        self._active_at = self._sent_at = self._pinged_at = time.monotonic()
+        self.clock_wanted = False
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
         self._keepalive.start()
@@ -255,6 +261,20 @@ class Ingest:
             else:
                 self._poll(left)
 
+    def measure_clock(self, timeout_s: float) -> bool:
+        """Ask for the daemon's clock a few times now, and again and again from now on; with `turn` held.
+
+        Returns:
+            whether there was an answer within `timeout_s`.
+        """
+        self.clock_wanted = True
+        deadline = time.monotonic() + timeout_s
+        answers = 0
+        while answers < CLOCK_PINGS and (left := deadline - time.monotonic()) > 0:
+            self.pump()
+            answers += self._ping(min(PONG_S, left))
+        return answers > 0
+
     def close(self) -> None:
         """End the thread and the connection; streams that are open stay open in the daemon until they time out."""
         if self._closed.is_set():
@@ -295,8 +315,16 @@ class Ingest:
             logger.warning("endpoint=%s: a message that cannot be read: %s", self.endpoint, error)
             return
         if isinstance(message, Pong):
-            self.round_trip_s = (time.time_ns() - message.t_ns) / 1e9
+            now_ns = time.time_ns()
+            self.round_trip_s = (now_ns - message.t_ns) / 1e9
+            self.clock.take(message.t_ns, message.daemon_t_ns, now_ns)
             return
+        if isinstance(message, Error) and message.code is ErrorCode.STREAM_BUSY and not message.fatal:
+            # Perhaps the stream is still ours, and this connection is not: ZeroMQ has come back by itself, as a
+            # stranger to the daemon, before anybody looked. The next `pump` then comes back the right way.
+            self._connection.check()
+            if self._connection.disconnected:
+                return
         if isinstance(message, Error) and message.code is ErrorCode.FORBIDDEN and message.stream is None:
             # Our key was taken away: that concerns every stream.
             for each in self.sessions.values():
@@ -321,17 +349,25 @@ class Ingest:
                 self._connection.send(parts)
                 self._sent_at = now
 
+    def _ping(self, timeout_s: float) -> bool:
+        """Ask, and wait for the answer: one that lay in the socket until somebody came by would tell a long way."""
+        seen = self.clock.samples
+        self._sent_at = self._pinged_at = time.monotonic()
+        self._connection.send(encode(Ping(time.time_ns())))
+        return self.wait(lambda: self.clock.samples > seen, timeout_s)
+
     def _keep_alive(self) -> None:
         while not self._closed.wait(_TICK_S):
-            if time.monotonic() - self._active_at < _TICK_S:
+            now = time.monotonic()
+            clock_due = self.clock_wanted and now - self._pinged_at >= CLOCK_S
+            if now - self._active_at < _TICK_S and not clock_due:
                 continue  # somebody is at it
-            with self.turn():
+            with suppress(TrackdError), self.turn():  # closed meanwhile
                 self._claim()
                 if self._closed.is_set():
                     return
                 self._connection.check()
                 self.pump()
-                now = time.monotonic()
-                if now - self._sent_at >= KEEPALIVE_S and not self._connection.disconnected:
-                    self._connection.send(encode(Ping(time.time_ns())))
-                    self._sent_at = now
+                silent = time.monotonic() - self._sent_at >= KEEPALIVE_S
+                if (silent or clock_due) and not self._connection.disconnected:
+                    self._ping(PONG_S)

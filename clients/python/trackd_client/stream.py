@@ -44,6 +44,7 @@ class Stream:
         replies: bool,
         shared_memory: bool,
         history_of: HistoryOf,
+        daemon_clock: bool = False,
     ) -> None:
         self.name = session.stream
         self.rejected: Sequence[Error] = session.rejected
@@ -53,6 +54,7 @@ class Stream:
         self._replies = replies
         self._shared_memory = shared_memory
         self._history_of = history_of
+        self._daemon_clock = daemon_clock
         self._ring: ImageRing | None = None
         self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
 
@@ -94,7 +96,7 @@ class Stream:
             image: (h, w) or (h, w, c) of uint8 or uint16, a JPEG or PNG file, an image in shared memory, or None.
             detections: what the detector saw, in its order.
             frame_index: the source's own frame number, which must rise; the last one plus 1 if None.
-            t_ns: capture time, Unix ns; now if None.
+            t_ns: capture time, Unix ns, by this host's clock; now if None.
             timeout_s: how long to wait for room; the client's if None.
 
         Returns:
@@ -206,6 +208,8 @@ class Stream:
         session = self._session
         if t_ns is None:
             t_ns = time.time_ns()
+        if self._daemon_clock and (clock := self._ingest.clock.at(t_ns)) is not None:
+            t_ns = clock.daemon_ns(t_ns)
         with self._ingest.turn():
             if not session.can_submit:
                 self._wait_here(lambda: session.can_submit, timeout_s, "take another frame")

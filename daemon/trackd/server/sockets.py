@@ -36,7 +36,7 @@ _REBIND_POLL_S = 0.002
 class Received:
     """A message, and the key of who sent it, as ZeroMQ confirmed it; "" without CURVE."""
 
-    parts: list[memoryview]
+    parts: list[Part]
     key: str = ""
 
 
@@ -207,11 +207,13 @@ def receive(socket: zmq.Socket[bytes], max_parts: int) -> Received | None:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    parts, key = [frame.buffer], confirmed_key(frame)
+    parts: list[Part] = [frame.bytes]
+    key = confirmed_key(frame)
     while frame.more:
         frame = socket.recv(zmq.NOBLOCK, copy=False)
         if len(parts) < max_parts:
-            parts.append(frame.buffer)
+            # A part that is not copied keeps all of ZeroMQ's buffer of 8 KiB alive, for as long as history lasts.
+            parts.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
     return Received(parts, key)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import zmq
 
 from trackd.server.security import Security
 from trackd.server.sockets import Sockets, confirmed_key
+from trackd_client.protocol import ErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +27,12 @@ class Subscriptions:
     subscribers are made to come again.
     """
 
-    def __init__(self, sockets: Sockets, security: Security | None) -> None:
+    def __init__(
+        self, sockets: Sockets, security: Security | None, refused: Callable[[ErrorCode], None] | None = None
+    ) -> None:
         self._sockets = sockets
         self._security = security
+        self._refused = refused  # counts; there is no way to answer on this socket
         self._confused = False
         self.rebind_due = False
 
@@ -41,6 +46,8 @@ class Subscriptions:
                 return
             if self._security is not None:
                 self._heed(frame, self._security)
+            elif self._refused is not None and bytes(frame.buffer[:1]) not in (b"\0", b"\1"):
+                self._refused(ErrorCode.BAD_MESSAGE)
 
     def _heed(self, frame: zmq.Frame, security: Security) -> None:
         message = frame.buffer
