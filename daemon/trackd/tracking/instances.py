@@ -67,6 +67,8 @@ class Instances:
             raise ValueError("detections must hold boxes or keypoints; got neither")
         n = len(detections)
         sent = None if detections.boxes is None else np.asarray(detections.boxes, np.float32)
+        if detections.keypoints is None and boxes_from == "detection" and sent is not None and _all_usable(sent):
+            return cls._of_boxes(sent, detections.scores, skeleton, frame_shape)
         valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
         spoiled = ~valid
         if detections.keypoints is None and boxes_from == "detection" and sent is not None:
@@ -82,12 +84,11 @@ class Instances:
                 spoiled = ~valid
                 if dataset.handle_missing == "drop":
                     valid = valid & np.asarray(np.isfinite(points).all(axis=(1, 2)))
-        scores = detections.scores
         return cls(
             boxes=compared,
             extents=extents,
             centres=centres,
-            scores=np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, np.float32),
+            scores=_scores(detections.scores, n),
             keypoints=detections.keypoints,
             valid=valid,
             spoiled=spoiled,
@@ -95,6 +96,40 @@ class Instances:
             skeleton=skeleton,
             frame_shape=frame_shape,
         )
+
+    @classmethod
+    def _of_boxes(
+        cls,
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.floating[Any]] | None,
+        skeleton: Skeleton | None,
+        frame_shape: tuple[int, int] | None,
+    ) -> Instances:
+        """Sound boxes alone, as most frames are: nothing to be looked at one by one."""
+        n = len(boxes)
+        return cls(
+            boxes=boxes[:, None],
+            extents=boxes,
+            centres=_middles(boxes),
+            scores=_scores(scores, n),
+            keypoints=None,
+            valid=np.ones(n, bool),
+            spoiled=np.zeros(n, bool),
+            all_valid=True,
+            skeleton=skeleton,
+            frame_shape=frame_shape,
+        )
+
+
+def _scores(scores: NDArray[np.floating[Any]] | None, n: int) -> NDArray[np.float32]:
+    return np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, np.float32)
+
+
+def _all_usable(boxes: NDArray[np.float32]) -> bool:
+    # NaN goes through the reduction, and fails the comparison.
+    if not np.maximum.reduce(np.abs(boxes), axis=None, initial=0) <= MAX_COORDINATE_PX:
+        return False
+    return bool(np.minimum.reduce(boxes[:, 2:] - boxes[:, :2], axis=None, initial=0) >= 0)
 
 
 def _boxes_usable(boxes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackd.tracking.instances import Instances
+from trackd.tracking.pairing import Look, Pairing, match, pair, pairing
 from trackd.tracking.rows import Tables
 from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, by_batch
 
 if TYPE_CHECKING:
-    from trackd.tracking.tracker import Assignment, Look, Pairing, Tracker
+    from trackd.tracking.tracker import Assignment, Tracker
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +67,9 @@ def _begin(step: Step) -> _Running | Exception:
 
 def _settle(one: _Running) -> None:
     try:
-        pairing = one.pairing or one.tracker.pair(one.look, one.scores)
-        one.update, one.result = one.tracker.settle(one.look, pairing)
+        tracker = one.tracker
+        paired = one.pairing or pair(one.look, one.scores, tracker.config, tracker.window, tracker.lifecycle.axes)
+        one.update, one.result = tracker.settle(one.look, paired)
     except Exception as error:
         one.error = error
 
@@ -138,11 +140,10 @@ def _pair_plain(running: Sequence[_Running]) -> None:
         layout.per_row(others) if any(others) else None,
     )
     for number, (one, columns) in enumerate(zip(running, slots, strict=True)):
-        look = one.look
-        matches = one.tracker.match(layout.table(scores, number), columns, look.force, look.flags)
+        matches = match(layout.table(scores, number), columns, one.look, one.tracker.config, one.tracker.window)
         chosen = layout.table(weights, number)[matches.rows, matches.columns]
         chosen /= layout.part(totals, number)[matches.rows]
-        one.pairing = one.tracker.pairing(look.rows, columns, matches, chosen, look.flags)
+        one.pairing = pairing(one.look, columns, matches, chosen)
 
 
 def _update(running: Sequence[_Running]) -> None:

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking import assignment, association, confidence, division, rules, sparse
+from trackd.tracking import division, rules
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
-from trackd.tracking.rows import Rows
-from trackd.tracking.rules import Axes
-from trackd.tracking.scorer import Scorer, Scores, UpdateRequest
+from trackd.tracking.pairing import Look, Pairing
+from trackd.tracking.scorer import Scorer, UpdateRequest
 from trackd.tracking.step import Step, step_together
 from trackd.tracking.window import RollingWindow, Slots, State
 
 if TYPE_CHECKING:
     from trackd.config import TrackerConfig
-
-NO_ROWS = np.empty(0, np.intp)
-NO_SCORES = np.empty(0, np.float32)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,39 +50,6 @@ class LiveTracks:
     def states(self) -> list[str]:
         """Each track's state: "active" or "lost"."""
         return ["active" if active else "lost" for active in self.active.tolist()]
-
-
-@dataclass(slots=True, eq=False)
-class Look:
-    """A frame on its way through a step: what is known of it before it is scored."""
-
-    frame_index: int
-    t_ns: int
-    instances: Instances
-    features: Any
-    axes: Axes
-    live: Slots
-    rows: NDArray[np.intp]  # the instances that take part
-    ended: list[int]
-    flags: list[str]
-    force: bool  # every pair is accepted, since no more tracks may begin
-    complete: bool  # every pair is wanted
-
-    @property
-    def needs_scores(self) -> bool:
-        """Whether there is anything to compare."""
-        return len(self.live) > 0 and len(self.rows) > 0
-
-
-@dataclass(slots=True, eq=False)
-class Pairing:
-    """Which instances are which tracks."""
-
-    rows: NDArray[np.intp]  # (m,) instances that were matched
-    slots: Slots  # (m,) their tracks
-    probabilities: NDArray[np.float32]  # (m,)
-    newcomers: NDArray[np.intp]  # rows without a track
-    flags: list[str]
 
 
 class Tracker:
@@ -152,14 +115,6 @@ class Tracker:
             frame_index, t_ns, instances, features, rules.axes_of(instances, config), live, rows, ended, flags, force,
             complete=force or rules.need_every_pair(config),
         )  # fmt: skip
-
-    def pair(self, look: Look, scores: Scores | None) -> Pairing:
-        """Which instances are which tracks; None: there was nothing to compare."""
-        if scores is None:
-            return Pairing(NO_ROWS, look.live[:0], NO_SCORES, look.rows, look.flags)
-        if scores.pairs is not None:
-            return self._pair_near(scores, scores.pairs, look)
-        return self._pair_all(scores, look)
 
     def settle(self, look: Look, pairing: Pairing) -> tuple[UpdateRequest, Assignment]:
         """Bring tracks and window up to date; what the scorer is to take in, and what became of the frame."""
@@ -268,71 +223,6 @@ class Tracker:
         overdue = self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s)
         return ended + self._end(overdue)
 
-    def _pair_all(self, scores: Scores, look: Look) -> Pairing:
-        """From logits against every reference."""
-        config, live, rows, flags = self.config, look.live, look.rows, look.flags
-        all_tracks = look.complete or scores.n_frames > 2 or len(scores.slots) == len(live)
-        columns = live if all_tracks else scores.slots  # a track that was left out scores 0
-        logits, broken = association.usable_logits(
-            scores.logits if len(rows) == len(look.instances) else scores.logits[rows]
-        )
-        if broken is not None:
-            rows, logits, flags = rows[~broken], logits[~broken], ["invalid_detection"]
-        if not len(columns) or not len(rows):
-            return Pairing(NO_ROWS, live[:0], NO_SCORES, rows, flags)
-        table = association.track_scores(logits, scores, columns, config.decay_time)
-        table = rules.apply_rules(table, config, look.instances, look.axes, rows, self.window, self.lifecycle.axes)
-        matches = self.match(table, columns, look.force, flags)
-        others = len(live) - len(columns)
-        probabilities = confidence.pair_probabilities(table, matches, config.temperature, others)
-        return self.pairing(rows, columns, matches, probabilities, flags)
-
-    def match(self, table: NDArray[np.float32], columns: Slots, force: bool, flags: list[str]) -> assignment.Matches:
-        """The best assignment of a table (n, columns) of scores; adds what is remarkable to `flags`."""
-        config = self.config
-        counts = self.window.count[columns] if config.mult_thresh else columns
-        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
-        matches = assignment.assign(table, threshold, force)
-        if matches.forced:
-            flags.append("forced")
-        if confidence.is_low(table, config.temperature, config.confidence_threshold):
-            flags.append("low_confidence")
-        return matches
-
-    @staticmethod
-    def pairing(
-        rows: NDArray[np.intp],
-        columns: Slots,
-        matches: assignment.Matches,
-        probabilities: NDArray[np.float32],
-        flags: list[str],
-    ) -> Pairing:
-        """What matches among (n,) rows and columns mean."""
-        newcomers = _unmatched(rows, matches)
-        return Pairing(rows[matches.rows], columns[matches.columns], probabilities, newcomers, flags)
-
-    def _pair_near(self, scores: Scores, pairs: NDArray[np.intp], look: Look) -> Pairing:
-        """As `_pair_all`, from near pairs; all rows here are rows of the instances."""
-        config, logits, instances, rows, flags = self.config, scores.logits, look.instances, look.rows, look.flags
-        usable = instances.valid
-        if np.isnan(logits).any():
-            usable = usable.copy()
-            usable[pairs[0, np.isnan(logits)]] = False
-            rows, flags = np.flatnonzero(usable), ["invalid_detection"]
-        if len(rows) < len(instances):
-            kept = usable[pairs[0]]
-            pairs, logits = pairs[:, kept], logits[kept]
-        at, references = pairs
-        table = Rows.of_pairs(at)[0].softmax(logits)
-        counts = self.window.count[scores.slots] if config.mult_thresh else scores.slots
-        threshold = assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)
-        matches = sparse.assign_pairs(table, at, references, threshold, len(instances))
-        probabilities = sparse.pair_probabilities(table, at, references, matches, len(look.live), config.temperature)
-        free = np.zeros(len(instances), bool)
-        free[rows] = True
-        free[matches.rows] = False
-        return Pairing(matches.rows, scores.slots[matches.columns], probabilities, free.nonzero()[0], flags)
-
     def _divide(self, pairing: Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make newcomers of their daughters.
 
@@ -381,11 +271,3 @@ class Tracker:
             return []
         self.scorer.end(slots)
         return self.lifecycle.end(slots)
-
-
-def _unmatched(rows: NDArray[np.intp], matches: assignment.Matches) -> NDArray[np.intp]:
-    if len(matches.rows) == len(rows):
-        return NO_ROWS
-    free = np.ones(len(rows), bool)
-    free[matches.rows] = False
-    return rows[free]
