@@ -45,6 +45,8 @@ PARTS: tuple[Part, ...] = (
         picture="latency.svg",
     ),
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
+    Part("Transformer step beside torch's own layers, one thread", "python benchmarks/layers.py"),
+    Part("Visual encoder beside torch's own modes", "python benchmarks/encoder.py"),
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
     Part("Eight streams as fast as they go, clients included", "python benchmarks/sustained.py"),

@@ -46,7 +46,7 @@ def relative_error(got: Tensor, wanted: np.ndarray) -> float:
 
 def boxes_of(recording: oracle.Recording, uids: np.ndarray) -> Tensor:
     _, height, width = recording.image_shape[0]
-    return normalise_boxes(torch.from_numpy(recording.boxes_px[uids]), int(width), int(height))
+    return torch.from_numpy(normalise_boxes(recording.boxes_px[uids], int(width), int(height)))
 
 
 @pytest.mark.parametrize("path", oracle.case_paths(), ids=lambda path: path.stem)

@@ -117,6 +117,19 @@ def test_a_whole_recording_gets_dreems_ids(path: Path):
     assert equal_up_to_relabelling(track(case), case.assigned_id)
 
 
+@pytest.mark.parametrize("name", ["resnet_ctc", "resnet_two_flies"])
+def test_a_bfloat16_encoder_gives_dreems_ids_as_well(name: str):
+    """What `daemon.encoder_dtype: auto` takes where it is native; elsewhere it is emulated, which takes a while."""
+    case = read(name)
+    loaded = _load(case.checkpoint)
+    loaded.model.prepare(torch.bfloat16, threads=1)
+    try:
+        assert {p.dtype for p in loaded.model.visual_encoder.parameters()} == {torch.bfloat16, torch.float32}
+        assert equal_up_to_relabelling(track(case), case.assigned_id)
+    finally:
+        _load.cache_clear()
+
+
 def test_ids_differ_from_dreems_only_in_that_they_are_never_used_again():
     case = read(IDS_RESTART)
     ours, theirs = track(case), case.assigned_id

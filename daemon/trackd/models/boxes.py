@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 
-def normalise_boxes(boxes_px: Tensor, width: int, height: int) -> Tensor:
+def normalise_boxes(boxes_px: NDArray[np.floating], width: int, height: int) -> NDArray[np.float32]:
     """Pixel boxes x1 y1 x2 y2 to the transformer's y1 x1 y2 x2.
 
     DREEM's `get_boxes` divides the y's by the WIDTH and the x's by the HEIGHT, and its checkpoints were trained so:
-    on images that aren't square a coordinate may exceed 1.
+    on images that aren't square a coordinate may exceed 1. On the host: numpy takes a third of torch's time for few
+    boxes, and what goes to the device goes there in one piece.
 
     Args:
         boxes_px: (..., 4), NaN where an anchor wasn't seen.
@@ -20,6 +21,8 @@ def normalise_boxes(boxes_px: Tensor, width: int, height: int) -> Tensor:
     Returns:
         (..., 4) float32, -1 where the input was NaN.
     """
-    x1, y1, x2, y2 = boxes_px.to(torch.float32).unbind(-1)
-    yxyx = torch.stack((y1 / width, x1 / height, y2 / width, x2 / height), dim=-1)
-    return torch.nan_to_num(yxyx, nan=-1.0)
+    sides = np.array([width, height, width, height], np.float32)
+    yxyx: NDArray[np.float32] = np.asarray(boxes_px, np.float32)[..., [1, 0, 3, 2]]  # a copy
+    yxyx /= sides
+    yxyx[np.isnan(yxyx)] = -1.0
+    return yxyx

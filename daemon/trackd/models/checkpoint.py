@@ -116,6 +116,7 @@ def load_checkpoint(path: str | Path, temporal_input: str = "index") -> LoadedMo
         model, report = _build(contents, TemporalInput(temporal_input))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    model.fold()
     return LoadedModel(path.stem, model, contents.architecture, path, report)
 
 

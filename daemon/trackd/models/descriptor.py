@@ -17,8 +17,8 @@ class DescriptorEncoder(nn.Module):
         super().__init__()
         self.use_hu_moments = use_hu_moments
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Crops (n, C, h, w) float, of which channel 0 counts -> (n, 5 or 12) float32.
+    def forward(self, crops: Tensor, n_lone: int = 0) -> Tensor:
+        """Crops (n, C, h, w) float, of which channel 0 counts -> (n, 5 or 12) float32; n_lone of them make no odds.
 
         A crop that is zero everywhere has no shape: it gives zeros.
         """

@@ -1,10 +1,19 @@
-"""Where checkpoints run."""
+"""Where checkpoints run, and how."""
 
 from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
 
 import torch
 
 from trackd_client.configuration import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_MAX_THREADS = 8  # that `daemon.encoder_threads` means where it says none
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # of a processor, as Linux names them
 
 
 def resolve_device(asked: str) -> torch.device:
@@ -31,3 +40,39 @@ def resolve_device(asked: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"daemon.device must be auto or cpu on a machine without MPS; got {asked!r}")
     return device
+
+
+def resolve_encoder_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The number type that `daemon.encoder_dtype` means on this device.
+
+    Args:
+        asked: "auto" (bfloat16 where the device computes with it, else float32), "float32" or "bfloat16".
+        device: where checkpoints run.
+    """
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and bool(_processor_flags() & _BFLOAT16_FLAGS)
+    if asked == "bfloat16" and not native:
+        logger.warning("daemon.encoder_dtype: bfloat16 is emulated on this %s, and slow; take float32", device.type)
+    return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and native) else torch.float32
+
+
+def resolve_encoder_threads(asked: int | None, device: torch.device) -> int:
+    """How many threads encode a frame's crops.
+
+    Args:
+        asked: `daemon.encoder_threads`; None: one for each core that the process may use, at most 8.
+        device: where checkpoints run; anywhere but on the CPU one thread feeds it.
+    """
+    if device.type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_THREADS) if asked is None else asked
+
+
+def _processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+    if not path.exists():
+        return set()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

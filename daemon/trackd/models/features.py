@@ -35,12 +35,17 @@ class FeatureStore:
         top = int(slots.max(initial=-1)) + 1
         if top > self.capacity:
             self._grow(max(top, 2 * self.capacity))
-        self._flat.index_copy_(0, self._index(slots, positions), features)
+        places = torch.from_numpy(self.places(slots, positions)).to(self.device)
+        self._flat.index_copy_(0, places, features)
+
+    def places(self, slots: Slots, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where `gather` finds ring positions (m,) of slots (m,); until something is written."""
+        return slots.astype(np.int64) * self._features.shape[1] + positions
 
     @torch.inference_mode()
-    def read(self, slots: Slots, positions: NDArray[np.int64]) -> Tensor:
-        """The features (m, F) at ring positions (m,) of slots (m,)."""
-        return self._flat.index_select(0, self._index(slots, positions))
+    def gather(self, places: Tensor, out: Tensor) -> None:
+        """Copy the features at places (m,), which are on the device, into out (m, F)."""
+        torch.index_select(self._flat, 0, places, out=out)
 
     @torch.inference_mode()
     def resize(self, source: NDArray[np.int64]) -> None:
@@ -69,10 +74,6 @@ class FeatureStore:
     @property
     def _flat(self) -> Tensor:
         return self._features.view(-1, self.width)
-
-    def _index(self, slots: Slots, positions: NDArray[np.int64]) -> Tensor:
-        flat = slots.astype(np.int64) * self._features.shape[1] + positions
-        return torch.from_numpy(flat).to(self.device)
 
     def _allocate(self, capacity: int, window_size: int) -> Tensor:
         with torch.inference_mode():

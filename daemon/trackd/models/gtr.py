@@ -12,46 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trackd.models.architecture import Activation, Architecture, EncoderKind, TemporalInput
+from trackd.models.attention import Attention
 from trackd.models.descriptor import DescriptorEncoder
 from trackd.models.embeddings import FourierTime, Mlp, position_embedding, temporal_embedding, window_time
+from trackd.models.padded import StepPool
+from trackd.models.pieces import Pieces
 from trackd.models.resnet import ResNetEncoder
-
-
-class Attention(nn.Module):
-    """Multi-head attention with the parameters of `nn.MultiheadAttention` and none of its per-call overhead."""
-
-    def __init__(self, d_model: int, nhead: int) -> None:
-        super().__init__()
-        self.nhead = nhead
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * d_model, d_model))  # rows: query, key, value
-        self.in_proj_bias = nn.Parameter(torch.empty(3 * d_model))
-        self.out_proj = nn.Linear(d_model, d_model)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.in_proj_bias)
-
-    def forward(self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Every row of x attends to the rows of memory, or to x itself.
-
-        Args:
-            x: (B, Q, D).
-            memory: (B, N, D).
-            mask: (B, 1, 1, N), added to the attention logits.
-
-        Returns:
-            (B, Q, D).
-        """
-        D = x.shape[-1]
-        if memory is None:
-            q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        else:
-            q = F.linear(x, self.in_proj_weight[:D], self.in_proj_bias[:D])
-            k, v = F.linear(memory, self.in_proj_weight[D:], self.in_proj_bias[D:]).chunk(2, dim=-1)
-        heads = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=mask)
-        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
-        return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.nhead, -1).transpose(1, 2)  # (B, H, N, D / H)
 
 
 class FeedForward(nn.Module):
@@ -221,22 +187,40 @@ class GlobalTrackingTransformer(nn.Module):
         else:
             self.visual_encoder = DescriptorEncoder(architecture.encoder.use_hu_moments)
         self.transformer = Transformer(architecture)
+        self.padded = StepPool(self)
         self.eval()
         self.requires_grad_(False)
 
+    def fold(self) -> None:
+        """Take what only training needs out of the visual encoder; its state can't be loaded or stored after."""
+        if isinstance(self.visual_encoder, ResNetEncoder):
+            self.visual_encoder.fold()
+
+    def prepare(self, dtype: torch.dtype, threads: int) -> None:
+        """Take up how the visual encoder runs, where it has weights; after `fold`.
+
+        Args:
+            dtype: of its convolutions.
+            threads: how many may work on a frame's crops.
+        """
+        if isinstance(self.visual_encoder, ResNetEncoder):
+            self.visual_encoder.prepare(dtype, Pieces(threads))
+
     @torch.inference_mode()
-    def encode_crops(self, crops: Tensor) -> Tensor:
+    def encode_crops(self, crops: Tensor, n_lone: int = 0) -> Tensor:
         """Visual features of crops.
 
         Args:
             crops: (n, C x A, h, w) float in the range the checkpoint was trained on, 0 to 1 or 0 to 255.
+            n_lone: so many of them, the last ones, get to the last bit what they'd get alone; the others what they'd
+                get among any others, which on a CPU is not the same.
 
         Returns:
             (n, F) float32.
         """
         if crops.shape[0] == 0:
             return crops.new_zeros((0, self.architecture.feature_dim))
-        features: Tensor = self.visual_encoder(crops)
+        features: Tensor = self.visual_encoder(crops, n_lone)
         return features
 
     @torch.inference_mode()
@@ -265,7 +249,7 @@ class GlobalTrackingTransformer(nn.Module):
         Args:
             features: (B, N, F); padding may hold anything.
             boxes: (B, N, A, 4); padding may hold anything.
-            t: (B, N) integer ranks.
+            t: (B, N) ranks, whole numbers of any type.
             valid: (B, N) bool, false for padding, which may stand anywhere. Row `valid[:, -n_query:]` marks the
                 queries of each stream.
             n_query: Q, the last Q tokens of every stream are its queries (or padding).

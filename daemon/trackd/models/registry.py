@@ -44,13 +44,13 @@ class ModelRegistry:
         """Read the checkpoints of a configuration; each is named by its file's stem.
 
         Args:
-            config: its `ckpt_path`, `model` and `daemon.device`.
+            config: its `ckpt_path`, `model`, and of `daemon` the device and how the encoder runs there.
             base: the configuration file's folder, for relative paths.
 
         Raises:
             ConfigError: a checkpoint that cannot be used, two of one name, or a device that is not there.
         """
-        self._asked_device = config.daemon.device
+        self._daemon = config.daemon
         self._temporal_input = config.model.temporal_input
         self._base = base
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -135,10 +135,10 @@ class ModelRegistry:
         import torch
 
         from trackd.models.checkpoint import load_checkpoint
-        from trackd.models.device import resolve_device
+        from trackd.models.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
 
         torch.set_num_threads(1)  # more cost more than they bring, beside the daemon's own threads
-        device = resolve_device(self._asked_device)
+        device = resolve_device(self._daemon.device)
         try:
             loaded = load_checkpoint(place, self._temporal_input)
             requirements = Requirements.of(loaded.architecture)
@@ -146,6 +146,10 @@ class ModelRegistry:
             raise ConfigError(f"{key}: {error}") from None
         try:
             loaded.model.to(device)
+            loaded.model.prepare(
+                resolve_encoder_dtype(self._daemon.encoder_dtype, device),
+                resolve_encoder_threads(self._daemon.encoder_threads, device),
+            )
         except RuntimeError as error:  # the device's memory is full
             raise ConfigError(f"{key}: {place} cannot be moved to {device}: {str(error).splitlines()[0]}") from None
         return Checkpoint(name, loaded, requirements, str(device))

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trackd.models.architecture import Architecture
+from trackd.models.pieces import Pieces
 
-_CHUNK = 32  # crops per pass: bounds the activations' memory
+# Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, which
+# end in other last bits: with passes of 2 to 15 a crop's feature depends on that crop alone.
+_LEAST, _MOST = 2, 15
+_LEAST_ROWS = 4  # the same of a matrix product's rows
 
 
 class BasicBlock(nn.Module):
@@ -91,9 +96,11 @@ class ResNetEncoder(nn.Module):
         else:
             self.feature_extractor = ResNet(Bottleneck, (3, 4, 6, 3), self.in_chans)
         self.out_layer = nn.Linear(self.feature_extractor.width, architecture.d_model)
+        self.dtype = torch.float32
+        self.pieces = Pieces()
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Crops (n, C, h, w) -> (n, D).
+    def forward(self, crops: Tensor, n_lone: int = 0) -> Tensor:
+        """Crops (n, C, h, w) -> (n, D); the last n_lone pass each by itself, so that they have what they'd have alone.
 
         Raises:
             ValueError: C is neither 1 (tiled to 3) nor `in_chans`.
@@ -105,8 +112,43 @@ class ResNetEncoder(nn.Module):
                 f"crops must have {self.in_chans} channels (anchors x image channels) for this checkpoint; "
                 f"got {crops.shape[1]}"
             )
-        parts = [self.feature_extractor(crops[i : i + _CHUNK]) for i in range(0, len(crops), _CHUNK)]
-        return F.normalize(self.out_layer(torch.cat(parts)))
+        sizes = self.pieces.sizes(len(crops) - n_lone, _LEAST, _MOST) + [1] * n_lone
+        pooled = torch.cat(self.pieces.map(self._pool, torch.split(crops, sizes)))
+        if len(pooled) < _LEAST_ROWS:
+            pooled = F.pad(pooled, (0, 0, 0, _LEAST_ROWS - len(pooled)))
+        return F.normalize(self.out_layer(pooled))[: len(crops)]
+
+    def prepare(self, dtype: torch.dtype, pieces: Pieces) -> None:
+        """Take up how the network runs; its batch norms have to be folded.
+
+        Args:
+            dtype: of the convolutions; features stay float32.
+            pieces: what shares crops out to threads.
+        """
+        self.dtype = dtype
+        self.pieces = pieces
+        self.feature_extractor.to(dtype)
+
+    def fold(self) -> None:
+        """Make every batch norm part of the convolution before it: a pass over memory less for each."""
+        for module in self.feature_extractor.modules():
+            _fold(module)
+        self.feature_extractor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _pool(self, crops: Tensor) -> Tensor:
+        pooled: Tensor = self.feature_extractor(crops.to(self.dtype, memory_format=torch.channels_last))
+        return pooled.float()
+
+
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last: of a shortcut
+
+
+def _fold(module: nn.Module) -> None:
+    for conv_name, norm_name in _PAIRS:
+        conv, norm = getattr(module, conv_name, None), getattr(module, norm_name, None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
+            setattr(module, norm_name, nn.Identity())
 
 
 _TORCH_NAMES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}

@@ -13,13 +13,16 @@ class FrameUpload:
     """Copies frames to the device through buffers that stay, one set for as long as frames keep their shape.
 
     A received image is a read-only view of a message, at any alignment: it has to be copied once before torch may
-    have it. On CUDA the buffer on the host is pinned, so that the transfer needs no further copy.
+    have it. On CUDA the buffer on the host is pinned, so that the transfer needs no further copy and nobody waits for
+    it: work on the frame is queued behind it. Only a frame that comes while the last one's transfer runs waits.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._staging = torch.empty(0, dtype=torch.uint8)
         self._frame = self._staging
+        # Recorded behind the transfer: when it has passed, the staging buffer is free again.
+        self._sent = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def __call__(self, image: Image) -> Tensor:
@@ -30,7 +33,11 @@ class FrameUpload:
             self._frame = self._staging
             if self.device.type != "cpu":
                 self._frame = torch.empty(image.shape, dtype=dtype, device=self.device)
+        if self._sent is not None:
+            self._sent.synchronize()
         np.copyto(self._staging.numpy(), image)
         if self._frame is not self._staging:
-            self._frame.copy_(self._staging)
+            self._frame.copy_(self._staging, non_blocking=self._sent is not None)
+        if self._sent is not None:
+            self._sent.record(torch.cuda.current_stream(self.device))
         return self._frame

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, write_checkpoint
 
 from trackd.config import Config, StreamSettings, check_config
@@ -44,6 +45,22 @@ def test_a_daemon_without_a_checkpoint_never_imports_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_visual_encoder_runs_as_the_daemons_section_says(tmp_path: Path):
+    path = write_checkpoint(tmp_path / "mice.ckpt", RESNET)
+    daemon = {"device": "cpu", "encoder_dtype": "bfloat16", "encoder_threads": 3}
+    registry = ModelRegistry(check_config({"ckpt_path": str(path), "daemon": daemon}))
+    encoder = registry._checkpoints["mice"].loaded.model.visual_encoder
+    assert {parameter.dtype for parameter in encoder.feature_extractor.parameters()} == {torch.bfloat16}
+    assert encoder.out_layer.weight.dtype is torch.float32
+    assert encoder.pieces.threads == 3
+
+
+@pytest.mark.parametrize("daemon", [{"encoder_dtype": "float16"}, {"encoder_threads": 0}])
+def test_an_encoder_that_cannot_run_so_is_refused(daemon: dict[str, Any]):
+    with pytest.raises(ConfigError, match=next(iter(daemon))):
+        check_config({"daemon": daemon})
 
 
 def test_checkpoints_are_named_by_their_stems_and_the_first_is_the_default(tmp_path: Path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trackd.models.architecture import Architecture
+from trackd.models.pieces import Pieces
 from trackd.models.resnet import BasicBlock, Bottleneck, ResNet, ResNetEncoder, timm_key
 
 
@@ -34,6 +35,49 @@ def test_features_have_unit_length_and_do_not_depend_on_their_neighbours():
     features = model(crops)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(35))
     torch.testing.assert_close(features[33:], model(crops[33:]))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_folded_batch_norms_change_no_feature_beyond_rounding(name):
+    model, crops = encoder(model_name=name), torch.rand(5, 3, 48, 40)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training
+            module.running_mean.normal_(std=0.3)
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(std=0.3)
+    before = model(crops)
+    model.fold()
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    torch.testing.assert_close(model(crops), before, rtol=1e-4, atol=1e-5)
+    model.fold()  # again: nothing is left to fold
+    torch.testing.assert_close(model(crops), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet18", 20), ("resnet18", 74), ("resnet50", 20)])
+def test_the_number_of_threads_and_of_neighbours_changes_no_bit_of_a_feature(name, side):
+    torch.set_num_threads(1)
+    model, crops = encoder(model_name=name), torch.rand(18, 3, side, side)
+    model.fold()
+    pairs = torch.cat([model(pair) for pair in crops.split(2)])
+    alone = torch.cat([model(crop[None]) for crop in crops[:2]])
+    for threads in (1, 2, 3):
+        model.prepare(torch.float32, Pieces(threads))
+        assert torch.equal(model(crops), pairs)
+        assert torch.equal(model(crops[:5]), pairs[:5])
+        assert torch.equal(model(crops.roll(-2, 0), n_lone=2)[-2:], alone)
+
+
+def test_a_bfloat16_encoder_gives_float32_features_close_to_the_others():
+    model, crops = encoder(), torch.rand(3, 3, 32, 32)
+    model.fold()
+    exact = model(crops)
+    model.prepare(torch.bfloat16, Pieces())
+    rounded = model(crops)
+    assert rounded.dtype is torch.float32
+    assert 1e-6 < (rounded - exact).abs().max() < 2e-2
+    torch.testing.assert_close(rounded.norm(dim=1), torch.ones(3))
 
 
 def test_a_grey_crop_is_tiled_to_three_channels():

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models import transformer
+from trackd.models import crop_batch
 from trackd.models.boxes import normalise_boxes
 from trackd.models.checkpoint import LoadedModel
 from trackd.models.errors import FrameError
 from trackd.models.transformer import TransformerScorer
 from trackd.tracking.instances import Instances
+from trackd.tracking.scorer import ScoreRequest, Scores
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections, Skeleton
 
@@ -57,9 +58,16 @@ class Checked(TransformerScorer):
         self.history: dict[int, deque[tuple[int, torch.Tensor, np.ndarray]]] = {}
         self.compared = 0
 
-    def score(self, instances, features, frame_index, t_ns, window, live_slots, complete):
-        scores = super().score(instances, features, frame_index, t_ns, window, live_slots, complete)
-        ids = window.ids[live_slots].tolist()
+    @classmethod
+    def score_batch(cls, requests):
+        found = super().score_batch(requests)
+        for request, scores in zip(requests, found, strict=True):
+            request.scorer.check(request, scores)
+        return found
+
+    def check(self, request: ScoreRequest, scores: Scores) -> None:
+        window, instances, features = request.window, request.instances, request.features
+        ids = window.ids[request.live_slots].tolist()
         context = sorted(
             ((frame, track, feature, boxes) for track in ids for frame, feature, boxes in self.history[track]),
             key=lambda row: (row[0], -row[1]),  # another order within a frame than the scorer's
@@ -68,8 +76,8 @@ class Checked(TransformerScorer):
         frames = sorted({row[0] for row in context})
         logits = self.loaded.model.associate(
             torch.cat([torch.stack([row[2] for row in context]), features[rows]]),
-            normalise_boxes(
-                torch.from_numpy(np.concatenate([np.stack([row[3] for row in context]), instances.boxes[rows]])), W, H
+            torch.from_numpy(
+                normalise_boxes(np.concatenate([np.stack([row[3] for row in context]), instances.boxes[rows]]), W, H)
             ),
             torch.tensor([frames.index(row[0]) for row in context] + [len(frames)] * len(rows)),
             len(rows),
@@ -80,7 +88,6 @@ class Checked(TransformerScorer):
         assert scores.n_frames == len(frames) + 1
         np.testing.assert_allclose(scores.logits[rows], logits[:, order], rtol=1e-4, atol=1e-4)
         self.compared += 1
-        return scores
 
 
 def run(tracker: Tracker, frame_index: int, centres: np.ndarray, s: StreamSettings) -> np.ndarray:
@@ -153,7 +160,7 @@ def test_a_snapshot_is_restored_under_another_window_size(model: LoadedModel):
 def test_every_observation_is_encoded_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch):
     encoded: list[int] = []
     encode = model.model.encode_crops
-    monkeypatch.setattr(model.model, "encode_crops", lambda crops: encoded.append(len(crops)) or encode(crops))
+    monkeypatch.setattr(model.model, "encode_crops", lambda crops, *lone: encoded.append(len(crops)) or encode(crops))
     s = settings_of()
     tracker = Tracker(s.tracker, TransformerScorer(model, s))
     counts = (4, 4, 0, 5, 1, 4)
@@ -166,7 +173,7 @@ def test_every_observation_is_encoded_once(model: LoadedModel, monkeypatch: pyte
 def test_crops_cut_in_several_pieces_have_the_features_they_have_at_once(model, monkeypatch):
     scorer, instances = TransformerScorer(model, settings_of()), instances_of([[10, 10], [30, 20], [50, 40]])
     at_once = scorer.encode(image_of(0), instances)
-    monkeypatch.setattr(transformer, "_CROP_NUMBERS", 1)
+    monkeypatch.setattr(crop_batch, "_CROP_NUMBERS", 1)
     torch.testing.assert_close(scorer.encode(image_of(0), instances), at_once)
 
 
