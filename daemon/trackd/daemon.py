@@ -16,6 +16,7 @@ from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.settlement import Outcome
+from trackd.engine.turn import Turn
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
@@ -66,7 +67,9 @@ class Daemon:
         outbox = self._outbox = Outbox()
         models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
-        self._engine = Engine(inbox, outbox.put if journal is None else journal.put, journaling=journal is not None)
+        turn = Turn()
+        deliver = outbox.put if journal is None else journal.put
+        self._engine = Engine(inbox, deliver, journaling=journal is not None, turn=turn)
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
         security = self._security = _open_security(config, self.context, self.metrics, base)
@@ -113,7 +116,7 @@ class Daemon:
         )
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
-            journal, self.health, limits.parts, security,
+            journal, self.health, turn, limits.parts, security,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []

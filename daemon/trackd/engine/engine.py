@@ -9,18 +9,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from trackd.engine.inbox import Inbox, Work
 from trackd.engine.pending import Pending, associate, encode
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
 from trackd.engine.stream import StreamState
+from trackd.engine.turn import Turn
 from trackd.store.records import FrameRecord, Record
-from trackd_client.protocol import ErrorCode, ProtocolError, Status
+from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.25  # how often an engine without work says that it lives
+_LIGHT = 512  # instances of a step for which the IO thread may wait: some milliseconds
 
 
 class Engine:
@@ -30,6 +33,7 @@ class Engine:
         inbox: where frames and commands wait.
         deliver: takes a step's outcomes, in order; called on the engine thread, must not block for long.
         journaling: whether outcomes bear the records that have to be stored before they are handed on.
+        turn: shared with the IO thread.
         clock: monotonic ns.
     """
 
@@ -38,11 +42,13 @@ class Engine:
         inbox: Inbox,
         deliver: Callable[[list[Outcome]], None],
         journaling: bool = False,
+        turn: Turn | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
         self._journaling = journaling
+        self._turn = turn or Turn()
         self._records: list[Record] = []  # of the command that runs
         self._clock = clock
         self._streams: dict[StreamQueue, StreamState] = {}
@@ -84,6 +90,22 @@ class Engine:
 
     def step(self, work: list[Work]) -> None:
         """All of one step: what fails in one stream ends there."""
+        with self._turn if self._is_light(work) else nullcontext():
+            outcomes = self._work(work)
+        self._deliver(outcomes)  # which may wait: the IO thread must not, for it
+
+    def _is_light(self, work: list[Work]) -> bool:
+        """Whether the step is so short, and so much of it Python, that the IO thread had better wait for it."""
+        n = 0
+        for queue, item in work:
+            if isinstance(item, QueuedFrame):
+                state = self._streams.get(queue)
+                if state is None or not state.scorer.is_light or isinstance(item.frame.image, EncodedImage):
+                    return False
+                n += len(item.frame.detections)
+        return n <= _LIGHT
+
+    def _work(self, work: list[Work]) -> list[Outcome]:
         taken_ns = self._clock()
         outcomes: list[Outcome] = []
         pending: list[Pending] = []
@@ -111,7 +133,7 @@ class Engine:
                     outcomes.append(self._settle(one, taken_ns, encoded_ns, associated_ns))
                 except Exception as error:
                     outcomes.append(self._settle_failure(one.queue, one.item, taken_ns, error))
-        self._deliver(outcomes)
+        return outcomes
 
     def _settle(self, one: Pending, taken_ns: int, encoded_ns: int, associated_ns: int) -> Settlement:
         if one.error is not None or one.assignment is None:

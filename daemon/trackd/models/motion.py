@@ -35,6 +35,7 @@ class MotionScorer(Scorer):
     """Predicted position, size and, with images, appearance of every track."""
 
     boxes_from = "detection"
+    is_light = True
 
     def __init__(self, use_vis_feats: bool = True) -> None:
         """Begin with nothing learnt.

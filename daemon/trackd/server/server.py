@@ -11,6 +11,7 @@ import zmq
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
+from trackd.engine.turn import Turn
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.control import Control
@@ -49,6 +50,7 @@ class Server:
         outputs: OutputsThread,
         journal: Journal[Outcome] | None,
         health: Health,
+        turn: Turn,
         max_parts: int,
         security: Security | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -64,6 +66,7 @@ class Server:
         self._outputs = outputs
         self._journal = journal
         self._health = health
+        self._turn = turn
         self._snapshots_stored = False
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
@@ -89,10 +92,11 @@ class Server:
             wait_ms = max(0, (next_beat - self._clock()) // 1_000_000)
             ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
             self._ingest.draining = self._health.draining
-            self._flush()
-            for bound, take_in in receivers.items():
-                if bound in ready:
-                    take_in()
+            with self._turn:
+                self._flush()
+                for bound, take_in in receivers.items():
+                    if bound in ready:
+                        take_in()
             now = self._clock()
             still_ns = now - self._health.last_io_ns - int(_HEARTBEAT_S * 1e9)
             if still_ns > int(_HEARTBEAT_S * 1e9):  # stopped, or held up: nobody could be heard

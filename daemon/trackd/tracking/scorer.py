@@ -100,6 +100,7 @@ class Scorer(ABC):
 
     boxes_from: BoxesFrom = "detection"
     needs_image: bool = False
+    is_light: bool = False  # works in Python and on small arrays: milliseconds, in which nothing else can run
 
     @property
     def batch_key(self) -> Hashable | None:
