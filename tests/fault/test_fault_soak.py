@@ -21,13 +21,13 @@ from trackd_client import Client, Detections, Status
 N_CAMERAS = 4
 FPS = 60
 SPEED = float(os.environ.get("TRACKD_SOAK_SPEED", 1.0)) if SOAK else 0.5
-N_FRAMES = int(os.environ.get("TRACKD_SOAK_FRAMES", 3600 * FPS)) if SOAK else 10 * FPS  # of each camera
+N_FRAMES = int(os.environ.get("TRACKD_SOAK_FRAMES", 3600 * FPS)) if SOAK else 5 * FPS  # of each camera
 SECONDS = N_FRAMES / (FPS * SPEED)
 LIMIT_S = 3 * SECONDS + 120  # a machine that cannot hold the rate fails by its frames' age, not by the clock
 SIXTHS = 6
 HISTORY_FRAMES = min(4096, N_FRAMES // 12)  # full in the midst of the first sixth, whatever the load's size
 WARM = 0.01  # of the first sixth's frames are left out: imports, first allocations
-# Of the last sixth's quantile, so many times the first one's are allowed, and a little for the clock's grain. Twenty
+# Of the last sixth's quantile, so many times the first one's are allowed, and a little for the clock's grain. Ten
 # seconds on a machine that does other things too tell less: there it is the median, and the slack is a busy machine's.
 QUANTILE, SLOWER, SLACK_S = (0.99, 1.2, 0.0005) if SOAK else (0.5, 3.0, 0.1)
 MORE_MB = 10  # from the third sixth to the last
