@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from trackd.tracking.assignment import Matches, assign
+from trackd.tracking.assignment import Matches
 from trackd.tracking.rows import Rows
+
+_MOST_CELLS = 262_144  # of a table that is searched as a whole; a crowd of thousands would take seconds
 
 
 def assign_pairs(
@@ -31,17 +36,37 @@ def assign_pairs(
     open_columns[chosen_columns] = False
     rest = np.flatnonzero(open_rows[rows] & open_columns[columns])
     if len(rest):
-        some_rows, row_index = np.unique(rows[rest], return_inverse=True)
-        some_columns, column_index = np.unique(columns[rest], return_inverse=True)
-        table = np.zeros((len(some_rows), len(some_columns)), np.float32)
-        table[row_index, column_index] = scores[rest]
-        matches = assign(table, threshold[some_columns], force=False)
-        chosen_rows = np.concatenate([chosen_rows, some_rows[matches.rows]])
-        chosen_columns = np.concatenate([chosen_columns, some_columns[matches.columns]])
-        chosen = np.concatenate([chosen, table[matches.rows, matches.columns]])
+        picked = rest[_best_pairs(scores[rest], rows[rest], columns[rest])]
+        chosen_rows = np.concatenate([chosen_rows, rows[picked]])
+        chosen_columns = np.concatenate([chosen_columns, columns[picked]])
+        chosen = np.concatenate([chosen, scores[picked]])
     accepted = np.flatnonzero(chosen > threshold[chosen_columns])
     order = accepted[np.argsort(chosen_rows[accepted], kind="stable")]
     return Matches(chosen_rows[order], chosen_columns[order], forced=False)
+
+
+def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Which of the pairs make the best assignment among themselves."""
+    some_rows, row = np.unique(rows, return_inverse=True)
+    some_columns, column = np.unique(columns, return_inverse=True)
+    n, m = len(some_rows), len(some_columns)
+    if n * m <= _MOST_CELLS:
+        table = np.zeros((n, m), np.float32)
+        table[row, column] = scores
+        best_rows, best_columns = linear_sum_assignment(table, maximize=True)
+    else:
+        # A search among the pairs alone, each row with a place of its own to go to where it gets no column. The
+        # costs are above 0, since a cost of 0 would be no pair.
+        costs = np.concatenate([2.0 - scores, np.full(n, 2.0)])
+        places = np.concatenate([row, np.arange(n)]), np.concatenate([column, m + np.arange(n)])
+        best_rows, best_columns = min_weight_full_bipartite_matching(csr_array((costs, places), shape=(n, m + n)))
+        placed = best_columns < m
+        best_rows, best_columns = best_rows[placed], best_columns[placed]
+    keys = row * m + column
+    order = np.argsort(keys)
+    wanted = best_rows * m + best_columns
+    found = order[np.minimum(keys.searchsorted(wanted, sorter=order), len(keys) - 1)]
+    return np.asarray(found[keys[found] == wanted])  # a table's other cells are no pairs
 
 
 def _best_other(scores: NDArray[np.float32], lines: NDArray[np.intp], n_lines: int) -> NDArray[np.float32]:

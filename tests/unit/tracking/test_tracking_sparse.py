@@ -45,3 +45,24 @@ def test_equal_scores_are_never_given_twice() -> None:
     found = sparse.assign_pairs(scores, rows, columns, np.zeros(2), 2)
     assert found.rows.tolist() == [0, 1]
     assert sorted(found.columns.tolist()) == [0, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 30))
+def test_a_crowd_is_searched_among_its_pairs_alone_and_comes_to_the_same_total(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, columns = np.nonzero(rng.random((n, m)) < 0.5)
+    scores = rng.random(len(rows)).astype(np.float32)
+    threshold, most = np.full(m, 0.005), sparse._MOST_CELLS
+    whole = sparse.assign_pairs(scores, rows, columns, threshold, n)
+    try:
+        sparse._MOST_CELLS = 0
+        pairs = sparse.assign_pairs(scores, rows, columns, threshold, n)
+    finally:
+        sparse._MOST_CELLS = most
+    table = np.zeros((n, m))
+    table[rows, columns] = scores
+    assert len(set(pairs.rows.tolist())) == len(set(pairs.columns.tolist())) == len(pairs.rows)
+    np.testing.assert_allclose(
+        table[pairs.rows, pairs.columns].sum(), table[whole.rows, whole.columns].sum(), rtol=1e-5
+    )
