@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from daemon_process import DaemonProcess, fixed_ports, wait_until
-from disks import Quota, disk, has_strace, immutable, syncs_counted
+from disks import Disk, Quota, disk, has_strace, immutable, syncs_counted
 from fault_tools import SOAK, FaultDaemon, drain_replies, imbalances, long_form, rounds, sdk
 from raw_client import RawClient, array
 
@@ -155,15 +155,21 @@ class Camera(threading.Thread):
             self.failure = error
 
 
+def camera_on_a_disk_that_fills(full: Disk, daemon: FaultDaemon, n_frames: int) -> Camera:
+    """A camera amid its load, with the disk full beneath it and the daemon aware of that."""
+    camera = Camera(daemon.addresses, n_frames)
+    camera.start()
+    time.sleep(0.3)
+    full.fill(daemon.process.pid)
+    wait_until(lambda: reason(daemon) is not None, 10)
+    return camera
+
+
 def test_a_daemon_killed_on_a_full_disk_goes_on_with_the_same_ids_once_there_is_room(tmp_path, undisturbed):
     with disk("tmpfs", tmp_path) as full:
         fixed = [*fixed_ports(), f"daemon.state_dir={full.folder}"]
         with FaultDaemon(*fixed) as daemon:
-            camera = Camera(daemon.addresses, 200)
-            camera.start()
-            time.sleep(0.3)
-            full.fill(daemon.process.pid)
-            wait_until(lambda: reason(daemon) is not None, 10)
+            camera = camera_on_a_disk_that_fills(full, daemon, 200)
             time.sleep(1.2)
             daemon.process.send_signal(signal.SIGKILL)
             daemon.process.wait(10)
@@ -209,11 +215,7 @@ def test_a_drain_on_a_full_disk_ends_with_the_reason_and_a_later_daemon_goes_on(
     with disk("tmpfs", tmp_path) as full:
         fixed = [*fixed_ports(), f"daemon.state_dir={full.folder}", "daemon.drain_s=1.5"]
         with FaultDaemon(*fixed) as daemon:
-            camera = Camera(daemon.addresses, 120)
-            camera.start()
-            time.sleep(0.3)
-            full.fill(daemon.process.pid)
-            wait_until(lambda: reason(daemon) is not None, 10)
+            camera = camera_on_a_disk_that_fills(full, daemon, 120)
             assert daemon.end() == 1
         assert any("had not drained" in line and "journal.sqlite cannot be written" in line for line in daemon.log)
         full.free(0)

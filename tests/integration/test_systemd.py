@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from daemon_process import DaemonProcess, wait_until
+from daemon_process import DaemonProcess, fixed_ports, wait_until
 from raw_client import RawClient, walking_boxes
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/trackd.service"
@@ -104,13 +104,8 @@ class StagedDaemon(DaemonProcess):
 
 
 def test_ready_comes_once_the_sockets_are_bound_and_stopping_at_sigterm(listener):
-    ports = []
-    for _ in range(3):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-    fixed = zip(("ingest", "tracks", "control"), ports, strict=True)
-    overrides = [f"daemon.endpoints.{name}=tcp://127.0.0.1:{port}" for name, port in fixed]
+    overrides = fixed_ports()
+    ports = [int(override.rpartition(":")[2]) for override in overrides]
     command = [sys.executable, "-m", "trackd.cli", "serve", "--set", "daemon.http=null"]
     command += [word for override in overrides for word in ("--set", override)]
     process = subprocess.Popen(

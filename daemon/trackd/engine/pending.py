@@ -9,7 +9,7 @@ from typing import Any
 from trackd.engine.queue import QueuedFrame, StreamQueue
 from trackd.engine.stream import StreamState
 from trackd.models.errors import FrameError
-from trackd.tracking.scorer import EncodeRequest, Scorer, by_batch
+from trackd.tracking.scorer import EncodeRequest, Scorer, ask_together
 from trackd.tracking.step import step_together
 from trackd.tracking.tracker import Assignment
 from trackd_client.protocol import ErrorCode, ProtocolError
@@ -30,28 +30,17 @@ class Pending:
 
 def encode(pending: Sequence[Pending]) -> None:
     """Make the features of all frames: one pass for all that share a model."""
-    for group in by_batch(pending, _scorer):
-        _encode_group(group)
 
+    def ask(scorers: type[Scorer], group: list[Pending]) -> list[Any]:
+        return scorers.encode_batch([one.encoding for one in group])
 
-def _scorer(one: Pending) -> Scorer:
-    return one.encoding.scorer
-
-
-def _encode_group(group: Sequence[Pending]) -> None:
-    try:
-        features = type(group[0].encoding.scorer).encode_batch([one.encoding for one in group])
-    except Exception as error:
-        if len(group) > 1:  # encoding changes nothing: whose fault it is shows when each is asked alone
-            for one in group:
-                _encode_group([one])
-        elif isinstance(error, FrameError):
-            group[0].error = ProtocolError(ErrorCode.INVALID_FRAME, str(error))
+    for one, found in zip(pending, ask_together(pending, lambda one: one.encoding.scorer, ask), strict=True):
+        if isinstance(found, FrameError):
+            one.error = ProtocolError(ErrorCode.INVALID_FRAME, str(found))
+        elif isinstance(found, Exception):
+            one.error = found
         else:
-            group[0].error = error
-        return
-    for one, its_features in zip(group, features, strict=True):
-        one.features = its_features
+            one.features = found
 
 
 def associate(pending: Sequence[Pending]) -> None:

@@ -124,15 +124,16 @@ def drift(lapses: FloatArray, quarters: NDArray[np.intp], model: int | NDArray[n
 
 def position(state: FloatArray, model: int | NDArray[np.intp]) -> FloatArray:
     """Var(x), cov(x, v), x and y of the best filter `model`, one or one per column; (4, M)."""
-    if isinstance(model, int):
-        return state[model : 4 * N_MODELS : N_MODELS]
-    rows = np.arange(4)[:, None] * N_MODELS + model
-    return np.asarray(state[rows, np.arange(state.shape[1])])
+    return _of_model(state, PXX, Y, model)
 
 
 def velocity(state: FloatArray, model: int | NDArray[np.intp]) -> FloatArray:
     """The velocities of the best filter `model`, one or one per column; (2, M) pixels per step."""
+    return _of_model(state, VX, VY, model)
+
+
+def _of_model(state: FloatArray, first: int, last: int, model: int | NDArray[np.intp]) -> FloatArray:
     if isinstance(model, int):
-        return state[VX * N_MODELS + model :: N_MODELS][:2]
-    rows = np.arange(VX, VY + 1)[:, None] * N_MODELS + model
+        return state[first * N_MODELS + model : (last + 1) * N_MODELS : N_MODELS]
+    rows = np.arange(first, last + 1)[:, None] * N_MODELS + model
     return np.asarray(state[rows, np.arange(state.shape[1])])

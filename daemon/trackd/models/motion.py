@@ -27,10 +27,6 @@ from trackd_client.detections import Image
 FEW_TRACKS = 24  # with more than these, the tracks that nothing can be are left out
 
 
-_ZEROS = np.zeros(4096, np.int64)
-_ZEROS.flags.writeable = False
-
-
 class MotionScorer(Scorer):
     """Predicted position, size and, with images, appearance of every track."""
 
@@ -96,7 +92,7 @@ class MotionScorer(Scorer):
             if request.features is not None:
                 looks = scorer.appearance.compare(request.features, slots, each.pairs)
                 logits += against_rivals(looks, logits, each.pairs)
-            results.append(Scores(logits, slots, _frames(len(slots)), 2, each.pairs, one_each=True))
+            results.append(Scores(logits, slots, np.zeros(len(slots), np.int64), 2, each.pairs, one_each=True))
         return results
 
     def update(
@@ -156,7 +152,3 @@ class MotionScorer(Scorer):
         self.appearance.restore(state["appearance"], slots)
         self.motion.restore(state["motion"], slots)
         self._expectation = None
-
-
-def _frames(count: int) -> NDArray[np.int64]:
-    return _ZEROS[:count] if count <= len(_ZEROS) else np.zeros(count, np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.tracking.assignment import Matches
+from trackd.tracking.rows import Tables
 
 
 def pair_probabilities(
@@ -22,16 +23,9 @@ def pair_probabilities(
         temperature: the softmax's.
         others: further tracks, whose scores are 0 in every row.
     """
-    sharpened = scores[matches.rows] if len(matches.rows) < len(scores) else scores
-    sharpened = sharpened * np.float32(1.0 / temperature)
-    top = sharpened.max(axis=1, initial=0.0 if others else -np.inf, keepdims=True)
-    sharpened -= top
-    np.exp(sharpened, out=sharpened)
-    chosen = sharpened[np.arange(len(matches.rows)), matches.columns]
-    total = sharpened.sum(axis=1)
-    if others:
-        total += np.float32(others) * np.exp(-top[:, 0])
-    return np.asarray(chosen / total)
+    layout = Tables([(len(scores), scores.shape[1])])
+    weights, total = layout.sharpened(scores.reshape(-1), np.float32(1.0 / temperature), others or None)
+    return np.asarray(layout.table(weights, 0)[matches.rows, matches.columns] / total[matches.rows])
 
 
 def is_low(scores: NDArray[np.float32], temperature: float, confidence_threshold: float) -> bool:

@@ -76,6 +76,7 @@ class UpdateRequest:
 
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def by_batch(items: Sequence[Item], scorer_of: Callable[[Item], Scorer]) -> list[list[Item]]:
@@ -88,6 +89,39 @@ def by_batch(items: Sequence[Item], scorer_of: Callable[[Item], Scorer]) -> list
         key = scorer.batch_key
         groups.setdefault((type(scorer), id(scorer) if key is None else key), []).append(item)
     return list(groups.values())
+
+
+def ask_together(
+    items: Sequence[Item],
+    scorer_of: Callable[[Item], Scorer],
+    ask: Callable[[type[Scorer], list[Item]], Sequence[Result]],
+) -> list[Result | Exception]:
+    """What scorers answer to something that changes nothing: together where they can, in the order of the items.
+
+    Where one makes a group fail, each of it is asked again alone: so it shows whose fault it is.
+
+    Args:
+        items: one for each scorer.
+        scorer_of: an item's scorer.
+        ask: calls a `…_batch` method of a class with items of one key.
+    """
+    answers: dict[int, Result | Exception] = {}
+
+    def put(group: list[Item]) -> None:
+        try:
+            found = ask(type(scorer_of(group[0])), group)
+        except Exception as error:
+            if len(group) == 1:
+                answers[id(group[0])] = error
+            else:
+                for item in group:
+                    put([item])
+            return
+        answers.update((id(item), answer) for item, answer in zip(group, found, strict=True))
+
+    for group in by_batch(items, scorer_of):
+        put(group)
+    return [answers[id(item)] for item in items]
 
 
 class Scorer(ABC):

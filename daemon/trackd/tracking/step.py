@@ -15,7 +15,7 @@ import numpy as np
 from trackd.tracking.instances import Instances
 from trackd.tracking.pairing import Look, Pairing, match, pair, pairing
 from trackd.tracking.rows import Tables
-from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, by_batch
+from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, ask_together, by_batch
 
 if TYPE_CHECKING:
     from trackd.tracking.tracker import Assignment, Tracker
@@ -83,25 +83,22 @@ def _scorer(one: _Running) -> Scorer:
 
 
 def _score(running: Sequence[_Running]) -> None:
-    for group in by_batch(running, _scorer):
-        requests = [
-            ScoreRequest(
-                one.tracker.scorer, one.look.instances, one.look.features, one.look.frame_index, one.look.t_ns,
-                one.tracker.window, one.look.live, one.look.complete,
-            )
-            for one in group
-        ]  # fmt: skip
-        try:
-            found = type(group[0].tracker.scorer).score_batch(requests)
-        except Exception as error:
-            if len(group) == 1:
-                group[0].error = error
-            else:  # scoring changes nothing: whose fault it is shows when each is asked alone
-                for one in group:
-                    _score([one])
-            continue
-        for one, scores in zip(group, found, strict=True):
-            one.scores = scores
+    def ask(scorers: type[Scorer], group: list[_Running]) -> list[Scores]:
+        return scorers.score_batch([_request(one) for one in group])
+
+    for one, found in zip(running, ask_together(running, _scorer, ask), strict=True):
+        if isinstance(found, Exception):
+            one.error = found
+        else:
+            one.scores = found
+
+
+def _request(one: _Running) -> ScoreRequest:
+    look = one.look
+    return ScoreRequest(
+        one.tracker.scorer, look.instances, look.features, look.frame_index, look.t_ns, one.tracker.window, look.live,
+        look.complete,
+    )  # fmt: skip
 
 
 def _is_plain(one: _Running) -> bool:
