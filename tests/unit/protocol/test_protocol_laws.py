@@ -42,6 +42,7 @@ from trackd_client.protocol import (
     tracks_from_history,
     tracks_to_map,
 )
+from trackd_client.protocol.decode import MAX_NESTING
 
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
 COUNT = st.integers(0, 2**63 - 1)
@@ -240,6 +241,19 @@ def test_deep_nesting_is_refused_like_anything_else(key, depth, kind):
     data = bytes([whole[0] + 1]) + whole[1:] + packed
     with suppress(ProtocolError):
         decode([data])
+
+
+@pytest.mark.parametrize("beside", [[], [[]] * 100], ids=["alone", "beside many lists"])
+def test_a_header_is_nested_as_deep_as_is_allowed_and_no_deeper(beside):
+    def message(depth):
+        nested = 0
+        for _ in range(depth):
+            nested = [nested]
+        return [msgpack.packb({"v": 1, "kind": "reply", "id": 1, "result": nested, "beside": beside})]
+
+    assert decode(message(MAX_NESTING)).kind == "reply"
+    with pytest.raises(ProtocolError, match="nested"):
+        decode(message(MAX_NESTING + 1))
 
 
 @RELAXED

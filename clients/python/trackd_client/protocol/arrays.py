@@ -37,7 +37,7 @@ class PartList:
                 raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
             contiguous = np.ascontiguousarray(array, dtype=little)
         # An empty array has no bytes that a memoryview could be cast to.
-        self.parts.append(memoryview(contiguous.data).cast("B") if contiguous.size else b"")
+        self.parts.append(contiguous.data.cast("B") if contiguous.size else b"")
         return {"dtype": name, "shape": list(array.shape), "part": len(self.parts)}
 
     def add_bytes(self, data: Part) -> int:
@@ -90,10 +90,11 @@ def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]
             f"{name} of shape {list(shape)} and dtype {dtype_name} needs {expected} bytes; its part has {len(data)}"
         )
     try:
-        array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+        array: NDArray[Any] = np.ndarray(shape, dtype, data)
     except ValueError:  # an empty array whose other axes are beyond what numpy can count
         raise bad_message(f"{name}.shape is too large even for an empty array; got {list(shape)}") from None
-    array.flags.writeable = False
+    if type(data) is not bytes:  # of bytes it is read-only by itself
+        array.flags.writeable = False
     return array
 
 

@@ -17,6 +17,14 @@ from trackd_client.protocol.messages import EncodedImage, Frame, SharedImage
 Header = dict[str, Any]
 _FLOATS = ("<f4", "<f8")
 _PIXELS = ("|u1", "<u2")
+_ARRAYS: dict[str, tuple[Sequence[str], int]] = {  # of the detections: dtypes and axes
+    "boxes": (_FLOATS, 2),
+    "keypoints": (_FLOATS, 3),
+    "scores": (_FLOATS, 1),
+    "keypoint_scores": (_FLOATS, 2),
+    "classes": (("<i4",), 1),
+    "gt_ids": (("<i8",), 1),
+}
 
 
 def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
@@ -26,19 +34,18 @@ def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
         ProtocolError: `bad_message` where the frame has no sound name (stream, seq, frame_index, t_ns);
             else `invalid_frame` or `too_large` with that name as its `head`, so that the frame can be settled.
     """
-    head = FrameHead(
-        stream=read.stream_name(header),
-        seq=read.integer(header, "seq", 0),
-        frame_index=read.integer(header, "frame_index"),
-        t_ns=read.integer(header, "t_ns"),
-    )
+    stream = read.stream_name(header)
+    seq = read.integer(header, "seq", 0)
+    frame_index = read.integer(header, "frame_index")
+    t_ns = read.integer(header, "t_ns")
     try:
         image = _image(header, parts, limits)
         detections = _detections(header, parts, limits)
     except ProtocolError as error:
         code = ErrorCode.TOO_LARGE if error.code is ErrorCode.TOO_LARGE else ErrorCode.INVALID_FRAME
+        head = FrameHead(stream, seq, frame_index, t_ns)
         raise ProtocolError(code, error.message, head=head) from None
-    return Frame(head.stream, head.seq, head.frame_index, head.t_ns, detections, image)
+    return Frame(stream, seq, frame_index, t_ns, detections, image)
 
 
 def _image(header: Header, parts: Sequence[Part], limits: Limits) -> Image | EncodedImage | SharedImage | None:
@@ -84,20 +91,15 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
     given = read.mapping(header, "detections")
     if given.get("boxes") is None and given.get("keypoints") is None:
         raise bad_message("detections must hold boxes, keypoints or both; got neither")
-    boxes = _array(given, "boxes", parts, _FLOATS, limits, axes=2)
-    keypoints = _array(given, "keypoints", parts, _FLOATS, limits, axes=3)
-    scores = _array(given, "scores", parts, _FLOATS, limits, axes=1)
-    keypoint_scores = _array(given, "keypoint_scores", parts, _FLOATS, limits, axes=2)
-    classes = _array(given, "classes", parts, ("<i4",), limits, axes=1)
-    gt_ids = _array(given, "gt_ids", parts, ("<i8",), limits, axes=1)
-    first = boxes if boxes is not None else keypoints
-    n = len(first)
     arrays = {
-        "boxes": boxes, "keypoints": keypoints, "scores": scores, "keypoint_scores": keypoint_scores,
-        "classes": classes, "gt_ids": gt_ids,
-    }  # fmt: skip
+        name: _array(ref, name, parts, dtypes, limits, axes)
+        for name, (dtypes, axes) in _ARRAYS.items()
+        if (ref := given.get(name)) is not None
+    }
+    boxes, keypoints, keypoint_scores = arrays.get("boxes"), arrays.get("keypoints"), arrays.get("keypoint_scores")
+    n = len(next(iter(arrays.values())))
     for name, array in arrays.items():
-        if array is not None and len(array) != n:
+        if len(array) != n:
             raise bad_message(f"detections.{name} must have {n} rows, as its neighbours do; got {len(array)}")
     if boxes is not None and boxes.shape[1] != 4:
         raise bad_message(f"detections.boxes must be [n, 4], x1 y1 x2 y2; got {list(boxes.shape)}")
@@ -105,13 +107,10 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
         raise bad_message(f"detections.keypoints must be [n, k, 2], x y; got {list(keypoints.shape)}")
     if keypoint_scores is not None and (keypoints is None or keypoint_scores.shape != keypoints.shape[:2]):
         raise bad_message("detections.keypoint_scores must be [n, k] beside keypoints [n, k, 2]")
-    return Detections(boxes, keypoints, scores, keypoint_scores, classes, _masks(given, parts, limits), gt_ids)
+    return Detections(**arrays, masks=_masks(given, parts, limits))
 
 
-def _array(given: Header, name: str, parts: Sequence[Part], dtypes: Sequence[str], limits: Limits, axes: int) -> Any:
-    ref = given.get(name)
-    if ref is None:
-        return None
+def _array(ref: Any, name: str, parts: Sequence[Part], dtypes: Sequence[str], limits: Limits, axes: int) -> Any:
     if not isinstance(ref, dict):
         raise bad_message(f"detections.{name} must be an array map; got {type(ref).__name__}")
     shape = shape_of(ref, f"detections.{name}")
