@@ -47,6 +47,7 @@ class Subscription:
         if keys is not None:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
+        self._patience_ms = -1  # the socket's own; -1: it waits for ever
         for name in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, name)
         self._socket.connect(endpoint)
@@ -66,11 +67,7 @@ class Subscription:
         deadline = time.monotonic() + timeout_s
         while not self.closed:
             left = deadline - time.monotonic()
-            with self._lock:
-                if self.closed or not self._socket.poll(math.ceil(max(0.0, min(left, SLICE_S)) * 1000)):
-                    parts = None
-                else:
-                    parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            parts = self._parts(min(left, SLICE_S))
             if parts is None:
                 self._check_authorized()
                 if left <= 0:
@@ -81,6 +78,21 @@ class Subscription:
             except ProtocolError as error:
                 logger.warning("stream=%s: a published message that cannot be read: %s", self.stream, error)
         return None
+
+    def _parts(self, timeout_s: float) -> list[bytes] | None:
+        """The next message's parts, or None after `timeout_s`."""
+        patience_ms = math.ceil(max(0.0, timeout_s) * 1000)
+        with self._lock:
+            if self.closed:
+                return None
+            # To wait in the receiving itself is one way into the kernel, where a poll before it would be three.
+            if patience_ms != self._patience_ms:
+                self._socket.setsockopt(zmq.RCVTIMEO, patience_ms)
+                self._patience_ms = patience_ms
+            try:
+                return self._socket.recv_multipart()
+            except zmq.Again:
+                return None
 
     def _check_authorized(self) -> None:
         """Raise where the daemon said no: ZeroMQ does not try again, and nothing would ever come."""
