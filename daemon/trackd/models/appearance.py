@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.models.forecast import GATE
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
@@ -59,6 +60,24 @@ def describe(image: Image, instances: Instances) -> Descriptors:
     scale = np.float32(1.0 / np.iinfo(image.dtype).max)
     values = bins.mean(axis=2, dtype=np.float32).reshape(len(boxes), BINS * n_channels) * scale
     return Descriptors(np.where(there[:, None], values, np.float32(0)), there)
+
+
+def against_rivals(
+    looks: NDArray[np.float32], logits: NDArray[np.float32], pairs: NDArray[np.intp] | None
+) -> NDArray[np.float32]:
+    """Looks less those of the row's best looking track that is near; (n, M) or (K,), at most 0.
+
+    So they choose between tracks, and never speak against the only one.
+    """
+    near = np.where(logits > GATE, looks, -np.inf)
+    if pairs is None:
+        best = near.max(axis=1, initial=-np.inf, keepdims=True)
+    elif len(looks):
+        starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
+        best = np.repeat(np.maximum.reduceat(near, starts), np.diff(np.append(starts, len(looks))))
+    else:
+        return looks
+    return np.minimum(np.where(np.isfinite(best), looks - best, np.float32(0)), np.float32(0))
 
 
 class Appearance:

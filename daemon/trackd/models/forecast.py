@@ -1,232 +1,253 @@
 """What is expected of the live tracks at one frame, and how well observations fit it.
 
-Three terms, each the log of a two-dimensional Student t density: place (where the filter expects it), burst (an
-unexpected movement, within the reach of the box, that forgives any change of size), and size (width and height).
+How well is the better of two explanations: a usual movement, to about where the best filter expects the track and with
+about its size; or a burst, a movement that no filter expects, within the reach of the box. Place, burst and size are
+each a two-dimensional Student t density with `TAIL` degrees of freedom, over the density of a stranger.
 
-Columns are tracks, of whichever streams. Letters: n instances, M tracks, K pairs, P streams.
+Letters: n instances, S slots, M tracks that are expected, K pairs.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from trackd.models import kinematics, learnt, sizes
-from trackd.models.kinematics import N_LAPSE, N_MODELS, N_ROWS, QUARTERS, FloatArray
-from trackd.tracking.scorer import NEGLIGIBLE
+from trackd.compiled import (
+    FLAG,
+    FLOAT,
+    FLOAT32_TABLE,
+    FLOAT_TABLE,
+    FLOATS,
+    FLOATS32,
+    GIVEN_BOXES,
+    INT,
+    INT_TABLE,
+    INTS,
+    compiled,
+    record,
+    records,
+)
+from trackd.models.motion_state import EXPECTED, LAPSE, LEARNT, TRACK
 
-GATE = float(np.log(NEGLIGIBLE))  # log odds below which a pair is far
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+GATE = math.log(0.005)  # log odds below which a pair is far: `scorer.NEGLIGIBLE`
 PRIOR = 2.0 - math.log(2 * math.pi)  # log odds of a sure sighting over a stranger at the same place
-STRANGER_WEIGHT = 0.7  # how much of the log of the share of strangers counts
-LOST = 0.5  # log odds that a track loses once the last frame missed it,
-AGEING = 0.3  # per log of the steps since,
-FLEETING = 2.0  # and per log of the steps over the times that it was seen
-BURST = 0.4  # std, over the box's sides, of a movement that no filter expects
+STRANGER_WEIGHT = 0.7  # how much of the log of the share of strangers counts,
+USUAL_STRANGERS = 0.02  # over this
 TAIL = 4.0
 RESTLESS_MOST = 9.0
-MOST_PAIRS = 400_000  # more take longer than a frame lasts
-MOST_RIVALS = 32
-
-# Rows of a track's state after the filters': log width and height, variance of a burst in x and in y over size
-# squared, size squared, the last frame, times seen, and a running misfit
-LOG_W, LOG_H, REACH_X, REACH_Y, AREA, LAST, HITS, RESTLESS = range(N_ROWS, N_ROWS + 8)
-N_STATE = N_ROWS + 8
-# Rows of a forecast's table: x y and log width and height; 1 / (TAIL · variance) of place, burst and size; the logs
-# at the three peaks; the least that a size may say
-EXPECTED, PRECISION, PEAKS, FORGIVEN = slice(0, 4), slice(4, 10), slice(10, 13), 13
-N_TABLE = 14
-# Rows of a stream's context
-_BASE, _STRANGE, _BURSTS, _SPREAD, PEAK = range(5)
-_NOISE, _SIZE_NOISE = slice(5, 7), slice(7, 9)
+MIN_SIDE_PX = 1.0
+_COUNT_AND_MODEL = types.UniTuple(types.int64, 2)
 
 
-def _lapses() -> FloatArray:
-    """The filters' lapses by quarter steps, then what a gap costs, what it costs a fleeting track, and size drift."""
-    motion = kinematics.lapses()
-    steps = np.maximum(np.arange(motion.shape[1]), 1) / QUARTERS
-    gap = np.where(steps > 1.5, np.log(steps), 0.0)
-    growth = sizes.DRIFT**2 * np.maximum(steps - 1.0, 0.0)
-    return np.vstack([motion, np.where(steps > 1.5, LOST + AGEING * gap, 0.0), FLEETING * gap, growth])
+@compiled(None, GIVEN_BOXES, GIVEN_BOXES, FLOAT_TABLE)
+def observe(centres: NDArray[np.float32], extents: NDArray[np.float32], observed: Floats) -> None:
+    """X y, log width and height, (n, 4), of centres (n, 2) and boxes (n, 4)."""
+    for i in range(len(centres)):
+        observed[i, 0] = centres[i, 0]
+        observed[i, 1] = centres[i, 1]
+        observed[i, 2] = math.log(max(extents[i, 2] - extents[i, 0], MIN_SIDE_PX))
+        observed[i, 3] = math.log(max(extents[i, 3] - extents[i, 1], MIN_SIDE_PX))
 
 
-_LAPSES = _lapses()
-_GAP, _FLEETING, _GROWTH = range(N_LAPSE, N_LAPSE + 3)
-
-Model = int | NDArray[np.intp]  # of all columns, or of each
-
-
-def context_of(known: FloatArray) -> tuple[list[float], int]:
-    """A column of context, of what a stream has taught, (`learnt.N_LEARNT`,), and the filter that predicts best."""
-    values = known.tolist()
-    evidence = values[learnt.EVIDENCE]
-    model = evidence.index(max(evidence))
-    noise_w, noise_h = values[learnt.SIZE_NOISE]
-    spread_w, spread_h = values[learnt.SIZE_SPREAD]
-    spread = 0.5 * math.log(max(spread_w, noise_w) * max(spread_h, noise_h))
-    strangers = math.log(learnt.FIRST_STRANGERS / max(values[learnt.STRANGERS], 1e-4))
-    context = [
-        PRIOR + STRANGER_WEIGHT * strangers,
-        math.log(values[learnt.STRANGE]),
-        math.log(values[learnt.BURSTS]),
-        spread,
-        spread - 0.5 * math.log(noise_w * noise_h),
-        values[model],
-        values[N_MODELS + model],
-        noise_w,
-        noise_h,
-    ]
-    return context, model
+@compiled(INT, record(LEARNT))
+def _best_model(known: Any) -> int:
+    """The filter that predicts best."""
+    best = 0
+    for model in range(1, len(known.evidence)):
+        if known.evidence[model] > known.evidence[best]:
+            best = model
+    return best
 
 
-def quarters_since(last: FloatArray, frame: FloatArray | int, quarters: FloatArray | float) -> NDArray[np.intp]:
-    """Quarter steps, (M,), from the `last` frame that saw each track; `quarters` to a frame index."""
-    elapsed = frame - last
-    elapsed *= quarters
-    elapsed += 0.5
-    return np.asarray(elapsed.astype(np.intp))
+@compiled(FLOAT, record(LEARNT))
+def _size_peak(known: Any) -> float:
+    """Log of how much a size speaks for a track at most."""
+    ratio = 1.0
+    for side in range(2):
+        ratio *= max(known.size_spread[side] / known.size_noise[side], 1.0)
+    return 0.5 * math.log(ratio)
 
 
-def prior_of(lapse: NDArray[np.intp], hits: FloatArray, context: FloatArray) -> FloatArray:
-    """Log odds of each track before anything is compared, (M,), `lapse` quarter steps after it was last seen."""
-    gap, fleeting = _LAPSES[_GAP : _FLEETING + 1].take(lapse, axis=1, mode="clip")
-    fleeting /= hits
-    fleeting += gap
-    return np.asarray(np.subtract(context[_BASE], fleeting, out=fleeting))
+@compiled(None, record(TRACK), record(LAPSE), record(TRACK))
+def _predict(track: Any, lapse: Any, then: Any) -> None:
+    """Let time pass without looking."""
+    for b in range(len(track.x)):
+        reach, kept = lapse.reach[b], lapse.kept[b]
+        covariance = track.cov_xv[b] + reach * track.var_v[b]
+        then.var_x[b] = track.var_x[b] + reach * (track.cov_xv[b] + covariance) + lapse.drift[b]
+        then.cov_xv[b] = covariance * kept + lapse.cross[b]
+        then.x[b] = track.x[b] + reach * track.vx[b]
+        then.y[b] = track.y[b] + reach * track.vy[b]
+        then.var_v[b] = track.var_v[b] * kept * kept + lapse.driven[b]
+        then.vx[b] = track.vx[b] * kept
+        then.vy[b] = track.vy[b] * kept
 
 
-def possible(lapse: NDArray[np.intp], prior: FloatArray, context: FloatArray, model: Model) -> NDArray[np.bool_]:
-    """Which tracks an instance at the best place could still be, (M,)."""
-    noise = context[_NOISE]
-    best = np.log1p(kinematics.drift(_LAPSES, lapse, model))
-    best += 0.5 * np.log(noise[0] * noise[1])
-    np.subtract(context[PEAK], best, out=best)
-    np.maximum(best, 0.0, out=best)
-    best += prior
-    return np.asarray(best > GATE)
+@compiled(None, record(TRACK), record(LAPSE), record(LEARNT), INT, FLOAT, record(EXPECTED))
+def _expect(track: Any, lapse: Any, known: Any, model: int, prior: float, row: Any) -> None:
+    """What a predicted track is compared by; `prior` is its log odds before anything is."""
+    row.centre[0], row.centre[1] = track.x[model], track.y[model]
+    row.size[0], row.size[1] = track.log_w, track.log_h
+    spread = min(max(track.restless, 1.0), RESTLESS_MOST) * (track.var_x[model] + 1.0)
+    place_x, place_y = known.noise_x[model] * spread, known.noise_y[model] * spread  # variances over size squared
+    burst_x, burst_y = place_x + track.reach_x, place_y + track.reach_y
+    scale, odds = TAIL * track.area, math.exp(prior)
+    row.place_precision[0], row.place_precision[1] = 1.0 / (scale * place_x), 1.0 / (scale * place_y)
+    row.place_peak = odds / math.sqrt(place_x * place_y)
+    row.burst_precision[0], row.burst_precision[1] = 1.0 / (scale * burst_x), 1.0 / (scale * burst_y)
+    row.burst_peak = odds * known.bursts / math.sqrt(burst_x * burst_y)
+    row.size_peak = 1.0
+    for side in range(2):
+        variance = known.size_noise[side] + lapse.growth
+        row.size_precision[side] = 1.0 / (TAIL * variance)
+        row.size_peak *= math.sqrt(max(known.size_spread[side], known.size_noise[side]) / variance)
+    row.forgiven = known.strange
 
 
+@compiled(
+    _COUNT_AND_MODEL, records(TRACK), INTS, FLOAT, FLOAT, records(LAPSE), records(LEARNT), FLAG, INTS, records(TRACK),
+    records(EXPECTED),
+)  # fmt: skip
 def foresee(
-    state: FloatArray, quarters: NDArray[np.intp], prior: FloatArray, context: FloatArray, model: Model
-) -> tuple[FloatArray, NDArray[np.float32]]:
-    """States (`N_STATE`, M) after a lapse, and the table (`N_TABLE`, M) that observations are compared with."""
-    lapse = _LAPSES.take(quarters, axis=1, mode="clip")
-    predicted = np.empty_like(state)
-    kinematics.predict(state[:N_ROWS], lapse[:N_LAPSE], predicted[:N_ROWS])
-    predicted[N_ROWS:] = state[N_ROWS:]
-    place = kinematics.position(predicted, model)
-    total = np.maximum(state[RESTLESS], 1.0)
-    np.minimum(total, RESTLESS_MOST, out=total)
-    total *= place[0] + 1.0
-    variance = np.empty((6, state.shape[1]))  # of place and burst: over size squared
-    np.multiply(context[_NOISE], total, out=variance[0:2])
-    np.add(variance[0:2], state[REACH_X : REACH_Y + 1], out=variance[2:4])
-    np.add(context[_SIZE_NOISE], lapse[_GROWTH], out=variance[4:6])
-    logs = np.log(variance)
-    peaks = logs[0::2] + logs[1::2]
-    peaks *= -0.5
-    peaks[0:2] += prior
-    peaks[1:3] += context[_BURSTS : _SPREAD + 1]
-    variance[0:4] *= state[AREA]
-    variance *= TAIL
-    table = np.empty((N_TABLE, state.shape[1]), np.float32)
-    table[0:2] = place[2:]
-    table[2:4] = state[LOG_W : LOG_H + 1]
-    np.divide(1.0, variance, out=table[PRECISION])
-    table[PEAKS] = peaks
-    table[FORGIVEN] = context[_STRANGE]
-    return predicted, table
-
-
-def reach_and_area(size: FloatArray, reach: FloatArray, area: NDArray[np.float64]) -> None:
-    """Variance (2, m) of a burst over size squared, and size squared (m,), of log sizes (2, m)."""
-    side = np.exp(size)
-    np.multiply(side[0], side[1], out=area)
-    np.divide(side, side[::-1], out=reach)
-    reach *= BURST**2
-
-
-def terms_of(observed: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log of three two-dimensional Student t densities, (3, …): place, burst and size.
+    tracks: NDArray[np.void],
+    slots: Indices,
+    frame_index: float,
+    quarters: float,
+    lapses: NDArray[np.void],
+    learnt: NDArray[np.void],
+    prune: bool,
+    kept: Indices,
+    predicted: NDArray[np.void],
+    expected: NDArray[np.void],
+) -> tuple[int, int]:
+    """What is expected of tracks at a frame.
 
     Args:
-        observed: (4, …) x y, log width and height.
-        table: (`N_TABLE`, …) what is expected.
+        tracks: (S,) by slot.
+        slots: (M,) of the live tracks, ascending.
+        frame_index: the frame's number.
+        quarters: quarter steps in a difference of one between frame indices.
+        lapses: per quarter step.
+        learnt: (1,) what the stream has taught.
+        prune: leave out the tracks that an instance at the best place could not be.
+        kept: (M,) written: the slots that were not left out.
+        predicted: (M,) written: their tracks at the frame.
+        expected: (M,) written.
+
+    Returns:
+        how many were not left out, and the filter that predicts best.
     """
-    off = observed - table[EXPECTED]
-    off *= off
-    fit = np.empty((3, 2, *off.shape[1:]), np.float32)
-    precision = table[PRECISION].reshape(3, 2, *table.shape[1:])
-    np.multiply(off[0:2], precision[0:2], out=fit[0:2])
-    np.multiply(off[2:4], precision[2], out=fit[2])
-    terms = fit[:, 0] + fit[:, 1]
-    terms += np.float32(1)
-    np.log(terms, out=terms)
-    terms *= np.float32(-0.5 * (TAIL + 2))
-    terms += table[PEAKS]
-    return np.asarray(terms)
+    known = learnt[0]
+    model, size_peak = _best_model(known), _size_peak(known)
+    base = PRIOR + STRANGER_WEIGHT * math.log(USUAL_STRANGERS / max(known.strangers, 1e-4))
+    vague = 0.5 * math.log(known.noise_x[model] * known.noise_y[model])
+    count = 0
+    for slot in slots:
+        track = tracks[slot]
+        lapse = lapses[min(int((frame_index - track.last) * quarters + 0.5), len(lapses) - 1)]
+        prior = base - (lapse.gap + lapse.fleeting / track.hits)
+        if prune and max(size_peak - math.log1p(lapse.drift[model]) - vague, 0.0) + prior <= GATE:
+            continue
+        kept[count] = slot
+        predicted[count] = track
+        _predict(track, lapse, predicted[count])
+        _expect(predicted[count], lapse, known, model, prior, expected[count])
+        count += 1
+    return count, model
 
 
-def usual(terms: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log-likelihood ratio of a usual movement, whose size is never worse evidence than one that is forgiven."""
-    logits = np.maximum(terms[2], table[FORGIVEN])
-    logits += terms[0]
-    return np.asarray(logits)
+@compiled(FLOAT, FLOATS, record(EXPECTED))
+def _usual(seen: Floats, row: Any) -> float:
+    """How likely an observation is by a usual movement, whose size is never worse evidence than one forgiven."""
+    place, size = 1.0, 1.0
+    for side in range(2):
+        place += (seen[side] - row.centre[side]) ** 2 * row.place_precision[side]
+        size += (seen[2 + side] - row.size[side]) ** 2 * row.size_precision[side]
+    # To the power of −(TAIL + 2) / 2, in which a Student t density falls.
+    return float(row.place_peak / (place * place * place) * max(row.size_peak / (size * size * size), row.forgiven))
 
 
-def combine(terms: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits of (3, …) terms: the usual movement and size, or a burst."""
-    logits = usual(terms, table)
-    return np.asarray(np.maximum(logits, terms[1], out=logits))
+@compiled(FLOAT, FLOATS, record(EXPECTED))
+def _burst(seen: Floats, row: Any) -> float:
+    """How likely it is by a burst."""
+    place = 1.0
+    for side in range(2):
+        place += (seen[side] - row.centre[side]) ** 2 * row.burst_precision[side]
+    return float(row.burst_peak / (place * place * place))
 
 
-def against_rivals(
-    looks: NDArray[np.float32], logits: NDArray[np.float32], pairs: NDArray[np.intp] | None
-) -> NDArray[np.float32]:
-    """Looks less those of the row's best looking reference that is near; (n, M) or (K,), at most 0.
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE)
+def compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
+    """Logits (n, M) of every observation (n, 4) and every track (M,)."""
+    for i in range(len(observed)):
+        for j in range(len(expected)):
+            logits[i, j] = math.log(max(_usual(observed[i], expected[j]), _burst(observed[i], expected[j])))
 
-    So they choose between tracks, and never speak against the only one.
+
+@compiled(None, FLOAT_TABLE, records(EXPECTED), INT_TABLE, FLOATS32, nogil=True)
+def compare_pairs(observed: Floats, expected: NDArray[np.void], pairs: Indices, logits: NDArray[np.float32]) -> None:
+    """As `compare`, of pairs (2, K) of rows and columns; (K,)."""
+    for k in range(len(logits)):
+        seen, row = observed[pairs[0, k]], expected[pairs[1, k]]
+        logits[k] = math.log(max(_usual(seen, row), _burst(seen, row)))
+
+
+@compiled(None, FLOAT_TABLE, records(EXPECTED), INTS, INTS, FLOATS)
+def burst_shares(observed: Floats, expected: NDArray[np.void], rows: Indices, columns: Indices, shares: Floats) -> None:
+    """How much a burst each matched movement is, (m,), 0 to 1; of (m,) rows and columns."""
+    for k in range(len(rows)):
+        seen, row = observed[rows[k]], expected[columns[k]]
+        burst = _burst(seen, row)
+        shares[k] = burst / (burst + _usual(seen, row))
+
+
+@compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, nogil=True)
+def near_pairs(observed: Floats, by_x: Indices, expected: NDArray[np.void], pairs: Indices, places: Indices) -> int:
+    """Pairs that could score above the gate, by row and then by column.
+
+    Args:
+        observed: (n, 4).
+        by_x: (n,) its rows by ascending x, those that are NaN last.
+        expected: (M,).
+        pairs: (2, room), written where there is room for all: rows and columns.
+        places: (n + 1,) scratch.
+
+    Returns:
+        how many there are.
     """
-    near = np.where(logits > GATE, looks, -np.inf)
-    if pairs is None:
-        best = near.max(axis=1, initial=-np.inf, keepdims=True)
-    elif len(looks):
-        starts = np.flatnonzero(np.diff(pairs[0], prepend=-1))
-        best = np.repeat(np.maximum.reduceat(near, starts), np.diff(np.append(starts, len(looks))))
-    else:
-        return looks
-    return np.minimum(np.where(np.isfinite(best), looks - best, np.float32(0)), np.float32(0))
-
-
-def near_pairs(observed: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Pairs that could score above the gate, (2, K): rows, ascending, and columns."""
-    place_peak, burst_peak, size_peak = table[PEAKS]
-    top = np.stack([place_peak + np.maximum(size_peak, 0), burst_peak])  # (2, M)
-    reach = np.expm1(np.maximum(top - np.float32(GATE), 0) * np.float32(2 / (TAIL + 2)))
-    place, burst = reach[:, None] / table[PRECISION][0:4].reshape(2, 2, -1)
-    reach_x, reach_y = np.sqrt(np.maximum(place, burst))
-    expected_x, expected_y = table[EXPECTED][0:2]
-    order = np.argsort(observed[0], kind="stable")
-    x = observed[0][order]
-    first = np.searchsorted(x, expected_x - reach_x)
-    count = np.searchsorted(x, expected_x + reach_x, side="right") - first
-    if count.sum() > MOST_PAIRS:
-        return _nearest_pairs(observed, table)
-    columns = np.repeat(np.arange(len(count)), count)
-    start = np.cumsum(count) - count
-    ranks = np.arange(len(columns)) - np.repeat(start - first, count)
-    rows = order[ranks]
-    near = np.flatnonzero(np.abs(observed[1][rows] - expected_y[columns]) <= reach_y[columns])
-    rows, columns = rows[near], columns[near]
-    by_row = np.argsort(rows * len(count) + columns)
-    return np.stack([rows[by_row], columns[by_row]])
-
-
-def _nearest_pairs(observed: NDArray[np.float32], table: NDArray[np.float32]) -> NDArray[np.intp]:
-    """As `near_pairs`, in a crowd where nearly all pairs are near: those of the nearest references alone."""
-    k = min(MOST_RIVALS, table.shape[1])
-    finite = np.flatnonzero(np.isfinite(observed[:2]).all(axis=0))
-    _, columns = cKDTree(table[EXPECTED][:2].T).query(observed[:2, finite].T, k=[*range(1, k + 1)])
-    return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
+    n, m = len(by_x), len(expected)
+    while n > 0 and math.isnan(observed[by_x[n - 1], 0]):
+        n -= 1
+    x = observed[by_x[:n], 0]
+    places[:] = 0
+    for filling in (False, True):
+        for j in range(m):
+            row = expected[j]
+            usual = (row.place_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
+            burst = (row.burst_peak / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
+            reach_x = math.sqrt(max(usual / row.place_precision[0], burst / row.burst_precision[0], 0.0))
+            reach_y = math.sqrt(max(usual / row.place_precision[1], burst / row.burst_precision[1], 0.0))
+            for k in range(np.searchsorted(x, row.centre[0] - reach_x), n):
+                if x[k] > row.centre[0] + reach_x:
+                    break
+                i = by_x[k]
+                if abs(observed[i, 1] - row.centre[1]) <= reach_y:
+                    if filling:
+                        pairs[0, places[i]], pairs[1, places[i]] = i, j
+                        places[i] += 1
+                    else:
+                        places[i + 1] += 1
+        if not filling:
+            for i in range(1, len(places)):
+                places[i] += places[i - 1]  # where each row's pairs begin
+            count = places[-1]
+            if count > pairs.shape[1]:
+                break
+    return int(count)

@@ -5,14 +5,41 @@ Letters: n instances, R references, M live tracks, T distinct frames with the qu
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking.rows import Tables
+from trackd.compiled import FLAG, FLOAT32_TABLE, compiled
 from trackd.tracking.scorer import Scores
 from trackd.tracking.window import Slots
 
 FAR_LOGIT = 1e30
+
+
+@compiled(FLAG, FLOAT32_TABLE)
+def _is_usable(logits: NDArray[np.float32]) -> bool:
+    """Whether no logit is NaN or infinitely sure."""
+    usable = True
+    for i in range(logits.shape[0]):
+        for j in range(logits.shape[1]):
+            usable &= logits[i, j] < np.inf  # NaN is not
+    return usable
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
+def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    """Softmax of each row with a zero "no match" logit; (n, R)."""
+    for i in range(logits.shape[0]):
+        top = np.float32(0.0)
+        for j in range(logits.shape[1]):
+            top = max(top, logits[i, j])
+        total = math.exp(-top)
+        for j in range(logits.shape[1]):
+            probabilities[i, j] = math.exp(logits[i, j] - top)
+            total += probabilities[i, j]
+        for j in range(logits.shape[1]):
+            probabilities[i, j] /= total
 
 
 def usable_logits(
@@ -26,8 +53,7 @@ def usable_logits(
     Returns:
         (n, R) finite logits, and (n,) True for rows that hold NaN, or None where none does.
     """
-    top = logits.max(axis=1, initial=0.0)
-    if np.isfinite(top.sum()):
+    if _is_usable(np.ascontiguousarray(logits, np.float32)):
         return logits, None
     missing: NDArray[np.bool_] = np.isnan(logits)
     if len(logits) > 1:
@@ -58,7 +84,8 @@ def track_scores(
     if one_frame and scores.n_frames == 2:
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
-        probabilities = Tables([(len(logits), len(scores.slots))]).softmax(logits.reshape(-1)).reshape(logits.shape)
+        probabilities = np.empty(logits.shape, np.float32)
+        _softmax(np.ascontiguousarray(logits, np.float32), probabilities)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
     else:

@@ -5,11 +5,36 @@ Letters: n instances, M live tracks, m accepted pairs.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.compiled import FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled
 from trackd.tracking.assignment import Matches
-from trackd.tracking.rows import Tables
+
+_NOTHING = 1e-8  # a score over the temperature that exp cannot tell from 0
+
+
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
+def _pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    for k in range(len(rows)):
+        row = scores[rows[k]]
+        top = 0.0 if others else row[0]
+        for score in row:
+            top = max(top, score)
+        nothing = math.exp(-top * sharpness)
+        total = others * nothing
+        for score in row:
+            total += nothing if abs(score) * sharpness < _NOTHING else math.exp((score - top) * sharpness)
+        probabilities[k] = math.exp((row[columns[k]] - top) * sharpness) / total
 
 
 def pair_probabilities(
@@ -23,9 +48,16 @@ def pair_probabilities(
         temperature: the softmax's.
         others: further tracks, whose scores are 0 in every row.
     """
-    layout = Tables([(len(scores), scores.shape[1])])
-    weights, total = layout.sharpened(scores.reshape(-1), np.float32(1.0 / temperature), others or None)
-    return np.asarray(layout.table(weights, 0)[matches.rows, matches.columns] / total[matches.rows])
+    probabilities = np.empty(len(matches.rows), np.float32)
+    _pair_probabilities(
+        np.ascontiguousarray(scores, np.float32),
+        matches.rows,
+        matches.columns,
+        1.0 / temperature,
+        others,
+        probabilities,
+    )
+    return probabilities
 
 
 def is_low(scores: NDArray[np.float32], temperature: float, confidence_threshold: float) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, GIVEN_BOXES, compiled
 from trackd.tracking.geometry import anchor_points, crop_boxes, visible_nodes
 from trackd_client.detections import Detections, Skeleton
 
@@ -66,9 +67,11 @@ class Instances:
         if detections.boxes is None and detections.keypoints is None:
             raise ValueError("detections must hold boxes or keypoints; got neither")
         n = len(detections)
-        sent = None if detections.boxes is None else np.asarray(detections.boxes, np.float32)
-        if detections.keypoints is None and boxes_from == "detection" and sent is not None and _all_usable(sent):
-            return cls._of_boxes(sent, detections.scores, skeleton, frame_shape)
+        sent = None if detections.boxes is None else np.ascontiguousarray(detections.boxes, np.float32)
+        if detections.keypoints is None and boxes_from == "detection" and sent is not None:
+            centres = np.empty((n, 2), np.float32)
+            if _look_over(sent, centres, MAX_COORDINATE_PX):
+                return cls._of_boxes(sent, centres, detections.scores, skeleton, frame_shape)
         valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
         spoiled = ~valid
         if detections.keypoints is None and boxes_from == "detection" and sent is not None:
@@ -101,6 +104,7 @@ class Instances:
     def _of_boxes(
         cls,
         boxes: NDArray[np.float32],
+        centres: NDArray[np.float32],
         scores: NDArray[np.floating[Any]] | None,
         skeleton: Skeleton | None,
         frame_shape: tuple[int, int] | None,
@@ -110,7 +114,7 @@ class Instances:
         return cls(
             boxes=boxes[:, None],
             extents=boxes,
-            centres=_middles(boxes),
+            centres=centres,
             scores=_scores(scores, n),
             keypoints=None,
             valid=np.ones(n, bool),
@@ -125,11 +129,16 @@ def _scores(scores: NDArray[np.floating[Any]] | None, n: int) -> NDArray[np.floa
     return np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, np.float32)
 
 
-def _all_usable(boxes: NDArray[np.float32]) -> bool:
-    # NaN goes through the reduction, and fails the comparison.
-    if not np.maximum.reduce(np.abs(boxes), axis=None, initial=0) <= MAX_COORDINATE_PX:
-        return False
-    return bool(np.minimum.reduce(boxes[:, 2:] - boxes[:, :2], axis=None, initial=0) >= 0)
+@compiled(FLAG, GIVEN_BOXES, FLOAT32_TABLE, FLOAT)
+def _look_over(boxes: NDArray[np.float32], centres: NDArray[np.float32], most: float) -> bool:
+    """Whether all boxes (n, 4) are as they should be; writes their centres (n, 2)."""
+    usable = True
+    for i in range(len(boxes)):
+        for side in range(2):
+            low, high = boxes[i, side], boxes[i, 2 + side]
+            usable &= -most <= low and low <= high and high <= most  # NaN is neither
+            centres[i, side] = (low + high) * np.float32(0.5)
+    return usable
 
 
 def _boxes_usable(boxes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

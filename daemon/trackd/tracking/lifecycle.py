@@ -8,9 +8,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
+from trackd.compiled import FLAGS, FLOAT32_TABLE, GIVEN_BOXES, INT, INTS, INTS32, compiled
 from trackd.tracking.window import RollingWindow, Slots, State
+
+_COUNTS = types.UniTuple(types.int64, 2)
+
+
+@compiled(None, INTS, GIVEN_BOXES, INT, INT, INTS, INTS, FLOAT32_TABLE)
+def _record(
+    slots: Slots,
+    boxes: NDArray[np.float32],
+    frame_index: int,
+    t_ns: int,
+    last_index: NDArray[np.int64],
+    last_t_ns: NDArray[np.int64],
+    extents: NDArray[np.float32],
+) -> None:
+    """Write down where and when the (m,) slots were seen, with boxes (m, 4)."""
+    for k in range(len(slots)):
+        last_index[slots[k]] = frame_index
+        last_t_ns[slots[k]] = t_ns
+        extents[slots[k]] = boxes[k]
+
+
+@compiled(_COUNTS, INTS, INTS, FLAGS, INTS32, INTS32, INTS32)
+def _mark(
+    live: Slots,
+    slots: Slots,
+    lost: NDArray[np.bool_],
+    ids: NDArray[np.int32],
+    lost_ids: NDArray[np.int32],
+    found_ids: NDArray[np.int32],
+) -> tuple[int, int]:
+    """Mark the live tracks in (m,) slots as seen, and the others as lost.
+
+    Returns:
+        how many ids of tracks that were not lost before it wrote, and how many of those that were.
+    """
+    n_lost, n_found = 0, 0
+    seen = np.zeros(len(lost), np.bool_)
+    for slot in slots:
+        seen[slot] = True
+    for slot in live:
+        if seen[slot] and lost[slot]:
+            found_ids[n_found] = ids[slot]
+            n_found += 1
+        elif not seen[slot] and not lost[slot]:
+            lost_ids[n_lost] = ids[slot]
+            n_lost += 1
+        lost[slot] = not seen[slot]
+    return n_lost, n_found
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +80,6 @@ class Lifecycle:
     def __init__(self, window: RollingWindow) -> None:
         self.window = window
         self.next_id = 0
-        self._any_lost = False  # may be True although the last lost track has ended
         self._allocate(window.capacity)
 
     def _allocate(self, capacity: int) -> None:
@@ -78,20 +127,10 @@ class Lifecycle:
             t_ns: its capture time.
         """
         live = self.window.live
-        if not self._any_lost and len(slots) == len(live):  # as most frames are
-            self._record(slots, extents, axes, frame_index, t_ns)
-            return Sighting((), ())
-        was_lost = self.lost[live]
-        self.lost[live] = True
         self._record(slots, extents, axes, frame_index, t_ns)
-        self._any_lost = len(slots) < len(live)
-        changed = was_lost != self.lost[live]
-        if not changed.any():
-            return Sighting((), ())
-        ids = self.window.ids[live]
-        found = ids[changed & was_lost]
-        lost = ids[changed & ~was_lost]
-        return Sighting(tuple(lost.tolist()), tuple(found.tolist()))
+        lost, found = np.empty(len(live), np.int32), np.empty(len(live), np.int32)
+        n_lost, n_found = _mark(live, slots, self.lost, self.window.ids, lost, found)
+        return Sighting(tuple(lost[:n_lost].tolist()), tuple(found[:n_found].tolist()))
 
     def bear(
         self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
@@ -103,6 +142,7 @@ class Lifecycle:
         if len(self.last_index) < self.window.capacity:
             self._grow()
         self.axes[slots] = np.nan
+        self.lost[slots] = False
         self._record(slots, extents, axes, frame_index, t_ns)
         return slots
 
@@ -130,15 +170,12 @@ class Lifecycle:
         self._allocate(self.window.capacity)
         for name in _ARRAYS:
             getattr(self, name)[self.window.live] = state[name]
-        self._any_lost = bool(self.lost[self.window.live].any())
 
     def _record(
         self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
     ) -> None:
-        self.lost[slots] = False
-        self.last_index[slots] = frame_index
-        self.last_t_ns[slots] = t_ns
-        self.extents[slots] = extents
+        boxes = np.ascontiguousarray(extents, np.float32)
+        _record(slots, boxes, frame_index, t_ns, self.last_index, self.last_t_ns, self.extents)
         if axes is not None:
             self.axes[slots] = axes
 

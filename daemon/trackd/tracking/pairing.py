@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from trackd.tracking import assignment, association, confidence, rules, sparse
 from trackd.tracking.assignment import Matches
 from trackd.tracking.instances import Instances
-from trackd.tracking.rows import Rows
 from trackd.tracking.rules import Axes
 from trackd.tracking.scorer import Scores
 from trackd.tracking.window import RollingWindow, Slots
@@ -137,7 +136,7 @@ def _pair_near(
         kept = usable[pairs[0]]
         pairs, logits = pairs[:, kept], logits[kept]
     at, references = pairs
-    table = Rows.of_pairs(at)[0].softmax(logits)
+    table = sparse.softmax(at, logits)
     matches = sparse.assign_pairs(table, at, references, _thresholds(scores.slots, config, window), len(instances))
     probabilities = sparse.pair_probabilities(table, at, references, matches, len(look.live), config.temperature)
     free = np.zeros(len(instances), bool)
@@ -147,5 +146,5 @@ def _pair_near(
 
 
 def _thresholds(slots: Slots, config: TrackerConfig, window: RollingWindow) -> NDArray[np.float64]:
-    counts = window.count[slots] if config.mult_thresh else slots
+    counts = window.counts(slots) if config.mult_thresh else slots
     return assignment.thresholds(config.overlap_thresh, config.mult_thresh, counts)

@@ -5,16 +5,104 @@ Letters: n instances, M live tracks, K pairs.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled
 from trackd.tracking.assignment import Matches
-from trackd.tracking.rows import Rows
+from trackd.tracking.linear_assignment import best_pairs
 
 _MOST_CELLS = 262_144  # of a table that is searched as a whole; a crowd of thousands would take seconds
+
+
+@compiled(None, INTS, FLOATS32, FLOATS32, nogil=True)
+def _softmax(rows: NDArray[np.intp], logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    end = 0
+    while end < len(rows):
+        start, top = end, np.float32(0.0)
+        while end < len(rows) and rows[end] == rows[start]:
+            top = max(top, logits[end])
+            end += 1
+        total = math.exp(-top)
+        for k in range(start, end):
+            probabilities[k] = math.exp(logits[k] - top)
+            total += probabilities[k]
+        for k in range(start, end):
+            probabilities[k] /= total
+
+
+@compiled(None, FLOATS32, INTS, INTS, INTS, INTS, INT, FLOAT, FLOATS32, nogil=True)
+def _pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    matched_rows: NDArray[np.intp],
+    matched_columns: NDArray[np.intp],
+    n_tracks: int,
+    sharpness: float,
+    probabilities: NDArray[np.float32],
+) -> None:
+    k = 0
+    for match in range(len(matched_rows)):
+        while rows[k] < matched_rows[match]:
+            k += 1
+        start, top = k, np.float32(0.0)
+        while k < len(rows) and rows[k] == matched_rows[match]:
+            top = max(top, scores[k])
+            k += 1
+        total = (n_tracks - (k - start)) * math.exp(-top * sharpness)
+        for pair in range(start, k):
+            weight = math.exp((scores[pair] - top) * sharpness)
+            total += weight
+            if columns[pair] == matched_columns[match]:
+                probabilities[match] = weight
+        probabilities[match] /= total
+
+
+@compiled(None, INTS, FLOATS32, FLOATS32, FLOATS32, nogil=True)
+def _two_best(
+    lines: NDArray[np.intp], scores: NDArray[np.float32], best: NDArray[np.float32], second: NDArray[np.float32]
+) -> None:
+    """The two largest scores of each line (row or column), at least 0."""
+    best[:] = 0.0
+    second[:] = 0.0
+    for k in range(len(lines)):
+        line = lines[k]
+        if scores[k] > best[line]:
+            second[line] = best[line]
+            best[line] = scores[k]
+        elif scores[k] > second[line]:
+            second[line] = scores[k]
+
+
+@compiled(None, FLOATS32, INTS, INTS, INT, INT, FLAGS, nogil=True)
+def _sure(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    n_rows: int,
+    n_columns: int,
+    sure: NDArray[np.bool_],
+) -> None:
+    """Which pairs score more than the best others of their row and of their column together."""
+    row_best, row_second = np.empty(n_rows, np.float32), np.empty(n_rows, np.float32)
+    column_best, column_second = np.empty(n_columns, np.float32), np.empty(n_columns, np.float32)
+    _two_best(rows, scores, row_best, row_second)
+    _two_best(columns, scores, column_best, column_second)
+    for k in range(len(scores)):
+        row, column, score = rows[k], columns[k], scores[k]
+        in_row = row_second[row] if score == row_best[row] else row_best[row]
+        in_column = column_second[column] if score == column_best[column] else column_best[column]
+        sure[k] = score > in_row + in_column
+
+
+def softmax(rows: NDArray[np.intp], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over each row's pairs with a zero "no match" logit; (K,) for (K,) ascending rows and logits."""
+    probabilities = np.empty(len(rows), np.float32)
+    _softmax(np.ascontiguousarray(rows), np.ascontiguousarray(logits), probabilities)
+    return probabilities
 
 
 def assign_pairs(
@@ -29,7 +117,9 @@ def assign_pairs(
     A pair that scores more than the best others of its row and of its column together is in the best assignment:
     giving it up could win no more than those two. Only what is left after that needs a search.
     """
-    sure = scores > _best_other(scores, rows, n_rows) + _best_other(scores, columns, len(threshold))
+    rows, columns = np.ascontiguousarray(rows), np.ascontiguousarray(columns)
+    sure = np.empty(len(scores), np.bool_)
+    _sure(scores, rows, columns, n_rows, len(threshold), sure)
     chosen_rows, chosen_columns, chosen = rows[sure], columns[sure], scores[sure]
     open_rows, open_columns = np.ones(n_rows, bool), np.ones(len(threshold), bool)
     open_rows[chosen_rows] = False
@@ -53,8 +143,11 @@ def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: ND
     if n * m <= _MOST_CELLS:
         table = np.zeros((n, m), np.float32)
         table[row, column] = scores
-        best_rows, best_columns = linear_sum_assignment(table, maximize=True)
+        best_rows, best_columns = best_pairs(table)
     else:
+        from scipy.sparse import csr_array  # for a crowd of thousands, and for nothing else
+        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
         # A search among the pairs alone, each row with a place of its own to go to where it gets no column. The
         # costs are above 0, since a cost of 0 would be no pair.
         costs = np.concatenate([2.0 - scores, np.full(n, 2.0)])
@@ -67,18 +160,6 @@ def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: ND
     wanted = best_rows * m + best_columns
     found = order[np.minimum(keys.searchsorted(wanted, sorter=order), len(keys) - 1)]
     return np.asarray(found[keys[found] == wanted])  # a table's other cells are no pairs
-
-
-def _best_other(scores: NDArray[np.float32], lines: NDArray[np.intp], n_lines: int) -> NDArray[np.float32]:
-    """The largest score among the other pairs of each pair's line (row or column), 0 where it is alone; (K,)."""
-    best = np.zeros(n_lines, np.float32)
-    np.maximum.at(best, lines, scores)
-    is_best = scores == best[lines]
-    second = np.zeros(n_lines, np.float32)
-    np.maximum.at(second, lines[~is_best], scores[~is_best])
-    tied = np.bincount(lines[is_best], minlength=n_lines) > 1
-    second[tied] = best[tied]
-    return np.where(is_best, second[lines], best[lines])
 
 
 def pair_probabilities(
@@ -99,9 +180,9 @@ def pair_probabilities(
         n_tracks: M.
         temperature: the softmax's.
     """
-    if not len(matches.rows):
-        return scores[:0]
-    layout, row_of = Rows.of_pairs(rows)
-    weights, total = layout.sharpened(scores, np.float32(1.0 / temperature), n_tracks - layout.widths)
-    at = (rows * n_tracks + columns).searchsorted(matches.rows * n_tracks + matches.columns)
-    return np.asarray(weights[at] / total[row_of.searchsorted(matches.rows)], np.float32)
+    probabilities = np.empty(len(matches.rows), np.float32)
+    _pair_probabilities(
+        np.ascontiguousarray(scores), np.ascontiguousarray(rows), np.ascontiguousarray(columns), matches.rows,
+        matches.columns, n_tracks, 1.0 / temperature, probabilities,
+    )  # fmt: skip
+    return probabilities

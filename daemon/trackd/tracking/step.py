@@ -5,16 +5,12 @@ The trackers are of different streams, and each gets what it would get alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trackd.tracking.instances import Instances
-from trackd.tracking.pairing import Look, Pairing, match, pair, pairing
-from trackd.tracking.rows import Tables
+from trackd.tracking.pairing import Look, pair
 from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, ask_together, by_batch
 
 if TYPE_CHECKING:
@@ -38,7 +34,6 @@ class _Running:
     tracker: Tracker
     look: Look
     scores: Scores | None = None
-    pairing: Pairing | None = None
     update: UpdateRequest | None = None
     result: Assignment | None = None
     error: Exception | None = None
@@ -49,7 +44,6 @@ def step_together(steps: Sequence[Step]) -> list[Assignment | Exception]:
     begun = [_begin(step) for step in steps]
     running = [one for one in begun if isinstance(one, _Running)]
     _score([one for one in running if one.look.needs_scores])
-    _pair_plain([one for one in running if _is_plain(one)])
     for one in running:
         if one.error is None:
             _settle(one)
@@ -68,7 +62,7 @@ def _begin(step: Step) -> _Running | Exception:
 def _settle(one: _Running) -> None:
     try:
         tracker = one.tracker
-        paired = one.pairing or pair(one.look, one.scores, tracker.config, tracker.window, tracker.lifecycle.axes)
+        paired = pair(one.look, one.scores, tracker.config, tracker.window, tracker.lifecycle.axes)
         one.update, one.result = tracker.settle(one.look, paired)
     except Exception as error:
         one.error = error
@@ -99,48 +93,6 @@ def _request(one: _Running) -> ScoreRequest:
         one.tracker.scorer, look.instances, look.features, look.frame_index, look.t_ns, one.tracker.window, look.live,
         look.complete,
     )  # fmt: skip
-
-
-def _is_plain(one: _Running) -> bool:
-    """Whether what was scored is one full table, which no rule weighs."""
-    scores, config = one.scores, one.tracker.config
-    return (
-        scores is not None
-        and scores.pairs is None
-        and scores.one_each
-        and len(scores.slots) > 0
-        and not (config.iou or config.max_center_dist or one.look.axes is not None)
-    )
-
-
-def _pair_plain(running: Sequence[_Running]) -> None:
-    """Pair tables side by side; does nothing where some logit is not finite, so that each is looked at alone."""
-    if not running:
-        return
-    tables = []
-    for one in running:
-        assert one.scores is not None
-        logits, rows = one.scores.logits, one.look.rows
-        tables.append(logits if len(rows) == len(logits) else logits[rows])
-    layout = Tables([table.shape for table in tables])
-    flat = tables[0].reshape(-1) if len(tables) == 1 else np.concatenate([table.reshape(-1) for table in tables])
-    scores = layout.softmax(flat)
-    if not math.isfinite(float(np.add.reduce(scores))):
-        return
-    slots = [one.scores.slots for one in running if one.scores is not None]
-    sharpness = [1.0 / one.tracker.config.temperature for one in running]
-    alike = all(each == sharpness[0] for each in sharpness)
-    others = [len(one.look.live) - len(some) for one, some in zip(running, slots, strict=True)]
-    weights, totals = layout.sharpened(
-        scores,
-        np.float32(sharpness[0]) if alike else layout.spread(layout.per_row(sharpness)),
-        layout.per_row(others) if any(others) else None,
-    )
-    for number, (one, columns) in enumerate(zip(running, slots, strict=True)):
-        matches = match(layout.table(scores, number), columns, one.look, one.tracker.config, one.tracker.window)
-        chosen = layout.table(weights, number)[matches.rows, matches.columns]
-        chosen /= layout.part(totals, number)[matches.rows]
-        one.pairing = pairing(one.look, columns, matches, chosen)
 
 
 def _update(running: Sequence[_Running]) -> None:

@@ -8,12 +8,43 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
+
+from trackd.compiled import INT, INT_TABLE, INTS, compiled
 
 Slots = NDArray[np.intp]
 State = dict[str, Any]  # plain arrays and scalars by name
 
 FIRST_CAPACITY = 16
+
+
+_BOXES, _RINGS = types.Array(types.float32, 3, "C", readonly=True), types.float32[:, :, :, ::1]
+
+
+@compiled(None, INTS, INTS, INT, INTS)
+def _count(written: NDArray[np.int64], slots: Slots, most: int, counts: NDArray[np.int64]) -> None:
+    for k in range(len(slots)):
+        counts[k] = min(written[slots[k]], most)
+
+
+@compiled(None, INTS, _BOXES, INT, _RINGS, INT_TABLE, INTS, INTS)
+def _write(
+    slots: Slots,
+    boxes: NDArray[np.float32],
+    index: int,
+    rings: NDArray[np.float32],
+    frame_index: NDArray[np.int64],
+    written: NDArray[np.int64],
+    positions: NDArray[np.int64],
+) -> None:
+    for k in range(len(slots)):
+        slot = slots[k]
+        at = written[slot] % frame_index.shape[1]
+        rings[slot, at] = boxes[k]
+        frame_index[slot, at] = index
+        written[slot] += 1
+        positions[k] = at
 
 
 class RollingWindow:
@@ -85,13 +116,10 @@ class RollingWindow:
         """
         if boxes.shape[1] != self.n_anchors:
             self._set_anchors(boxes.shape[1])
-        written = self._written[slots]
-        at = written % self.window_size
-        self.boxes[slots, at] = boxes
-        self.frame_index[slots, at] = frame_index
-        written += 1
-        self._written[slots] = written
-        return at
+        positions = np.empty(len(slots), np.int64)
+        boxes = np.ascontiguousarray(boxes, np.float32)
+        _write(slots, boxes, frame_index, self.boxes, self.frame_index, self._written, positions)
+        return positions
 
     def release(self, slots: Slots) -> None:
         """Free slots and forget what they held."""
@@ -104,6 +132,12 @@ class RollingWindow:
     def clear(self) -> None:
         """Free all slots; the room is kept."""
         self.release(self.live)
+
+    def counts(self, slots: Slots) -> NDArray[np.int64]:
+        """Observations held of each of the (m,) slots."""
+        counts = np.empty(len(slots), np.int64)
+        _count(self._written, slots, self.window_size, counts)
+        return counts
 
     def last_boxes(self, slots: Slots) -> NDArray[np.float32]:
         """Each slot's latest observation, (m, A, 4); NaN where it has none."""

@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.tracking import assignment, association, confidence, sparse
-from trackd.tracking.rows import Rows
 from trackd.tracking.scorer import Scores
 
 
@@ -19,7 +18,7 @@ def test_near_pairs_alone_give_what_all_pairs_give(seed: int, n: int, m: int, de
     clean, _ = association.usable_logits(logits)
     live = np.arange(m)
     dense = association.track_scores(clean, Scores(clean, live, np.zeros(m, np.int64), 2), live)
-    scores = Rows.of_pairs(rows)[0].softmax(logits[rows, columns])
+    scores = sparse.softmax(rows, logits[rows, columns])
     np.testing.assert_allclose(scores, dense[rows, columns], rtol=1e-5)
 
     threshold = rng.choice([0.01, 0.3], m)
