@@ -96,7 +96,7 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
         for name, (dtypes, axes) in _ARRAYS.items()
         if (ref := given.get(name)) is not None
     }
-    boxes, keypoints, keypoint_scores = arrays.get("boxes"), arrays.get("keypoints"), arrays.get("keypoint_scores")
+    boxes, keypoints, scores, keypoint_scores, classes, gt_ids = map(arrays.get, _ARRAYS)
     n = len(next(iter(arrays.values())))
     for name, array in arrays.items():
         if len(array) != n:
@@ -107,7 +107,7 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
         raise bad_message(f"detections.keypoints must be [n, k, 2], x y; got {list(keypoints.shape)}")
     if keypoint_scores is not None and (keypoints is None or keypoint_scores.shape != keypoints.shape[:2]):
         raise bad_message("detections.keypoint_scores must be [n, k] beside keypoints [n, k, 2]")
-    return Detections(**arrays, masks=_masks(given, parts, limits))
+    return Detections(boxes, keypoints, scores, keypoint_scores, classes, _masks(given, parts, limits), gt_ids)
 
 
 def _array(ref: Any, name: str, parts: Sequence[Part], dtypes: Sequence[str], limits: Limits, axes: int) -> Any:
