@@ -16,7 +16,6 @@ from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.settlement import Outcome
-from trackd.engine.turn import Turn
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
@@ -67,9 +66,10 @@ class Daemon:
         outbox = self._outbox = Outbox()
         models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
-        turn = Turn()
-        deliver = outbox.put if journal is None else journal.put
-        self._engine = Engine(inbox, deliver, journaling=journal is not None, turn=turn)
+        if journal is None:
+            self._engine = Engine(inbox, outbox.put)
+        else:
+            self._engine = Engine(inbox, journal.put, journaling=True, has_room=journal.has_room)
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
         security = self._security = _open_security(config, self.context, self.metrics, base)
@@ -115,8 +115,8 @@ class Daemon:
             self.drain,
         )
         self._server = Server(
-            self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._outputs,
-            journal, self.health, turn, limits.parts, security,
+            self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
+            journal, self.health, limits.parts, security,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -26,7 +26,7 @@ STANDING_STILL = (
     "real = e.Engine.step\n"
     "def step(self, work):\n"
     f"    if any(type(item).__name__ == 'QueuedFrame' for _, item in work): time.sleep({STANDSTILL_S})\n"
-    "    real(self, work)\n"
+    "    return real(self, work)\n"
     "e.Engine.step = step\n"
     "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
     "c.main()\n"

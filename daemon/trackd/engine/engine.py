@@ -1,29 +1,33 @@
-"""The engine: one thread that owns all stream state and gives every frame its track ids.
+"""The engine: it owns all stream state and gives every frame its track ids.
 
 A step reads top to bottom: take the next frames, one from each ready stream; prepare (instances); encode (features);
 associate; settle. What the streams' scorers can do together they do together.
+
+Steps are the work of the engine's thread. But to hand a short one over and back takes longer than the step itself, and
+two threads of Python only take the interpreter from each other: so the IO thread, when it has nothing better to do,
+does such steps itself (`lend`). There is one step at a time all the same.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 
-from trackd.engine.inbox import Inbox, Work
+from trackd.engine.inbox import Inbox, Item, Work
 from trackd.engine.pending import Pending, associate, encode
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
 from trackd.engine.stream import StreamState
-from trackd.engine.turn import Turn
 from trackd.store.records import FrameRecord, Record
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
 
 _IDLE_S = 0.25  # how often an engine without work says that it lives
-_LIGHT = 512  # instances of a step for which the IO thread may wait: some milliseconds
+_LIGHT = 1024  # instances of a step that the IO thread may do: a few milliseconds
+_HEAVY = _LIGHT + 1
 
 
 class Engine:
@@ -31,9 +35,9 @@ class Engine:
 
     Args:
         inbox: where frames and commands wait.
-        deliver: takes a step's outcomes, in order; called on the engine thread, must not block for long.
+        deliver: takes a step's outcomes, in order; may block while there is no room.
         journaling: whether outcomes bear the records that have to be stored before they are handed on.
-        turn: shared with the IO thread.
+        has_room: whether `deliver` would not block.
         clock: monotonic ns.
     """
 
@@ -42,13 +46,14 @@ class Engine:
         inbox: Inbox,
         deliver: Callable[[list[Outcome]], None],
         journaling: bool = False,
-        turn: Turn | None = None,
+        has_room: Callable[[], bool] = lambda: True,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
         self._journaling = journaling
-        self._turn = turn or Turn()
+        self._has_room = has_room
+        self._stepping = threading.Lock()
         self._records: list[Record] = []  # of the command that runs
         self._clock = clock
         self._streams: dict[StreamQueue, StreamState] = {}
@@ -56,10 +61,18 @@ class Engine:
 
     def run(self) -> None:
         """The thread's life."""
-        while (work := self._inbox.take(_IDLE_S)) is not None:
-            if work:
-                self.step(work)
-            self.last_step_ns = self._clock()
+        while self._inbox.wait(_IDLE_S):
+            with self._stepping:
+                self.step(self._inbox.take())
+
+    def lend(self) -> bool:
+        """Do the next step on the calling thread, if it is short and nobody is at one; whether it was done."""
+        if not self._has_room() or not self._stepping.acquire(blocking=False):
+            return False
+        try:
+            return self.step(self._inbox.take(self._size, _LIGHT))
+        finally:
+            self._stepping.release()
 
     # --- stream life; called by commands, so on this thread ---
 
@@ -88,22 +101,22 @@ class Engine:
 
     # --- a step ---
 
-    def step(self, work: list[Work]) -> None:
-        """All of one step: what fails in one stream ends there."""
-        with self._turn if self._is_light(work) else nullcontext():
-            outcomes = self._work(work)
-        self._deliver(outcomes)  # which may wait: the IO thread must not, for it
+    def step(self, work: list[Work]) -> bool:
+        """All of one step: what fails in one stream ends there. False where there is nothing to do."""
+        if work:
+            self._deliver(self._work(work))
+            self._inbox.finished()
+        self.last_step_ns = self._clock()
+        return bool(work)
 
-    def _is_light(self, work: list[Work]) -> bool:
-        """Whether the step is so short, and so much of it Python, that the IO thread had better wait for it."""
-        n = 0
-        for queue, item in work:
-            if isinstance(item, QueuedFrame):
-                state = self._streams.get(queue)
-                if state is None or not state.scorer.is_light or isinstance(item.frame.image, EncodedImage):
-                    return False
-                n += len(item.frame.detections)
-        return n <= _LIGHT
+    def _size(self, queue: StreamQueue, item: Item) -> int:
+        """How much work something is, in instances; commands, checkpoints and encoded images are much."""
+        if isinstance(item, Skip):
+            return 0
+        state = self._streams.get(queue)
+        if isinstance(item, Command) or state is None or not state.scorer.is_light:
+            return _HEAVY
+        return _HEAVY if isinstance(item.frame.image, EncodedImage) else len(item.frame.detections)
 
     def _work(self, work: list[Work]) -> list[Outcome]:
         taken_ns = self._clock()

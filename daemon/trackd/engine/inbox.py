@@ -1,14 +1,16 @@
-"""The hand-over from the IO thread to the engine thread: bounded queues, one lock, one wake-up."""
+"""The hand-over from the IO thread to the engine: bounded queues, one lock, one wake-up."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from trackd.engine.queue import Command, Ledger, QueuedFrame, Skip, StreamQueue
 from trackd_client.protocol import ErrorCode, Status
 
-Work = tuple[StreamQueue, QueuedFrame | Skip | Command]
+Item = QueuedFrame | Skip | Command
+Work = tuple[StreamQueue, Item]
 
 
 class Inbox:
@@ -43,7 +45,7 @@ class Inbox:
             return len(queue) < queue.depth and self._nbytes + nbytes <= self.max_bytes
 
     def put(self, queue: StreamQueue, item: QueuedFrame | Skip) -> None:
-        """Take a received frame in, and wake the engine."""
+        """Take a received frame in; `wake` says when somebody has to look."""
         with self._lock:
             queue.put(item)
             if isinstance(item, QueuedFrame):
@@ -60,7 +62,7 @@ class Inbox:
             return True
 
     def command(self, queue: StreamQueue, command: Command) -> None:
-        """Have the engine thread do something between two frames of a stream."""
+        """Have the engine thread do something between two frames of a stream; as `put`."""
         with self._lock:
             queue.command(command)
             self._take_turn(queue)
@@ -69,20 +71,38 @@ class Inbox:
         if not queue.in_turn:
             queue.in_turn = True
             self._turns.append(queue)
-            self._ready.notify()
 
-    def take(self, timeout_s: float) -> list[Work] | None:
-        """The next step's work: for each ready stream all that comes before its next frame, and that frame.
+    def wake(self) -> None:
+        """Have the engine thread look, if there is anything to look at."""
+        if self._turns:
+            with self._lock:
+                self._ready.notify()
 
-        A stream that has more goes to the end of the line, so that none waits for another's backlog.
+    @property
+    def ready(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self._turns)
 
-        Returns:
-            The work, empty if nothing came within `timeout_s`; None once the inbox is stopped and empty.
-        """
+    def wait(self, timeout_s: float) -> bool:
+        """Until there is something to do, for at most `timeout_s`; False once the inbox is stopped and empty."""
         with self._lock:
-            self._in_step = False  # what the last call gave has been handed on
             if not self._turns and not self._stopping:
                 self._ready.wait(timeout_s)
+            return bool(self._turns) or not self._stopping
+
+    def take(self, size: Callable[[StreamQueue, Item], int] = lambda queue, item: 0, most: int = 0) -> list[Work]:
+        """The next step's work: of each ready stream what is next.
+
+        A stream that has more goes to the end of the line, so that none waits for another's backlog. Whoever takes
+        work says `finished` when its outcomes have been handed on.
+
+        Args:
+            size: how large a piece of work is.
+            most: nothing is taken where there is more than this.
+        """
+        with self._lock:
+            if sum(size(queue, item) for queue in self._turns if (item := queue.next()) is not None) > most:
+                return []
             work: list[Work] = []
             for _ in range(len(self._turns)):
                 queue = self._turns.popleft()
@@ -97,7 +117,11 @@ class Inbox:
                     queue.in_turn = True
                     self._turns.append(queue)
             self._in_step = bool(work)
-            return None if self._stopping and not work and not self._turns else work
+            return work
+
+    def finished(self) -> None:
+        """What was taken has been handed on."""
+        self._in_step = False
 
     def settle(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
         """Book the end of a frame; a command that waited for it comes into turn."""

@@ -16,6 +16,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
+        self._attended = False  # the taker will look before it waits: nobody needs to wake it
         self._outcomes: deque[tuple[list[Outcome], int | None]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -32,7 +33,21 @@ class Outbox:
     def put(self, outcomes: list[Outcome], stored_ns: int | None = None) -> None:
         """Hand a step's outcomes over; `stored_ns` (monotonic) is when they were journaled, if they were."""
         self._outcomes.append((outcomes, stored_ns))
-        self.wake()
+        if not self._attended:
+            self.wake()
+
+    def attend(self, signalled: bool) -> None:
+        """The taker is at it, until it says `rest`; `signalled`: the file descriptor was readable."""
+        self._attended = True
+        if signalled:
+            with contextlib.suppress(BlockingIOError):
+                while len(self._reader.recv(4096)) == 4096:
+                    pass
+
+    def rest(self) -> bool:
+        """The taker is about to wait, if this is true: nothing has come that it has not taken."""
+        self._attended = False  # before it looks: what comes from now on wakes it
+        return not self._outcomes
 
     def wake(self) -> None:
         """Wake the taker."""
@@ -41,9 +56,6 @@ class Outbox:
 
     def take(self) -> list[tuple[Outcome, int | None]]:
         """All that has come since the last call, oldest first."""
-        with contextlib.suppress(BlockingIOError):
-            while len(self._reader.recv(4096)) == 4096:
-                pass
         taken: list[tuple[Outcome, int | None]] = []
         while self._outcomes:
             outcomes, stored_ns = self._outcomes.popleft()

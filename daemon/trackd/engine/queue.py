@@ -38,7 +38,7 @@ class Skip:
         return self.head.seq < other.head.seq
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Command:
     """Work for the engine thread at one place between two frames of a stream."""
 
@@ -119,19 +119,26 @@ class StreamQueue:
         heapq.heappush(self._skips, Skip(oldest.frame.head, Status.DROPPED, reason, oldest.received_ns))
         return oldest.nbytes
 
-    def take(self) -> QueuedFrame | Skip | Command | None:
+    def next(self) -> QueuedFrame | Skip | Command | None:
         """The next thing due: commands first where they are due, then frames and skips by seq."""
-        for place, command in enumerate(self._commands):
+        for command in self._commands:
             if command.after_seq <= self.settled_seq:
-                del self._commands[place]
                 return command
         if self._skips and (not self._frames or self._skips[0].head.seq < self._frames[0].frame.seq):
-            return heapq.heappop(self._skips)
-        if self._frames:
-            frame = self._frames.popleft()
-            self.nbytes -= frame.nbytes
-            return frame
-        return None
+            return self._skips[0]
+        return self._frames[0] if self._frames else None
+
+    def take(self) -> QueuedFrame | Skip | Command | None:
+        """What is `next`, which is no longer in the queue then."""
+        item = self.next()
+        if isinstance(item, QueuedFrame):
+            self._frames.popleft()
+            self.nbytes -= item.nbytes
+        elif isinstance(item, Skip):
+            heapq.heappop(self._skips)
+        elif item is not None:
+            self._commands.remove(item)
+        return item
 
     def settle(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
         """Book the end of a frame."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import zmq
 
+from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.settlement import CommandResult, Outcome, Settlement
-from trackd.engine.turn import Turn
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.control import Control
@@ -47,10 +47,10 @@ class Server:
         streams: Streams,
         inbox: Inbox,
         outbox: Outbox,
+        engine: Engine,
         outputs: OutputsThread,
         journal: Journal[Outcome] | None,
         health: Health,
-        turn: Turn,
         max_parts: int,
         security: Security | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -66,7 +66,7 @@ class Server:
         self._outputs = outputs
         self._journal = journal
         self._health = health
-        self._turn = turn
+        self._engine = engine
         self._snapshots_stored = False
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
@@ -88,15 +88,23 @@ class Server:
         for bound in receivers:
             poller.register(bound, zmq.POLLIN)
         next_beat = self._clock() + int(_HEARTBEAT_S * 1e9)
+        lent = False
         while not (self._health.draining and self._settled()):
             wait_ms = max(0, (next_beat - self._clock()) // 1_000_000)
+            if not self._outbox.rest() or (lent and self._inbox.ready):
+                wait_ms = 0
             ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
+            self._outbox.attend(self._outbox.fileno() in ready)
             self._ingest.draining = self._health.draining
-            with self._turn:
+            self._flush()
+            for bound, take_in in receivers.items():
+                if bound in ready:
+                    take_in()
+            lent = self._engine.lend()
+            if lent:
                 self._flush()
-                for bound, take_in in receivers.items():
-                    if bound in ready:
-                        take_in()
+            else:
+                self._inbox.wake()
             now = self._clock()
             still_ns = now - self._health.last_io_ns - int(_HEARTBEAT_S * 1e9)
             if still_ns > int(_HEARTBEAT_S * 1e9):  # stopped, or held up: nobody could be heard
@@ -184,5 +192,6 @@ class Server:
             if why is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, why, session.name))
         self._streams.close_idle(now)
+        self._inbox.wake()  # for what that asked
         if self._revocation is not None:
             self._revocation.look()

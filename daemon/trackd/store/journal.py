@@ -84,6 +84,10 @@ class Journal(Generic[AnyOutcome]):
             self._waiting_bytes += sum(sizes)
             self._changed.notify_all()
 
+    def has_room(self) -> bool:
+        """Whether `put` would not wait."""
+        return not self._full
+
     @property
     def _full(self) -> bool:
         return len(self._waiting) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES
