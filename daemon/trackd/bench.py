@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle, islice
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from trackd_client.protocol import STAGES
 from trackd_client.security import NO_KEYS, ClientKeys
 
 _MADE = 512  # frames of detections
+_STAGES_OF = attrgetter(*STAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,12 @@ def measure(
     """
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
+    made = _there_and_back(load.instances, max(load.width, 1280), max(load.height, 720), seed=0)
     start = threading.Barrier(load.streams + 1)
 
     def feed(number: int) -> None:
         try:
-            _feed(load, at, f"bench-{number}", measured[number], start, keys)
+            _feed(load, at, f"bench-{number}", cycle(made), measured[number], start, keys)
         except BaseException as error:
             failures.append(error)
             start.abort()
@@ -137,10 +140,15 @@ def measure(
 
 
 def _feed(
-    load: Load, at: dict[str, str], name: str, into: Measured, start: threading.Barrier, keys: ClientKeys
+    load: Load,
+    at: dict[str, str],
+    name: str,
+    made: Iterator[Detections],
+    into: Measured,
+    start: threading.Barrier,
+    keys: ClientKeys,
 ) -> None:
     """One stream, with a client of its own as a camera's program has."""
-    made = made_detections(load.instances, max(load.width, 1280), max(load.height, 720))
     image = None
     if load.width:
         image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
@@ -190,15 +198,19 @@ def _count(tracks: Tracks, into: Measured) -> None:
     into.frames += 1
     if tracks.status is Status.TRACKED:
         into.latencies_s.append((time.time_ns() - tracks.t_ns) / 1e9)
-        into.stages_us.append(tuple(getattr(tracks.timing, stage) for stage in STAGES))
+        into.stages_us.append(_STAGES_OF(tracks.timing))
     else:
         into.dropped += 1
 
 
 def made_detections(n: int, width: int, height: int, seed: int = 0) -> Iterator[Detections]:
     """Detections of wandering boxes, for ever, at no cost: made beforehand, they go there and back again."""
+    return cycle(_there_and_back(n, width, height, seed))
+
+
+def _there_and_back(n: int, width: int, height: int, seed: int) -> list[Detections]:
     made = [Detections(boxes=boxes) for boxes in islice(walk(n, width, height, seed), _MADE)]
-    return cycle(made + made[::-1])
+    return made + made[::-1]
 
 
 def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
