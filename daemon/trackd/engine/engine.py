@@ -61,16 +61,19 @@ class Engine:
 
     def run(self) -> None:
         """The thread's life."""
-        while self._inbox.wait(_IDLE_S):
+        while not self._inbox.over:
+            called = self._inbox.wait(_IDLE_S)
             with self._stepping:
-                self.step(self._inbox.take())
+                self.step(self._inbox.take() if called else [])
+                while not self._is_light():  # what is, is left to the IO thread, which has just been told
+                    self.step(self._inbox.take())
 
     def lend(self) -> bool:
         """Do the next step on the calling thread, if it is short and nobody is at one; whether it was done."""
         if not self._has_room() or not self._stepping.acquire(blocking=False):
             return False
         try:
-            return self.step(self._inbox.take(self._size, _LIGHT))
+            return self.step(self._inbox.take() if self._is_light() else [])
         finally:
             self._stepping.release()
 
@@ -108,6 +111,9 @@ class Engine:
             self._inbox.finished()
         self.last_step_ns = self._clock()
         return bool(work)
+
+    def _is_light(self) -> bool:
+        return self._inbox.size(self._size) <= _LIGHT
 
     def _size(self, queue: StreamQueue, item: Item) -> int:
         """How much work something is, in instances; commands, checkpoints and encoded images are much."""

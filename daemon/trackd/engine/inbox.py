@@ -25,6 +25,7 @@ class Inbox:
         self._closed_streams = Ledger()
         self._nbytes = 0
         self._stopping = False
+        self._called = False  # the engine thread is to look
         self._in_step = False
 
     def add(self, queue: StreamQueue) -> None:
@@ -73,9 +74,10 @@ class Inbox:
             self._turns.append(queue)
 
     def wake(self) -> None:
-        """Have the engine thread look, if there is anything to look at."""
+        """Call the engine thread, if there is anything to do."""
         if self._turns:
             with self._lock:
+                self._called = True
                 self._ready.notify()
 
     @property
@@ -83,26 +85,31 @@ class Inbox:
         """Whether anything is to be done."""
         return bool(self._turns)
 
-    def wait(self, timeout_s: float) -> bool:
-        """Until there is something to do, for at most `timeout_s`; False once the inbox is stopped and empty."""
-        with self._lock:
-            if not self._turns and not self._stopping:
-                self._ready.wait(timeout_s)
-            return bool(self._turns) or not self._stopping
+    @property
+    def over(self) -> bool:
+        """Whether it is stopped and empty."""
+        return self._stopping and not self._turns
 
-    def take(self, size: Callable[[StreamQueue, Item], int] = lambda queue, item: 0, most: int = 0) -> list[Work]:
+    def wait(self, timeout_s: float) -> bool:
+        """Until the engine thread is called, for at most `timeout_s`; whether it was."""
+        with self._lock:
+            if not self._called and not self._stopping:
+                self._ready.wait(timeout_s)
+            called, self._called = self._called or self._stopping, False
+            return called
+
+    def size(self, of: Callable[[StreamQueue, Item], int]) -> int:
+        """How much work the next step would be; `of` tells of a piece of it."""
+        with self._lock:
+            return sum(of(queue, item) for queue in self._turns if (item := queue.next()) is not None)
+
+    def take(self) -> list[Work]:
         """The next step's work: of each ready stream what is next.
 
         A stream that has more goes to the end of the line, so that none waits for another's backlog. Whoever takes
         work says `finished` when its outcomes have been handed on.
-
-        Args:
-            size: how large a piece of work is.
-            most: nothing is taken where there is more than this.
         """
         with self._lock:
-            if sum(size(queue, item) for queue in self._turns if (item := queue.next()) is not None) > most:
-                return []
             work: list[Work] = []
             for _ in range(len(self._turns)):
                 queue = self._turns.popleft()
