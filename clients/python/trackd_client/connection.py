@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import select
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import zmq
@@ -29,11 +31,15 @@ LINGER_MS = 500
 HEARTBEAT_MS = 2_000
 RETRY_S = 0.25  # between two attempts to come back
 REFUSED_RETRY_S = 1.0  # the same where the daemon does not let us in
+LOOK_S = 0.001  # between two looks at what has come, where nobody waits for it
 KEEPALIVE_S = 2.0
 CLOCK_S = 2.0  # between two looks at the daemon's clock, once somebody wants to know it
 CLOCK_PINGS = 5  # of the first look: the first one or two pay for the connection
 PONG_S = 1.0
 _TICK_S = 0.5
+# Plain integers: an operation on two of ZeroMQ's flags goes through `enum`, for every message.
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_READABLE = int(zmq.POLLIN)
 _EVENTS = (
     zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -90,15 +96,15 @@ class Connection:
         # The queue is not bounded here but by who sends: a session by its unacked frames. Only where the daemon did not
         # let us in has the socket nowhere to queue at all: it would wait for ever, and has to be replaced.
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+            # As `send_multipart`, less its arithmetic on flags, which takes as long as the sending does.
+            for part in parts[:-1]:
+                self._socket.send(part, _NOBLOCK_MORE, copy=False)
+            self._socket.send(parts[-1], zmq.NOBLOCK, copy=False)
         except zmq.Again:
             self.disconnected = True
 
     def receive(self) -> list[bytes] | None:
         """The next message that is there, or None."""
-        # Asking first is cheaper than the exception that says "none".
-        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return None
         try:
             return self._socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
@@ -106,8 +112,12 @@ class Connection:
 
     def poll(self, timeout_s: float) -> None:
         """Wait until a message is there, the connection is lost, or another thread calls `wake`."""
-        ready = dict(self._poller.poll(max(0, math.ceil(timeout_s * 1000))))
-        if self._monitor in ready:
+        # A ZeroMQ socket's descriptor tells only of what comes after the socket last said "none": ask it first.
+        # ZeroMQ's own poll does the same, with twice the system calls.
+        if self._is_readable():
+            return
+        ready = {descriptor for descriptor, _ in self._poller.poll(max(0, math.ceil(timeout_s * 1000)))}
+        if self._monitor_descriptor in ready:
             self.check()
         if self._wake_read in ready:
             with suppress(BlockingIOError):
@@ -151,16 +161,36 @@ class Connection:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)  # at most an answer or two for each unacked frame
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
-        self._poller.register(self._wake_read, zmq.POLLIN)
+        self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
+        self._poller = select.poll()
+        for descriptor in (int(self._socket.getsockopt(zmq.FD)), self._monitor_descriptor, self._wake_read):
+            self._poller.register(descriptor, select.POLLIN)
+        self.check()  # the monitor says "none" for the first time; from now on its descriptor tells
         self._socket.connect(self.endpoint)
+
+    def _is_readable(self) -> bool:
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE)
 
     def _close_sockets(self, linger_ms: int) -> None:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=linger_ms)
+
+
+class Turn:
+    """A condition's lock, for a `with` block; at its end all that wait for the condition look again."""
+
+    def __init__(self, condition: threading.Condition) -> None:
+        self._condition = condition
+
+    def __enter__(self) -> None:
+        self._condition.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._condition.notify_all()
+        self._condition.release()
 
 
 class Ingest:
@@ -180,7 +210,7 @@ class Ingest:
         self._polling = False  # a thread is in `Connection.poll`, without the lock
         self._wanting = 0  # threads that wait for that one to step aside
         self._retry_at = 0.0
-        self._active_at = self._sent_at = self._pinged_at = time.monotonic()
+        self._active_at = self._looked_at = self._sent_at = self._pinged_at = time.monotonic()
         self.clock_wanted = False
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
@@ -191,14 +221,9 @@ class Ingest:
         """Why the daemon does not let us in, as far as that is known."""
         return self._connection.refusal
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> Turn:
         """The lock over the sessions. The socket is another's while that one polls; `pump` sees to it."""
-        with self._turn:
-            try:
-                yield
-            finally:
-                self._turn.notify_all()  # a thread that waits for an answer may poll again
+        return Turn(self._turn)
 
     def add(self, session: StreamSession) -> None:
         """Take a stream in; with `turn` held."""
@@ -209,8 +234,12 @@ class Ingest:
         if self.sessions.get(session.stream) is session:
             del self.sessions[session.stream]
 
-    def pump(self) -> None:
+    def pump(self, *, look: bool = True) -> None:
         """Take in all that has come and send all that may go; with `turn` held.
+
+        Args:
+            look: for what has come; without it only where nobody did for `LOOK_S`. A look is a system call, which is
+                dear where frames are sent one right behind the other.
 
         Raises:
             TrackdError: the client is closed.
@@ -230,9 +259,11 @@ class Ingest:
             self._send(now, may_retry=True)
             self._retry_at = now + (REFUSED_RETRY_S if refusal else RETRY_S)
         came = False
-        while (parts := self._connection.receive()) is not None:
-            came = True
-            self._take(parts)
+        if look or now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            while (parts := self._connection.receive()) is not None:
+                came = True
+                self._take(parts)
         self._send(now, may_retry=now >= self._retry_at)
         if came:
             self._turn.notify_all()
@@ -246,9 +277,11 @@ class Ingest:
             whether it became true within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
+        look = timeout_s <= 0  # otherwise the poll does it
         while True:
             if not self._polling:
-                self.pump()
+                self.pump(look=look)
+            look = True
             if done():
                 return True
             left = deadline - time.monotonic()
@@ -260,6 +293,15 @@ class Ingest:
                 self._turn.wait(left)
             else:
                 self._poll(left)
+
+    def pause(self, seconds: float) -> None:
+        """Let what comes lie for a while, and other threads have the turn; with `turn` held."""
+        self._turn.notify_all()
+        self._turn.release()
+        try:
+            time.sleep(seconds)
+        finally:
+            self._turn.acquire()
 
     def measure_clock(self, timeout_s: float) -> bool:
         """Ask for the daemon's clock a few times now, and again and again from now on; with `turn` held.

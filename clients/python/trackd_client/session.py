@@ -156,7 +156,9 @@ class StreamSession:
     @property
     def retry_due(self) -> bool:
         """Something is to be tried again after a while, though no message will say so."""
-        return not self.ended and (self.open_due or (self._paused and self._cursor == self._first_held()))
+        if not (self.open_due or self._paused):  # as ever
+            return False
+        return not self.ended and (self.open_due or self._cursor == self._first_held())
 
     def retry(self) -> None:
         """The while is over."""
@@ -290,7 +292,7 @@ class StreamSession:
         self._settle(ack.seq)
         self.credit += ack.credit
         self._paused = False
-        if self._cursor == self._first_held():
+        if self._withheld and self._cursor == self._first_held():
             self._resume()
 
     def _resume(self) -> None:

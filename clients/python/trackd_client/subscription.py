@@ -85,7 +85,7 @@ class Subscription:
         with self._lock:
             if self.closed:
                 return None
-            # To wait in the receiving itself is one way into the kernel, where a poll before it would be three.
+            # To wait in the receiving itself saves what a poll before it costs: as much again.
             if patience_ms != self._patience_ms:
                 self._socket.setsockopt(zmq.RCVTIMEO, patience_ms)
                 self._patience_ms = patience_ms
