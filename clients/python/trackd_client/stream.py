@@ -12,6 +12,7 @@ import numpy as np
 
 from trackd_client.connection import Ingest
 from trackd_client.detections import Detections, Image
+from trackd_client.pace import Pace
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
 from trackd_client.session import PendingFrame, SessionState, StreamLost, StreamSession, Timeout, TrackdError
 from trackd_client.shared_memory import ImageRing
@@ -22,6 +23,8 @@ HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) 
 _FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
 _PIXELS = (np.dtype("|u1"), np.dtype("<u2"))
 _LABELS = (np.dtype("<i4"), np.dtype("<u2"))
+_CLASSES = (np.dtype("<i4"),)
+_IDS = (np.dtype("<i8"),)
 _LOOK_UP_S = 0.05
 
 
@@ -56,6 +59,7 @@ class Stream:
         self._history_of = history_of
         self._daemon_clock = daemon_clock
         self._ring: ImageRing | None = None
+        self._pace = Pace(time.monotonic(), session.next_seq)
         self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
 
     @property
@@ -89,8 +93,9 @@ class Stream:
     ) -> int:
         """Send a frame; its tracks are published for subscribers.
 
-        Blocks while the daemon's queue for this stream is full (under a drop policy it never is). The arrays are
-        copied: they may be written to again at once.
+        Blocks while the daemon's queue for this stream is full (under a drop policy it never is); where it is long, for
+        up to 50 ms more than that, so that several frames can follow at once. The arrays are copied: they may be
+        written to again at once.
 
         Args:
             image: (h, w) or (h, w, c) of uint8 or uint16, a JPEG or PNG file, an image in shared memory, or None.
@@ -212,7 +217,9 @@ class Stream:
             t_ns = clock.daemon_ns(t_ns)
         with self._ingest.turn():
             if not session.can_submit:
-                self._wait_here(lambda: session.can_submit, timeout_s, "take another frame")
+                # A closed loop has nothing to gain from frames in portions.
+                pause_s = 0.0 if wants_tracks else self._pace_s()
+                self._wait_here(lambda: session.can_submit, timeout_s, "take another frame", pause_s)
             if self._shared_memory and isinstance(image, np.ndarray):
                 image = self._share(image)
             try:
@@ -220,8 +227,15 @@ class Stream:
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
             self._last_index = index
-            self._ingest.pump()
+            self._ingest.pump(look=False)
         return pending
+
+    def _pace_s(self) -> float:
+        """How long the daemon needs to make room for more than one frame; 0 where that cannot be said."""
+        session = self._session
+        if session.state is not SessionState.OPEN:
+            return 0.0
+        return self._pace.pause_s(time.monotonic(), session.next_seq, session.unacked)
 
     def _share(self, image: Image) -> SharedImage:
         """The image in a ring whose slots outlast the frames without an ack."""
@@ -257,11 +271,13 @@ class Stream:
         with self._ingest.turn():
             self._wait_here(done, timeout_s, what)
 
-    def _wait_here(self, done: Callable[[], bool], timeout_s: float | None, what: str) -> None:
-        """Wait with the turn held; `what` is what the daemon did not do in time."""
+    def _wait_here(self, done: Callable[[], bool], timeout_s: float | None, what: str, pause_s: float = 0.0) -> None:
+        """Wait with the turn held, without a look for `pause_s`; `what` is what the daemon did not do in time."""
         session = self._session
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        finished = self._ingest.wait(lambda: done() or session.ended, limit_s)
+        if (pause_s := min(pause_s, limit_s)) > 0:
+            self._ingest.pause(pause_s)
+        finished = self._ingest.wait(lambda: done() or session.ended, limit_s - pause_s)
         if done():
             return
         if session.state is SessionState.LOST and session.error is not None:
@@ -288,14 +304,14 @@ def _checked(image: AnyImage | None) -> AnyImage | None:
 
 def _owned(detections: Detections) -> Detections:
     """A copy with the wire's dtypes, which the caller's later writes do not reach."""
-    return Detections(
-        boxes=_copied(detections.boxes, _FLOATS),
-        keypoints=_copied(detections.keypoints, _FLOATS),
-        scores=_copied(detections.scores, _FLOATS),
-        keypoint_scores=_copied(detections.keypoint_scores, _FLOATS),
-        classes=_copied(detections.classes, (np.dtype("<i4"),)),
-        masks=_copied(detections.masks, _LABELS),
-        gt_ids=_copied(detections.gt_ids, (np.dtype("<i8"),)),
+    return Detections(  # in the fields' order
+        _copied(detections.boxes, _FLOATS),
+        _copied(detections.keypoints, _FLOATS),
+        _copied(detections.scores, _FLOATS),
+        _copied(detections.keypoint_scores, _FLOATS),
+        _copied(detections.classes, _CLASSES),
+        _copied(detections.masks, _LABELS),
+        _copied(detections.gt_ids, _IDS),
     )
 
 

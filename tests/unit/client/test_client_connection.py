@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zmq
 
-from trackd_client import Client, Detections, EncodedImage, ErrorCode, StreamLost, Timeout, TrackdError
+from trackd_client import Client, Detections, EncodedImage, ErrorCode, StreamLost, Timeout, TrackdError, connection
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -399,6 +399,64 @@ def test_many_threads_on_one_client_each_get_their_own(client):
         thread.join(20)
     assert failures == []
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_thread_that_pauses_leaves_the_turn_to_the_others(client):
+    ingest = client.open_stream("cam")._ingest
+    begun = threading.Event()
+
+    def pause():
+        with ingest.turn():
+            begun.set()
+            ingest.pause(1.0)
+
+    pausing = threading.Thread(target=pause)
+    pausing.start()
+    begun.wait()
+    with ingest.turn():
+        assert pausing.is_alive()
+    pausing.join()
+
+
+def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, monkeypatch):
+    stream = client.open_stream("cam")
+    looks = []
+    receive = connection.Connection.receive
+    monkeypatch.setattr(connection.Connection, "receive", lambda self: looks.append(self) or receive(self))
+    monkeypatch.setattr(connection, "LOOK_S", 1000.0)
+    for _ in range(4):
+        stream.send(None, TWO)
+    assert not looks
+    monkeypatch.setattr(connection, "LOOK_S", 0.0)
+    stream.send(None, TWO)
+    assert looks
+
+
+def test_a_sender_that_is_held_back_sends_in_portions(context, monkeypatch):
+    daemon = FakeDaemon(context, depth=16)
+    pauses = []
+    pause = connection.Ingest.pause
+    monkeypatch.setattr(connection.Ingest, "pause", lambda self, s: pauses.append(s) or pause(self, s))
+    with Client(**daemon.endpoints, context=context) as client:
+        stream = client.open_stream("cam")
+        for _ in range(200):
+            stream.send(None, TWO)
+        stream.close()
+    daemon.stop()
+    assert 0 < len(pauses) < 100
+    assert len(daemon.settled["cam"]) == 200
+
+
+def test_a_send_that_finds_no_room_gives_up_in_time_pauses_included(client, daemon, monkeypatch):
+    daemon.script = lambda frame: []
+    stream = client.open_stream("cam")
+    for _ in range(daemon.depth):
+        stream.send(None, TWO)
+    monkeypatch.setattr("trackd_client.pace.Pace.pause_s", lambda *_, **__: 60.0)
+    begun = time.monotonic()
+    with pytest.raises(Timeout, match=r"within 0\.1 s"):
+        stream.send(None, TWO, timeout_s=0.1)
+    assert time.monotonic() - begun < 10
 
 
 def test_an_idle_client_pings(daemon, client, monkeypatch):

@@ -1,0 +1,33 @@
+"""How long a sender that found the queue full stays away; the clock is passed in."""
+
+from __future__ import annotations
+
+import pytest
+
+from trackd_client.pace import MOST_S, Pace
+
+
+def test_a_sender_comes_back_when_a_quarter_of_the_queue_should_be_free():
+    pace = Pace(now=10.0, next_seq=0)
+    assert pace.pause_s(now=10.032, next_seq=32, unacked=32) == pytest.approx(0.008)  # 1 ms a frame, 8 frames
+
+
+def test_the_pace_is_that_of_the_last_round_alone():
+    pace = Pace(now=0.0, next_seq=0)
+    pace.pause_s(now=100.0, next_seq=32, unacked=32)
+    assert pace.pause_s(now=100.008, next_seq=48, unacked=32) == pytest.approx(0.004)
+
+
+def test_however_slow_the_daemon_is_nobody_stays_away_for_long():
+    assert Pace(now=0.0, next_seq=0).pause_s(now=60.0, next_seq=32, unacked=32) == MOST_S
+
+
+@pytest.mark.parametrize("unacked", [0, 1, 7])
+def test_a_short_queue_is_refilled_frame_by_frame(unacked):
+    assert Pace(now=0.0, next_seq=0).pause_s(now=1.0, next_seq=100, unacked=unacked) == 0
+
+
+@pytest.mark.parametrize("next_seq", [50, 3])
+def test_where_nothing_was_sent_in_between_there_is_no_pace(next_seq):
+    # It was full all the time; or the daemon began afresh, and the seq went back.
+    assert Pace(now=0.0, next_seq=50).pause_s(now=1.0, next_seq=next_seq, unacked=32) == 0
