@@ -15,7 +15,7 @@ from typing import Any
 from trackd_client.protocol import ErrorCode, Frame, FrameHead, Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # frozen ones take three times as long to make
 class QueuedFrame:
     """A sound frame that waits for its step."""
 

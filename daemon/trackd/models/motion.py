@@ -27,6 +27,7 @@ class MotionScorer(Scorer):
 
     boxes_from = "detection"
     is_light = True
+    batch_key = "motion"
 
     def __init__(self, use_vis_feats: bool = True) -> None:
         """Begin with nothing learnt.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from trackd.engine.inbox import Inbox
-from trackd_client.protocol import STAGES, ErrorCode, Timing
+from trackd.observe.latency import Latency
+from trackd_client.protocol import ErrorCode
 
-LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
 # A label value that no stream can have: the sum over the streams that were closed.
 CLOSED_STREAMS = "(closed)"
@@ -23,15 +23,8 @@ class Metrics:
     def __init__(self, inbox: Inbox) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Ledgers(inbox))
-        self._latency = Histogram(
-            "trackd_latency_seconds",
-            "Time of a settled frame in each stage; total is from receipt to publish",
-            ["stage"],
-            buckets=LATENCY_EDGES_S,
-            registry=self.registry,
-        )
-        # Children are kept: a label look-up costs as much as the observation.
-        self._stages = [(stage, self._latency.labels(stage=stage)) for stage in STAGES]
+        self.latency = Latency()
+        self.registry.register(self.latency)
         self.errors = Counter(
             "trackd_errors", "Messages refused, by code, rejected frames apart", ["code"], registry=self.registry
         )
@@ -56,11 +49,6 @@ class Metrics:
         self.errors.labels(code=str(code)).inc()
         if code is ErrorCode.FORBIDDEN:
             self.auth_rejected.labels(reason="forbidden").inc()
-
-    def observe(self, timing: Timing) -> None:
-        """Count a settled frame's times."""
-        for stage, child in self._stages:
-            child.observe(getattr(timing, stage) / 1e6)
 
 
 class _Ledgers(Collector):

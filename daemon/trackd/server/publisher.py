@@ -51,7 +51,7 @@ class Publisher:
             error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
-        self._metrics.observe(tracks.timing)
+        self._metrics.latency.observe(tracks.timing)
         return tracks
 
     def ack(self, session: Session) -> None:

@@ -71,6 +71,7 @@ class Server:
         self._most_parts = max_parts + 3  # a routing id, a delimiter, a header
         self._clock = clock
         self._security = security
+        self._keyed = security is not None
         self._subscriptions = Subscriptions(sockets, security, publisher.count_refusal)
         self._revocation: Revocation | None = None
         if security is not None:
@@ -131,7 +132,7 @@ class Server:
 
     def _receive_ingest(self) -> None:
         for _ in range(_BURST):
-            received = receive(self._sockets.ingest, self._most_parts)
+            received = receive(self._sockets.ingest, self._most_parts, self._keyed)
             if received is None:
                 return
             parts = received.parts
@@ -140,7 +141,9 @@ class Server:
     def _receive_control(self) -> None:
         until = self._clock() + _MOST_REQUESTS_NS
         for _ in range(_BURST):
-            received = receive(self._sockets.control, self._most_parts) if self._clock() < until else None
+            if self._clock() >= until:
+                return
+            received = receive(self._sockets.control, self._most_parts, self._keyed)
             if received is None:
                 return
             parts = received.parts
@@ -153,14 +156,21 @@ class Server:
         return UNRESTRICTED if self._security is None else self._security.grants.get(key)
 
     def _flush(self) -> None:
-        """Publish what the engine has settled, and finish its commands, in order; one ack for all of a stream."""
+        """Publish what the engine has settled, and finish its commands, in order; one ack for all of a stream.
+
+        A stream whose client may go on, and of which more will settle, is acked then: an ack a frame would be a
+        third of all messages.
+        """
         settled: dict[Session, None] = {}
         for outcome, stored_ns in self._outbox.take():
             if isinstance(outcome, CommandResult):
                 self._ack(settled)  # what a command answers comes behind the acks of what was before it
                 outcome.done(outcome.result, outcome.error)
             elif (session := self._publish(outcome, stored_ns)) is not None:
-                settled[session] = None
+                if session.credit * 2 > session.queue.depth and len(session.queue):
+                    settled.pop(session, None)
+                else:
+                    settled[session] = None
         self._ack(settled)
         for session in self._sessions if self._outputs.caught_up() else ():
             if session.ack_due and session.settled_seq >= 0:

@@ -29,6 +29,8 @@ _SUBSCRIPTION_BYTES = 4096  # a topic has at most 137; a handshake's metadata so
 _WAITING_REPLIES = 256  # to a control client that does not read; each may be as large as `history` makes it
 _COPY_BELOW = 65_536  # bytes; handing a small part over costs more than copying it
 _REBIND_S = 1.0
+_LAST = int(zmq.NOBLOCK)  # as plain integers: or-ing flags makes an enum each time
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _REBIND_POLL_S = 0.002
 
 
@@ -198,19 +200,24 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def receive(socket: zmq.Socket[bytes], max_parts: int) -> Received | None:
+def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool) -> Received | None:
     """The next message, None where there is none.
 
     Parts beyond `max_parts` are read and let go one by one: a message of a million parts costs no memory here.
+
+    Args:
+        socket: with messages of many parts.
+        max_parts: what is kept of one.
+        keyed: whether senders have keys, which are looked at.
     """
     try:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
+        frame = socket.recv(_LAST, copy=False)
     except zmq.Again:
         return None
     parts: list[Part] = [frame.bytes]
-    key = confirmed_key(frame)
+    key = confirmed_key(frame) if keyed else ""
     while frame.more:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
+        frame = socket.recv(_LAST, copy=False)
         if len(parts) < max_parts:
             # A part that is not copied keeps all of ZeroMQ's buffer of 8 KiB alive, for as long as history lasts.
             parts.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
@@ -230,8 +237,7 @@ def send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> bool:
     last = len(parts) - 1
     try:
         for place, part in enumerate(parts):
-            flags = zmq.NOBLOCK | (zmq.SNDMORE if place < last else 0)
-            socket.send(part, flags, copy=len(part) < _COPY_BELOW)
+            socket.send(part, _MORE if place < last else _LAST, copy=len(part) < _COPY_BELOW)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

@@ -60,35 +60,8 @@ class ScoreRequest:
     complete: bool
 
 
-@dataclass(slots=True, eq=False)
-class UpdateRequest:
-    """What `Scorer.update` takes, for one of several scorers."""
-
-    scorer: Scorer
-    slots: Slots
-    rows: NDArray[np.intp]
-    positions: NDArray[np.int64]
-    instances: Instances
-    features: Any
-    frame_index: int
-    t_ns: int
-    n_born: int
-
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def by_batch(items: Sequence[Item], scorer_of: Callable[[Item], Scorer]) -> list[list[Item]]:
-    """Items whose scorers can work together, in the order of the first of each."""
-    if len(items) == 1:
-        return [list(items)]
-    groups: dict[tuple[type[Scorer], Hashable], list[Item]] = {}
-    for item in items:
-        scorer = scorer_of(item)
-        key = scorer.batch_key
-        groups.setdefault((type(scorer), id(scorer) if key is None else key), []).append(item)
-    return list(groups.values())
 
 
 def ask_together(
@@ -105,23 +78,28 @@ def ask_together(
         scorer_of: an item's scorer.
         ask: calls a `…_batch` method of a class with items of one key.
     """
+    groups: dict[tuple[type[Scorer], Hashable], list[int]] = {}
+    for place, item in enumerate(items):
+        scorer = scorer_of(item)
+        key = scorer.batch_key
+        groups.setdefault((type(scorer), id(scorer) if key is None else key), []).append(place)
     answers: dict[int, Result | Exception] = {}
-
-    def put(group: list[Item]) -> None:
+    for (scorers, _), places in groups.items():
         try:
-            found = ask(type(scorer_of(group[0])), group)
+            answers.update(zip(places, ask(scorers, [items[place] for place in places]), strict=True))
         except Exception as error:
-            if len(group) == 1:
-                answers[id(group[0])] = error
-            else:
-                for item in group:
-                    put([item])
-            return
-        answers.update((id(item), answer) for item, answer in zip(group, found, strict=True))
+            for place in places:
+                answers[place] = error if len(places) == 1 else _ask_alone(scorers, items[place], ask)
+    return [answers[place] for place in range(len(items))]
 
-    for group in by_batch(items, scorer_of):
-        put(group)
-    return [answers[id(item)] for item in items]
+
+def _ask_alone(
+    scorers: type[Scorer], item: Item, ask: Callable[[type[Scorer], list[Item]], Sequence[Result]]
+) -> Result | Exception:
+    try:
+        return ask(scorers, [item])[0]
+    except Exception as error:
+        return error
 
 
 class Scorer(ABC):
@@ -155,15 +133,6 @@ class Scorer(ABC):
             )
             for each in requests
         ]
-
-    @classmethod
-    def update_batch(cls, requests: Sequence[UpdateRequest]) -> None:
-        """What `update` does for each, of different scorers of one key."""
-        for each in requests:
-            each.scorer.update(
-                each.slots, each.rows, each.positions, each.instances, each.features, each.frame_index, each.t_ns,
-                each.n_born,
-            )  # fmt: skip
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
         """Go on with other settings from the next frame; the window's size comes by `resize`."""

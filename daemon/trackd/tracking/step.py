@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trackd.tracking.instances import Instances
 from trackd.tracking.pairing import Look, pair
-from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, UpdateRequest, ask_together, by_batch
+from trackd.tracking.scorer import Scorer, ScoreRequest, Scores, ask_together
 
 if TYPE_CHECKING:
     from trackd.tracking.tracker import Assignment, Tracker
@@ -34,7 +34,6 @@ class _Running:
     tracker: Tracker
     look: Look
     scores: Scores | None = None
-    update: UpdateRequest | None = None
     result: Assignment | None = None
     error: Exception | None = None
 
@@ -47,7 +46,6 @@ def step_together(steps: Sequence[Step]) -> list[Assignment | Exception]:
     for one in running:
         if one.error is None:
             _settle(one)
-    _update([one for one in running if one.update is not None])
     return [_result(one) if isinstance(one, _Running) else one for one in begun]
 
 
@@ -63,7 +61,7 @@ def _settle(one: _Running) -> None:
     try:
         tracker = one.tracker
         paired = pair(one.look, one.scores, tracker.config, tracker.window, tracker.lifecycle.axes)
-        one.update, one.result = tracker.settle(one.look, paired)
+        one.result = tracker.settle(one.look, paired)
     except Exception as error:
         one.error = error
 
@@ -93,12 +91,3 @@ def _request(one: _Running) -> ScoreRequest:
         one.tracker.scorer, look.instances, look.features, look.frame_index, look.t_ns, one.tracker.window, look.live,
         look.complete,
     )  # fmt: skip
-
-
-def _update(running: Sequence[_Running]) -> None:
-    for group in by_batch(running, _scorer):
-        try:
-            type(group[0].tracker.scorer).update_batch([one.update for one in group if one.update is not None])
-        except Exception as error:
-            for one in group:
-                one.error = error

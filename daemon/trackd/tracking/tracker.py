@@ -15,7 +15,7 @@ from trackd.tracking import division, rules
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
 from trackd.tracking.pairing import Look, Pairing
-from trackd.tracking.scorer import Scorer, UpdateRequest
+from trackd.tracking.scorer import Scorer
 from trackd.tracking.step import Step, step_together
 from trackd.tracking.window import RollingWindow, Slots, State
 
@@ -116,8 +116,8 @@ class Tracker:
             complete=force or rules.need_every_pair(config),
         )  # fmt: skip
 
-    def settle(self, look: Look, pairing: Pairing) -> tuple[UpdateRequest, Assignment]:
-        """Bring tracks and window up to date; what the scorer is to take in, and what became of the frame."""
+    def settle(self, look: Look, pairing: Pairing) -> Assignment:
+        """Bring tracks, window and scorer up to date; what became of the frame."""
         instances, axes, frame_index, t_ns = look.instances, look.axes, look.frame_index, look.t_ns
         ended, flags = look.ended, pairing.flags
         mothers: dict[int, int] = {}
@@ -141,9 +141,7 @@ class Tracker:
             slots, rows = np.concatenate([slots, born]), np.concatenate([rows, newcomers])
             new_ids = self.window.ids[born].tolist()
         positions = self.window.append(slots, instances.boxes if everyone else instances.boxes[rows], frame_index)
-        update = UpdateRequest(
-            self.scorer, slots, rows, positions, instances, look.features, frame_index, t_ns, n_born=len(new_ids)
-        )
+        self.scorer.update(slots, rows, positions, instances, look.features, frame_index, t_ns, len(new_ids))
         if everyone:
             track_ids, track_scores = self.window.ids[slots], pairing.probabilities
         else:
@@ -154,7 +152,7 @@ class Tracker:
         lost = sighting.lost
         if ended and lost:
             lost = tuple(track for track in lost if track not in ended)
-        return update, Assignment(
+        return Assignment(
             track_ids,
             track_scores,
             new_tracks=tuple(new_ids),
