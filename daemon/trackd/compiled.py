@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numba import from_dtype, njit, types
+from numba.extending import register_jitable
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,12 @@ def record(dtype: np.dtype[Any]) -> Any:
 def records(dtype: np.dtype[Any]) -> Any:
     """The type of an array (n,) of records."""
     return from_dtype(dtype)[::1]
+
+
+def piece(function: Function) -> Function:
+    """A function that is compiled as a part of those which call it, in the same file."""
+    made: Function = register_jitable(function)
+    return made
 
 
 def compiled(result: Any, *arguments: Any, nogil: bool = False) -> Callable[[Function], Function]:

@@ -28,7 +28,7 @@ from trackd.compiled import (
     INT_TABLE,
     INTS,
     compiled,
-    record,
+    piece,
     records,
 )
 from trackd.models.motion_state import EXPECTED, LAPSE, LEARNT, TRACK
@@ -56,7 +56,7 @@ def observe(centres: NDArray[np.float32], extents: NDArray[np.float32], observed
         observed[i, 3] = math.log(max(extents[i, 3] - extents[i, 1], MIN_SIDE_PX))
 
 
-@compiled(INT, record(LEARNT))
+@piece
 def _best_model(known: Any) -> int:
     """The filter that predicts best."""
     best = 0
@@ -66,7 +66,7 @@ def _best_model(known: Any) -> int:
     return best
 
 
-@compiled(FLOAT, record(LEARNT))
+@piece
 def _size_peak(known: Any) -> float:
     """Log of how much a size speaks for a track at most."""
     ratio = 1.0
@@ -75,7 +75,7 @@ def _size_peak(known: Any) -> float:
     return 0.5 * math.log(ratio)
 
 
-@compiled(None, record(TRACK), record(LAPSE), record(TRACK))
+@piece
 def _predict(track: Any, lapse: Any, then: Any) -> None:
     """Let time pass without looking."""
     for b in range(len(track.x)):
@@ -90,7 +90,7 @@ def _predict(track: Any, lapse: Any, then: Any) -> None:
         then.vy[b] = track.vy[b] * kept
 
 
-@compiled(None, record(TRACK), record(LAPSE), record(LEARNT), INT, FLOAT, record(EXPECTED))
+@piece
 def _expect(track: Any, lapse: Any, known: Any, model: int, prior: float, row: Any) -> None:
     """What a predicted track is compared by; `prior` is its log odds before anything is."""
     row.centre[0], row.centre[1] = track.x[model], track.y[model]
@@ -163,7 +163,7 @@ def foresee(
     return count, model
 
 
-@compiled(FLOAT, FLOATS, record(EXPECTED))
+@piece
 def _usual(seen: Floats, row: Any) -> float:
     """How likely an observation is by a usual movement, whose size is never worse evidence than one forgiven."""
     place, size = 1.0, 1.0
@@ -174,7 +174,7 @@ def _usual(seen: Floats, row: Any) -> float:
     return float(row.place_peak / (place * place * place) * max(row.size_peak / (size * size * size), row.forgiven))
 
 
-@compiled(FLOAT, FLOATS, record(EXPECTED))
+@piece
 def _burst(seen: Floats, row: Any) -> float:
     """How likely it is by a burst."""
     place = 1.0

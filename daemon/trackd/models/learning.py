@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT, FLOAT_TABLE, FLOATS, INT, INTS, compiled, record, records
+from trackd.compiled import FLOAT, FLOAT_TABLE, FLOATS, INT, INTS, compiled, piece, records
 from trackd.models.motion_state import LEARNT, TRACK
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ def first_guesses() -> NDArray[np.void]:
     return known
 
 
-@compiled(None, record(LEARNT), INT, INT)
+@piece
 def _count_strangers(known: Any, n_born: int, n_seen: int) -> None:
     """Take note of how many instances began a track although others were there to be."""
     count = n_born + n_seen
@@ -65,7 +65,7 @@ def _count_strangers(known: Any, n_born: int, n_seen: int) -> None:
         known.strangers += (n_born - count * known.strangers) / weight
 
 
-@compiled(None, record(TRACK))
+@piece
 def _measure(track: Any) -> None:
     """Bring what follows from a track's size up to date."""
     width, height = math.exp(track.log_w), math.exp(track.log_h)
@@ -74,7 +74,7 @@ def _measure(track: Any) -> None:
     track.reach_y = BURST**2 * height / width
 
 
-@compiled(None, record(TRACK), FLOATS, record(LEARNT), INT, record(LEARNT))
+@piece
 def _correct_motion(track: Any, seen: Floats, known: Any, model: int, sums: Any) -> None:
     """Correct a predicted track's filters, and add what the observation says of the noise."""
     own = 0.0
@@ -101,7 +101,7 @@ def _correct_motion(track: Any, seen: Floats, known: Any, model: int, sums: Any)
     track.restless += RESTLESS_GAIN * (own - track.restless)
 
 
-@compiled(None, record(TRACK), FLOATS, record(LEARNT), record(LEARNT))
+@piece
 def _correct_size(track: Any, seen: Floats, known: Any, sums: Any) -> None:
     """Correct a track's size, `hits` with this observation, and add what it says of the stream's sizes."""
     off_w, off_h = seen[2] - track.log_w, seen[3] - track.log_h
@@ -122,7 +122,7 @@ def _correct_size(track: Any, seen: Floats, known: Any, sums: Any) -> None:
     sums.strange += known.strange / (known.strange + usual)
 
 
-@compiled(None, record(LEARNT), record(LEARNT), INT)
+@piece
 def _learn(known: Any, sums: Any, count: int) -> None:
     """Move the running means towards a frame's, whose `sums` are over `count` tracks.
 

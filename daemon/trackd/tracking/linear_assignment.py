@@ -13,12 +13,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT32_TABLE, FLOAT_TABLE, INT, INTS, compiled
+from trackd.compiled import FLOAT32_TABLE, INT, INTS, compiled, piece
 
 Indices = NDArray[np.intp]
 
 
-@compiled(None, FLOAT_TABLE, INTS, nogil=True)
+@piece
 def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
     """Columns (n,) of the least total cost (n, M), with n at most M."""
     n, m = costs.shape

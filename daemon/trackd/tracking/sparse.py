@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled
+from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking.assignment import Matches
 from trackd.tracking.linear_assignment import best_pairs
 
@@ -61,7 +61,7 @@ def _pair_probabilities(
         probabilities[match] /= total
 
 
-@compiled(None, INTS, FLOATS32, FLOATS32, FLOATS32, nogil=True)
+@piece
 def _two_best(
     lines: NDArray[np.intp], scores: NDArray[np.float32], best: NDArray[np.float32], second: NDArray[np.float32]
 ) -> None:
