@@ -20,6 +20,8 @@ $(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
 		-c constraints.txt -e 'clients/python[recordings]' -e '.[dev]'
+	@echo "==> compiling the tracker for this machine (some seconds)"
+	$(BIN)/python -c 'import trackd.daemon'
 	@touch $(STAMP)
 
 demo: $(STAMP)

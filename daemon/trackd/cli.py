@@ -39,9 +39,11 @@ def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Ver
     """Run the daemon until SIGTERM or SIGINT; then settle what is queued and exit 0."""
     _log(verbose)
     from trackd.config import load_config
+
+    loaded = load_config(config, overrides)  # its faults are told before all else is read
     from trackd.serve import serve as run
 
-    raise typer.Exit(run(load_config(config, overrides), config.parent if config is not None else None))
+    raise typer.Exit(run(loaded, config.parent if config is not None else None))
 
 
 @app.command()

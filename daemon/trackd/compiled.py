@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +52,11 @@ def piece(function: Function) -> Function:
     return made
 
 
+@cache
+def _say_once() -> None:
+    logger.warning("the tracker is being compiled for this machine, once; that takes some seconds")
+
+
 def compiled(result: Any, *arguments: Any, nogil: bool = False) -> Callable[[Function], Function]:
     """Compile a function.
 
@@ -62,16 +68,19 @@ def compiled(result: Any, *arguments: Any, nogil: bool = False) -> Callable[[Fun
     signature = (types.void if result is None else result)(*arguments)
 
     def compile_it(function: Function) -> Function:
-        def attempt(cache: bool) -> Function:
-            made: Function = njit(signature, cache=cache, nogil=nogil, error_model="numpy")(function)
-            return made
+        def attempt(keep: bool) -> Function:
+            made = njit(signature, cache=keep, nogil=nogil, error_model="numpy")(function)
+            if keep and made.stats.cache_misses:
+                _say_once()
+            compiled_function: Function = made
+            return compiled_function
 
         try:
-            return attempt(cache=True)
+            return attempt(keep=True)
         except RuntimeError as error:
             if "cache" not in str(error):
                 raise
             logger.warning("%s is compiled at every start: %s", function.__qualname__, error)
-            return attempt(cache=False)
+            return attempt(keep=False)
 
     return compile_it

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-_READY_S = 30.0
+_READY_S = 120.0  # the first start on a machine compiles the tracker
 _DRAIN_S = 45.0
 
 

@@ -13,7 +13,7 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-READY_S = 30.0
+READY_S = 60.0  # the first start on a machine compiles the tracker
 
 
 def fixed_ports() -> list[str]:
