@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,9 @@ def serve(config: Config, base: Path | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    # What is loaded by now stays: no collection of garbage, which stops all threads, needs to go through it.
+    gc.collect()
+    gc.freeze()
     daemon.start()
     if daemon.health.failure is None:
         ready = " ".join(f"{name}={address}" for name, address in daemon.addresses.items())

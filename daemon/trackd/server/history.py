@@ -16,15 +16,16 @@ class History:
     def __init__(self, max_frames: int, max_bytes: int) -> None:
         self.max_frames = max_frames
         self._max_bytes = max_bytes
-        self._rows: deque[Tracks] = deque()
+        self._rows: deque[tuple[Tracks, int]] = deque()  # with its bytes
         self._nbytes = 0
 
     def append(self, tracks: Tracks) -> None:
         """Take the newest settlement in, let the oldest go."""
-        self._rows.append(tracks)
-        self._nbytes += _size(tracks)
+        size = _size(tracks)
+        self._rows.append((tracks, size))
+        self._nbytes += size
         while self._rows and (len(self._rows) > self.max_frames or self._nbytes > self._max_bytes):
-            self._nbytes -= _size(self._rows.popleft())
+            self._nbytes -= self._rows.popleft()[1]
 
     def select(self, epoch: int | None, from_seq: int, to_seq: int | None, limit: int) -> list[Tracks]:
         """At most `limit` settlements of a range of seq, `to_seq` included, oldest first.
@@ -33,10 +34,10 @@ class History:
         """
         chosen: list[Tracks] = []
         nbytes = 0
-        for row in self._rows:
+        for row, size in self._rows:
             if (epoch is not None and row.epoch != epoch) or row.seq < from_seq:
                 continue
-            nbytes += _size(row)
+            nbytes += size
             too_large = bool(chosen) and nbytes > MAX_REPLY_BYTES
             if (to_seq is not None and row.seq > to_seq) or len(chosen) == limit or too_large:
                 break

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import zmq
 
 from trackd.engine.settlement import Settlement
@@ -43,10 +42,10 @@ class Publisher:
         tracks = tracks_of(settlement, stored_ns)
         parts = encode(tracks)
         crash_point("before_publish")
+        if session.reply_tracks:  # first: a closed loop waits for it
+            send(self._ingest, [session.owner, *parts])
         send(self._tracks, [topic("tracks", session.name), *parts])
         crash_point("after_publish")
-        if session.reply_tracks:
-            send(self._ingest, [session.owner, *parts])
         if settlement.code is not None:
             error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
             self.reply(session.owner, error)
@@ -111,8 +110,8 @@ def tracks_of(settlement: Settlement, stored_ns: int | None) -> Tracks:
     assignment = settlement.assignment
     return Tracks(
         head.stream, settlement.epoch, head.seq, head.frame_index, head.t_ns, Status.TRACKED,
-        track_ids=np.asarray(assignment.track_ids, np.int32),
-        track_scores=np.asarray(assignment.track_scores, np.float32),
+        track_ids=assignment.track_ids,
+        track_scores=assignment.track_scores,
         boxes=settlement.instances.extents,
         keypoints=settlement.detections.keypoints,
         scores=settlement.detections.scores,

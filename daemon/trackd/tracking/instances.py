@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 # Beyond this float32 no longer resolves a pixel; such a coordinate is a fault of the detector.
 MAX_COORDINATE_PX = 1e7
 
+# Most frames' columns are all the same: these are shared.
+_ALL, _NONE, _UNKNOWN = np.ones(1024, bool), np.zeros(1024, bool), np.full(1024, np.nan, np.float32)
+for _each in (_ALL, _NONE, _UNKNOWN):
+    _each.flags.writeable = False
+
 BoxesFrom = Literal["detection", "crop"]
 
 
@@ -117,8 +122,8 @@ class Instances:
             centres=centres,
             scores=_scores(scores, n),
             keypoints=None,
-            valid=np.ones(n, bool),
-            spoiled=np.zeros(n, bool),
+            valid=_same(_ALL, n),
+            spoiled=_same(_NONE, n),
             all_valid=True,
             skeleton=skeleton,
             frame_shape=frame_shape,
@@ -126,7 +131,12 @@ class Instances:
 
 
 def _scores(scores: NDArray[np.floating[Any]] | None, n: int) -> NDArray[np.float32]:
-    return np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, np.float32)
+    return _same(_UNKNOWN, n) if scores is None else np.asarray(scores, np.float32)
+
+
+def _same(values: NDArray[Any], n: int) -> NDArray[Any]:
+    """(n,) of what `values` is full of; not to be written to."""
+    return values[:n] if n <= len(values) else np.full(n, values[0])
 
 
 @compiled(FLAG, GIVEN_BOXES, FLOAT32_TABLE, FLOAT)
