@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAGS, FLOAT32_TABLE, GIVEN_BOXES, INT, INTS, INTS32, compiled
+from trackd.compiled import FLAGS, FLOAT32_TABLE, GIVEN_BOXES, INT, INT32_TABLE, INTS, INTS32, compiled
 from trackd.tracking.window import RollingWindow, Slots, State
 
 _COUNTS = types.UniTuple(types.int64, 2)
@@ -34,19 +34,15 @@ def _record(
         extents[slots[k]] = boxes[k]
 
 
-@compiled(_COUNTS, INTS, INTS, FLAGS, INTS32, INTS32, INTS32)
+@compiled(_COUNTS, INTS, INTS, FLAGS, INTS32, INT32_TABLE)
 def _mark(
-    live: Slots,
-    slots: Slots,
-    lost: NDArray[np.bool_],
-    ids: NDArray[np.int32],
-    lost_ids: NDArray[np.int32],
-    found_ids: NDArray[np.int32],
+    live: Slots, slots: Slots, lost: NDArray[np.bool_], ids: NDArray[np.int32], changed: NDArray[np.int32]
 ) -> tuple[int, int]:
     """Mark the live tracks in (m,) slots as seen, and the others as lost.
 
     Returns:
-        how many ids of tracks that were not lost before it wrote, and how many of those that were.
+        how many ids of tracks that were not lost before it wrote to the first row of `changed`, (2, M), and how many
+        of those that were to the second.
     """
     n_lost, n_found = 0, 0
     seen = np.zeros(len(lost), np.bool_)
@@ -54,10 +50,10 @@ def _mark(
         seen[slot] = True
     for slot in live:
         if seen[slot] and lost[slot]:
-            found_ids[n_found] = ids[slot]
+            changed[1, n_found] = ids[slot]
             n_found += 1
         elif not seen[slot] and not lost[slot]:
-            lost_ids[n_lost] = ids[slot]
+            changed[0, n_lost] = ids[slot]
             n_lost += 1
         lost[slot] = not seen[slot]
     return n_lost, n_found
@@ -69,6 +65,9 @@ class Sighting:
 
     lost: tuple[int, ...]  # ids that are missing from this frame on
     found: tuple[int, ...]  # ids that are back after a gap
+
+
+_NO_CHANGE = Sighting((), ())
 
 
 class Lifecycle:
@@ -128,9 +127,11 @@ class Lifecycle:
         """
         live = self.window.live
         self._record(slots, extents, axes, frame_index, t_ns)
-        lost, found = np.empty(len(live), np.int32), np.empty(len(live), np.int32)
-        n_lost, n_found = _mark(live, slots, self.lost, self.window.ids, lost, found)
-        return Sighting(tuple(lost[:n_lost].tolist()), tuple(found[:n_found].tolist()))
+        changed = np.empty((2, len(live)), np.int32)
+        n_lost, n_found = _mark(live, slots, self.lost, self.window.ids, changed)
+        if not n_lost and not n_found:
+            return _NO_CHANGE
+        return Sighting(tuple(changed[0, :n_lost].tolist()), tuple(changed[1, :n_found].tolist()))
 
     def bear(
         self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
