@@ -31,7 +31,7 @@ WARM = 0.01  # of the first sixth's frames are left out: imports, first allocati
 # seconds on a machine that does other things too tell less: there it is the median, and the slack is a busy machine's.
 QUANTILE, SLOWER, SLACK_S = (0.99, 1.2, 0.0005) if SOAK else (0.5, 3.0, 0.1)
 MORE_MB = 10  # from the third sixth to the last
-LOOK_S = 2.0 if SOAK else 0.2
+LOOK_S = 15.0 if SOAK else 0.2  # as Prometheus scrapes
 TELL_S = 30.0
 
 

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from trackd_client.clock import CaptureLatency, ClockOffset
-from trackd_client.connection import RETRY_S, Connection, Context, Ingest, shared_context
+from trackd_client.connection import Connection, Context, shared_context
 from trackd_client.detections import Skeleton
+from trackd_client.ingest import RETRY_S, Ingest
 from trackd_client.protocol import (
     REPLY_LIMITS,
     Event,

@@ -1,6 +1,6 @@
 """One stream as its client sees it: what is under way, what may be sent now, and what each answer means.
 
-Nothing here does I/O, looks at a clock or takes a lock. A driver (`trackd_client.connection.Ingest`) hands in the
+Nothing here does I/O, looks at a clock or takes a lock. A driver (`trackd_client.ingest.Ingest`) hands in the
 messages that came, and sends what `outgoing` gives. The frames that are not acked yet are kept here, in seq order;
 `_cursor` is the first of them that is not on its way. To send again from seq s is to set the cursor back to s.
 """

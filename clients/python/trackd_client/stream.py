@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trackd_client.connection import Ingest
 from trackd_client.detections import Detections, Image
+from trackd_client.ingest import Ingest
 from trackd_client.pace import Pace
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
 from trackd_client.session import PendingFrame, SessionState, StreamLost, StreamSession, Timeout, TrackdError

@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 import zmq
 
-from trackd_client import Client, Detections, EncodedImage, ErrorCode, StreamLost, Timeout, TrackdError, connection
+from trackd_client import (
+    Client,
+    Detections,
+    EncodedImage,
+    ErrorCode,
+    StreamLost,
+    Timeout,
+    TrackdError,
+    connection,
+    ingest,
+)
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -423,11 +433,11 @@ def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, m
     looks = []
     receive = connection.Connection.receive
     monkeypatch.setattr(connection.Connection, "receive", lambda self: looks.append(self) or receive(self))
-    monkeypatch.setattr(connection, "LOOK_S", 1000.0)
+    monkeypatch.setattr(ingest, "LOOK_S", 1000.0)
     for _ in range(4):
         stream.send(None, TWO)
     assert not looks
-    monkeypatch.setattr(connection, "LOOK_S", 0.0)
+    monkeypatch.setattr(ingest, "LOOK_S", 0.0)
     stream.send(None, TWO)
     assert looks
 
@@ -435,8 +445,8 @@ def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, m
 def test_a_sender_that_is_held_back_sends_in_portions(context, monkeypatch):
     daemon = FakeDaemon(context, depth=16)
     pauses = []
-    pause = connection.Ingest.pause
-    monkeypatch.setattr(connection.Ingest, "pause", lambda self, s: pauses.append(s) or pause(self, s))
+    pause = ingest.Ingest.pause
+    monkeypatch.setattr(ingest.Ingest, "pause", lambda self, s: pauses.append(s) or pause(self, s))
     with Client(**daemon.endpoints, context=context) as client:
         stream = client.open_stream("cam")
         for _ in range(200):
@@ -460,7 +470,7 @@ def test_a_send_that_finds_no_room_gives_up_in_time_pauses_included(client, daem
 
 
 def test_an_idle_client_pings(daemon, client, monkeypatch):
-    monkeypatch.setattr("trackd_client.connection.KEEPALIVE_S", 0.2)
+    monkeypatch.setattr("trackd_client.ingest.KEEPALIVE_S", 0.2)
     stream = client.open_stream("cam")
     deadline = time.monotonic() + 5
     while not any(isinstance(message, Ping) for message in daemon.received) and time.monotonic() < deadline:
