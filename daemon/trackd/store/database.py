@@ -62,6 +62,10 @@ class Database:
             self._retention.make_room(sum(map(len, packed)))
             for record, data in zip(records, packed, strict=True):
                 self._apply(record, data)
+            if self._retention.trim_due:
+                crash_point("before_trim")
+                self._retention.trim(sum(isinstance(record, FrameRecord) for record in records))
+                crash_point("after_trim")
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -87,9 +91,7 @@ class Database:
             crash_point("before_snapshot")
             values = (name, record.epoch, record.seq, data)
             db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", values)
-            crash_point("before_trim")
             self._retention.snapshot(name, record.seq)
-            crash_point("after_trim")
         else:
             for table in ("streams", "snapshots", "frames"):
                 db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))

@@ -12,7 +12,11 @@ _ROW_GROWTH, _PAGES_PER_BATCH = 4, 16
 _SLACK = 64  # a 64th of the bound is freed beyond what is needed, so that not every batch has to free some
 
 
-_Noted = tuple[dict[str, int], dict[str, int], dict[str, int]]
+# Rows that are let go for each that is written. Hundreds at once, after a snapshot, would hold all streams up for the
+# time of many frames.
+_TRIMMED_PER_FRAME = 2
+
+_Noted = tuple[dict[str, int], dict[str, int], dict[str, int], dict[str, int]]
 
 
 class Retention:
@@ -32,17 +36,18 @@ class Retention:
         self._snapshot_seq: dict[str, int] = dict(file.db.execute("SELECT stream, seq FROM snapshots").fetchall())
         sizes = file.db.execute("SELECT stream, sum(length(body)) FROM frames GROUP BY stream").fetchall()
         self._nbytes: dict[str, int] = dict(sizes)  # of each stream's frames
+        self._over: dict[str, int] = {}  # the last frame of each stream that history does not reach back to
         self._page_bytes: int = file.db.execute("PRAGMA page_size").fetchone()[0]
 
         self._room = 0  # bytes that fit for sure
 
     def noted(self) -> _Noted:
         """All that was noted so far, for a transaction that fails."""
-        return self._frames.copy(), self._snapshot_seq.copy(), self._nbytes.copy()
+        return self._frames.copy(), self._snapshot_seq.copy(), self._nbytes.copy(), self._over.copy()
 
     def go_back(self, noted: _Noted) -> None:
         """Forget what was noted since."""
-        self._frames, self._snapshot_seq, self._nbytes = noted
+        self._frames, self._snapshot_seq, self._nbytes, self._over = noted
 
     def opened(self, stream: str, opened: Mapping[str, Any]) -> None:
         """Note what a stream's `open` says of its history."""
@@ -54,16 +59,36 @@ class Retention:
         self._nbytes[stream] = self._nbytes.get(stream, 0) + nbytes
 
     def snapshot(self, stream: str, seq: int) -> None:
-        """Note a snapshot, and let frames go that history does not reach back to."""
+        """Note a snapshot: frames before it may go that history does not reach back to."""
         self._snapshot_seq[stream] = seq
         kept = self._frames.get(stream, self._default_frames)
-        self._drop(stream, seq - max(kept, 1))  # the last one tells which frame_index may come next
+        self._over[stream] = seq - max(kept, 1)  # the last one tells which frame_index may come next
+
+    @property
+    def trim_due(self) -> bool:
+        """Whether there may be rows to let go."""
+        return bool(self._over)
+
+    def trim(self, n_written: int) -> None:
+        """Let some of the frames go that history does not reach back to: a few for each of those just written."""
+        left = _TRIMMED_PER_FRAME * n_written
+        query = "SELECT seq FROM frames WHERE stream = ? AND seq <= ? ORDER BY seq LIMIT ?"
+        for stream, last in list(self._over.items()):
+            if left <= 0:
+                return
+            rows = self._file.db.execute(query, (stream, last, left)).fetchall()
+            if rows:
+                self._drop(stream, rows[-1][0])
+            if len(rows) < left:
+                del self._over[stream]
+            left -= len(rows)
 
     def closed(self, stream: str) -> None:
         """Forget a stream whose rows are gone."""
         self._frames.pop(stream, None)
         self._snapshot_seq.pop(stream, None)
         self._nbytes.pop(stream, None)
+        self._over.pop(stream, None)
 
     def make_room(self, nbytes: int) -> None:
         """Let the oldest history of the streams that hold most go, until so many bytes more fit."""
