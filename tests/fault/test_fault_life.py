@@ -26,7 +26,7 @@ def test_a_drain_under_load_settles_and_publishes_all_that_was_taken(how):
         def feed(policy: str, client: RawClient) -> None:
             seq = 0
             while not stop.is_set():
-                client.frame(policy, seq, crowd(seq, 200))
+                client.frame(policy, seq, crowd(seq, 1000))  # so many that some frames come while the rest is settled
                 seq += 1
                 time.sleep(0.002)
 
