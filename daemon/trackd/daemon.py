@@ -69,7 +69,9 @@ class Daemon:
         if journal is None:
             self._engine = Engine(inbox, outbox.put)
         else:
-            self._engine = Engine(inbox, journal.put, journaling=True, has_room=journal.has_room)
+            self._engine = Engine(
+                inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_lent=journal.store
+            )
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
         security = self._security = _open_security(config, self.context, self.metrics, base)

@@ -38,6 +38,7 @@ class Engine:
         deliver: takes a step's outcomes, in order; may block while there is no room.
         journaling: whether outcomes bear the records that have to be stored before they are handed on.
         has_room: whether `deliver` would not block.
+        deliver_lent: takes the outcomes of a step that was done on another thread; `deliver` by default.
         clock: monotonic ns.
     """
 
@@ -47,12 +48,14 @@ class Engine:
         deliver: Callable[[list[Outcome]], None],
         journaling: bool = False,
         has_room: Callable[[], bool] = lambda: True,
+        deliver_lent: Callable[[list[Outcome]], None] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
         self._journaling = journaling
         self._has_room = has_room
+        self._deliver_lent = deliver_lent or deliver
         self._stepping = threading.Lock()
         self._records: list[Record] = []  # of the command that runs
         self._clock = clock
@@ -73,7 +76,7 @@ class Engine:
         if not self._has_room() or not self._stepping.acquire(blocking=False):
             return False
         try:
-            return self.step(self._inbox.take() if self._is_light() else [])
+            return self.step(self._inbox.take() if self._is_light() else [], self._deliver_lent)
         finally:
             self._stepping.release()
 
@@ -104,10 +107,10 @@ class Engine:
 
     # --- a step ---
 
-    def step(self, work: list[Work]) -> bool:
+    def step(self, work: list[Work], deliver: Callable[[list[Outcome]], None] | None = None) -> bool:
         """All of one step: what fails in one stream ends there. False where there is nothing to do."""
         if work:
-            self._deliver(self._work(work))
+            (deliver or self._deliver)(self._work(work))
             self._inbox.finished()
         self.last_step_ns = self._clock()
         return bool(work)

@@ -15,6 +15,7 @@ from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import EncodeRequest, Scorer
 from trackd.tracking.step import Step
 from trackd.tracking.tracker import Assignment, LiveTracks, Tracker
+from trackd.tracking.window import State
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import ErrorCode, Frame, ProtocolError, Status
 
@@ -100,18 +101,20 @@ class StreamState:
 
     def frame_record(self, frame: Frame, instances: Instances, features: Any, assignment: Assignment) -> FrameRecord:
         """A tracked frame: what the tracker was given, and what it said."""
-        shape = instances.frame_shape
-        body = {
-            "boxes": frame.detections.boxes,
-            "keypoints": frame.detections.keypoints,
-            "scores": frame.detections.scores,
+        detections, shape = frame.detections, instances.frame_shape
+        body: State = {
+            "boxes": detections.boxes,
+            "keypoints": detections.keypoints,
+            "scores": detections.scores,
             "frame_shape": None if shape is None else list(shape),
             "features": self._scorer.pack(features),
-            "extents": instances.extents,
-            "track_ids": assignment.track_ids,
-            "track_scores": assignment.track_scores,
-            **{name: list(getattr(assignment, name)) for name in ASSIGNMENT_LISTS},
+            "extents": None if instances.extents is detections.boxes else instances.extents,
         }
+        body = {name: value for name, value in body.items() if value is not None}
+        body["track_ids"], body["track_scores"] = assignment.track_ids, assignment.track_scores
+        for name in ASSIGNMENT_LISTS:
+            if values := getattr(assignment, name):
+                body[name] = list(values)
         record = FrameRecord(
             self.name, self.epoch, frame.seq, frame.frame_index, frame.t_ns, str(Status.TRACKED), None, body
         )
@@ -141,8 +144,8 @@ class StreamState:
             DamagedError: its ids come out otherwise than they were published.
         """
         body = record.body
-        detections = Detections(boxes=body["boxes"], keypoints=body["keypoints"], scores=body["scores"])
-        shape = body["frame_shape"]
+        detections = Detections(boxes=body.get("boxes"), keypoints=body.get("keypoints"), scores=body.get("scores"))
+        shape = body.get("frame_shape")
         instances = Instances.of(
             detections,
             self.settings.dataset,
@@ -150,7 +153,7 @@ class StreamState:
             self._scorer.boxes_from,
             None if shape is None else (shape[0], shape[1]),
         )
-        features = self._scorer.unpack(body["features"])
+        features = self._scorer.unpack(body.get("features"))
         position = record.seq - self.first_seq
         assignment = self._tracker.step(record.frame_index, record.t_ns, instances, features, position)
         if not np.array_equal(assignment.track_ids, body["track_ids"]):

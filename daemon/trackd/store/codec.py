@@ -42,11 +42,15 @@ def unpack(data: bytes) -> State:
     return state
 
 
-def nbytes(state: Any) -> int:
+def nbytes(state: State) -> int:
     """About what a state takes packed: its arrays' bytes."""
-    if isinstance(state, np.ndarray):
-        return state.nbytes
-    return sum(nbytes(value) for value in state.values()) if isinstance(state, dict) else 0
+    total = 0
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            total += value.nbytes
+        elif isinstance(value, dict):
+            total += nbytes(value)
+    return total
 
 
 def _encode(value: Any) -> Any:

@@ -44,7 +44,9 @@ AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 class Journal(Generic[AnyOutcome]):
     """Stands between the engine and the outbox: a frame is published and acked only once it is stored.
 
-    While one batch is being written the next one gathers, so that a commit is shared by all that came meanwhile.
+    While one batch is being written the next one gathers, so that a commit is shared by all that came meanwhile. Where
+    a commit does not wait for the disk and nothing is under way, whoever brings outcomes stores them at once itself
+    (`store`): to hand them to this thread and back takes longer, and all that is published waits for it either way.
     What cannot be stored is tried again and again, and nothing behind it is handed on: clients get no acks, and
     their credit ends.
 
@@ -66,6 +68,7 @@ class Journal(Generic[AnyOutcome]):
     ) -> None:
         self.database = Database(state_dir / FILE_NAME, sync, most_bytes, history_frames)
         self._deliver = deliver
+        self._sync = sync
         self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
         self._waiting_bytes = 0
         self._changed = threading.Condition()
@@ -83,6 +86,29 @@ class Journal(Generic[AnyOutcome]):
             self._waiting.extend(zip(outcomes, sizes, strict=True))
             self._waiting_bytes += sum(sizes)
             self._changed.notify_all()
+
+    def store(self, outcomes: list[AnyOutcome]) -> None:
+        """As `put`, but stores them on the calling thread where that is soon done."""
+        with self._changed:
+            free = not (self._sync or self._waiting or self._busy or self._stopping or self.fault)
+            self._busy = self._busy or free
+        if not free:
+            self.put(outcomes)
+            return
+        try:
+            self._write(outcomes)
+        except (sqlite3.Error, OSError):
+            free = False  # this thread must not wait for it to work again; the journal's may
+        if free:
+            self._deliver(outcomes)
+        with self._changed:
+            self._busy = False
+            if not free:  # before anything that came meanwhile
+                sizes = [outcome.nbytes for outcome in outcomes]
+                self._waiting.extendleft(reversed(list(zip(outcomes, sizes, strict=True))))
+                self._waiting_bytes += sum(sizes)
+            if self._waiting or self._stopping:
+                self._changed.notify_all()
 
     def has_room(self) -> bool:
         """Whether `put` would not wait."""
@@ -124,6 +150,9 @@ class Journal(Generic[AnyOutcome]):
         with self._changed:
             if not self._waiting and not self._stopping:
                 self._changed.wait(1.0)
+            if self._busy:  # somebody stores at this moment, and says when that is done
+                self._changed.wait_for(lambda: not self._busy, 1.0)
+                return []
             batch: list[AnyOutcome] = []
             nbytes = 0
             while self._waiting and len(batch) < _MOST_AT_ONCE and nbytes < _MOST_BYTES_AT_ONCE:
@@ -135,13 +164,9 @@ class Journal(Generic[AnyOutcome]):
             return None if self._stopping and not batch else batch
 
     def _store(self, batch: list[AnyOutcome]) -> None:
-        records = [record for outcome in batch for record in outcome.records]
-        if not records:
-            return
-        crash_point("before_journal")
         while True:
             try:
-                self.database.write(records)
+                self._write(batch)
                 break
             except (sqlite3.Error, OSError) as error:
                 if self.fault is None:
@@ -153,12 +178,25 @@ class Journal(Generic[AnyOutcome]):
         if self.fault is not None:
             logger.warning("the journal can be written again")
             self.fault = None
-        crash_point("after_journal")
+
+    def _write(self, batch: list[AnyOutcome]) -> None:
+        records = [record for outcome in batch for record in outcome.records]
+        if records:
+            crash_point("before_journal")
+            self.database.write(records)
+            crash_point("after_journal")
 
     def _fold(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
         try:
             crash_point("before_fold")
             self.database.fold()
             crash_point("after_fold")
         except sqlite3.Error as error:
             logger.warning("the journal could not be folded: %s", error)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()

@@ -12,6 +12,7 @@ from trackd_client.configuration import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_CHECKPOINT_PAGES = 200
 WAY_OUT = "Move it away to start without it: its streams then begin afresh"
 
 
@@ -53,6 +54,8 @@ class JournalFile:
             self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'OFF'}")
+            if not self._sync:  # a little often rather than much at times: what is published waits for it
+                self.db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, self._version):
                 raise ConfigError(

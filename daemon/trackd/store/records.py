@@ -39,11 +39,10 @@ class FrameRecord:
     status: str
     reason: str | None = None
     body: State = field(default_factory=dict)  # of a tracked frame: detections, features, assignment
+    nbytes: int = field(init=False, compare=False)  # about what it takes while it waits
 
-    @property
-    def nbytes(self) -> int:
-        """About what it takes while it waits."""
-        return _OVERHEAD_BYTES + nbytes(self.body)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nbytes", _OVERHEAD_BYTES + nbytes(self.body))
 
 
 @dataclass(frozen=True, slots=True)
