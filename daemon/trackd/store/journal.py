@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "journal.sqlite"
 _RETRY_S = 0.5
 _CHECKPOINT_S = 30.0
+_GATHER_S = 0.002  # a batch that waits for the disk is given so long to grow, where frames come one after the other
 MOST_WAITING = 8192  # outcomes
 MOST_WAITING_BYTES = 256 * 1024 * 1024
 _MOST_AT_ONCE = 4096  # outcomes in one transaction
@@ -148,11 +149,14 @@ class Journal(Generic[AnyOutcome]):
 
     def _take(self) -> list[AnyOutcome] | None:
         with self._changed:
+            came_meanwhile = bool(self._waiting)  # while the last batch was written
             if not self._waiting and not self._stopping:
                 self._changed.wait(1.0)
             if self._busy:  # somebody stores at this moment, and says when that is done
                 self._changed.wait_for(lambda: not self._busy, 1.0)
                 return []
+            if self._sync and came_meanwhile:
+                self._changed.wait_for(lambda: self._stopping, _GATHER_S)
             batch: list[AnyOutcome] = []
             nbytes = 0
             while self._waiting and len(batch) < _MOST_AT_ONCE and nbytes < _MOST_BYTES_AT_ONCE:
