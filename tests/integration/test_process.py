@@ -177,9 +177,9 @@ def test_an_engine_that_has_stopped_stepping_while_frames_wait_is_not_healthy():
     fault = (
         "import trackd.engine.engine as e, trackd.cli as c, sys, time\n"
         "real = e.Engine.step\n"
-        "def step(self, work):\n"
+        "def step(self, work, *deliver):\n"
         "    if any(type(item).__name__ == 'QueuedFrame' for _, item in work): time.sleep(3)\n"
-        "    return real(self, work)\n"
+        "    return real(self, work, *deliver)\n"
         "e.Engine.step = step\n"
         "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
         "c.main()\n"

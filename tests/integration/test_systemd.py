@@ -24,9 +24,9 @@ STANDSTILL_S = 4.0
 STANDING_STILL = (
     "import trackd.engine.engine as e, trackd.cli as c, sys, time\n"
     "real = e.Engine.step\n"
-    "def step(self, work):\n"
+    "def step(self, work, *deliver):\n"
     f"    if any(type(item).__name__ == 'QueuedFrame' for _, item in work): time.sleep({STANDSTILL_S})\n"
-    "    return real(self, work)\n"
+    "    return real(self, work, *deliver)\n"
     "e.Engine.step = step\n"
     "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
     "c.main()\n"
