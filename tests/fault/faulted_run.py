@@ -17,7 +17,7 @@ from trackd_client import Client, Status, TrackdError, Tracks
 
 logger = logging.getLogger(__name__)
 
-DEATH_S = 60.0
+DEATH_S = 120.0
 # Short, so that snapshots have old rows to trim; longer than what passes unheard while a subscriber comes back.
 HISTORY_FRAMES = 400
 
