@@ -21,8 +21,8 @@ from follower import said
 # Each with a count that lies amid the load: of frames, of transactions, of snapshots behind the four that the streams'
 # coming back makes. The trims come late, when there is something to trim; `fold` is what a SIGTERM comes to.
 CRASHES = {
-    "before_receive": 100, "after_receive": 100, "before_publish": 100, "after_publish": 100, "before_ack": 40,
-    "after_ack": 40, "before_journal": 25, "after_journal": 25, "before_snapshot": 7, "after_snapshot": 5,
+    "before_receive": 100, "after_receive": 100, "before_publish": 100, "after_publish": 100, "before_ack": 100,
+    "after_ack": 100, "before_journal": 25, "after_journal": 25, "before_snapshot": 7, "after_snapshot": 5,
     "before_trim": 7, "after_trim": 7, "before_fold": 1, "after_fold": 1,
 }  # fmt: skip
 LABELS = list(CRASHES) * 3 if SOAK else [label for label in CRASHES if "fold" not in label]
