@@ -35,7 +35,6 @@ INT_TABLE, FLOAT_TABLE, FLOAT32_TABLE, INT32_TABLE = (
     one[:, ::1] for one in (types.int64, types.float64, types.float32, types.int32)
 )
 GIVEN_BOXES = types.Array(types.float32, 2, "C", readonly=True)  # also of memory that must not be written
-GIVEN_FLOATS32 = types.Array(types.float32, 1, "C", readonly=True)
 
 
 def record(dtype: np.dtype[Any]) -> Any:

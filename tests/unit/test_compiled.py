@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Iterator
 
@@ -15,6 +16,8 @@ from numba.core.dispatcher import Dispatcher
 import trackd.models
 import trackd.tracking
 from trackd.compiled import FLOAT, FLOATS, compiled
+from trackd.models import forecast, learning
+from trackd.tracking import scorer
 
 
 def compiled_functions() -> Iterator[tuple[str, Dispatcher]]:
@@ -53,6 +56,11 @@ def test_a_compiled_function_is_compiled_for_the_types_it_is_called_with_and_no_
     assert len(function.signatures) == 1
     with pytest.raises(TypeError):
         function(*[None] * len(function.signatures[0]))
+
+
+def test_constants_that_two_files_must_have_of_their_own_are_the_same() -> None:
+    assert math.log(scorer.NEGLIGIBLE) == forecast.GATE
+    assert learning.FIRST_STRANGERS == forecast.USUAL_STRANGERS
 
 
 def test_without_a_place_for_the_cache_a_function_is_compiled_all_the_same(monkeypatch, caplog) -> None:
