@@ -1,10 +1,11 @@
 """Eight streams as fast as they go, boxes only, clients and subscribers included: trackd beside the bare loop.
 
-    python benchmarks/sustained.py [--rounds R] [--seconds S] [--streams N]
+    python benchmarks/sustained.py [--rounds R] [--seconds S] [--streams N] [--clients N]
 
 In turn, so that a busy machine is busy for both alike: the bare loop of bare_loop.py, trackd. A ratio is of one round;
-what is shown is the median over the rounds. Every frame that was sent must come back tracked. Our clients are a
-`Client` with a subscriber for each stream, threads of one process; the bare ones are one thread.
+what is shown is the median over the rounds. Every frame that was sent must come back tracked. Our clients are one
+`Client` with all streams, as a program with several cameras has it: a thread that sends and one that reads. The bare
+ones are one thread. `--clients 8` gives each stream a client and two threads of its own in the same process.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Round:
     clients_us: float
 
 
-def rounds(count: int, seconds: float, streams: int) -> tuple[list[Round], list[Round], int]:
+def rounds(count: int, seconds: float, streams: int, clients: int) -> tuple[list[Round], list[Round], int]:
     """The bare loop's rounds, trackd's, and how many of trackd's frames were lost or dropped."""
     bare, ours, lost = [], [], 0
-    load = Load(streams, math.inf, INSTANCES, seconds=seconds)
+    load = Load(streams, math.inf, INSTANCES, seconds=seconds, clients=clients)
     with (
         watched(running_daemon(["daemon.http=null"])) as (at, daemon),
         watched(running_bare()) as (bound, bare_daemon),
@@ -73,8 +74,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--clients", type=int, default=1)
     options = parser.parse_args()
-    bare, ours, lost = rounds(options.rounds, options.seconds, options.streams)
+    bare, ours, lost = rounds(options.rounds, options.seconds, options.streams, options.clients)
     shares = [mine.rate / least.rate for mine, least in zip(ours, bare, strict=True)]
     share, held = float(np.median(shares)), float(np.median([each.rate for each in ours]))
     print(f"{options.streams} streams x {INSTANCES} instances; {options.rounds} rounds of {options.seconds:g} s")

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from trackd.daemon_process import running_daemon
-from trackd_client import Client, Detections, Status, Tracks
+from trackd_client import Client, Detections, Status, Stream, Tracks
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import STAGES
 from trackd_client.security import NO_KEYS, ClientKeys
@@ -38,6 +38,13 @@ class Load:
     height: int = 0
     seconds: float = 10.0
     closed_loop: bool = False  # each frame waits for the ids of the one before
+    clients: int = 1  # that share the streams, each with a thread that sends and one that reads
+
+    @property
+    def shares(self) -> list[range]:
+        """The numbers of each client's streams; in closed loop each stream has a client of its own."""
+        count = self.streams if self.closed_loop else min(self.clients, self.streams)
+        return [range(first, self.streams, count) for first in range(count)]
 
 
 @dataclass(slots=True)
@@ -73,8 +80,8 @@ def run_bench(
     Raises:
         ConfigError: a load that makes no sense.
     """
-    if load.streams < 1 or load.instances < 0 or load.seconds <= 0 or load.fps <= 0:
-        raise ConfigError(f"bench needs at least one stream, and seconds and fps above 0; got {load}")
+    if min(load.streams, load.clients) < 1 or load.instances < 0 or load.seconds <= 0 or load.fps <= 0:
+        raise ConfigError(f"bench needs at least one stream and one client, seconds and fps above 0; got {load}")
     if (load.width > 0) != (load.height > 0):
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {load.width}x{load.height}")
     console = console or Console()
@@ -112,16 +119,16 @@ def measure(
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
     made = _there_and_back(load.instances, max(load.width, 1280), max(load.height, 720), seed=0)
-    start = threading.Barrier(load.streams + 1)
+    start = threading.Barrier(len(load.shares) + 1)
 
-    def feed(number: int) -> None:
+    def feed(numbers: range) -> None:
         try:
-            _feed(load, at, f"bench-{number}", cycle(made), measured[number], start, keys)
+            _feed(load, at, {f"bench-{number}": measured[number] for number in numbers}, cycle(made), start, keys)
         except BaseException as error:
             failures.append(error)
             start.abort()
 
-    threads = [threading.Thread(target=feed, args=(number,), daemon=True) for number in range(load.streams)]
+    threads = [threading.Thread(target=feed, args=(numbers,), daemon=True) for numbers in load.shares]
     for thread in threads:
         thread.start()
     try:
@@ -142,24 +149,24 @@ def measure(
 def _feed(
     load: Load,
     at: dict[str, str],
-    name: str,
+    into: dict[str, Measured],
     made: Iterator[Detections],
-    into: Measured,
     start: threading.Barrier,
     keys: ClientKeys,
 ) -> None:
-    """One stream, with a client of its own as a camera's program has."""
+    """One client with its streams, as the program of one or several cameras has."""
     image = None
     if load.width:
         image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
+    reply = "tracks" if load.closed_loop else "ack"
     with Client(at["ingest"], at["tracks"], at["control"], timeout_s=60, **keys) as client:
-        stream = client.open_stream(name, reply="tracks" if load.closed_loop else "ack", takeover=True)
-        updates = None if load.closed_loop else client.tracks(name, until_closed=True)
+        streams = [client.open_stream(name, reply=reply, takeover=True) for name in into]
+        updates = None if load.closed_loop else client.tracks(*into, until_closed=True)
         follower = threading.Thread(target=_follow, args=(updates, into), daemon=True)
         if updates is not None:
             follower.start()
         start.wait(30)
-        began, last_ns = time.monotonic(), 0
+        began = time.monotonic()
         for number in count():
             now = time.monotonic() - began
             due = number / load.fps
@@ -167,31 +174,45 @@ def _feed(
                 break
             if due > now:
                 time.sleep(due - now)
-            elif now - due > 1 / load.fps > 0:
-                into.late += 1
             detections = next(made)
-            t_ns = time.time_ns()
-            if now > due and load.fps < math.inf:
-                # A frame that is sent late was captured when it was due: waiting for room counts too.
-                t_ns = max(last_ns + 1, t_ns - int(1e9 * (now - due)))
-            last_ns = t_ns
-            into.sent += 1
-            if load.closed_loop:
-                sent = time.perf_counter()
-                tracks = stream.track(image, detections, t_ns=t_ns)
-                into.round_trips_s.append(time.perf_counter() - sent)
-                _count(tracks, into)
-            else:
-                stream.send(image, detections, t_ns=t_ns)
-        stream.close()
+            for stream in streams:
+                _send(stream, image, detections, due, began, load, into[stream.name])
+        for stream in streams:
+            stream.close()
         if updates is not None:
             follower.join(60)
-        into.seconds = time.monotonic() - began
+        for each in into.values():
+            each.seconds = time.monotonic() - began
 
 
-def _follow(updates: Iterator[Tracks], into: Measured) -> None:
+def _send(
+    stream: Stream,
+    image: NDArray[np.uint8] | None,
+    detections: Detections,
+    due: float,
+    began: float,
+    load: Load,
+    into: Measured,
+) -> None:
+    now = time.monotonic() - began
+    t_ns = time.time_ns()
+    if load.fps < math.inf and now > due:
+        # A frame that is sent late was captured when it was due: waiting for room counts too.
+        t_ns -= int(1e9 * (now - due))
+        into.late += now - due > 1 / load.fps
+    into.sent += 1
+    if not load.closed_loop:
+        stream.send(image, detections, t_ns=t_ns)
+        return
+    sent = time.perf_counter()
+    tracks = stream.track(image, detections, t_ns=t_ns)
+    into.round_trips_s.append(time.perf_counter() - sent)
+    _count(tracks, into)
+
+
+def _follow(updates: Iterator[Tracks], into: dict[str, Measured]) -> None:
     for tracks in updates:
-        _count(tracks, into)
+        _count(tracks, into[tracks.stream])
 
 
 def _count(tracks: Tracks, into: Measured) -> None:

@@ -161,6 +161,7 @@ def bench(
     image: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Send gray images of this size.")] = "0x0",
     seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
     closed_loop: Annotated[bool, typer.Option(help="Each frame waits for the ids of the one before.")] = False,
+    clients: Annotated[int, typer.Option(help="Clients that share the streams; in closed loop each has one.")] = 1,
     ingest: Annotated[str | None, typer.Option(help="A running daemon's endpoint; else one is started.")] = None,
     tracks: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5571",
     control: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5572",
@@ -176,7 +177,7 @@ def bench(
     width, separator, height = image.partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
         raise ConfigError(f"--image takes WIDTHxHEIGHT; got {image!r}")
-    load = Load(streams, fps, instances, int(width), int(height), seconds, closed_loop)
+    load = Load(streams, fps, instances, int(width), int(height), seconds, closed_loop, clients)
     endpoints = None if ingest is None else {"ingest": ingest, "tracks": tracks, "control": control}
     run_bench(load, endpoints, overrides, keys=load_keys(server_key, client_key))
 

@@ -446,7 +446,7 @@ def test_a_subscriber_cut_off_by_a_reset_connection_harms_nobody(daemon, cam):
 
 
 def test_a_subscriber_hears_of_no_loss_where_a_stream_was_reset(daemon, cam, caplog):
-    with sdk(daemon) as client, caplog.at_level(logging.WARNING, "trackd_client.subscriber"):
+    with sdk(daemon) as client, caplog.at_level(logging.WARNING, "trackd_client.follower"):
         reader = client.tracks(cam, timeout_s=5)
         stream = client.open_stream(cam)
         for seq in range(10):

@@ -1,4 +1,4 @@
-"""What the daemon publishes about a stream: every settlement exactly once, in order, whatever got lost on the way.
+"""What the daemon publishes about streams: every settlement exactly once, in order, whatever got lost on the way.
 
 A subscriber that is slow, late or cut off misses messages without a word. Their seq shows it, a heartbeat shows it for
 the last ones, and `history` gives them back.
@@ -6,49 +6,29 @@ the last ones, and `history` gives them back.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
 
 from trackd_client.connection import Context
-from trackd_client.protocol import ErrorCode, Event, EventName, Tracks, topic
+from trackd_client.follower import GRACE_S, Asks, Follower
+from trackd_client.protocol import Tracks, topic
 from trackd_client.security import CurveKeys
-from trackd_client.session import Timeout, TrackdError
 from trackd_client.subscription import SLICE_S, Subscription
 
-logger = logging.getLogger(__name__)
-
-# A heartbeat may overtake the settlements it counts by a moment, where the daemon publishes from two places.
-GRACE_S = 0.25
-SILENCE_S = 3.0
-
-
-class Asks(Protocol):
-    """What a subscription wants of the client."""
-
-    tracks_endpoint: str
-
-    def live_position(self, stream: str) -> tuple[int, int]:
-        """Epoch and last settled seq."""
-
-    def history(
-        self, stream: str, *, epoch: int | None = None, from_seq: int | None = None, to_seq: int | None = None
-    ) -> list[Tracks]:
-        """Settlements that the daemon remembers, oldest first."""
+_LOOK_S = GRACE_S / 2  # between two looks at what is due without a message, while messages come
 
 
 class TracksSubscription(Subscription, Iterator[Tracks]):
-    """The settlements of a stream.
+    """The settlements of one or several streams; those of one stream come in order, `Tracks.stream` tells whose.
 
     Args:
         client: gives `tracks.live` and `history`.
         context: the ZeroMQ context.
-        stream: the stream's name.
-        from_seq: the first seq to give; None: what comes from now on.
+        streams: the streams' names.
+        from_seq: the first seq to give of each; None: what comes from now on.
         timeout_s: raise `Timeout` where nothing can be given for so long.
-        until_closed: end once the stream is closed and all of it was given.
+        until_closed: end once all of the streams are closed and all of them was given.
         keys: with CURVE.
     """
 
@@ -56,25 +36,30 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         self,
         client: Asks,
         context: Context,
-        stream: str,
+        streams: tuple[str, ...],
         from_seq: int | None = None,
         timeout_s: float | None = None,
         *,
         until_closed: bool = False,
         keys: CurveKeys | None = None,
     ) -> None:
-        topics = (topic("tracks", stream), topic("events", stream))
-        super().__init__(context, client.tracks_endpoint, stream, topics, timeout_s, keys)
-        self._client = client
-        self._until_closed = until_closed
+        topics = tuple(topic(kind, stream) for stream in streams for kind in ("tracks", "events"))
+        super().__init__(context, client.tracks_endpoint, streams, topics, timeout_s, keys)
         self._ready: deque[Tracks] = deque()
-        self._epoch = -1  # -1: none was seen yet
-        self._next = 0  # the seq that is to be given next
-        self._behind_since: float | None = None  # since when a heartbeat is ahead of us
-        self._known_last = -1  # the last seq of the epoch that is known to be settled
-        self._ended = False
-        self._heard_at = time.monotonic()
-        self._begin(from_seq)
+        now = time.monotonic()
+        self._look_at = now
+        self._followers = {
+            stream: Follower(
+                client, stream, self._ready.append, lambda: self.closed, until_closed=until_closed, now=now
+            )
+            for stream in streams
+        }
+        try:
+            for follower in self._followers.values():
+                follower.begin(from_seq, now)
+        except BaseException:
+            self.close()
+            raise
 
     def __next__(self) -> Tracks:
         tracks = self.next(self._timeout_s)
@@ -88,143 +73,26 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         Raises:
             Timeout: there is none within `timeout_s`.
         """
+        if self._ready:
+            return self._ready.popleft()
         waited_since = time.monotonic()
+        slice_s = SLICE_S if timeout_s is None else min(SLICE_S, timeout_s)
         while not self._ready:
-            if self.closed or self._ended:
+            if self.closed or all(follower.ended for follower in self._followers.values()):
                 return None
-            self._step(SLICE_S if timeout_s is None else min(SLICE_S, timeout_s))
+            self._step(slice_s)
             if not self._ready and timeout_s is not None and time.monotonic() - waited_since >= timeout_s:
                 raise self._nothing_came(timeout_s)
         return self._ready.popleft()
 
-    def _begin(self, from_seq: int | None) -> None:
-        """Find out where the stream stands; it was subscribed to before, so that nothing falls in between."""
-        try:
-            self._epoch, last = self._client.live_position(self.stream)
-        except TrackdError as error:
-            if error.code is not ErrorCode.UNKNOWN_STREAM:
-                self.close()
-                raise
-            self._next = from_seq or 0  # it is not open yet: all of it is to come
-            return
-        self._next = last + 1 if from_seq is None else from_seq
-        if self._next <= last:
-            try:
-                self._fill(last)
-            except Timeout as error:
-                self._put_off(error)
-
     def _step(self, timeout_s: float) -> None:
         message = self._receive(timeout_s)
+        now = time.monotonic()
         if message is not None:
-            self._heard_at = time.monotonic()
-        try:
-            if isinstance(message, Tracks):
-                self._take(message)
-            elif isinstance(message, Event):
-                self._heed(message)
-            elif self._until_closed and time.monotonic() - self._heard_at >= SILENCE_S:
-                self._look_for_end()
-            if self._behind_since is not None and time.monotonic() - self._behind_since >= GRACE_S:
-                self._fill(self._known_last)
-        except Timeout as error:
-            self._put_off(error)
-
-    def _put_off(self, error: Timeout) -> None:
-        """The daemon does not answer, and nothing is lost yet: perhaps it is being started again, and remembers."""
-        logger.warning("stream=%s seq=%d: history is asked again: %s", self.stream, self._next, error)
-        self._behind_since = time.monotonic()
-
-    def _look_for_end(self) -> None:
-        """An open stream is heard of every second: perhaps the word that it is closed was lost."""
-        self._heard_at = time.monotonic()
-        try:
-            self._client.live_position(self.stream)
-        except TrackdError as error:
-            if error.code is ErrorCode.UNKNOWN_STREAM and self._epoch >= 0:
-                logger.warning("stream=%s seq=%d: it was closed unheard", self.stream, self._next)
-                self._ended = True
-            elif error.code is ErrorCode.FORBIDDEN:
-                raise
-
-    def _take(self, tracks: Tracks) -> None:
-        self._enter(tracks.epoch)
-        if tracks.epoch < self._epoch or tracks.seq < self._next:
-            return  # given already
-        self._known_last = max(self._known_last, tracks.seq)
-        if tracks.seq > self._next:
-            self._fill(tracks.seq - 1)
-        if tracks.seq == self._next:
-            self._give(tracks)
-
-    def _heed(self, event: Event) -> None:
-        is_new = event.epoch > self._epoch
-        self._enter(event.epoch)
-        if event.epoch < self._epoch:
-            return
-        if is_new and event.event is EventName.RESET:
-            self._next = max(self._next, event.last_seq + 1)  # numbers go on
-        self._known_last = max(self._known_last, event.last_seq)
-        if event.event is EventName.CLOSED:
-            self._fill(event.last_seq)
-            self._ended = self._until_closed
-        elif self._known_last >= self._next and self._behind_since is None:
-            self._behind_since = time.monotonic()
-
-    def _enter(self, epoch: int) -> None:
-        """Go over to a newer epoch; the rest of the old one comes first, as far as it is known."""
-        if epoch <= self._epoch:
-            return
-        if self._epoch >= 0:
-            for tracks in self._remembered(self._epoch, self._next, None):
-                self._give(tracks)
-            # Numbers go on after a reset, and begin at 0 where the stream was opened anew.
-            first = next(iter(self._remembered(epoch, 0, None, pages=1)), None)
-            self._next = first.seq if first is not None else 0
-        self._epoch = epoch
-        self._known_last = -1
-        self._behind_since = None
-
-    def _fill(self, last: int) -> None:
-        """Give what `history` holds up to `last`, and log what it no longer does.
-
-        Raises:
-            Timeout: the daemon did not answer; what is not given yet is due all the same.
-        """
-        self._known_last = max(self._known_last, last)
-        for tracks in self._remembered(self._epoch, self._next, last):
-            self._lose(tracks.seq)
-            self._give(tracks)
-        self._lose(last + 1)
-        self._next = max(self._next, last + 1)
-        self._behind_since = None
-
-    def _lose(self, seq: int) -> None:
-        """Log that what is before `seq` and was not given will not be."""
-        if self._next < seq:
-            lost = seq - self._next
-            logger.warning("stream=%s seq=%d: %d settlements before it are lost", self.stream, seq, lost)
-
-    def _give(self, tracks: Tracks) -> None:
-        if tracks.seq >= self._next:
-            self._ready.append(tracks)
-            self._next = tracks.seq + 1
-        if self._known_last < self._next:
-            self._behind_since = None
-
-    def _remembered(self, epoch: int, first: int, last: int | None, pages: int | None = None) -> Iterator[Tracks]:
-        """Settlements of `history` from `first` to `last`, page by page."""
-        while (last is None or first <= last) and pages != 0 and not self.closed:
-            try:
-                rows = self._client.history(self.stream, epoch=epoch, from_seq=first, to_seq=last)
-            except Timeout:
-                raise
-            except TrackdError as error:
-                logger.warning("stream=%s: history cannot be had: %s", self.stream, error)
-                return
-            rows = [row for row in rows if row.epoch == epoch and row.seq >= first]
-            if not rows:
-                return
-            yield from rows
-            first = rows[-1].seq + 1
-            pages = None if pages is None else pages - 1
+            follower = self._followers.get(getattr(message, "stream", None) or "")
+            if follower is not None:
+                follower.take(message, now)
+        if message is None or now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            for follower in self._followers.values():
+                follower.look(now)

@@ -1,6 +1,6 @@
-"""What is published about a stream, as a SUB socket gets it: as it comes, and with gaps.
+"""What is published about streams, as a SUB socket gets it: as it comes, and with gaps.
 
-`subscriber.py` fills them for tracks.
+`follower.py` fills them for tracks.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Subscription:
         self,
         context: Context,
         endpoint: str,
-        stream: str,
+        streams: tuple[str, ...],
         topics: tuple[bytes, ...],
         timeout_s: float | None,
         keys: CurveKeys | None,
     ) -> None:
-        self.stream = stream
+        self.streams = streams
         self.closed = False
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -76,7 +76,7 @@ class Subscription:
             try:
                 return decode(parts[1:], REPLY_LIMITS)
             except ProtocolError as error:
-                logger.warning("stream=%s: a published message that cannot be read: %s", self.stream, error)
+                logger.warning("stream=%s: a published message that cannot be read: %s", ",".join(self.streams), error)
         return None
 
     def _parts(self, timeout_s: float) -> list[bytes] | None:
@@ -101,9 +101,10 @@ class Subscription:
                 raise TrackdError(f"the daemon at {self._endpoint}: {NOT_AUTHORIZED}", ErrorCode.FORBIDDEN)
 
     def _nothing_came(self, limit_s: float) -> Timeout:
+        what, are = ("stream", "is the stream") if len(self.streams) == 1 else ("streams", "are the streams")
         return Timeout(
-            f"nothing was published of stream {self.stream!r} at {self._endpoint} within {limit_s:g} s: is the daemon "
-            "running, and is the stream open? `trackd status` tells"
+            f"nothing was published of {what} {', '.join(map(repr, self.streams))} at {self._endpoint} within "
+            f"{limit_s:g} s: is the daemon running, and {are} open? `trackd status` tells"
         )
 
 
@@ -118,7 +119,7 @@ class EventSubscription(Subscription, Iterator[Event]):
         timeout_s: float | None = None,
         keys: CurveKeys | None = None,
     ) -> None:
-        super().__init__(context, endpoint, stream, (topic("events", stream),), timeout_s, keys)
+        super().__init__(context, endpoint, (stream,), (topic("events", stream),), timeout_s, keys)
 
     def __next__(self) -> Event:
         waited_since = time.monotonic()

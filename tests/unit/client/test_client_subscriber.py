@@ -27,13 +27,13 @@ def settle(fake: FakeDaemon, *seqs: int, stream: str = "cam", publish: bool = Tr
     fake.do(command)
 
 
-def event(fake: FakeDaemon, name: EventName, last_seq: int, epoch: int | None = None) -> None:
-    fake.do(lambda: fake.tell(Event("cam", name, fake.epoch if epoch is None else epoch, last_seq)))
+def event(fake: FakeDaemon, name: EventName, last_seq: int, epoch: int | None = None, stream: str = "cam") -> None:
+    fake.do(lambda: fake.tell(Event(stream, name, fake.epoch if epoch is None else epoch, last_seq)))
 
 
-def subscribe(fake: FakeDaemon, of: Client, **options: object):
+def subscribe(fake: FakeDaemon, of: Client, *others: str, **options: object):
     """A subscription that the daemon has taken in: until then nothing that is published would come."""
-    subscription = of.tracks("cam", **{"timeout_s": 3.0, **options})
+    subscription = of.tracks("cam", *others, **{"timeout_s": 3.0, **options})
     time.sleep(0.15)  # a SUB socket cannot tell when its subscription has arrived
     return subscription
 
@@ -137,7 +137,7 @@ def test_it_ends_with_the_stream_after_the_last_message(daemon, client):  # noqa
 
 
 def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("trackd_client.subscriber.SILENCE_S", 0.2)
+    monkeypatch.setattr("trackd_client.follower.SILENCE_S", 0.2)
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)
@@ -193,6 +193,51 @@ def test_streams_of_like_names_are_kept_apart(daemon, client):  # noqa: F811
         subscription.next(0.1)
 
 
+def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon, client):  # noqa: F811
+    settle(daemon)
+    settle(daemon, stream="left")
+    subscription = subscribe(daemon, client, "left")
+    settle(daemon, 0)
+    settle(daemon, 0, 1, stream="left")
+    settle(daemon, 1, 2, publish=False)  # a gap in one of them, that a message of it shows ...
+    settle(daemon, 3)
+    settle(daemon, 2, 3, stream="left", publish=False)  # ... and one that only a heartbeat tells of
+    event(daemon, EventName.HEARTBEAT, 3, stream="left")
+    got = list(islice(subscription, 8))
+    assert {name: [row.seq for row in got if row.stream == name] for name in ("cam", "left")} == {
+        "cam": [0, 1, 2, 3],
+        "left": [0, 1, 2, 3],
+    }
+
+
+def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client):  # noqa: F811
+    settle(daemon)
+    settle(daemon, stream="left")
+    subscription = subscribe(daemon, client, "left")
+    settle(daemon, 0, stream="left", publish=False)
+    event(daemon, EventName.HEARTBEAT, 0, stream="left")
+    streams, deadline = [], time.monotonic() + 5.0
+    for seq in range(1000):
+        settle(daemon, seq)
+        streams.append(next(subscription).stream)
+        if streams[-1] == "left":
+            break
+        assert time.monotonic() < deadline, "the quiet stream's frame was never asked for"
+        time.sleep(0.01)
+    assert streams.count("left") == 1
+
+
+def test_several_streams_end_with_the_last_of_them(daemon, client):  # noqa: F811
+    settle(daemon)
+    settle(daemon, stream="left")
+    subscription = subscribe(daemon, client, "left", until_closed=True)
+    settle(daemon, 0)
+    event(daemon, EventName.CLOSED, 0)
+    settle(daemon, 0, stream="left")
+    event(daemon, EventName.CLOSED, 0, stream="left")
+    assert [(row.stream, row.seq) for row in subscription] == [("cam", 0), ("left", 0)]
+
+
 def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):  # noqa: F811
     settle(daemon)
     subscription = subscribe(daemon, client)
@@ -217,6 +262,8 @@ def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):  # n
         next(client.tracks("cam", timeout_s=0.1))
     with pytest.raises(Timeout, match="is the stream open"):
         next(client.events("cam", timeout_s=0.1))
+    with pytest.raises(Timeout, match=r"streams 'cam', 'left' at .* are the streams open"):
+        next(client.tracks("cam", "left", timeout_s=0.1))
 
 
 def test_closing_the_client_ends_a_subscription_that_another_thread_reads(daemon, client):  # noqa: F811
