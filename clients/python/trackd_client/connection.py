@@ -14,6 +14,7 @@ from contextlib import suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from trackd_client.multipart import is_readable, receive_parts, send_parts
 from trackd_client.protocol import REPLY_LIMITS
 from trackd_client.security import CurveKeys
 from trackd_client.session import Parts
@@ -23,9 +24,6 @@ logger = logging.getLogger(__name__)
 Context = zmq.Context[zmq.Socket[bytes]]
 LINGER_MS = 500
 HEARTBEAT_MS = 2_000
-# Plain integers: an operation on two of ZeroMQ's flags goes through `enum`, for every message.
-_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_READABLE = int(zmq.POLLIN)
 _EVENTS = (
     zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -82,27 +80,21 @@ class Connection:
         # The queue is not bounded here but by who sends: a session by its unacked frames. Only where the daemon did not
         # let us in has the socket nowhere to queue at all: it would wait for ever, and has to be replaced.
         try:
-            # As `send_multipart`, less its arithmetic on flags, which takes as long as the sending does.
-            for part in parts[:-1]:
-                self._socket.send(part, _NOBLOCK_MORE, copy=False)
-            self._socket.send(parts[-1], zmq.NOBLOCK, copy=False)
+            send_parts(self._socket, parts)
         except zmq.Again:
             self.disconnected = True
 
     def receive(self) -> list[bytes] | None:
         """The next message that is there, or None."""
-        try:
-            return self._socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        return receive_parts(self._socket) if is_readable(self._socket) else None
 
     def poll(self, timeout_s: float) -> None:
         """Wait until a message is there, the connection is lost, or another thread calls `wake`."""
         # A ZeroMQ socket's descriptor tells only of what comes after the socket last said "none": ask it first.
         # ZeroMQ's own poll does the same, with twice the system calls.
-        if self._is_readable():
+        if is_readable(self._socket):
             return
-        ready = {descriptor for descriptor, _ in self._poller.poll(max(0, math.ceil(timeout_s * 1000)))}
+        ready = [descriptor for descriptor, _ in self._poller.poll(max(0, math.ceil(timeout_s * 1000)))]
         if self._monitor_descriptor in ready:
             self.check()
         if self._wake_read in ready:
@@ -153,9 +145,6 @@ class Connection:
             self._poller.register(descriptor, select.POLLIN)
         self.check()  # the monitor says "none" for the first time; from now on its descriptor tells
         self._socket.connect(self.endpoint)
-
-    def _is_readable(self) -> bool:
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE)
 
     def _close_sockets(self, linger_ms: int) -> None:
         self._socket.disable_monitor()

@@ -119,10 +119,15 @@ class Ingest:
         if came:
             self._turn.notify_all()
 
-    def wait(self, done: Callable[[], Any], timeout_s: float) -> bool:
+    def wait(self, done: Callable[[], Any], timeout_s: float, *, sent: bool = False) -> bool:
         """Until `done()` is true; does the socket's work unless another thread does; with `turn` held.
 
         What was added to a session before must have been sent with `pump`: the other thread may sleep for long.
+
+        Args:
+            done: what is waited for.
+            timeout_s: for how long.
+            sent: `pump` was called just now, so that there is nothing to do before the first message comes.
 
         Returns:
             whether it became true within `timeout_s`.
@@ -130,7 +135,7 @@ class Ingest:
         deadline = time.monotonic() + timeout_s
         look = timeout_s <= 0  # otherwise the poll does it
         while True:
-            if not self._polling:
+            if not self._polling and (look or not sent):
                 self.pump(look=look)
             look = True
             if done():

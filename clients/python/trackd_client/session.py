@@ -87,6 +87,11 @@ class PendingFrame:
     settled: bool = False
 
     @property
+    def answered(self) -> bool:
+        """The daemon has said what became of it, or that something did."""
+        return self.tracks is not None or self.error is not None or self.settled
+
+    @property
     def unseen(self) -> bool:
         """It settled while we were away: its tracks are in `history`."""
         return self.settled and self.tracks is None and self.error is None

@@ -113,7 +113,7 @@ class Stream:
             StreamLost: the stream was taken over or closed.
         """
         own = image.copy() if isinstance(image, np.ndarray) and not self._shared_memory else image
-        return self._submit(own, detections, frame_index, t_ns, timeout_s, wants_tracks=False).frame.seq
+        return self._submit(own, detections, frame_index, t_ns, timeout_s).frame.seq
 
     def track(
         self,
@@ -139,7 +139,7 @@ class Stream:
         if not self._replies:
             raise TrackdError('track() needs a stream that was opened with reply="tracks"')
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        pending = self._submit(image, detections, frame_index, t_ns, timeout_s, wants_tracks=True)
+        pending = self._submit(image, detections, frame_index, t_ns, timeout_s, deadline)
         try:
             tracks = self._answer(pending, deadline)
         except Timeout:
@@ -202,9 +202,10 @@ class Stream:
         frame_index: int | None,
         t_ns: int | None,
         timeout_s: float | None,
-        *,
-        wants_tracks: bool,
+        answer_by: float | None = None,
     ) -> PendingFrame:
+        """Take a frame and send it; with `answer_by` (monotonic s), wait until then for what became of it."""
+        wants_tracks = answer_by is not None
         index = self._last_index + 1 if frame_index is None else int(frame_index)
         if index <= self._last_index:
             raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
@@ -228,6 +229,8 @@ class Stream:
                 raise TrackdError(error.message, error.code) from None
             self._last_index = index
             self._ingest.pump(look=False)
+            if answer_by is not None:
+                self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), sent=True)
         return pending
 
     def _pace_s(self) -> float:
@@ -250,13 +253,10 @@ class Stream:
         return self._ring.write(image)
 
     def _answer(self, pending: PendingFrame, deadline: float) -> Tracks | None:
-        """What became of a frame; None where it was rejected."""
-
-        def answered() -> bool:
-            return pending.tracks is not None or pending.error is not None or pending.settled
-
-        with self._ingest.turn():
-            self._wait_here(answered, deadline - time.monotonic(), "track a frame")
+        """What became of a frame that was waited for; None where it was rejected."""
+        if not pending.answered:
+            with self._ingest.turn():
+                self._wait_here(lambda: pending.answered, deadline - time.monotonic(), "track a frame")
         if not pending.unseen:
             return pending.tracks
         # It settled while the connection was away: the reply went nowhere, but the daemon remembers.

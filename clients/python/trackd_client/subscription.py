@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import zmq
 
 from trackd_client.connection import NOT_AUTHORIZED, Context, set_socket_options
+from trackd_client.multipart import receive_parts
 from trackd_client.protocol import REPLY_LIMITS, ErrorCode, Event, Message, ProtocolError, decode, topic
 from trackd_client.security import CurveKeys
 from trackd_client.session import Timeout, TrackdError
@@ -90,7 +91,7 @@ class Subscription:
                 self._socket.setsockopt(zmq.RCVTIMEO, patience_ms)
                 self._patience_ms = patience_ms
             try:
-                return self._socket.recv_multipart()
+                return receive_parts(self._socket, wait=True)
             except zmq.Again:
                 return None
 

@@ -17,6 +17,7 @@ import zmq
 from trackd.config import Config
 from trackd.server.security import Security
 from trackd_client.configuration import ConfigError
+from trackd_client.multipart import COPIED_BELOW, first_frame, is_readable, next_frame, send_parts
 from trackd_client.protocol.arrays import Part
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,7 @@ _BACKLOG = 512
 _HANDSHAKE_MS = 5000
 _SUBSCRIPTION_BYTES = 4096  # a topic has at most 137; a handshake's metadata some hundreds
 _WAITING_REPLIES = 256  # to a control client that does not read; each may be as large as `history` makes it
-_COPY_BELOW = 65_536  # bytes; handing a small part over costs more than copying it
 _REBIND_S = 1.0
-_LAST = int(zmq.NOBLOCK)  # as plain integers: or-ing flags makes an enum each time
-_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _REBIND_POLL_S = 0.002
 
 
@@ -210,17 +208,16 @@ def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool) -> Received 
         max_parts: what is kept of one.
         keyed: whether senders have keys, which are looked at.
     """
-    # To be refused by `recv` would take several times as long.
-    if not int(socket.get(zmq.EVENTS)) & zmq.POLLIN:
+    if not is_readable(socket):
         return None
-    frame = socket.recv(_LAST, copy=False)
+    frame = first_frame(socket)
     parts: list[Part] = [frame.bytes]
     key = confirmed_key(frame) if keyed else ""
     while frame.more:
-        frame = socket.recv(_LAST, copy=False)
+        frame = next_frame(socket)
         if len(parts) < max_parts:
             # A part that is not copied keeps all of ZeroMQ's buffer of 8 KiB alive, for as long as history lasts.
-            parts.append(frame.bytes if len(frame) < _COPY_BELOW else frame.buffer)
+            parts.append(frame.bytes if len(frame) < COPIED_BELOW else frame.buffer)
     return Received(parts, key)
 
 
@@ -234,10 +231,8 @@ def confirmed_key(frame: zmq.Frame) -> str:
 
 def send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> bool:
     """Send without waiting; False where the peer is gone or does not read."""
-    last = len(parts) - 1
     try:
-        for place, part in enumerate(parts):
-            socket.send(part, _MORE if place < last else _LAST, copy=len(part) < _COPY_BELOW)
+        send_parts(socket, parts)
     except zmq.Again:
         return False
     except zmq.ZMQError as error:

@@ -1,0 +1,72 @@
+"""Messages of several parts over a ZeroMQ socket, at the least that they cost in Python.
+
+A message here has five small parts, and each one's way through pyzmq's conveniences (options for every call,
+arithmetic on flags that are enums, an exception where nothing is there) takes longer than ZeroMQ itself. So the calls
+go to pyzmq's core class, with plain integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+from zmq.backend import Socket as _Core  # what `zmq.Socket` extends
+
+from trackd_client.protocol.arrays import Part
+
+Socket = zmq.Socket[bytes]
+
+COPIED_BELOW = 65_536  # bytes; handing a small part over costs more than copying it
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+
+_send: Callable[..., None] = _Core.send
+_recv: Callable[..., zmq.Frame] = _Core.recv
+_get: Callable[[Socket, int], Any] = _Core.get
+
+
+def is_readable(socket: Socket) -> bool:
+    """Whether a message is there. Cheaper than to try: to be refused takes several times as long."""
+    return bool(_get(socket, _EVENTS) & _READABLE)
+
+
+def send_parts(socket: Socket, parts: Sequence[Part]) -> None:
+    """Send without waiting. Parts of `COPIED_BELOW` and more are not copied: leave their memory alone.
+
+    Raises:
+        zmq.Again: the peer does not take it.
+        zmq.ZMQError: another fault.
+    """
+    last = len(parts) - 1
+    for place, part in enumerate(parts):
+        _send(socket, part, _MORE if place < last else _NOBLOCK, len(part) < COPIED_BELOW)
+
+
+def first_frame(socket: Socket, *, wait: bool = False) -> zmq.Frame:
+    """The first part of the next message; `more` tells whether others follow.
+
+    Raises:
+        zmq.Again: there is none; with `wait`, none within the socket's own patience.
+    """
+    return _recv(socket, 0 if wait else _NOBLOCK, False)
+
+
+def next_frame(socket: Socket) -> zmq.Frame:
+    """The next part of the message that was begun: it came as a whole, so that it is there."""
+    return _recv(socket, _NOBLOCK, False)
+
+
+def receive_parts(socket: Socket, *, wait: bool = False) -> list[bytes]:
+    """The next message's parts.
+
+    Raises:
+        zmq.Again: as `first_frame`.
+    """
+    frame = first_frame(socket, wait=wait)
+    parts = [frame.bytes]
+    while frame.more:
+        frame = next_frame(socket)
+        parts.append(frame.bytes)
+    return parts
