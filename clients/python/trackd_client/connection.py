@@ -68,6 +68,7 @@ class Connection:
         self.endpoint = endpoint
         self.disconnected = False
         self.refusal: str | None = None  # why the daemon does not let us in, where ZeroMQ says so
+        self._readable = False  # `poll` has said that a message may be there
         self._keys = keys
         self._context = context
         self._wake_read, self._wake_write = os.pipe()
@@ -86,15 +87,23 @@ class Connection:
 
     def receive(self) -> list[bytes] | None:
         """The next message that is there, or None."""
-        return receive_parts(self._socket) if is_readable(self._socket) else None
+        readable, self._readable = self._readable or is_readable(self._socket), False
+        if not readable:
+            return None
+        try:
+            return receive_parts(self._socket)
+        except zmq.Again:  # what woke us was not a message
+            return None
 
     def poll(self, timeout_s: float) -> None:
         """Wait until a message is there, the connection is lost, or another thread calls `wake`."""
         # A ZeroMQ socket's descriptor tells only of what comes after the socket last said "none": ask it first.
         # ZeroMQ's own poll does the same, with twice the system calls.
-        if is_readable(self._socket):
+        self._readable = is_readable(self._socket)
+        if self._readable:
             return
         ready = [descriptor for descriptor, _ in self._poller.poll(max(0, math.ceil(timeout_s * 1000)))]
+        self._readable = self._descriptor in ready
         if self._monitor_descriptor in ready:
             self.check()
         if self._wake_read in ready:
@@ -134,14 +143,16 @@ class Connection:
 
     def _open(self) -> None:
         self.disconnected = False
-        self._socket = self._context.socket(zmq.DEALER)
+        self._readable = False
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         set_socket_options(self._socket, self.endpoint, self._keys)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)  # at most an answer or two for each unacked frame
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
         self._poller = select.poll()
-        for descriptor in (int(self._socket.getsockopt(zmq.FD)), self._monitor_descriptor, self._wake_read):
+        self._descriptor = int(self._socket.getsockopt(zmq.FD))
+        for descriptor in (self._descriptor, self._monitor_descriptor, self._wake_read):
             self._poller.register(descriptor, select.POLLIN)
         self.check()  # the monitor says "none" for the first time; from now on its descriptor tells
         self._socket.connect(self.endpoint)

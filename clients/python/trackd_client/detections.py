@@ -16,7 +16,7 @@ IntArray = NDArray[np.integer[Any]]
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Detections:
     """n detections of one frame, in the detector's order.
 

@@ -85,12 +85,13 @@ class Ingest:
         if self.sessions.get(session.stream) is session:
             del self.sessions[session.stream]
 
-    def pump(self, *, look: bool = True) -> None:
+    def pump(self, *, look: bool = True, until: Callable[[], Any] | None = None) -> None:
         """Take in all that has come and send all that may go; with `turn` held.
 
         Args:
             look: for what has come; without it only where nobody did for `LOOK_S`. A look is a system call, which is
                 dear where frames are sent one right behind the other.
+            until: what comes after this has become true may lie until the next look.
 
         Raises:
             TrackdError: the client is closed.
@@ -115,11 +116,13 @@ class Ingest:
             while (parts := self._connection.receive()) is not None:
                 came = True
                 self._take(parts)
+                if until is not None and until():
+                    break
         self._send(now, may_retry=now >= self._retry_at)
         if came:
             self._turn.notify_all()
 
-    def wait(self, done: Callable[[], Any], timeout_s: float, *, sent: bool = False) -> bool:
+    def wait(self, done: Callable[[], Any], timeout_s: float, *, urgent: bool = False) -> bool:
         """Until `done()` is true; does the socket's work unless another thread does; with `turn` held.
 
         What was added to a session before must have been sent with `pump`: the other thread may sleep for long.
@@ -127,7 +130,8 @@ class Ingest:
         Args:
             done: what is waited for.
             timeout_s: for how long.
-            sent: `pump` was called just now, so that there is nothing to do before the first message comes.
+            urgent: `pump` was called just now, so that there is nothing to do before the first message comes; and what
+                comes behind that which makes `done()` true may lie until the next look.
 
         Returns:
             whether it became true within `timeout_s`.
@@ -135,8 +139,8 @@ class Ingest:
         deadline = time.monotonic() + timeout_s
         look = timeout_s <= 0  # otherwise the poll does it
         while True:
-            if not self._polling and (look or not sent):
-                self.pump(look=look)
+            if not self._polling and (look or not urgent):
+                self.pump(look=look, until=done if urgent else None)
             look = True
             if done():
                 return True

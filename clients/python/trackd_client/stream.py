@@ -230,7 +230,7 @@ class Stream:
             self._last_index = index
             self._ingest.pump(look=False)
             if answer_by is not None:
-                self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), sent=True)
+                self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), urgent=True)
         return pending
 
     def _pace_s(self) -> float:

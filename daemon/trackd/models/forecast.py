@@ -199,10 +199,31 @@ def compare_pairs(observed: Floats, expected: NDArray[np.void], pairs: Indices, 
         logits[k] = math.log(max(_usual(seen, row), _burst(seen, row)))
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), INTS, INTS, FLOATS)
-def burst_shares(observed: Floats, expected: NDArray[np.void], rows: Indices, columns: Indices, shares: Floats) -> None:
-    """How much a burst each matched movement is, (m,), 0 to 1; of (m,) rows and columns."""
-    for k in range(len(rows)):
+@compiled(None, FLOAT_TABLE, records(EXPECTED), INTS, INT, INTS, INTS, INTS, FLOATS)
+def judge(
+    observed: Floats,
+    expected: NDArray[np.void],
+    kept: Indices,
+    n_kept: int,
+    slots: Indices,
+    rows: Indices,
+    columns: Indices,
+    shares: Floats,
+) -> None:
+    """Where the (m,) slots that were seen stand among the `n_kept` first of `kept`, and how they moved.
+
+    Args:
+        observed: (n, 4).
+        expected: of what stands in `kept`.
+        kept: slots, ascending.
+        n_kept: how many.
+        slots: (m,) each of them in `kept`.
+        rows: (m,) their observations.
+        columns: (m,) written: their places in `kept`.
+        shares: (m,) written: how much a burst each movement is, 0 to 1.
+    """
+    for k in range(len(slots)):
+        columns[k] = np.searchsorted(kept[:n_kept], slots[k])
         seen, row = observed[rows[k]], expected[columns[k]]
         burst = _burst(seen, row)
         shares[k] = burst / (burst + _usual(seen, row))

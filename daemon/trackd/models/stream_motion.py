@@ -93,9 +93,8 @@ class StreamMotion:
         """
         if self._model < 0:
             return
-        columns = self._kept[: self._n_kept].searchsorted(slots)
-        bursts = np.empty(len(slots))
-        forecast.burst_shares(self._observed, self._expected, rows, columns, bursts)
+        columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
+        forecast.judge(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
         learning.correct(
             self._tracks, self._learnt, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
             n_born, frame_index, self._scratch,

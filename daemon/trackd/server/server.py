@@ -131,8 +131,8 @@ class Server:
         return True
 
     def _receive_ingest(self) -> None:
-        for _ in range(_BURST):
-            received = receive(self._sockets.ingest, self._most_parts, self._keyed)
+        for number in range(_BURST):
+            received = receive(self._sockets.ingest, self._most_parts, self._keyed, sure=number == 0)
             if received is None:
                 return
             parts = received.parts

@@ -32,7 +32,7 @@ _REBIND_S = 1.0
 _REBIND_POLL_S = 0.002
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Received:
     """A message, and the key of who sent it, as ZeroMQ confirmed it; "" without CURVE."""
 
@@ -198,7 +198,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool) -> Received | None:
+def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool, *, sure: bool = False) -> Received | None:
     """The next message, None where there is none.
 
     Parts beyond `max_parts` are read and let go one by one: a message of a million parts costs no memory here.
@@ -207,10 +207,14 @@ def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool) -> Received 
         socket: with messages of many parts.
         max_parts: what is kept of one.
         keyed: whether senders have keys, which are looked at.
+        sure: a poll has said that there is one.
     """
-    if not is_readable(socket):
+    if not (sure or is_readable(socket)):
         return None
-    frame = first_frame(socket)
+    try:
+        frame = first_frame(socket)
+    except zmq.Again:
+        return None
     parts: list[Part] = [frame.bytes]
     key = confirmed_key(frame) if keyed else ""
     while frame.more:

@@ -27,7 +27,7 @@ class OpenRecord:
         return _OVERHEAD_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrameRecord:
     """One settled frame: what the tracker was given, and what it said."""
 
@@ -42,7 +42,7 @@ class FrameRecord:
     nbytes: int = field(init=False, compare=False)  # about what it takes while it waits
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nbytes", _OVERHEAD_BYTES + nbytes(self.body))
+        self.nbytes = _OVERHEAD_BYTES + nbytes(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT32_TABLE, FLOATS, INT, INTS, compiled
+from trackd.compiled import FLOAT, FLOATS, INTS, compiled
 from trackd.tracking.linear_assignment import best_pairs
 
 
@@ -23,24 +23,19 @@ class Matches:
     forced: bool  # some pair was accepted in spite of its threshold
 
 
-@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS)
-def _accept(
-    scores: NDArray[np.float32], threshold: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> int:
-    """Move the pairs that exceed their threshold to the front; how many there are."""
-    count = 0
-    for k in range(len(rows)):
-        if scores[rows[k], columns[k]] > threshold[columns[k]]:
-            rows[count], columns[count] = rows[k], columns[k]
-            count += 1
-    return count
+@compiled(None, INTS, FLOAT, FLOATS)
+def _times(counts: NDArray[np.int64], value: float, products: NDArray[np.float64]) -> None:
+    for j in range(len(counts)):
+        products[j] = value * counts[j]
 
 
 def thresholds(overlap_thresh: float, mult_thresh: bool, observations: NDArray[np.int64]) -> NDArray[np.float64]:
     """What a pair's score must exceed, (M,): `overlap_thresh`, times the track's observations in the window."""
-    if mult_thresh:
-        return np.asarray(overlap_thresh * observations, np.float64)
-    return np.full(len(observations), overlap_thresh)
+    if not mult_thresh:
+        return np.full(len(observations), overlap_thresh)
+    limits = np.empty(len(observations))
+    _times(observations, overlap_thresh, limits)
+    return limits
 
 
 def assign(scores: NDArray[np.float32], threshold: NDArray[np.float64], force: bool) -> Matches:
@@ -51,9 +46,7 @@ def assign(scores: NDArray[np.float32], threshold: NDArray[np.float64], force: b
         threshold: (M,).
         force: accept every pair, as the rule for `max_tracks` has it.
     """
-    scores = np.ascontiguousarray(scores, np.float32)
+    if not force:
+        return Matches(*best_pairs(scores, threshold), forced=False)
     rows, columns = best_pairs(scores)
-    if force:
-        return Matches(rows, columns, forced=bool((scores[rows, columns] <= threshold[columns]).any()))
-    count = _accept(scores, np.ascontiguousarray(threshold, np.float64), rows, columns)
-    return Matches(rows[:count], columns[:count], forced=False)
+    return Matches(rows, columns, forced=bool((scores[rows, columns] <= threshold[columns]).any()))

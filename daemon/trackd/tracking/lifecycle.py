@@ -17,8 +17,10 @@ from trackd.tracking.window import RollingWindow, Slots, State
 _COUNTS = types.UniTuple(types.int64, 2)
 
 
-@compiled(None, INTS, GIVEN_BOXES, INT, INT, INTS, INTS, FLOAT32_TABLE)
-def _record(
+@compiled(
+    _COUNTS, INTS, GIVEN_BOXES, INT, INT, INTS, INTS, FLOAT32_TABLE, INTS, FLAGS, INTS32, INT32_TABLE
+)  # fmt: skip
+def _see(
     slots: Slots,
     boxes: NDArray[np.float32],
     frame_index: int,
@@ -26,19 +28,12 @@ def _record(
     last_index: NDArray[np.int64],
     last_t_ns: NDArray[np.int64],
     extents: NDArray[np.float32],
-) -> None:
-    """Write down where and when the (m,) slots were seen, with boxes (m, 4)."""
-    for k in range(len(slots)):
-        last_index[slots[k]] = frame_index
-        last_t_ns[slots[k]] = t_ns
-        extents[slots[k]] = boxes[k]
-
-
-@compiled(_COUNTS, INTS, INTS, FLAGS, INTS32, INT32_TABLE)
-def _mark(
-    live: Slots, slots: Slots, lost: NDArray[np.bool_], ids: NDArray[np.int32], changed: NDArray[np.int32]
+    live: Slots,
+    lost: NDArray[np.bool_],
+    ids: NDArray[np.int32],
+    changed: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Mark the live tracks in (m,) slots as seen, and the others as lost.
+    """Write down where and when the (m,) slots were seen, with boxes (m, 4); the other live tracks are lost.
 
     Returns:
         how many ids of tracks that were not lost before it wrote to the first row of `changed`, (2, M), and how many
@@ -46,8 +41,12 @@ def _mark(
     """
     n_lost, n_found = 0, 0
     seen = np.zeros(len(lost), np.bool_)
-    for slot in slots:
+    for k in range(len(slots)):
+        slot = slots[k]
         seen[slot] = True
+        last_index[slot] = frame_index
+        last_t_ns[slot] = t_ns
+        extents[slot] = boxes[k]
     for slot in live:
         if seen[slot] and lost[slot]:
             changed[1, n_found] = ids[slot]
@@ -126,9 +125,13 @@ class Lifecycle:
             t_ns: its capture time.
         """
         live = self.window.live
-        self._record(slots, extents, axes, frame_index, t_ns)
         changed = np.empty((2, len(live)), np.int32)
-        n_lost, n_found = _mark(live, slots, self.lost, self.window.ids, changed)
+        n_lost, n_found = _see(
+            slots, np.ascontiguousarray(extents, np.float32), frame_index, t_ns, self.last_index, self.last_t_ns,
+            self.extents, live, self.lost, self.window.ids, changed,
+        )  # fmt: skip
+        if axes is not None:
+            self.axes[slots] = axes
         if not n_lost and not n_found:
             return _NO_CHANGE
         return Sighting(tuple(changed[0, :n_lost].tolist()), tuple(changed[1, :n_found].tolist()))
@@ -142,9 +145,9 @@ class Lifecycle:
         self.next_id += count
         if len(self.last_index) < self.window.capacity:
             self._grow()
-        self.axes[slots] = np.nan
+        self.axes[slots] = np.nan if axes is None else axes
         self.lost[slots] = False
-        self._record(slots, extents, axes, frame_index, t_ns)
+        self.last_index[slots], self.last_t_ns[slots], self.extents[slots] = frame_index, t_ns, extents
         return slots
 
     def end(self, slots: Slots) -> list[int]:
@@ -171,14 +174,6 @@ class Lifecycle:
         self._allocate(self.window.capacity)
         for name in _ARRAYS:
             getattr(self, name)[self.window.live] = state[name]
-
-    def _record(
-        self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
-    ) -> None:
-        boxes = np.ascontiguousarray(extents, np.float32)
-        _record(slots, boxes, frame_index, t_ns, self.last_index, self.last_t_ns, self.extents)
-        if axes is not None:
-            self.axes[slots] = axes
 
     def _grow(self) -> None:
         old = {name: getattr(self, name) for name in _ARRAYS}

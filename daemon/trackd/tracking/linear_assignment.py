@@ -13,9 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT32_TABLE, INT, INTS, compiled, piece
+from trackd.compiled import FLOAT32_TABLE, FLOATS, INT, INTS, compiled, piece
 
 Indices = NDArray[np.intp]
+
+_NO_BOUND = np.empty(0)
 
 
 @piece
@@ -74,8 +76,9 @@ def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
                 break
 
 
-@compiled(INT, FLOAT32_TABLE, INTS, INTS)
-def _best_pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
+@piece
+def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
+    """The pairs, by row; how many there are."""
     n, m = len(scores), scores.shape[1]
     if n <= m:
         costs = np.empty((n, m))
@@ -103,14 +106,30 @@ def _best_pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) ->
     return count
 
 
-def best_pairs(scores: NDArray[np.float32]) -> tuple[Indices, Indices]:
+@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS)
+def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices) -> int:
+    """Those of the pairs whose score is above that of their column in `above`, or all where that is empty."""
+    count = _pairs(scores, rows, columns)
+    if len(above) == 0:
+        return count
+    kept = 0
+    for k in range(count):
+        if scores[rows[k], columns[k]] > above[columns[k]]:
+            rows[kept], columns[kept] = rows[k], columns[k]
+            kept += 1
+    return kept
+
+
+def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOUND) -> tuple[Indices, Indices]:
     """Rows, ascending, and columns of the pairs of the largest total score, as many as the shorter side.
 
     Args:
         scores: (n, M) finite.
+        above: (M,) what a pair's own score must exceed, or it is left out of what was found; without it none is.
     """
     n = min(scores.shape)
     rows, columns = np.empty(n, np.intp), np.empty(n, np.intp)
-    if n:
-        _best_pairs(np.ascontiguousarray(scores, np.float32), rows, columns)
-    return rows, columns
+    if not n:
+        return rows, columns
+    count = _best_pairs(np.ascontiguousarray(scores, np.float32), above, rows, columns)
+    return rows[:count], columns[:count]

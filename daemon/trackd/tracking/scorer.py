@@ -78,6 +78,8 @@ def ask_together(
         scorer_of: an item's scorer.
         ask: calls a `…_batch` method of a class with items of one key.
     """
+    if len(items) == 1:
+        return [_ask_alone(type(scorer_of(items[0])), items[0], ask)]
     groups: dict[tuple[type[Scorer], Hashable], list[int]] = {}
     for place, item in enumerate(items):
         scorer = scorer_of(item)

@@ -64,7 +64,9 @@ def shape_of(ref: Mapping[str, Any], name: str, most_axes: int = 3) -> tuple[int
     return tuple(shape)
 
 
-def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]) -> NDArray[Any]:
+def read_array(
+    ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str], shape: tuple[int, ...] | None = None
+) -> NDArray[Any]:
     """The array that a header's map stands for, as a read-only view of its part.
 
     Args:
@@ -72,6 +74,7 @@ def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]
         parts: the parts behind the header.
         name: the field, for error texts.
         dtypes: the dtypes that this field may have.
+        shape: what `shape_of` gave for it, if it was asked before.
 
     Raises:
         ProtocolError: `bad_message`, where the map is ill-formed, or its bytes do not fit its shape.
@@ -81,7 +84,8 @@ def read_array(ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str]
     dtype_name = ref.get("dtype")
     if not isinstance(dtype_name, str) or dtype_name not in dtypes:
         raise bad_message(f"{name}.dtype must be one of {', '.join(dtypes)}; got {_short(dtype_name)}")
-    shape = shape_of(ref, name)
+    if shape is None:
+        shape = shape_of(ref, name)
     data = part_at(ref.get("part"), parts, name)
     dtype = DTYPES[dtype_name]
     expected = prod(shape) * dtype.itemsize

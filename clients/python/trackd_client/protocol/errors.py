@@ -24,7 +24,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FrameHead:
     """What names a frame: all that is needed to settle it, whatever its arrays are worth."""
 

@@ -122,7 +122,7 @@ def _array(ref: Any, name: str, parts: Sequence[Part], dtypes: Sequence[str], li
         raise ProtocolError(
             ErrorCode.TOO_LARGE, f"an instance has at most {limits.keypoints} keypoints; got {shape[1]}"
         )
-    return read_array(ref, parts, f"detections.{name}", dtypes)
+    return read_array(ref, parts, f"detections.{name}", dtypes, shape)
 
 
 def _masks(given: Header, parts: Sequence[Part], limits: Limits) -> Any:

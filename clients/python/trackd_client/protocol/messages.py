@@ -1,7 +1,8 @@
 """Every message of the wire as a typed value.
 
 Letters: n detections, k keypoints, h × w × c the image. Arrays are as on the wire: C order, little endian.
-Two messages are equal when their fields are, arrays by dtype, shape and bytes (so NaN equals NaN).
+Two messages are equal when their fields are, arrays by dtype, shape and bytes (so NaN equals NaN). They are values;
+those that every frame makes are not frozen only because a frozen one takes up to nine times as long to make.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class SharedImage:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Frame(Message):
     """One frame of a stream: its number, its capture time, its detections and, where there is one, its image."""
 
@@ -164,7 +165,7 @@ class Opened(Message):
     last_frame_index: int | None = None  # of the last frame that was taken; the next must be above it
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Ack(Message):
     """Every frame up to `seq` is settled; `credit` more may be sent than before."""
 
@@ -209,7 +210,7 @@ class Pong(Message):
 # --- tracks ---
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timing:
     """Where a frame's time went, in microseconds; `total` is from receipt to publish."""
 
@@ -223,7 +224,7 @@ class Timing:
 STAGES: tuple[str, ...] = tuple(stage.name for stage in fields(Timing))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Tracks(Message):
     """The settlement of one frame. Rows are in the sender's order; the arrays are there when it was tracked."""
 
@@ -245,7 +246,7 @@ class Tracks(Message):
     found_tracks: tuple[int, ...] = ()
     ended_tracks: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
-    timing: Timing = Timing()
+    timing: Timing = field(default_factory=Timing)
     replayed: bool = False
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided into it, -1 for none; or empty
 
