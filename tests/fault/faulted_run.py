@@ -104,8 +104,9 @@ class FaultedRun:
         self.start_daemon()
 
     def wait_for_load(self) -> None:
-        """Until each stream has got on since this was asked."""
-        self.follower.wait_for([count + 5 for count in self.follower.counts()])
+        """Until each stream has got on since this was asked; not where the daemon dies meanwhile, as it may have to."""
+        wanted = [count + 5 for count in self.follower.counts()]
+        self.follower.wait_for(wanted, unless=lambda: self.daemon.process.poll() is not None)
 
     def wait_for_death(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[int, str]:
         """Until the daemon has died by itself; returns its exit code and what it wrote on stderr."""

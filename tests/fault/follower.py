@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -56,10 +57,12 @@ class Follower:
         """How far each stream has come: the seq that is to come next."""
         return [rows[-1].seq + 1 if (rows := self.rows[name]) else 0 for name in STREAMS]
 
-    def wait_for(self, counts: list[int], timeout_s: float = SILENCE_S) -> None:
-        """Until each stream has come so far."""
+    def wait_for(
+        self, counts: list[int], timeout_s: float = SILENCE_S, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Until each stream has come so far, or until `unless` is true."""
         deadline = time.monotonic() + timeout_s
-        while any(have < want for have, want in zip(self.counts(), counts, strict=True)):
+        while not unless() and any(have < want for have, want in zip(self.counts(), counts, strict=True)):
             assert not self.failures, self.failures
             assert time.monotonic() < deadline, f"to {counts} it has come only to {self.counts()} in {timeout_s} s"
             time.sleep(0.01)

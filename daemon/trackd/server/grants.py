@@ -48,7 +48,7 @@ class Grant:
 
     def covers(self, stream: str) -> bool:
         """Whether a stream is one of those that the rights are for."""
-        return _matcher(self.streams).fullmatch(stream) is not None
+        return EVERY_STREAM in self.streams or _matcher(self.streams).fullmatch(stream) is not None
 
     def may(self, right: Right, stream: str) -> bool:
         """Whether something may be done with a stream."""

@@ -27,7 +27,7 @@ class Session:
     history: History
     model: str
     reply_tracks: bool
-    last_heard_ns: int  # monotonic
+    last_heard_ns: int  # monotonic, when it was last opened; `Sessions.silent_ns` knows of its owner's other messages
     skeleton: Skeleton | None = None
     frame_shape: tuple[int, ...] | None = None  # as `open` gave it
     next_seq: int = 0
@@ -61,6 +61,7 @@ class Sessions:
         self._clock_s = clock_s
         self._by_name: dict[str, Session] = {}
         self._by_owner: dict[bytes, set[str]] = {}
+        self._heard_ns: dict[bytes, int] = {}  # of owners
         self._epochs: OrderedDict[str, int] = OrderedDict()
         self._closed_histories: OrderedDict[str, History] = OrderedDict()
 
@@ -109,16 +110,23 @@ class Sessions:
         names.discard(session.name)
         if not names:
             self._by_owner.pop(session.owner, None)
+            self._heard_ns.pop(session.owner, None)
 
     def heard(self, owner: bytes, now_ns: int) -> None:
-        """Note a sign of life of a connection."""
-        for name in self._by_owner.get(owner, ()):
-            self._by_name[name].last_heard_ns = now_ns
+        """Note a sign of life of a connection: one for all of its streams."""
+        if owner in self._by_owner:
+            self._heard_ns[owner] = now_ns
+
+    def silent_ns(self, session: Session, now_ns: int) -> int:
+        """For how long nothing was heard of a stream's owner."""
+        return now_ns - max(session.last_heard_ns, self._heard_ns.get(session.owner, session.last_heard_ns))
 
     def pardon(self, ns: int) -> None:
         """Leave a time in which the daemon itself stood still out of every owner's silence."""
         for session in self._by_name.values():
             session.last_heard_ns += ns
+        for owner in self._heard_ns:
+            self._heard_ns[owner] += ns
 
     def next_epoch(self, name: str) -> int:
         """An epoch above all earlier ones of this stream.

@@ -117,7 +117,7 @@ class Streams:
         self._inbox.command(queue, Command(_AT_ONCE, create, created))
 
     def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int, key: str) -> None:
-        silent_s = (now_ns - session.last_heard_ns) / 1e9
+        silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
         gone = not session.owner or silent_s > session.settings.stream.owner_timeout_s
         # With CURVE a stream is its key's: the same client that comes back need not wait until it is missed.
         theirs = key == session.owner_key if key else owner == session.owner
@@ -338,7 +338,7 @@ class Streams:
     def close_idle(self, now_ns: int) -> None:
         """Close streams whose owners have been silent for too long."""
         for session in self._sessions:
-            silent_s = (now_ns - session.last_heard_ns) / 1e9
+            silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
             times = session.settings.stream
             if not session.closing and silent_s > (times.idle_timeout_s if session.owner else times.resume_s):
                 self.close(session, f"nothing was heard of its owner for {silent_s:.0f} s")

@@ -80,7 +80,8 @@ def track_scores(
     Returns:
         (n, M), 0 for a track without a reference.
     """
-    one_frame = len(scores.frames) == 0 or scores.frames[0] == scores.frames[-1] == scores.n_frames - 2
+    frames, latest = scores.frames, scores.n_frames - 2
+    one_frame = scores.one_each or len(frames) == 0 or frames[0] == frames[-1] == latest
     if one_frame and scores.n_frames == 2:
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
