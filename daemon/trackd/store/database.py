@@ -6,33 +6,26 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trackd.store import frame_table
 from trackd.store.codec import DamagedError, pack, unpack
 from trackd.store.crash import crash_point
+from trackd.store.frame_table import FrameTable, Row
 from trackd.store.journal_file import WAY_OUT, JournalFile
 from trackd.store.records import FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
 from trackd.store.retention import Retention
 from trackd_client.configuration import ConfigError
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+SCHEMA_VERSION = 2
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS streams (
     stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL, first_seq INTEGER NOT NULL, opened BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS snapshots (
     stream TEXT PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, state BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS frames (
-    stream TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, frame_index INTEGER NOT NULL,
-    t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, body BLOB NOT NULL,
-    PRIMARY KEY (stream, seq)
-) WITHOUT ROWID;
+{frame_table.SCHEMA}
 """
-
-
-_ROWS_AT_ONCE = (64, 8, 1)  # few different statements, so that SQLite keeps them prepared
-_INSERTS = {
-    n: "INSERT OR REPLACE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * n) for n in _ROWS_AT_ONCE
-}
+_UPGRADES = {1: frame_table.FROM_VERSION_1}
 
 
 class Database:
@@ -50,8 +43,9 @@ class Database:
 
     def __init__(self, path: Path, sync: bool, most_bytes: int, history_frames: int) -> None:
         self.path = path
-        self._file = JournalFile(path, sync, _SCHEMA, SCHEMA_VERSION)
-        self._retention = Retention(self._file, most_bytes, history_frames)
+        self._file = JournalFile(path, sync, _SCHEMA, SCHEMA_VERSION, _UPGRADES)
+        self._frames = FrameTable(self._file)
+        self._retention = Retention(self._file, self._frames, most_bytes, history_frames)
 
     def write(self, records: Sequence[Record]) -> None:
         """Write a batch in one transaction; after it returns, the batch survives.
@@ -66,19 +60,19 @@ class Database:
         db.execute("BEGIN IMMEDIATE")
         try:
             self._retention.make_room(sum(map(len, packed)))
-            rows: list[tuple[object, ...]] = []
+            rows: list[Row] = []
             for record, data in zip(records, packed, strict=True):
                 if isinstance(record, FrameRecord):
                     rows.append((
                         record.stream, record.seq, record.epoch, record.frame_index, record.t_ns, record.status,
                         record.reason, data,
                     ))  # fmt: skip
-                    self._retention.added(record.stream, len(data))
+                    self._retention.added(record.stream, record.seq, len(data))
                 else:
-                    self._insert(rows)
+                    self._frames.insert(rows)
                     rows = []
                     self._apply(record, data)
-            self._insert(rows)
+            self._frames.insert(rows)
             if self._retention.trim_due:
                 crash_point("before_trim")
                 self._retention.trim(sum(isinstance(record, FrameRecord) for record in records))
@@ -92,15 +86,6 @@ class Database:
         if any(isinstance(record, SnapshotRecord) for record in records):
             crash_point("after_snapshot")
 
-    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Write frames, many in one statement: at each, other threads take the interpreter."""
-        first = 0
-        for most in _ROWS_AT_ONCE:
-            while len(rows) - first >= most:
-                values = [value for row in rows[first : first + most] for value in row]
-                self._file.db.execute(_INSERTS[most], values)
-                first += most
-
     def _apply(self, record: Record, data: bytes) -> None:
         db, name = self._file.db, record.stream
         if isinstance(record, OpenRecord):
@@ -113,7 +98,7 @@ class Database:
             db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", values)
             self._retention.snapshot(name, record.seq)
         else:
-            for table in ("streams", "snapshots", "frames"):
+            for table in ("streams", "snapshots"):
                 db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))
             self._retention.closed(name)
 
@@ -129,7 +114,7 @@ class Database:
                 opened = unpack(data)
                 self._retention.opened(name, opened)
                 yield StoredStream(
-                    OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._frames(name)
+                    OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._stored_frames(name)
                 )
         except (sqlite3.Error, DamagedError) as error:
             raise ConfigError(f"{self.path} is damaged: {error}. {WAY_OUT}") from None
@@ -139,11 +124,12 @@ class Database:
         row = self._file.db.execute(query, (name, epoch)).fetchone()
         return None if row is None else SnapshotRecord(name, epoch, row[0], unpack(row[1]))
 
-    def _frames(self, name: str) -> list[FrameRecord]:
-        query = "SELECT seq, epoch, frame_index, t_ns, status, reason, body FROM frames WHERE stream = ? ORDER BY seq"
+    def _stored_frames(self, name: str) -> list[FrameRecord]:
         return [
-            FrameRecord(name, epoch, seq, frame_index, t_ns, status, reason, unpack(body))
-            for seq, epoch, frame_index, t_ns, status, reason, body in self._file.db.execute(query, (name,))
+            FrameRecord(stream, epoch, seq, frame_index, t_ns, status, reason, unpack(body))
+            for stream, seq, epoch, frame_index, t_ns, status, reason, body in self._frames.select(
+                name, self._retention.seqs(name)
+            )
         ]
 
     def fold(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from trackd.store.state_dir import StateDir
@@ -24,16 +25,20 @@ class JournalFile:
         sync: whether a commit waits for the disk (survives a power failure) or only for the system (kill -9).
         schema: SQL that makes its tables where they are not there.
         version: the schema's.
+        upgrades: SQL that makes the schema of an earlier version this one.
 
     Raises:
         ConfigError: the file cannot be used: damaged, of another version, another daemon's, or not to be written.
     """
 
-    def __init__(self, path: Path, sync: bool, schema: str, version: int) -> None:
+    def __init__(
+        self, path: Path, sync: bool, schema: str, version: int, upgrades: Mapping[int, str] | None = None
+    ) -> None:
         self.path = path
         self._sync = sync
         self._schema = schema
         self._version = version
+        self._upgrades = upgrades or {}
         self._copied = False  # the copy is there, and not opened yet
         try:
             self._folder = StateDir(path.parent)
@@ -57,14 +62,18 @@ class JournalFile:
             if not self._sync:  # a little often rather than much at times: what is published waits for it
                 self.db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, self._version):
+            if version not in (0, self._version, *self._upgrades):
                 raise ConfigError(
                     f"{path} is a journal of version {version}; this trackd reads {self._version}. {WAY_OUT}"
                 )
             if self.db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
                 raise ConfigError(f"{path} is damaged. {WAY_OUT}")
-            self.db.executescript(self._schema)
-            self.db.execute(f"PRAGMA user_version = {self._version}")  # a write: one that fails is to fail now
+            upgrade = self._upgrades.get(version, "")
+            if upgrade:
+                logger.warning("%s is of version %d; it is made one of version %d", path, version, self._version)
+            # A write, whether it changes anything or not: one that fails is to fail now.
+            script = f"BEGIN IMMEDIATE; {upgrade} {self._schema} PRAGMA user_version = {self._version}; COMMIT;"
+            self.db.executescript(script)
             self._stats = [(name, os.stat(name)) for name in (str(path), f"{path}-wal")]  # noqa: PTH116 (see `heal`)
         except (sqlite3.OperationalError, OSError) as error:
             raise ConfigError(f"daemon.state_dir: {path} cannot be written: {error}") from None

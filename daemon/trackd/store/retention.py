@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from trackd.store.frame_table import FrameTable
 from trackd.store.journal_file import JournalFile
 
 # A row of 1 kB, a quarter of a page, may take a whole one; beside rows, the trees above them.
@@ -15,8 +16,18 @@ _SLACK = 64  # a 64th of the bound is freed beyond what is needed, so that not e
 # Rows that are let go for each that is written. Hundreds at once, after a snapshot, would hold all streams up for the
 # time of many frames.
 _TRIMMED_PER_FRAME = 2
+_DROPPED_AT_ONCE = 8  # where room is made: so many rows too many may go
 
-_Noted = tuple[dict[str, int], dict[str, int], dict[str, int], dict[str, int]]
+
+class Held(NamedTuple):
+    """A stream's frames in the journal."""
+
+    seqs: range
+    nbytes: int
+
+
+_NOTHING = Held(range(0), 0)
+_Noted = tuple[dict[str, int], dict[str, int], dict[str, Held], dict[str, int]]
 
 
 class Retention:
@@ -24,18 +35,19 @@ class Retention:
 
     Args:
         file: the journal's.
+        table: its frames.
         most_bytes: what the file may hold. What a restart needs is kept beyond it.
         history_frames: how many frames before a snapshot stay, where a stream does not say.
     """
 
-    def __init__(self, file: JournalFile, most_bytes: int, history_frames: int) -> None:
+    def __init__(self, file: JournalFile, table: FrameTable, most_bytes: int, history_frames: int) -> None:
         self._file = file
+        self._table = table
         self._most_bytes = most_bytes
         self._default_frames = history_frames
         self._frames: dict[str, int] = {}  # what a stream says
         self._snapshot_seq: dict[str, int] = dict(file.db.execute("SELECT stream, seq FROM snapshots").fetchall())
-        sizes = file.db.execute("SELECT stream, sum(length(body)) FROM frames GROUP BY stream").fetchall()
-        self._nbytes: dict[str, int] = dict(sizes)  # of each stream's frames
+        self._held = {stream: Held(seqs, nbytes) for stream, seqs, nbytes in table.streams()}
         self._over: dict[str, int] = {}  # the last frame of each stream that history does not reach back to
         self._page_bytes: int = file.db.execute("PRAGMA page_size").fetchone()[0]
 
@@ -43,20 +55,29 @@ class Retention:
 
     def noted(self) -> _Noted:
         """All that was noted so far, for a transaction that fails."""
-        return self._frames.copy(), self._snapshot_seq.copy(), self._nbytes.copy(), self._over.copy()
+        return self._frames.copy(), self._snapshot_seq.copy(), self._held.copy(), self._over.copy()
 
     def go_back(self, noted: _Noted) -> None:
         """Forget what was noted since."""
-        self._frames, self._snapshot_seq, self._nbytes, self._over = noted
+        self._frames, self._snapshot_seq, self._held, self._over = noted
 
     def opened(self, stream: str, opened: Mapping[str, Any]) -> None:
         """Note what a stream's `open` says of its history."""
         settings = opened.get("settings", {}).get("stream", {})
         self._frames[stream] = settings.get("history_frames", self._default_frames)
 
-    def added(self, stream: str, nbytes: int) -> None:
+    def seqs(self, stream: str) -> range:
+        """A stream's frames that are there."""
+        return self._held.get(stream, _NOTHING).seqs
+
+    def added(self, stream: str, seq: int, nbytes: int) -> None:
         """Note a frame that was written."""
-        self._nbytes[stream] = self._nbytes.get(stream, 0) + nbytes
+        held = self._held.get(stream)
+        if held is None:
+            self._held[stream] = Held(range(seq, seq + 1), nbytes)
+        else:
+            seqs = range(min(held.seqs.start, seq), max(held.seqs.stop, seq + 1))
+            self._held[stream] = Held(seqs, held.nbytes + nbytes)
 
     def snapshot(self, stream: str, seq: int) -> None:
         """Note a snapshot: frames before it may go that history does not reach back to."""
@@ -72,22 +93,22 @@ class Retention:
     def trim(self, n_written: int) -> None:
         """Let some of the frames go that history does not reach back to: a few for each of those just written."""
         left = _TRIMMED_PER_FRAME * n_written
-        query = "SELECT seq FROM frames WHERE stream = ? AND seq <= ? ORDER BY seq LIMIT ?"
         for stream, last in list(self._over.items()):
             if left <= 0:
                 return
-            rows = self._file.db.execute(query, (stream, last, left)).fetchall()
-            if rows:
-                self._drop(stream, rows[-1][0])
-            if len(rows) < left:
+            first = self.seqs(stream).start
+            over = range(first, min(first + left, last + 1))
+            self._drop(stream, over)
+            if len(over) < left:
                 del self._over[stream]
-            left -= len(rows)
+            left -= len(over)
 
     def closed(self, stream: str) -> None:
-        """Forget a stream whose rows are gone."""
+        """Let all frames of a stream go, and forget it."""
+        self._drop(stream, self.seqs(stream))
         self._frames.pop(stream, None)
         self._snapshot_seq.pop(stream, None)
-        self._nbytes.pop(stream, None)
+        self._held.pop(stream, None)
         self._over.pop(stream, None)
 
     def make_room(self, nbytes: int) -> None:
@@ -100,7 +121,7 @@ class Retention:
         if excess <= 0:
             return
         excess += self._most_bytes // _SLACK
-        for stream in sorted(self._nbytes, key=lambda name: -self._nbytes[name]):
+        for stream in sorted(self._held, key=lambda name: -self._held[name].nbytes):
             if excess <= 0:
                 return
             excess -= self._drop_bytes(stream, excess)
@@ -114,19 +135,16 @@ class Retention:
 
     def _drop_bytes(self, stream: str, nbytes: int) -> int:
         """Let a stream's oldest frames go, so many bytes of them if there are; returns how many went."""
-        freed, last = 0, None
-        query = "SELECT seq, length(body) FROM frames WHERE stream = ? AND seq <= ? ORDER BY seq"
-        for seq, size in self._file.db.execute(query, (stream, self._snapshot_seq.get(stream, 0) - 1)):
-            last = seq
-            freed += size
-            if freed >= nbytes:
-                break
-        if last is not None:
-            self._drop(stream, last)
+        freed, end = 0, self._snapshot_seq.get(stream, 0)
+        while freed < nbytes and (over := self.seqs(stream)[:_DROPPED_AT_ONCE]) and over.start < end:
+            freed += self._drop(stream, range(over.start, min(over.stop, end)))
         return freed
 
-    def _drop(self, stream: str, last_seq: int) -> None:
-        rows = (stream, last_seq)
-        query = "SELECT total(length(body)) FROM frames WHERE stream = ? AND seq <= ?"
-        self.added(stream, -int(self._file.db.execute(query, rows).fetchone()[0]))
-        self._file.db.execute("DELETE FROM frames WHERE stream = ? AND seq <= ?", rows)
+    def _drop(self, stream: str, oldest: range) -> int:
+        """Let a stream's oldest frames go; returns their bytes."""
+        if not oldest:
+            return 0
+        freed = self._table.delete(stream, oldest)
+        held = self._held[stream]
+        self._held[stream] = Held(range(oldest.stop, max(held.seqs.stop, oldest.stop)), held.nbytes - freed)
+        return freed

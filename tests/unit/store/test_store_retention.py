@@ -125,7 +125,7 @@ def test_a_batch_that_failed_changes_nothing_of_what_is_kept(database):
     database._file.db.execute(f"PRAGMA max_page_count = {most}")
     database.write([frame("cam", 30, 1000)])
     assert seqs(database)["cam"] == list(range(31))
-    assert database._retention._nbytes["cam"] == pytest.approx(30 * 100_000, rel=0.01)
+    assert database._retention._held["cam"].nbytes == pytest.approx(30 * 100_000, rel=0.01)
 
 
 @pytest.mark.parametrize("gone", ["journal.sqlite", "journal.sqlite-wal", "", "..", "moved"])
@@ -175,8 +175,72 @@ def test_a_folder_that_two_daemons_want_is_the_firsts(tmp_path):
     Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY).close()
 
 
+def test_frames_of_one_moment_lie_side_by_side_whatever_their_stream(database):
+    """A commit writes whole pages into the log: one for each stream would be most of what it costs."""
+    names = [f"cam{number}" for number in range(8)]
+    database.write([opened(name) for name in names])
+    for seq in range(100):
+        database.write([frame(name, seq, 100) for name in names])
+    log = Path(f"{database.path}-wal")
+    database.fold()
+    before = log.stat().st_size
+    for seq in range(100, 120):
+        database.write([frame(name, seq, 100) for name in names])
+    page = database._file.db.execute("PRAGMA page_size").fetchone()[0]
+    assert (log.stat().st_size - before) / 20 / page < 6  # it was 11
+
+
+def test_streams_of_other_seqs_are_kept_read_and_let_go_each_for_itself(database):
+    database.write([opened("early", history_frames=10), opened("late"), opened("other")])
+    database.write([frame("late", seq) for seq in range(5000, 5100)])
+    database.write([frame("early", seq) for seq in range(100)])
+    database.write([frame("other", seq) for seq in (3, 4, 90)])  # with holes
+    database.write([snapshot("early", 99)])
+    for _ in range(50):  # trimmed a few at a time
+        database.write([frame("late", database._retention.seqs("late").stop)])
+    late = list(range(5000, 5150))
+    assert seqs(database) == {"early": list(range(90, 100)), "late": late, "other": [3, 4, 90]}
+    database.write([CloseRecord("other")])
+    database.write([CloseRecord("early")])
+    assert seqs(database) == {"late": late}
+    assert database._file.db.execute("SELECT count(*) FROM frames").fetchone()[0] == len(late)
+
+
+def test_a_journal_of_version_1_is_made_one_of_this_version(tmp_path, caplog):
+    path = Path(tmp_path / "journal.sqlite")
+    before = Database(path, False, 4 * MB, HISTORY)
+    before.write([opened("cam"), *(frame("cam", seq) for seq in range(100)), snapshot("cam", 99)])
+    before.close()
+    with sqlite3.connect(path) as file:  # as version 1 had it
+        file.executescript("""
+            BEGIN;
+            CREATE TABLE as_it_was (
+                stream TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, frame_index INTEGER NOT NULL,
+                t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, body BLOB NOT NULL,
+                PRIMARY KEY (stream, seq)
+            ) WITHOUT ROWID;
+            INSERT INTO as_it_was SELECT * FROM frames;
+            DROP TABLE frames;
+            ALTER TABLE as_it_was RENAME TO frames;
+            PRAGMA user_version = 1;
+            COMMIT;
+        """)
+    file.close()
+    with caplog.at_level("WARNING"):
+        after = Database(path, False, 4 * MB, HISTORY)
+    assert "of version 1; it is made one of version 2" in caplog.text
+    after.write([frame("cam", 100)])
+    (stored,) = after.streams()
+    assert [record.seq for record in stored.frames] == list(range(101))
+    assert all((record.body["boxes"] == record.seq).all() for record in stored.frames)
+    plan = after._file.db.execute("EXPLAIN QUERY PLAN SELECT * FROM frames WHERE stream = 'cam' AND seq IN (1, 2)")
+    assert "seq=? AND stream=?" in plan.fetchone()[3]
+    after.close()
+    Database(path, False, 4 * MB, HISTORY).close()  # and stays so
+
+
 def test_a_journal_as_it_was_before_goes_on(tmp_path):
-    """The schema has not changed: what an earlier daemon wrote is trimmed and continued."""
+    """What an earlier daemon wrote is trimmed and continued."""
     path = Path(tmp_path / "journal.sqlite")
     first = Database(path, False, 4 * MB, HISTORY)
     first.write([opened("cam"), *(frame("cam", seq, 50_000) for seq in range(100)), snapshot("cam", 99)])
