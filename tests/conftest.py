@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# What is not compiled yet is compiled now: a daemon that a test starts would say so, where one line is looked for.
+import trackd.daemon  # noqa: F401
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))  # daemon_process and raw_client, for every folder
 
