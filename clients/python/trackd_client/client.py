@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
 from trackd_client.clock import CaptureLatency, ClockOffset
-from trackd_client.connection import Connection, Context, shared_context
+from trackd_client.connection import Context, shared_context
 from trackd_client.detections import Skeleton
-from trackd_client.ingest import RETRY_S, Ingest
+from trackd_client.ingest import Ingest
 from trackd_client.protocol import (
-    REPLY_LIMITS,
     Event,
     Open,
     ProtocolError,
-    Reply,
-    Request,
     Tracks,
     decode,
     encode,
     tracks_from_history,
 )
+from trackd_client.requests import IS_IT_RUNNING, Requests
 from trackd_client.security import curve_keys
 from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
 from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
@@ -38,9 +34,6 @@ TRACKS = "tcp://127.0.0.1:5571"
 CONTROL = "tcp://127.0.0.1:5572"
 S = TypeVar("S", TracksSubscription, EventSubscription)
 DRAIN_TIMEOUT_S = 60.0
-_IS_IT_RUNNING = "is it running? `trackd serve` starts it"
-# What only asks may be asked again after the daemon went away in the midst of it.
-_QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
 
 
 class Client:
@@ -77,10 +70,8 @@ class Client:
         self._keys = curve_keys(server_key, client_keys)
         self._context = context if context is not None else shared_context()
         self._lock = threading.Lock()  # of the fields below
-        self._control_lock = threading.Lock()  # one request at a time
-        self._ids = itertools.count(1)
         self._ingest: Ingest | None = None
-        self._control: Connection | None = None
+        self._requests = Requests(self._context, control, self._keys)
         self._subscriptions: list[TracksSubscription | EventSubscription] = []
         self._closed = False
 
@@ -146,7 +137,7 @@ class Client:
             said = f"; it last said {session.error.code}: {session.error.message}" if session.error else ""
             raise Timeout(
                 f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{said}: "
-                f"{ingest.refusal or _IS_IT_RUNNING}"
+                f"{ingest.refusal or IS_IT_RUNNING}"
             )
         return Stream(
             ingest,
@@ -173,7 +164,7 @@ class Client:
         if known is None:
             raise Timeout(
                 f"the daemon at {self.ingest_endpoint} did not answer a ping within {limit_s:g} s: "
-                f"{ingest.refusal or _IS_IT_RUNNING}"
+                f"{ingest.refusal or IS_IT_RUNNING}"
             )
         return known
 
@@ -209,7 +200,7 @@ class Client:
             TrackdError: the daemon refuses, or went away before it answered.
             Timeout: no answer.
         """
-        return self._request(method, params, self.timeout_s)
+        return self._requests.ask(method, params, self.timeout_s)
 
     def status(self) -> DaemonStatus:
         """The daemon's state and a row for each stream."""
@@ -274,7 +265,7 @@ class Client:
 
     def drain(self) -> Any:
         """Have the daemon stop accepting, settle what is queued, write its snapshots and exit."""
-        return self._request("drain", {}, max(self.timeout_s, DRAIN_TIMEOUT_S))
+        return self._requests.ask("drain", {}, max(self.timeout_s, DRAIN_TIMEOUT_S))
 
     def tracks(
         self,
@@ -315,10 +306,7 @@ class Client:
             subscription.close()
         if self._ingest is not None:
             self._ingest.close()
-        with self._control_lock:
-            if self._control is not None:
-                self._control.close()
-                self._control = None
+        self._requests.close()
 
     def __enter__(self) -> Client:
         return self
@@ -344,52 +332,6 @@ class Client:
             if self._ingest is None:
                 self._ingest = Ingest(self._context, self.ingest_endpoint, self._keys)
             return self._ingest
-
-    def _request(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        with self._control_lock:
-            if self._closed:
-                raise TrackdError("the client is closed")
-            if self._control is None:
-                self._control = Connection(self._context, self.control_endpoint, self._keys)
-            control = self._control
-            request = Request(next(self._ids), method, params)
-            try:
-                parts = encode(request)
-            except ProtocolError as error:
-                raise TrackdError(error.message, error.code) from None
-            control.check()
-            if control.disconnected:
-                control.reconnect()
-            control.send(parts)
-            deadline = time.monotonic() + timeout_s
-            while (left := deadline - time.monotonic()) > 0:
-                control.poll(left)
-                while (came := control.receive()) is not None:
-                    with suppress(ProtocolError):
-                        reply = decode(came, REPLY_LIMITS)
-                        if isinstance(reply, Reply) and reply.id == request.id:
-                            return _result(reply)
-                if control.disconnected:
-                    if control.refusal is not None:
-                        time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))
-                    control.reconnect()
-                    if method not in _QUESTIONS:
-                        why = control.refusal or "it went away, and whether it was done is not known"
-                        raise TrackdError(f"the daemon at {self.control_endpoint} did not answer {method}: {why}")
-                    control.send(parts)
-            refusal = control.refusal
-            # What nobody answered must not lie in the queue and be done when a daemon comes up some day.
-            control.reconnect()
-        raise Timeout(
-            f"the daemon at {self.control_endpoint} did not answer {method} within {timeout_s:g} s: "
-            f"{refusal or _IS_IT_RUNNING}"
-        )
-
-
-def _result(reply: Reply) -> Any:
-    if reply.error is not None:
-        raise TrackdError(reply.error[1], reply.error[0])
-    return reply.result
 
 
 def _map(value: Any, method: str) -> dict[str, Any]:

@@ -13,18 +13,13 @@ import numpy as np
 from trackd_client.detections import Detections, Image
 from trackd_client.ingest import Ingest
 from trackd_client.pace import Pace
-from trackd_client.protocol import EncodedImage, Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
+from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
 from trackd_client.session import PendingFrame, SessionState, StreamLost, StreamSession, Timeout, TrackdError
 from trackd_client.shared_memory import ImageRing
+from trackd_client.submission import AnyImage, checked_image, owned
 
-AnyImage = Image | EncodedImage | SharedImage
 HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, if it is there
 
-_FLOATS = (np.dtype("<f4"), np.dtype("<f8"))
-_PIXELS = (np.dtype("|u1"), np.dtype("<u2"))
-_LABELS = (np.dtype("<i4"), np.dtype("<u2"))
-_CLASSES = (np.dtype("<i4"),)
-_IDS = (np.dtype("<i8"),)
 _LOOK_UP_S = 0.05
 
 
@@ -209,8 +204,8 @@ class Stream:
         index = self._last_index + 1 if frame_index is None else int(frame_index)
         if index <= self._last_index:
             raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
-        image = _checked(image)
-        detections = _owned(detections)
+        image = checked_image(image)
+        detections = owned(detections)
         session = self._session
         if t_ns is None:
             t_ns = time.time_ns()
@@ -291,32 +286,3 @@ class Stream:
                 f"({session.unacked} frames without an ack, state {session.state}{said}): is it running? "
                 "`trackd status` tells"
             )
-
-
-def _checked(image: AnyImage | None) -> AnyImage | None:
-    if isinstance(image, np.ndarray):
-        if image.dtype not in _PIXELS:
-            raise TrackdError(f"an image must be uint8 or uint16; got {image.dtype}", ErrorCode.INVALID_FRAME)
-        if image.ndim not in (2, 3):
-            raise TrackdError(f"an image must be (h, w) or (h, w, c); got {image.shape}", ErrorCode.INVALID_FRAME)
-    return image
-
-
-def _owned(detections: Detections) -> Detections:
-    """A copy with the wire's dtypes, which the caller's later writes do not reach."""
-    return Detections(  # in the fields' order
-        _copied(detections.boxes, _FLOATS),
-        _copied(detections.keypoints, _FLOATS),
-        _copied(detections.scores, _FLOATS),
-        _copied(detections.keypoint_scores, _FLOATS),
-        _copied(detections.classes, _CLASSES),
-        _copied(detections.masks, _LABELS),
-        _copied(detections.gt_ids, _IDS),
-    )
-
-
-def _copied(array: Any, dtypes: tuple[np.dtype[Any], ...]) -> Any:
-    if array is None:
-        return None
-    array = np.asarray(array)
-    return array.astype(array.dtype if array.dtype in dtypes else dtypes[0], order="C")

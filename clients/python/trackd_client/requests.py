@@ -1,0 +1,92 @@
+"""Requests to the daemon and their answers, over a connection of their own."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from trackd_client.connection import Connection, Context
+from trackd_client.ingest import RETRY_S
+from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
+from trackd_client.security import CurveKeys
+from trackd_client.session import Timeout, TrackdError
+
+IS_IT_RUNNING = "is it running? `trackd serve` starts it"
+# What only asks may be asked again after the daemon went away in the midst of it.
+_QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
+
+
+class Requests:
+    """Asks one thing at a time; may be used from any thread. Nothing is connected before the first."""
+
+    def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None) -> None:
+        self._context = context
+        self._endpoint = endpoint
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._connection: Connection | None = None
+        self._closed = False
+
+    def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+        """Make a request of the protocol's; returns what it answers.
+
+        Raises:
+            TrackdError: the daemon refuses, or went away before it answered; the client is closed.
+            Timeout: no answer.
+        """
+        with self._lock:
+            if self._closed:
+                raise TrackdError("the client is closed")
+            request = Request(next(self._ids), method, params)
+            try:
+                parts = encode(request)
+            except ProtocolError as error:
+                raise TrackdError(error.message, error.code) from None
+            if self._connection is None:
+                self._connection = Connection(self._context, self._endpoint, self._keys)
+            connection = self._connection
+            connection.check()
+            if connection.disconnected:
+                connection.reconnect()
+            connection.send(parts)
+            deadline = time.monotonic() + timeout_s
+            while (left := deadline - time.monotonic()) > 0:
+                connection.poll(left)
+                while (came := connection.receive()) is not None:
+                    with suppress(ProtocolError):
+                        reply = decode(came, REPLY_LIMITS)
+                        if isinstance(reply, Reply) and reply.id == request.id:
+                            return _result(reply)
+                if connection.disconnected:
+                    if connection.refusal is not None:
+                        time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))
+                    connection.reconnect()
+                    if method not in _QUESTIONS:
+                        why = connection.refusal or "it went away, and whether it was done is not known"
+                        raise TrackdError(f"the daemon at {self._endpoint} did not answer {method}: {why}")
+                    connection.send(parts)
+            refusal = connection.refusal
+            # What nobody answered must not lie in the queue and be done when a daemon comes up some day.
+            connection.reconnect()
+        raise Timeout(
+            f"the daemon at {self._endpoint} did not answer {method} within {timeout_s:g} s: {refusal or IS_IT_RUNNING}"
+        )
+
+    def close(self) -> None:
+        """Close the connection, once a request under way is done."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _result(reply: Reply) -> Any:
+    if reply.error is not None:
+        raise TrackdError(reply.error[1], reply.error[0])
+    return reply.result
