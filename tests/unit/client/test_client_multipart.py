@@ -22,6 +22,8 @@ def pair() -> Iterator[Pair]:
             socket.rcvtimeo = 5000
         port = one.bind_to_random_port("tcp://127.0.0.1")
         other.connect(f"tcp://127.0.0.1:{port}")
+        other.send(b"")
+        assert one.recv() == b"", "from now on either may send"
         yield one, other
     context.term()
 
