@@ -8,9 +8,9 @@ with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
 from trackd_client.client import Client
 from trackd_client.clock import CaptureLatency, ClockOffset
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
 from trackd_client.security import KeyFileError, load_client_keys, load_server_key
-from trackd_client.session import StreamLost, Timeout, TrackdError
 from trackd_client.shared_memory import ImageRing
 from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.stream import Stream

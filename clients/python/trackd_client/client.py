@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from trackd_client.clock import CaptureLatency, ClockOffset
 from trackd_client.connection import Context, shared_context
 from trackd_client.detections import Skeleton
+from trackd_client.errors import Timeout, TrackdError
 from trackd_client.ingest import Ingest
 from trackd_client.protocol import (
     Event,
@@ -23,7 +24,7 @@ from trackd_client.protocol import (
 )
 from trackd_client.requests import IS_IT_RUNNING, Requests
 from trackd_client.security import curve_keys
-from trackd_client.session import SessionState, StreamSession, Timeout, TrackdError
+from trackd_client.session import SessionState, StreamSession
 from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.stream import Stream
 from trackd_client.subscriber import TracksSubscription

@@ -15,9 +15,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from trackd_client.multipart import is_readable, receive_parts, send_parts
+from trackd_client.pending import Parts
 from trackd_client.protocol import REPLY_LIMITS
 from trackd_client.security import CurveKeys
-from trackd_client.session import Parts
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from trackd_client.errors import Timeout, TrackdError
 from trackd_client.protocol import ErrorCode, Event, EventName, Message, Tracks
-from trackd_client.session import Timeout, TrackdError
 
 logger = logging.getLogger(__name__)
 

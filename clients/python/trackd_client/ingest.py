@@ -12,9 +12,10 @@ from typing import Any
 
 from trackd_client.clock import Clock
 from trackd_client.connection import Connection, Context
+from trackd_client.errors import TrackdError
 from trackd_client.protocol import REPLY_LIMITS, Error, ErrorCode, Message, Ping, Pong, ProtocolError, decode, encode
 from trackd_client.security import CurveKeys
-from trackd_client.session import StreamSession, TrackdError
+from trackd_client.session import StreamSession
 
 logger = logging.getLogger(__name__)
 

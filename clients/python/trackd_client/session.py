@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
-
 from trackd_client.detections import Detections, Image
+from trackd_client.pending import Parts, PendingFrame
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -35,34 +34,11 @@ from trackd_client.protocol import (
 
 logger = logging.getLogger(__name__)
 
-Parts = list[bytes | memoryview]
 MAX_UNACKED = 1024  # frames
 MAX_UNACKED_BYTES = 512 * 1024 * 1024
 KEPT_REJECTIONS = 256
 # The frame that such an error names will settle, as rejected: its ack comes too.
 _REJECTIONS = frozenset({ErrorCode.INVALID_FRAME, ErrorCode.TOO_LARGE, ErrorCode.BAD_MESSAGE, ErrorCode.INTERNAL})
-
-
-class TrackdError(Exception):
-    """The daemon refused something, or could not be reached.
-
-    Attributes:
-        code: the daemon's code, or None where the daemon said nothing.
-        message: what is wrong and what would be right.
-    """
-
-    def __init__(self, message: str, code: ErrorCode | None = None) -> None:
-        super().__init__(f"{code}: {message}" if code else message)
-        self.code = code
-        self.message = message
-
-
-class Timeout(TrackdError, TimeoutError):  # noqa: N818 (the name that a reader looks for)
-    """The daemon did not answer in time."""
-
-
-class StreamLost(TrackdError):  # noqa: N818
-    """The stream is gone for this client: taken over, closed from elsewhere, or refused when it came back."""
 
 
 class SessionState(StrEnum):
@@ -72,35 +48,6 @@ class SessionState(StrEnum):
     OPEN = "open"
     CLOSED = "closed"  # as we asked
     LOST = "lost"  # `StreamSession.error` says why
-
-
-@dataclass(slots=True)
-class PendingFrame:
-    """A frame that was taken for sending, until someone has read what became of it."""
-
-    frame: Frame
-    parts: Parts
-    size: int  # bytes on the wire
-    wants_tracks: bool = False
-    tracks: Tracks | None = None
-    error: Error | None = None  # the daemon rejected this frame
-    settled: bool = False
-
-    @property
-    def answered(self) -> bool:
-        """The daemon has said what became of it, or that something did."""
-        return self.tracks is not None or self.error is not None or self.settled
-
-    @property
-    def unseen(self) -> bool:
-        """It settled while we were away: its tracks are in `history`."""
-        return self.settled and self.tracks is None and self.error is None
-
-    def own(self) -> None:
-        """Copy the image: its owner goes on while the frame may have to be sent again."""
-        if isinstance(self.frame.image, np.ndarray):
-            self.frame = replace(self.frame, image=self.frame.image.copy())
-            self.parts = encode(self.frame)
 
 
 class StreamSession:

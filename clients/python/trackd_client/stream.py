@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from trackd_client.detections import Detections, Image
+from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.ingest import Ingest
 from trackd_client.pace import Pace
+from trackd_client.pending import PendingFrame
 from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
-from trackd_client.session import PendingFrame, SessionState, StreamLost, StreamSession, Timeout, TrackdError
+from trackd_client.session import SessionState, StreamSession
 from trackd_client.shared_memory import ImageRing
 from trackd_client.submission import AnyImage, checked_image, owned
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from trackd_client.detections import Detections, Image
+from trackd_client.errors import TrackdError
 from trackd_client.protocol import EncodedImage, ErrorCode, SharedImage
-from trackd_client.session import TrackdError
 
 AnyImage = Image | EncodedImage | SharedImage
 

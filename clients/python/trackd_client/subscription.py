@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import zmq
 
 from trackd_client.connection import NOT_AUTHORIZED, Context, set_socket_options
+from trackd_client.errors import Timeout, TrackdError
 from trackd_client.multipart import receive_parts
 from trackd_client.protocol import REPLY_LIMITS, ErrorCode, Event, Message, ProtocolError, decode, topic
 from trackd_client.security import CurveKeys
-from trackd_client.session import Timeout, TrackdError
 
 logger = logging.getLogger(__name__)
 

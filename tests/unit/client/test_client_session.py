@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd_client.detections import Detections
+from trackd_client.pending import PendingFrame
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -25,7 +26,7 @@ from trackd_client.protocol import (
     Tracks,
     decode,
 )
-from trackd_client.session import PendingFrame, SessionState, StreamSession
+from trackd_client.session import SessionState, StreamSession
 
 BLOCK = {"stream": {"on_overload": "block"}}
 DROP = {"stream": {"on_overload": "drop_oldest"}}

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from trackd_client.client import CONTROL, INGEST, TRACKS
+from trackd_client.errors import TrackdError
 from trackd_client.security import load_keys
-from trackd_client.session import TrackdError
 
 app = typer.Typer(
     name="trackd-client",

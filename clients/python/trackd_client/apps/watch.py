@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 
 from trackd_client.client import Client
+from trackd_client.errors import Timeout, TrackdError
 from trackd_client.protocol import Status, Tracks
-from trackd_client.session import Timeout, TrackdError
 
 REFRESH_HZ = 5
 RATE_WINDOW_S = 2.0
