@@ -49,12 +49,22 @@ def set_socket_options(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys
     socket.setsockopt(zmq.MAXMSGSIZE, REPLY_LIMITS.header_bytes)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-    if endpoint.startswith("tcp://"):
-        # A host that vanished sends no FIN: only missing heartbeats tell, in both directions.
-        socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
+    if not endpoint.startswith("tcp://"):
+        return
+    socket.setsockopt(zmq.IPV6, 1)
+    # A host that vanished sends no FIN: only a missing answer tells.
+    if socket.type == zmq.SUB:
+        # A subscriber whose queue is full reads no heartbeat either. ZeroMQ then gives the connection up, and ends the
+        # whole process ("_input_stopped") when the queue is read again: github.com/zeromq/libzmq/issues/3937. The
+        # systems at both ends can do the same without it.
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, HEARTBEAT_MS // 1000)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, HEARTBEAT_MS // 1000)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 2)
+        return
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, 4 * HEARTBEAT_MS)
 
 
 class Connection:

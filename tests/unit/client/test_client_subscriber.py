@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from itertools import islice
@@ -246,6 +248,33 @@ def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):  
         settle(daemon, 0)
         assert next(subscription).seq == 0
     assert "cannot be read" in caplog.text
+
+
+ONE_THAT_RESTS = """
+import time, zmq
+from trackd_client import connection, subscription
+connection.HEARTBEAT_MS = 1000  # of which none must do harm
+context = zmq.Context()
+publisher = context.socket(zmq.XPUB)
+publisher.sndhwm = 0
+port = publisher.bind_to_random_port("tcp://127.0.0.1")
+reader = subscription.Subscription(context, f"tcp://127.0.0.1:{port}", ("cam",), (b"t",), None, None)
+assert publisher.recv() == bytes([1]) + b"t"
+many = 40 * subscription.RECEIVE_MESSAGES  # more than both systems' buffers hold too
+for number in range(many):
+    publisher.send_multipart([b"t", bytes(200)])
+time.sleep(6)  # longer than a connection without an answer is kept
+got = 0
+while reader._parts(1.0) is not None:
+    got += 1
+print("read", got >= subscription.RECEIVE_MESSAGES)
+"""
+
+
+def test_a_reader_that_rests_with_a_full_queue_goes_on_afterwards():
+    """ZeroMQ ended the process where it had given the connection up meanwhile: see `set_socket_options`."""
+    result = subprocess.run([sys.executable, "-c", ONE_THAT_RESTS], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "read True\n"), result.stderr
 
 
 def test_events_come_as_they_are(daemon, client):  # noqa: F811
