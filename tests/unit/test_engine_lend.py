@@ -31,6 +31,7 @@ class Bench:
     def __init__(self, scorer: type[MotionScorer] = MotionScorer, has_room: bool = True) -> None:
         self.inbox = Inbox(10**9)
         self.outcomes: list[tuple[Outcome, str]] = []
+        self.batches: list[int] = []
         self.engine = Engine(self.inbox, self._deliver, has_room=lambda: has_room)
         self.queue = StreamQueue("cam", 32)
         settings = StreamSettings.of(Config())
@@ -40,6 +41,7 @@ class Bench:
         self.seq = 0
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        self.batches.append(len(outcomes))
         self.outcomes.extend((outcome, threading.current_thread().name) for outcome in outcomes)
 
     def frame(self, n: int = 2, image: EncodedImage | None = None) -> None:
@@ -70,6 +72,40 @@ def test_a_short_step_is_done_by_who_asks() -> None:
     assert outcome.status is Status.TRACKED
     assert thread == threading.current_thread().name
     assert bench.inbox.idle
+
+
+def test_what_waits_already_is_handed_on_together() -> None:
+    bench = Bench()
+    bench.frame()
+    bench.engine.lend()  # a first one pays for what the others share
+    for _ in range(8):
+        bench.frame()
+    while bench.engine.lend():
+        pass
+    assert sum(bench.batches) == 9
+    assert len(bench.batches) < 9, "a commit and a turn of the sockets for each would be most of what a frame costs"
+    settled = [outcome.head.seq for outcome, _ in bench.outcomes if isinstance(outcome, Settlement)]
+    assert settled == list(range(9))
+    assert bench.inbox.idle
+
+
+def test_what_waits_behind_a_command_is_not_handed_on_before_it() -> None:
+    bench = Bench()
+    bench.frame()
+    bench.inbox.command(bench.queue, Command(0, lambda: 1, lambda result, error: None))
+    bench.frame()
+    assert bench.engine.lend()
+    assert bench.batches == [1]
+    assert not bench.engine.lend(), "the command is the engine thread's"
+
+
+def test_a_crowd_is_handed_on_before_the_next_one_is_looked_at() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.frame(n=600)
+    while bench.engine.lend():
+        pass
+    assert bench.batches == [1, 1, 1], "others would wait for more than one step"
 
 
 def test_a_frame_that_is_only_to_be_skipped_is_short() -> None:
@@ -110,8 +146,8 @@ def test_the_engines_thread_goes_on_with_long_steps_and_leaves_the_short_ones() 
     bench.wait_for(2)
     time.sleep(0.05)
     assert len(bench.outcomes) == 2
-    assert bench.engine.lend()
-    assert bench.engine.lend()
+    while bench.engine.lend():
+        pass
     assert [name for _, name in bench.outcomes] == ["engine", "engine", *[threading.current_thread().name] * 2]
     assert [outcome.head.seq for outcome, _ in bench.outcomes if isinstance(outcome, Settlement)] == [0, 1, 2, 3]
     bench.inbox.stop()

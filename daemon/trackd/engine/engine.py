@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _IDLE_S = 0.25  # how often an engine without work says that it lives
 _LIGHT = 1024  # instances of a step that the IO thread may do: a few milliseconds
 _HEAVY = _LIGHT + 1
+_GATHER_NS = 1_000_000  # for so long short steps follow one another before they are handed on together
 
 
 class Engine:
@@ -108,12 +109,30 @@ class Engine:
     # --- a step ---
 
     def step(self, work: list[Work], deliver: Callable[[list[Outcome]], None] | None = None) -> bool:
-        """All of one step: what fails in one stream ends there. False where there is nothing to do."""
+        """All of one step, and of short ones that wait behind it; what fails in one stream ends there.
+
+        Returns:
+            False where there is nothing to do.
+        """
         if work:
-            (deliver or self._deliver)(self._work(work))
+            size = sum(self._size(queue, item) for queue, item in work)
+            (deliver or self._deliver)(self._work(work) + self._backlog(size))
             self._inbox.finished()
         self.last_step_ns = self._clock()
         return bool(work)
+
+    def _backlog(self, done: int) -> list[Outcome]:
+        """More steps, if they are short and wait already: to store and publish one takes as long as several.
+
+        `done` is the size of the step before them: all of them together are a light one.
+        """
+        outcomes: list[Outcome] = []
+        until_ns = self._clock() + _GATHER_NS
+        while self._inbox.ready and (done := done + self._inbox.size(self._size)) <= _LIGHT:
+            outcomes += self._work(self._inbox.take())
+            if self._clock() >= until_ns:
+                break
+        return outcomes
 
     def _is_light(self) -> bool:
         return self._inbox.size(self._size) <= _LIGHT

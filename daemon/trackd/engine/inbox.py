@@ -123,7 +123,7 @@ class Inbox:
                 if queue.pending and item is not None:
                     queue.in_turn = True
                     self._turns.append(queue)
-            self._in_step = bool(work)
+            self._in_step = self._in_step or bool(work)
             return work
 
     def finished(self) -> None:
