@@ -44,27 +44,22 @@ def send_parts(socket: Socket, parts: Sequence[Part]) -> None:
         _send(socket, part, _MORE if place < last else _NOBLOCK, len(part) < COPIED_BELOW)
 
 
-def first_frame(socket: Socket, *, wait: bool = False) -> zmq.Frame:
-    """The first part of the next message; `more` tells whether others follow.
+def next_frame(socket: Socket, *, wait: bool = False) -> zmq.Frame:
+    """The next part; its `more` tells whether others of the same message follow, which are there then.
 
     Raises:
-        zmq.Again: there is none; with `wait`, none within the socket's own patience.
+        zmq.Again: no message is there; with `wait`, none within the socket's own patience.
     """
     return _recv(socket, 0 if wait else _NOBLOCK, False)
-
-
-def next_frame(socket: Socket) -> zmq.Frame:
-    """The next part of the message that was begun: it came as a whole, so that it is there."""
-    return _recv(socket, _NOBLOCK, False)
 
 
 def receive_parts(socket: Socket, *, wait: bool = False) -> list[bytes]:
     """The next message's parts.
 
     Raises:
-        zmq.Again: as `first_frame`.
+        zmq.Again: as `next_frame`.
     """
-    frame = first_frame(socket, wait=wait)
+    frame = next_frame(socket, wait=wait)
     parts = [frame.bytes]
     while frame.more:
         frame = next_frame(socket)

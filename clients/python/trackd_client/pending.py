@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from trackd_client.protocol import Error, Frame, Tracks, encode
+from trackd_client.protocol.arrays import Part
 
-Parts = list[bytes | memoryview]
+Parts = list[Part]
 
 
 @dataclass(slots=True)

@@ -77,7 +77,8 @@ class Engine:
         if not self._has_room() or not self._stepping.acquire(blocking=False):
             return False
         try:
-            return self.step(self._inbox.take() if self._is_light() else [], self._deliver_lent)
+            size = self._inbox.size(self._size)
+            return self.step(self._inbox.take() if size <= _LIGHT else [], self._deliver_lent, _LIGHT - size)
         finally:
             self._stepping.release()
 
@@ -108,27 +109,28 @@ class Engine:
 
     # --- a step ---
 
-    def step(self, work: list[Work], deliver: Callable[[list[Outcome]], None] | None = None) -> bool:
+    def step(self, work: list[Work], deliver: Callable[[list[Outcome]], None] | None = None, room: int = 0) -> bool:
         """All of one step, and of short ones that wait behind it; what fails in one stream ends there.
+
+        Args:
+            work: of the step.
+            deliver: takes all outcomes; the engine's own by default.
+            room: instances that the steps behind it may have.
 
         Returns:
             False where there is nothing to do.
         """
         if work:
-            size = sum(self._size(queue, item) for queue, item in work)
-            (deliver or self._deliver)(self._work(work) + self._backlog(size))
+            (deliver or self._deliver)(self._work(work) + self._backlog(room))
             self._inbox.finished()
         self.last_step_ns = self._clock()
         return bool(work)
 
-    def _backlog(self, done: int) -> list[Outcome]:
-        """More steps, if they are short and wait already: to store and publish one takes as long as several.
-
-        `done` is the size of the step before them: all of them together are a light one.
-        """
+    def _backlog(self, room: int) -> list[Outcome]:
+        """More steps, if they fit and wait already: to store and publish one takes as long as several."""
         outcomes: list[Outcome] = []
         until_ns = self._clock() + _GATHER_NS
-        while self._inbox.ready and (done := done + self._inbox.size(self._size)) <= _LIGHT:
+        while room > 0 and self._inbox.ready and (room := room - self._inbox.size(self._size)) >= 0:
             outcomes += self._work(self._inbox.take())
             if self._clock() >= until_ns:
                 break

@@ -17,7 +17,7 @@ import zmq
 from trackd.config import Config
 from trackd.server.security import Security
 from trackd_client.configuration import ConfigError
-from trackd_client.multipart import COPIED_BELOW, first_frame, is_readable, next_frame, send_parts
+from trackd_client.multipart import COPIED_BELOW, is_readable, next_frame, send_parts
 from trackd_client.protocol.arrays import Part
 
 logger = logging.getLogger(__name__)
@@ -212,7 +212,7 @@ def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool, *, sure: boo
     if not (sure or is_readable(socket)):
         return None
     try:
-        frame = first_frame(socket)
+        frame = next_frame(socket)
     except zmq.Again:
         return None
     parts: list[Part] = [frame.bytes]

@@ -79,13 +79,13 @@ class Journal(Generic[AnyOutcome]):
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
         """Take a step's outcomes; called on the engine's thread."""
-        sizes = [outcome.nbytes for outcome in outcomes]
+        sized = _sized(outcomes)
         with self._changed:
             # Streams that shed have no credit to end: where nothing can be stored, the engine waits here.
             while self._full and not self._stopping:
                 self._changed.wait(_RETRY_S)
-            self._waiting.extend(zip(outcomes, sizes, strict=True))
-            self._waiting_bytes += sum(sizes)
+            self._waiting.extend(sized)
+            self._waiting_bytes += sum(size for _, size in sized)
             self._changed.notify_all()
 
     def store(self, outcomes: list[AnyOutcome]) -> None:
@@ -105,9 +105,9 @@ class Journal(Generic[AnyOutcome]):
         with self._changed:
             self._busy = False
             if not free:  # before anything that came meanwhile
-                sizes = [outcome.nbytes for outcome in outcomes]
-                self._waiting.extendleft(reversed(list(zip(outcomes, sizes, strict=True))))
-                self._waiting_bytes += sum(sizes)
+                sized = _sized(outcomes)
+                self._waiting.extendleft(reversed(sized))
+                self._waiting_bytes += sum(size for _, size in sized)
             if self._waiting or self._stopping:
                 self._changed.notify_all()
 
@@ -204,3 +204,8 @@ class Journal(Generic[AnyOutcome]):
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+
+
+def _sized(outcomes: list[AnyOutcome]) -> list[tuple[AnyOutcome, int]]:
+    """Each with its bytes."""
+    return [(outcome, outcome.nbytes) for outcome in outcomes]

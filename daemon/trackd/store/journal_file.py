@@ -31,14 +31,12 @@ class JournalFile:
         ConfigError: the file cannot be used: damaged, of another version, another daemon's, or not to be written.
     """
 
-    def __init__(
-        self, path: Path, sync: bool, schema: str, version: int, upgrades: Mapping[int, str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, sync: bool, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
         self.path = path
         self._sync = sync
         self._schema = schema
         self._version = version
-        self._upgrades = upgrades or {}
+        self._upgrades = upgrades
         self._copied = False  # the copy is there, and not opened yet
         try:
             self._folder = StateDir(path.parent)

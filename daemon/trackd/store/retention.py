@@ -96,8 +96,7 @@ class Retention:
         for stream, last in list(self._over.items()):
             if left <= 0:
                 return
-            first = self.seqs(stream).start
-            over = range(first, min(first + left, last + 1))
+            over = self._oldest(stream, last + 1, left)
             self._drop(stream, over)
             if len(over) < left:
                 del self._over[stream]
@@ -136,9 +135,14 @@ class Retention:
     def _drop_bytes(self, stream: str, nbytes: int) -> int:
         """Let a stream's oldest frames go, so many bytes of them if there are; returns how many went."""
         freed, end = 0, self._snapshot_seq.get(stream, 0)
-        while freed < nbytes and (over := self.seqs(stream)[:_DROPPED_AT_ONCE]) and over.start < end:
-            freed += self._drop(stream, range(over.start, min(over.stop, end)))
+        while freed < nbytes and (over := self._oldest(stream, end, _DROPPED_AT_ONCE)):
+            freed += self._drop(stream, over)
         return freed
+
+    def _oldest(self, stream: str, end: int, most: int) -> range:
+        """A stream's oldest frames before `end`, at most so many."""
+        seqs = self.seqs(stream)
+        return range(seqs.start, min(seqs.start + most, seqs.stop, end))
 
     def _drop(self, stream: str, oldest: range) -> int:
         """Let a stream's oldest frames go; returns their bytes."""
@@ -146,5 +150,5 @@ class Retention:
             return 0
         freed = self._table.delete(stream, oldest)
         held = self._held[stream]
-        self._held[stream] = Held(range(oldest.stop, max(held.seqs.stop, oldest.stop)), held.nbytes - freed)
+        self._held[stream] = Held(range(oldest.stop, held.seqs.stop), held.nbytes - freed)
         return freed

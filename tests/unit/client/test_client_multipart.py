@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zmq
 
-from trackd_client.multipart import COPIED_BELOW, first_frame, is_readable, next_frame, receive_parts, send_parts
+from trackd_client.multipart import COPIED_BELOW, is_readable, next_frame, receive_parts, send_parts
 
 Pair = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]
 
@@ -41,7 +41,7 @@ def test_parts_arrive_as_they_were_sent_whatever_holds_them(pair: Pair) -> None:
 def test_a_message_can_be_read_part_by_part(pair: Pair) -> None:
     send_parts(pair[0], [b"a", b"b"])
     send_parts(pair[0], [b"c"])
-    frame = first_frame(pair[1], wait=True)
+    frame = next_frame(pair[1], wait=True)
     assert (frame.bytes, frame.more) == (b"a", True)
     frame = next_frame(pair[1])
     assert (frame.bytes, frame.more) == (b"b", False)
