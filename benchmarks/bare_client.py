@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import zmq
 
-from trackd.bench import made_detections
+from trackd.commands.bench import made_detections
 from trackd_client.protocol import REPLY_LIMITS, Ack, Frame, Message, Open, Opened, Tracks, decode, encode, topic
 
 INSTANCES = 10

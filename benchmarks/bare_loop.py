@@ -29,7 +29,7 @@ import zmq
 from scipy.optimize import linear_sum_assignment
 
 from bare_client import Bound, frame_bytes
-from trackd.tracking.overlap import iou
+from trackd.tracking.rules.iou import iou
 from trackd_client.protocol import DEFAULT_LIMITS, Ack, Frame, Open, Opened, Status, Tracks, decode, encode, topic
 
 CREDIT = 32  # the daemon's default queue_depth

@@ -18,8 +18,8 @@ from bare_client import INSTANCES, frame_bytes
 from bare_loop import running_bare
 from step import step_times
 from targets import Target
-from trackd.bench import Load, made_detections, measure
-from trackd.daemon_process import running_daemon
+from trackd.commands.bench import Load, made_detections, measure
+from trackd.commands.daemon_process import running_daemon
 from trackd_client.protocol import STAGES
 
 P99_MS = 1.5

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from targets import Target
 from trackd.models.architecture import Architecture
-from trackd.models.device import resolve_encoder_dtype, resolve_encoder_threads
-from trackd.models.gtr import GlobalTrackingTransformer
-from trackd.models.resnet import ResNetEncoder
+from trackd.models.checkpoint.device import resolve_encoder_dtype, resolve_encoder_threads
+from trackd.models.encoder.resnet import ResNetEncoder
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 CROPS, SIDE = 10, 128
 REPEATS = 9

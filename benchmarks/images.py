@@ -17,8 +17,8 @@ import numpy as np
 from bare_client import INSTANCES, frame_bytes
 from bare_loop import running_bare
 from targets import Target
-from trackd.bench import Load, measure, rate
-from trackd.daemon_process import running_daemon
+from trackd.commands.bench import Load, measure, rate
+from trackd.commands.daemon_process import running_daemon
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 60.0
 RATE, P99_MS = 300.0, 10.0

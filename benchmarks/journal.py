@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 
-from trackd.bench import walk
-from trackd.daemon_process import running_daemon
+from trackd.commands.bench import walk
+from trackd.commands.daemon_process import running_daemon
 from trackd_client import Client, Detections
 
 FRAMES = 1500

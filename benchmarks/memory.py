@@ -22,8 +22,8 @@ from rich.progress import track
 
 from processes import watched
 from targets import Target
+from trackd.commands.daemon_process import running_daemon
 from trackd.config import Config
-from trackd.daemon_process import running_daemon
 from trackd_client import Client, Detections, Tracks
 
 STREAMS = 4

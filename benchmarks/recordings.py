@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from rich.console import Console
 
+from trackd.commands.eval import evaluate
 from trackd.config import check_config
-from trackd.eval import evaluate
 from trackd.evaluation.report import Row
 
 SHARED = Path(os.environ.get("TRACKD_SHARED", "../shared")).resolve()

@@ -28,7 +28,7 @@ import numpy as np
 
 from targets import Target
 from trackd.config import TrackerConfig
-from trackd.models.motion import MotionScorer
+from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections

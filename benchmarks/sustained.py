@@ -23,8 +23,8 @@ from bare_client import INSTANCES
 from bare_loop import running_bare
 from processes import cpu_s, watched
 from targets import Target
-from trackd.bench import Load, measure, rate
-from trackd.daemon_process import running_daemon
+from trackd.commands.bench import Load, measure, rate
+from trackd.commands.daemon_process import running_daemon
 
 RATE = 6000.0
 BARE_RATE = 11_000.0  # of the bare loop on the machine of the targets; $TRACKD_SHARED/measured.md

@@ -41,7 +41,7 @@ def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Ver
     from trackd.config import load_config
 
     loaded = load_config(config, overrides)  # its faults are told before all else is read
-    from trackd.serve import serve as run
+    from trackd.commands.serve import serve as run
 
     raise typer.Exit(run(loaded, config.parent if config is not None else None))
 
@@ -55,8 +55,8 @@ def track(
 ) -> None:
     """Track recordings through an in-process daemon, lossless, as fast as it goes; results go to out_dir."""
     _log(verbose)
+    from trackd.commands.track import track as run
     from trackd.config import load_config
-    from trackd.track import track as run
 
     run(load_config(config, overrides), config.parent, render=render)
 
@@ -70,8 +70,8 @@ def evaluate(
 ) -> None:
     """Track recordings as `track` does, then score the tracks against the recordings' ground truth."""
     _log(verbose)
+    from trackd.commands.eval import evaluate as run
     from trackd.config import load_config
-    from trackd.eval import evaluate as run
 
     run(load_config(config, overrides), config.parent, out)
 
@@ -85,8 +85,8 @@ def status(
 ) -> None:
     """Show a running daemon's streams and counts."""
     _log(False)
-    from trackd.status import show_status
-    from trackd_client.security import load_keys
+    from trackd.commands.status import show_status
+    from trackd_client.transport.curve import load_keys
 
     show_status(endpoint, timeout_s, load_keys(server_key, client_key))
 
@@ -99,8 +99,8 @@ def keygen(
     may: Annotated[str, typer.Option(help="What it may do with them.")] = "publish,subscribe,control",
 ) -> None:
     """Make a client's CURVE keys, and the daemon's where DIR has none; no file is ever overwritten."""
-    from trackd.keygen import make_keys
-    from trackd.server.grants import split_words
+    from trackd.commands.keygen import make_keys
+    from trackd.server.access.grants import split_words
 
     for path in make_keys(folder, name, split_words(streams), split_words(may)):
         typer.echo(f"wrote {path}")
@@ -117,7 +117,7 @@ def demo(
 ) -> None:
     """Make a small recording, replay it as a live stream through a real daemon, and look at the result."""
     _log(False)
-    from trackd.demo import run_demo
+    from trackd.commands.demo.demo import run_demo
 
     run_demo(out, seed, speed)
 
@@ -125,7 +125,7 @@ def demo(
 @checkpoint.command()
 def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ckpt or .safetensors file.")]) -> None:
     """Show what a checkpoint is, and what it asks of a configuration."""
-    from trackd.models.checkpoint import inspect as run
+    from trackd.models.checkpoint.load import inspect as run
 
     typer.echo("\n".join(run(file).lines()))
 
@@ -136,7 +136,7 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
 ) -> None:
     """Write a checkpoint's weights and configuration as .safetensors, which gives the same ids."""
-    from trackd.models.checkpoint import convert as run
+    from trackd.models.checkpoint.load import convert as run
 
     typer.echo(f"wrote {run(file, out)}")
 
@@ -171,8 +171,8 @@ def bench(
 ) -> None:
     """Put a synthetic load on a daemon; print the latency of each stage and the rate it held."""
     _log(False)
-    from trackd.bench import Load, run_bench
-    from trackd_client.security import load_keys
+    from trackd.commands.bench import Load, run_bench
+    from trackd_client.transport.curve import load_keys
 
     width, separator, height = image.partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
@@ -191,7 +191,7 @@ def main() -> None:
     """Run the command line: a fault in the configuration is one line and exit code 2, never a traceback."""
     from trackd.models.errors import CheckpointError
     from trackd_client.recordings.recording import RecordingError
-    from trackd_client.security import KeyFileError
+    from trackd_client.transport.curve import KeyFileError
 
     try:
         app(standalone_mode=True)

@@ -15,21 +15,21 @@ from trackd.config import Config, LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.settlement import Outcome
+from trackd.engine.outcome import Outcome
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
 from trackd.observe.token import read_token
 from trackd.outputs.thread import OutputsThread
+from trackd.server.access.curve import Security
 from trackd.server.control import Control
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
-from trackd.server.security import Security
 from trackd.server.server import Server
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets, check_http
-from trackd.server.streams import Streams
+from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd_client.configuration import ConfigError

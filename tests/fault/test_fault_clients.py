@@ -31,7 +31,7 @@ from fault_tools import (
 from raw_client import RawClient, walking_boxes
 
 from trackd_client import Detections, Timeout
-from trackd_client.shared_memory import ImageRing
+from trackd_client.transport.shared_memory import ImageRing
 
 _NUMBERS = itertools.count()
 
@@ -451,7 +451,7 @@ def test_a_subscriber_cut_off_by_a_reset_connection_harms_nobody(daemon, cam):
 
 
 def test_a_subscriber_hears_of_no_loss_where_a_stream_was_reset(daemon, cam, caplog):
-    with sdk(daemon) as client, caplog.at_level(logging.WARNING, "trackd_client.follower"):
+    with sdk(daemon) as client, caplog.at_level(logging.WARNING, "trackd_client.following.gap_filler"):
         reader = client.tracks(cam, timeout_s=5)
         stream = client.open_stream(cam)
         for seq in range(10):

@@ -20,7 +20,7 @@ from disks import Disk, Quota, disk, has_strace, immutable, syncs_counted
 from fault_tools import SOAK, FaultDaemon, drain_replies, imbalances, long_form, rounds, sdk
 from raw_client import RawClient, array
 
-from trackd.bench import walk
+from trackd.commands.bench import walk
 from trackd.store.database import Database
 from trackd_client import Client, Detections
 

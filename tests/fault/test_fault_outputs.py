@@ -14,7 +14,7 @@ from disks import disk
 from fault_tools import FaultDaemon, GoodClient, imbalances, sdk
 from raw_client import RawClient, walking_boxes
 
-from trackd.outputs.part import read_records
+from trackd.outputs.files.part import read_records
 from trackd_client import Detections
 
 N_BOXES = 40

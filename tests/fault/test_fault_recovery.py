@@ -19,7 +19,7 @@ from daemon_process import DaemonProcess, fixed_ports
 from fault_tools import SOAK, long_form
 from raw_client import RawClient, array
 
-from trackd.bench import walk
+from trackd.commands.bench import walk
 from trackd_client import Client, Detections, Status, Tracks
 
 N_FRAMES = 400

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from fault_tools import SOAK, FaultDaemon, disk_mb, imbalances, progress, sdk, within
 
-from trackd.bench import walk
+from trackd.commands.bench import walk
 from trackd_client import Client, Detections, Status
 
 N_CAMERAS = 4

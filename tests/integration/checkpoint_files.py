@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from trackd.models.architecture import Architecture
-from trackd.models.checkpoint import LoadedModel, load_checkpoint
-from trackd.models.gtr import GlobalTrackingTransformer
+from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 DESCRIPTOR: dict[str, Any] = {
     "d_model": 16,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from daemon_process import DaemonProcess
 
-from trackd.bench import Load, made_detections, measure, rate
+from trackd.commands.bench import Load, made_detections, measure, rate
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -58,7 +58,7 @@ def test_a_client_finds_the_daemons_clock_to_within_what_it_says(client):
 
 
 def test_what_is_known_is_given_at_once_and_renewed_while_others_send(client, monkeypatch):
-    monkeypatch.setattr("trackd_client.ingest.CLOCK_S", 0.1)
+    monkeypatch.setattr("trackd_client.sending.driver.CLOCK_S", 0.1)
     client.clock()
     samples = client._ingest.clock.samples
     with client.open_stream("busy", reply="tracks") as stream:
@@ -71,7 +71,7 @@ def test_what_is_known_is_given_at_once_and_renewed_while_others_send(client, mo
 
 
 def test_an_idle_client_that_never_asked_comes_to_know_the_clock_too(client, monkeypatch):
-    monkeypatch.setattr("trackd_client.ingest.KEEPALIVE_S", 0.2)
+    monkeypatch.setattr("trackd_client.sending.driver.KEEPALIVE_S", 0.2)
     with client.open_stream("idle"):
         wait_until(lambda: client.clock_offset_ns is not None, 10)
         assert abs(client.clock_offset_ns - OFFSET_NS) <= client.clock_uncertainty_ns

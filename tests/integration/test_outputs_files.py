@@ -20,9 +20,9 @@ import tifffile
 import yaml
 from rich.console import Console
 
+from trackd.commands.eval import evaluate
+from trackd.commands.track import track
 from trackd.config import check_config
-from trackd.eval import evaluate
-from trackd.track import track
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.motchallenge import read_rows

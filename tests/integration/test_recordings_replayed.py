@@ -13,9 +13,9 @@ import pytest
 import yaml
 from daemon_process import DaemonProcess, wait_until
 
+from trackd.commands.demo.recording import make_recording
+from trackd.commands.track import track
 from trackd.config import Config, check_config
-from trackd.demo_recording import make_recording
-from trackd.track import track
 from trackd_client import Client, Status, Tracks
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings

@@ -17,7 +17,7 @@ import zmq
 from daemon_process import DaemonProcess, wait_until
 from raw_client import Keys, RawClient, walking_boxes
 
-from trackd.keygen import make_keys
+from trackd.commands.keygen import make_keys
 from trackd_client import (
     Client,
     Detections,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import zmq
 
-from trackd.server.grants import Grant, Right
+from trackd.server.access.grants import Grant, Right
 from trackd.server.subscriptions import Subscriptions
 
 VAULT = b"tracks/vault/"

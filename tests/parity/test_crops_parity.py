@@ -11,7 +11,7 @@ import pytest
 import sleap_io
 import torch
 
-from trackd.models.crops import crop_boxes, crop_shape, cut_crops
+from trackd.models.encoder.crops import crop_boxes, crop_shape, cut_crops
 
 FOLDER = oracle.shared_root() / "data" / "dreem_two_flies"
 CROP_SIZE, PADDING = (64, 64), 5

@@ -18,10 +18,10 @@ import pytest
 import torch
 
 from trackd.config import StreamSettings, TrackerConfig, check_config
-from trackd.models.checkpoint import LoadedModel, load_checkpoint
-from trackd.models.transformer import TransformerScorer
-from trackd.tracking import orientation
+from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
+from trackd.tracking.rules import orientation
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Skeleton
 

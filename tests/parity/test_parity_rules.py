@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackd.tracking import assignment, association, confidence, distance, orientation, overlap
+from trackd.tracking import assignment, association, confidence
+from trackd.tracking.rules import distance, iou, orientation
 from trackd.tracking.scorer import Scores
 from trackd_client.detections import Skeleton
 
@@ -78,8 +79,8 @@ def tables(one: Association, last_axes: np.ndarray | None = None) -> dict[str, n
     table = association.track_scores(one.scores.logits, one.scores, one.live)
     found = {"traj_score": table}
     if settings.get("iou"):
-        shared = overlap.anchor_iou(one.boxes[one.query], one.boxes[one.last])
-        found["weight_iou"] = table = overlap.weigh_overlap(table, shared, settings["iou"])
+        shared = iou.anchor_iou(one.boxes[one.query], one.boxes[one.last])
+        found["weight_iou"] = table = iou.weigh_overlap(table, shared, settings["iou"])
     if settings.get("max_center_dist"):
         table = distance.penalise_far(
             table,

@@ -6,7 +6,7 @@ import pytest
 from checkpoint_files import TWO_ANCHORS, write_checkpoint
 
 from trackd.cli import main
-from trackd.models.checkpoint import load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -16,7 +16,7 @@ from numba.core.dispatcher import Dispatcher
 import trackd.models
 import trackd.tracking
 from trackd.compiled import FLOAT, FLOATS, compiled
-from trackd.models import forecast, learning
+from trackd.models.motion import predict, update
 from trackd.tracking import scorer
 
 
@@ -59,8 +59,8 @@ def test_a_compiled_function_is_compiled_for_the_types_it_is_called_with_and_no_
 
 
 def test_constants_that_two_files_must_have_of_their_own_are_the_same() -> None:
-    assert math.log(scorer.NEGLIGIBLE) == forecast.GATE
-    assert learning.FIRST_STRANGERS == forecast.USUAL_STRANGERS
+    assert math.log(scorer.NEGLIGIBLE) == predict.GATE
+    assert update.FIRST_STRANGERS == predict.USUAL_STRANGERS
 
 
 def test_without_a_place_for_the_cache_a_function_is_compiled_all_the_same(monkeypatch, caplog) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sleap_io
 
-from trackd.demo_recording import make_recording
+from trackd.commands.demo.recording import make_recording
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.sleap import SleapRecording
 

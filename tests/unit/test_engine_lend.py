@@ -11,10 +11,10 @@ import pytest
 from trackd.config import Config, LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
+from trackd.engine.outcome import Outcome, Settlement
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
-from trackd.engine.settlement import Outcome, Settlement
-from trackd.engine.stream import StreamState
-from trackd.models.motion import MotionScorer
+from trackd.engine.stream_state import StreamState
+from trackd.models.motion.scorer import MotionScorer
 from trackd_client.detections import Detections
 from trackd_client.protocol import EncodedImage, Frame, FrameHead, Status
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-import trackd.eval as eval_module
+import trackd.commands.eval as eval_module
 from trackd.config import Config
 from trackd.evaluation import picture
 from trackd.evaluation.cell_scores import cell_score, pooled

@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 
 from trackd.config import Config, StreamSettings
-from trackd.engine.stream import StreamState
-from trackd.models.motion import MotionScorer
+from trackd.engine.stream_state import StreamState
+from trackd.models.motion.scorer import MotionScorer
 from trackd.server.restore import tracks_of_record
 from trackd.store.codec import pack, unpack
 from trackd.store.records import FrameRecord

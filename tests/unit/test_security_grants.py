@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trackd.server.grants import Grant, Right, grant_of, parse_streams
+from trackd.server.access.grants import Grant, Right, grant_of, parse_streams
 from trackd_client.protocol import ErrorCode, ProtocolError
-from trackd_client.security import KeyFileError
+from trackd_client.transport.curve import KeyFileError
 
 KEY = b"x" * 40
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
+from trackd.commands.keygen import make_keys
 from trackd.config import SecurityConfig, check_config
-from trackd.keygen import make_keys
 from trackd.observe.token import read_token
-from trackd.server.grants import Right
-from trackd.server.keyring import Keyring
+from trackd.server.access.grants import Right
+from trackd.server.access.keyring import Keyring
 from trackd_client.configuration import ConfigError
-from trackd_client.security import KeyFileError, load_client_keys, load_server_key
+from trackd_client.transport.curve import KeyFileError, load_client_keys, load_server_key
 
 ALL = ("publish", "subscribe", "control")
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from trackd.commands.track import one_checkpoint_each
 from trackd.config import Config, check_config
-from trackd.track import one_checkpoint_each
 from trackd_client.configuration import ConfigError
 
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from trackd_client.clock import CaptureLatency, ClockOffset
-from trackd_client.connection import Context, shared_context
 from trackd_client.detections import Skeleton
 from trackd_client.errors import Timeout, TrackdError
-from trackd_client.ingest import Ingest
+from trackd_client.following.subscription import EventSubscription
+from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import (
     Event,
     Open,
@@ -22,13 +21,14 @@ from trackd_client.protocol import (
     encode,
     tracks_from_history,
 )
+from trackd_client.replies import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.requests import IS_IT_RUNNING, Requests
-from trackd_client.security import curve_keys
-from trackd_client.session import SessionState, StreamSession
-from trackd_client.status import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
-from trackd_client.stream import Stream
-from trackd_client.subscriber import TracksSubscription
-from trackd_client.subscription import EventSubscription
+from trackd_client.sending.clock import CaptureLatency, ClockOffset
+from trackd_client.sending.driver import Ingest
+from trackd_client.sending.session import SessionState, StreamSession
+from trackd_client.sending.stream import Stream
+from trackd_client.transport.connection import Context, shared_context
+from trackd_client.transport.curve import curve_keys
 
 INGEST = "tcp://127.0.0.1:5570"
 TRACKS = "tcp://127.0.0.1:5571"

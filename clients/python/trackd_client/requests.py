@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from trackd_client.connection import Connection, Context
 from trackd_client.errors import Timeout, TrackdError
-from trackd_client.ingest import RETRY_S
 from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
-from trackd_client.security import CurveKeys
+from trackd_client.sending.driver import RETRY_S
+from trackd_client.transport.connection import Connection, Context
+from trackd_client.transport.curve import CurveKeys
 
 IS_IT_RUNNING = "is it running? `trackd serve` starts it"
 # What only asks may be asked again after the daemon went away in the midst of it.

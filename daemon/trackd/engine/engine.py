@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 
 from trackd.engine.inbox import Inbox, Item, Work
+from trackd.engine.outcome import CommandResult, Outcome, Settlement
 from trackd.engine.pending import Pending, associate, encode
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
-from trackd.engine.settlement import CommandResult, Outcome, Settlement
-from trackd.engine.stream import StreamState
+from trackd.engine.stream_state import StreamState
 from trackd.store.records import FrameRecord, Record
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, Status
 

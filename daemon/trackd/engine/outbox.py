@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections import deque
 
-from trackd.engine.settlement import Outcome
+from trackd.engine.outcome import Outcome
 
 
 class Outbox:

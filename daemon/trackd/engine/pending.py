@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackd.engine.queue import QueuedFrame, StreamQueue
-from trackd.engine.stream import StreamState
+from trackd.engine.stream_state import StreamState
 from trackd.models.errors import FrameError
 from trackd.tracking.scorer import EncodeRequest, Scorer, ask_together
 from trackd.tracking.step import step_together

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trackd.evaluation.sequence import Sequence
-from trackd.outputs.tracklets import Tracklets
+from trackd.outputs.formats.tracklets import Tracklets
 from trackd_client.detections import IntArray
 
 MIN_SIMILARITY = 0.5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from trackd.evaluation.sequence import ScoredFrame
-from trackd.outputs.mot import mot_box
+from trackd.outputs.formats.mot import mot_box
 from trackd.outputs.records import Floats
 from trackd_client.detections import IntArray
 from trackd_client.recordings.recording import RecordingError

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from trackd.config import Config, StreamSettings
 from trackd.models.errors import CheckpointError
-from trackd.models.motion import MotionScorer
-from trackd.models.requirements import Requirements
+from trackd.models.motion.scorer import MotionScorer
+from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
 
 if TYPE_CHECKING:
-    from trackd.models.checkpoint import LoadedModel
+    from trackd.models.checkpoint.load import LoadedModel
 
 MOTION = "motion"
 MAX_NAME = 128
@@ -101,7 +101,7 @@ class ModelRegistry:
         """Makes a fresh scorer for one stream."""
         if name == MOTION:
             return lambda settings: MotionScorer(use_vis_feats=settings.tracker.use_vis_feats)
-        from trackd.models.transformer import TransformerScorer
+        from trackd.models.transformer.scorer import TransformerScorer
 
         loaded = self._checkpoints[name].loaded
         return lambda settings: TransformerScorer(loaded, settings)
@@ -134,8 +134,8 @@ class ModelRegistry:
         place = find_path(path, key, self._base)
         import torch
 
-        from trackd.models.checkpoint import load_checkpoint
-        from trackd.models.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
+        from trackd.models.checkpoint.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
+        from trackd.models.checkpoint.load import load_checkpoint
 
         torch.set_num_threads(1)  # more cost more than they bring, beside the daemon's own threads
         device = resolve_device(self._daemon.device)

@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trackd.config import SecurityConfig
-from trackd.server.security import at
+from trackd.server.access.curve import at
 from trackd_client.configuration import ConfigError
-from trackd_client.security import KeyFileError, check_private
+from trackd_client.transport.curve import KeyFileError, check_private
 
 # Probes cannot always bear a token; they tell one bit, and the status code has it all.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trackd.outputs.ctc import JOURNAL, recover_ctc
-from trackd.outputs.part import SUFFIX, is_left_behind
-from trackd.outputs.whole_file import WholeFileWriter, recover_whole_file
+from trackd.outputs.files.part import SUFFIX, is_left_behind
+from trackd.outputs.files.whole_file import WholeFileWriter, recover_whole_file
+from trackd.outputs.formats.ctc import JOURNAL, recover_ctc
 from trackd.outputs.writer import check_outputs
 from trackd_client.configuration import ConfigError
 
@@ -31,12 +31,12 @@ def recover(out_dir: Path) -> list[Path]:
 def _writer_of(part: Path) -> type[WholeFileWriter]:
     suffix = part.with_suffix("").suffix
     if suffix == ".parquet":
-        from trackd.outputs.parquet_table import ParquetWriter
+        from trackd.outputs.formats.parquet_table import ParquetWriter
 
         check_outputs(["parquet"])
         return ParquetWriter
     if suffix == ".slp":
-        from trackd.outputs.slp import SlpWriter
+        from trackd.outputs.formats.slp import SlpWriter
 
         return SlpWriter
     raise ConfigError(f"{part} is no part of an output of trackd's")

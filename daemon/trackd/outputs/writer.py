@@ -13,12 +13,12 @@ from trackd_client.configuration import ConfigError, nearest
 
 # Where each writer stands; it is imported when it is wanted: sleap-io alone costs a second.
 _CLASSES = {
-    "csv": ("trackd.outputs.csv_table", "CsvWriter"),
-    "ctc": ("trackd.outputs.ctc", "CtcWriter"),
-    "mot": ("trackd.outputs.mot", "MotWriter"),
-    "parquet": ("trackd.outputs.parquet_table", "ParquetWriter"),
-    "slp": ("trackd.outputs.slp", "SlpWriter"),
-    "trackmate": ("trackd.outputs.trackmate", "TrackMateWriter"),
+    "csv": ("trackd.outputs.formats.csv_table", "CsvWriter"),
+    "ctc": ("trackd.outputs.formats.ctc", "CtcWriter"),
+    "mot": ("trackd.outputs.formats.mot", "MotWriter"),
+    "parquet": ("trackd.outputs.formats.parquet_table", "ParquetWriter"),
+    "slp": ("trackd.outputs.formats.slp", "SlpWriter"),
+    "trackmate": ("trackd.outputs.formats.trackmate", "TrackMateWriter"),
 }
 WRITERS = tuple(_CLASSES)
 

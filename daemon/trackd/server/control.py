@@ -13,15 +13,15 @@ import zmq
 from trackd import __version__
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.settlement import CommandResult
+from trackd.engine.outcome import CommandResult
 from trackd.models.registry import Checkpoint, ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.metrics import Metrics
-from trackd.server.grants import UNRESTRICTED, Grant, Right
+from trackd.server.access.grants import UNRESTRICTED, Grant, Right
 from trackd.server.ingest import REVOKED
 from trackd.server.session import Session, Sessions
 from trackd.server.sockets import send
-from trackd.server.streams import Streams
+from trackd.server.stream_lifecycle import Streams
 from trackd_client.configuration import ConfigError, nearest
 from trackd_client.protocol import (
     PROTOCOL_VERSION,

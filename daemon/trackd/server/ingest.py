@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+from trackd.crash_points import crash_point
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import QueuedFrame, Skip
-from trackd.server.grants import UNRESTRICTED, Grant, Right
+from trackd.server.access.grants import UNRESTRICTED, Grant, Right
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
-from trackd.server.streams import Streams
-from trackd.store.crash import crash_point
+from trackd.server.stream_lifecycle import Streams
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -32,7 +32,7 @@ from trackd_client.protocol import (
     decode,
 )
 from trackd_client.protocol.arrays import Part
-from trackd_client.shared_memory import SharedImageReader
+from trackd_client.transport.shared_memory import SharedImageReader
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import zmq
 
-from trackd.engine.settlement import Settlement
+from trackd.crash_points import crash_point
+from trackd.engine.outcome import Settlement
 from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.sockets import send
-from trackd.store.crash import crash_point
 from trackd_client.protocol import (
     Ack,
     Error,

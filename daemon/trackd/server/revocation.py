@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from trackd.server.grants import Grant, Right
+from trackd.server.access.curve import Security
+from trackd.server.access.grants import Grant, Right
 from trackd.server.publisher import Publisher
 from trackd.server.restore import NOBODY
-from trackd.server.security import Security
 from trackd.server.session import Sessions
 from trackd.server.sockets import Sockets
 from trackd.server.subscriptions import Subscriptions

@@ -11,18 +11,18 @@ import zmq
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.settlement import CommandResult, Outcome, Settlement
+from trackd.engine.outcome import CommandResult, Outcome, Settlement
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
+from trackd.server.access.curve import Security
+from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.control import Control
-from trackd.server.grants import UNRESTRICTED, Grant
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.revocation import Revocation
-from trackd.server.security import Security
 from trackd.server.session import Session, Sessions
 from trackd.server.sockets import Sockets, receive
-from trackd.server.streams import Streams
+from trackd.server.stream_lifecycle import Streams
 from trackd.server.subscriptions import Subscriptions
 from trackd.store.journal import Journal
 from trackd_client.protocol import Error, ErrorCode, EventName

@@ -15,10 +15,10 @@ from pathlib import Path
 import zmq
 
 from trackd.config import Config
-from trackd.server.security import Security
+from trackd.server.access.curve import Security
 from trackd_client.configuration import ConfigError
-from trackd_client.multipart import COPIED_BELOW, is_readable, next_frame, send_parts
 from trackd_client.protocol.arrays import Part
+from trackd_client.transport.multipart import COPIED_BELOW, is_readable, next_frame, send_parts
 
 logger = logging.getLogger(__name__)
 

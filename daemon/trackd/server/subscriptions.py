@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import zmq
 
-from trackd.server.security import Security
+from trackd.server.access.curve import Security
 from trackd.server.sockets import Sockets, confirmed_key
 from trackd_client.protocol import ErrorCode
 

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trackd.crash_points import crash_point
 from trackd.store import frame_table
 from trackd.store.codec import DamagedError, pack, unpack
-from trackd.store.crash import crash_point
 from trackd.store.frame_table import FrameTable, Row
 from trackd.store.journal_file import WAY_OUT, JournalFile
 from trackd.store.records import FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream

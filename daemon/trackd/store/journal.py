@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from trackd.store.crash import crash_point
+from trackd.crash_points import crash_point
 from trackd.store.database import Database
 from trackd.store.records import Record
 

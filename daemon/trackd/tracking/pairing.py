@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking import assignment, association, confidence, rules, sparse
+from trackd.tracking import assignment, association, confidence, sparse
 from trackd.tracking.assignment import Matches
 from trackd.tracking.instances import Instances
-from trackd.tracking.rules import Axes
+from trackd.tracking.rules import rules
+from trackd.tracking.rules.rules import Axes
 from trackd.tracking.scorer import Scores
 from trackd.tracking.window import RollingWindow, Slots
 

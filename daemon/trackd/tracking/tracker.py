@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking import division, rules
+from trackd.tracking import division
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
 from trackd.tracking.pairing import Look, Pairing
+from trackd.tracking.rules import rules
 from trackd.tracking.scorer import Scorer
 from trackd.tracking.step import Step, step_together
 from trackd.tracking.window import RollingWindow, Slots, State

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackd_client.clock import DRIFT, Clock, ClockOffset
+from trackd_client.sending.clock import DRIFT, Clock, ClockOffset
 
 MS = 1_000_000
 S = 1_000 * MS

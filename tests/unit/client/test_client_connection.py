@@ -12,17 +12,7 @@ import numpy as np
 import pytest
 import zmq
 
-from trackd_client import (
-    Client,
-    Detections,
-    EncodedImage,
-    ErrorCode,
-    StreamLost,
-    Timeout,
-    TrackdError,
-    connection,
-    ingest,
-)
+from trackd_client import Client, Detections, EncodedImage, ErrorCode, StreamLost, Timeout, TrackdError
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -46,6 +36,8 @@ from trackd_client.protocol import (
     topic,
     tracks_to_map,
 )
+from trackd_client.sending import driver
+from trackd_client.transport import connection
 
 BLOCK = {"stream": {"on_overload": "block"}}
 TWO = Detections(boxes=np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32))
@@ -433,11 +425,11 @@ def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, m
     looks = []
     receive = connection.Connection.receive
     monkeypatch.setattr(connection.Connection, "receive", lambda self: looks.append(self) or receive(self))
-    monkeypatch.setattr(ingest, "LOOK_S", 1000.0)
+    monkeypatch.setattr(driver, "LOOK_S", 1000.0)
     for _ in range(4):
         stream.send(None, TWO)
     assert not looks
-    monkeypatch.setattr(ingest, "LOOK_S", 0.0)
+    monkeypatch.setattr(driver, "LOOK_S", 0.0)
     stream.send(None, TWO)
     assert looks
 
@@ -445,8 +437,8 @@ def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, m
 def test_a_sender_that_is_held_back_sends_in_portions(context, monkeypatch):
     daemon = FakeDaemon(context, depth=16)
     pauses = []
-    pause = ingest.Ingest.pause
-    monkeypatch.setattr(ingest.Ingest, "pause", lambda self, s: pauses.append(s) or pause(self, s))
+    pause = driver.Ingest.pause
+    monkeypatch.setattr(driver.Ingest, "pause", lambda self, s: pauses.append(s) or pause(self, s))
     with Client(**daemon.endpoints, context=context) as client:
         stream = client.open_stream("cam")
         for _ in range(200):
@@ -462,7 +454,7 @@ def test_a_send_that_finds_no_room_gives_up_in_time_pauses_included(client, daem
     stream = client.open_stream("cam")
     for _ in range(daemon.depth):
         stream.send(None, TWO)
-    monkeypatch.setattr("trackd_client.pace.Pace.pause_s", lambda *_, **__: 60.0)
+    monkeypatch.setattr("trackd_client.sending.pace.Pace.pause_s", lambda *_, **__: 60.0)
     begun = time.monotonic()
     with pytest.raises(Timeout, match=r"within 0\.1 s"):
         stream.send(None, TWO, timeout_s=0.1)
@@ -470,7 +462,7 @@ def test_a_send_that_finds_no_room_gives_up_in_time_pauses_included(client, daem
 
 
 def test_an_idle_client_pings(daemon, client, monkeypatch):
-    monkeypatch.setattr("trackd_client.ingest.KEEPALIVE_S", 0.2)
+    monkeypatch.setattr("trackd_client.sending.driver.KEEPALIVE_S", 0.2)
     stream = client.open_stream("cam")
     deadline = time.monotonic() + 5
     while not any(isinstance(message, Ping) for message in daemon.received) and time.monotonic() < deadline:
@@ -586,7 +578,7 @@ def test_detections_take_the_wires_dtypes(daemon, client):
 
 
 def test_raw_images_go_through_shared_memory_when_asked_and_outlast_their_acks(daemon, client):
-    from trackd_client.shared_memory import SharedImageReader
+    from trackd_client.transport.shared_memory import SharedImageReader
 
     seen: list[int] = []
     reader = SharedImageReader()

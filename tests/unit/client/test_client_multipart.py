@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zmq
 
-from trackd_client.multipart import COPIED_BELOW, is_readable, next_frame, receive_parts, send_parts
+from trackd_client.transport.multipart import COPIED_BELOW, is_readable, next_frame, receive_parts, send_parts
 
 Pair = tuple["zmq.Socket[bytes]", "zmq.Socket[bytes]"]
 

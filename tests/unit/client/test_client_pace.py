@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trackd_client.pace import MOST_S, Pace
+from trackd_client.sending.pace import MOST_S, Pace
 
 
 def test_a_sender_comes_back_when_a_quarter_of_the_queue_should_be_free():

@@ -10,8 +10,8 @@ import zmq
 from trackd_client import Client, ErrorCode, KeyFileError, Timeout, load_client_keys, load_server_key
 from trackd_client.apps.cli import app
 from trackd_client.protocol import Error, Open
-from trackd_client.security import CurveKeys, curve_keys, load_keys
-from trackd_client.session import SessionState, StreamSession
+from trackd_client.sending.session import SessionState, StreamSession
+from trackd_client.transport.curve import CurveKeys, curve_keys, load_keys
 
 PUBLIC, SECRET = zmq.curve_keypair()
 OTHER, OTHER_SECRET = zmq.curve_keypair()

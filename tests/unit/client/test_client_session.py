@@ -26,7 +26,7 @@ from trackd_client.protocol import (
     Tracks,
     decode,
 )
-from trackd_client.session import SessionState, StreamSession
+from trackd_client.sending.session import SessionState, StreamSession
 
 BLOCK = {"stream": {"on_overload": "block"}}
 DROP = {"stream": {"on_overload": "drop_oldest"}}

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackd_client.protocol import ErrorCode, ProtocolError, SharedImage
-from trackd_client.shared_memory import ImageRing, SharedImageReader, read_shared_image, sweep_orphans
+from trackd_client.transport.shared_memory import ImageRing, SharedImageReader, read_shared_image, sweep_orphans
 
 SHM = Path("/dev/shm")
 
@@ -203,7 +203,7 @@ def test_close_leaves_nothing_and_twice_is_once():
 
 def test_a_killed_owners_segment_is_swept_and_a_living_ones_is_not():
     code = (
-        "import os, signal; from trackd_client.shared_memory import ImageRing; "
+        "import os, signal; from trackd_client.transport.shared_memory import ImageRing; "
         "ring = ImageRing((2, 2)); print(ring.name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()

@@ -139,7 +139,7 @@ def test_it_ends_with_the_stream_after_the_last_message(daemon, client):  # noqa
 
 
 def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("trackd_client.follower.SILENCE_S", 0.2)
+    monkeypatch.setattr("trackd_client.following.gap_filler.SILENCE_S", 0.2)
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)

@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models import padded
-from trackd.models.buckets import Bucket, bucket_of, grouped
-from trackd.models.checkpoint import LoadedModel
+from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
-from trackd.models.padded import PaddedSteps, Replay, StepPool
-from trackd.models.transformer import TransformerScorer
+from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
+from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
+from trackd.models.transformer.scorer import TransformerScorer, padded
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import EncodeRequest, ScoreRequest
 from trackd.tracking.tracker import Tracker

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from trackd.models.boxes import normalise_boxes
+from trackd.models.transformer.boxes import normalise_boxes
 
 
 def test_ys_are_divided_by_the_width_and_xs_by_the_height():

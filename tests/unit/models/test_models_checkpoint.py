@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from trackd.models.architecture import Architecture
-from trackd.models.checkpoint import CheckpointError, convert, inspect, load_checkpoint
-from trackd.models.gtr import GlobalTrackingTransformer
+from trackd.models.checkpoint.load import CheckpointError, convert, inspect, load_checkpoint
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 # Written by omegaconf 2.4.0 and torch.save: the configs in it are DictConfig and ListConfig objects.
 OMEGACONF_FILE = Path(__file__).parent / "omegaconf_tiny.ckpt"

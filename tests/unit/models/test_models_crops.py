@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trackd.models.crops import crop_boxes, crop_shape, cut_crops, keep_near, stretched
+from trackd.models.encoder.crops import crop_boxes, crop_shape, cut_crops, keep_near, stretched
 
 
 def slow_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trackd.models.descriptor import DescriptorEncoder
+from trackd.models.encoder.descriptor import DescriptorEncoder
 
 
 def slow_descriptor(image: np.ndarray) -> list[float]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from trackd.models import device
-from trackd.models.device import resolve_encoder_dtype, resolve_encoder_threads
-from trackd.models.pieces import Pieces
-from trackd.models.upload import FrameUpload
+from trackd.models.checkpoint.device import resolve_encoder_dtype, resolve_encoder_threads
+from trackd.models.checkpoint.load import device
+from trackd.models.encoder.pieces import Pieces
+from trackd.models.encoder.upload import FrameUpload
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trackd.models.architecture import EmbeddingConfig, EmbeddingMode, MlpConfig, TemporalInput
-from trackd.models.embeddings import FixedPosition, FixedTime, LearnedPosition, LearnedTime, window_time
+from trackd.models.transformer.embeddings import FixedPosition, FixedTime, LearnedPosition, LearnedTime, window_time
 
 FIXED, LEARNED = EmbeddingMode.FIXED, EmbeddingMode.LEARNED
 

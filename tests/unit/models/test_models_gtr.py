@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trackd.models.architecture import Architecture, TemporalInput
-from trackd.models.attention import Attention
-from trackd.models.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.attention import Attention
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 LEARNED = {"pos": {"mode": "learned", "emb_num": 8}, "temp": {"mode": "learned", "emb_num": 8}}
 FIXED = {"pos": {"mode": "fixed"}, "temp": {"mode": "fixed"}}

@@ -10,10 +10,10 @@ import torch
 from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, write_checkpoint
 
 from trackd.config import Config, StreamSettings, check_config
-from trackd.models.motion import MotionScorer
+from trackd.models.motion.scorer import MotionScorer
 from trackd.models.registry import ModelRegistry
-from trackd.models.requirements import MAX_CROP_SIDE_PX, Requirements
-from trackd.models.transformer import TransformerScorer
+from trackd.models.transformer.requirements import MAX_CROP_SIDE_PX, Requirements
+from trackd.models.transformer.scorer import TransformerScorer
 from trackd_client.configuration import ConfigError
 
 
@@ -35,7 +35,7 @@ def test_without_a_checkpoint_there_is_motion():
 def test_a_daemon_without_a_checkpoint_never_imports_torch():
     program = (
         "import sys\n"
-        "import trackd.cli, trackd.serve\n"
+        "import trackd.cli, trackd.commands.serve\n"
         "from trackd.config import check_config\n"
         "from trackd.daemon import Daemon\n"
         "ends = {name: f'inproc://{name}' for name in ('ingest', 'tracks', 'control')}\n"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trackd.models.architecture import Architecture
-from trackd.models.pieces import Pieces
-from trackd.models.resnet import BasicBlock, Bottleneck, ResNet, ResNetEncoder, timm_key
+from trackd.models.encoder.pieces import Pieces
+from trackd.models.encoder.resnet import BasicBlock, Bottleneck, ResNet, ResNetEncoder, timm_key
 
 
 def encoder(**encoder_cfg: object) -> ResNetEncoder:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from trackd.models.checkpoint import load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
+from trackd.models.checkpoint.unpickling import LightningArchive, plain
 from trackd.models.errors import CheckpointError
-from trackd.models.unpickling import LightningArchive, plain
 
 
 class Bomb:

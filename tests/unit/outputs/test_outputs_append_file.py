@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 from output_records import info, record
 
-from trackd.outputs.append_file import AppendFile
-from trackd.outputs.part import read_records
+from trackd.outputs.files.append_file import AppendFile
+from trackd.outputs.files.part import read_records
 from trackd.outputs.writer import WRITERS, open_writer
 
 

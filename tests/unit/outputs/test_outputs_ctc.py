@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from output_records import info, record, written
 
-from trackd.outputs.label_image import paint_labels
-from trackd.outputs.tracklets import Tracklets
+from trackd.outputs.formats.label_image import paint_labels
+from trackd.outputs.formats.tracklets import Tracklets
 
 
 def table(folder):

@@ -13,7 +13,7 @@ import sleap_io
 import tifffile
 from output_records import info, record, written
 
-from trackd.outputs.part import read_records, read_stream
+from trackd.outputs.files.part import read_records, read_stream
 from trackd.outputs.recover import recover
 from trackd.outputs.writer import WRITERS, open_writer
 from trackd_client.configuration import ConfigError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackd.outputs.mot import MotWriter, mot_box
+from trackd.outputs.formats.mot import MotWriter, mot_box
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import open_writer
 from trackd_client.configuration import ConfigError

@@ -5,9 +5,9 @@ import pytest
 
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Detections
-from trackd_client.recordings.augmentations import AugmentedRecording, Dropout
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.transforms.augmentations import AugmentedRecording, Dropout
 
 
 class Squares(Recording):

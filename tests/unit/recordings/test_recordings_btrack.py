@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.recording import RecordingError
 
 TABLE = "t,x,y,z,states,label\n0,1,2,0,5,0\n2,7,8,0,5,0\n1,3,4,0,5,0\n2,5,6,0,5,0\n2,9,9,0,5,0\n"

@@ -4,10 +4,10 @@ import pytest
 from recording_files import make_skeleton, make_slp, make_stack, make_trackmate, make_video, shared_data, spot, user
 
 from trackd_client.configuration import ConfigError, load_yaml, validate
-from trackd_client.recordings.augmentations import AugmentedRecording
 from trackd_client.recordings.config import Dataloader, DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings, unique_names
 from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.transforms.augmentations import AugmentedRecording
 
 
 def recordings(base, **keys):

@@ -4,10 +4,10 @@ import pytest
 import tifffile
 from recording_files import make_stack, make_video
 
-from trackd_client.recordings.image_files import by_number, image_source, in_order
-from trackd_client.recordings.images import images_of, layout_of
+from trackd_client.recordings.images.image_files import by_number, image_source, in_order
+from trackd_client.recordings.images.source import images_of, layout_of
+from trackd_client.recordings.images.tiff_stack import TiffStack
 from trackd_client.recordings.recording import Clip, RecordingError
-from trackd_client.recordings.tiff_stack import TiffStack
 
 
 def middles(images, n):

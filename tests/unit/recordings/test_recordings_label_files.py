@@ -1,7 +1,7 @@
 import pytest
 from recording_files import make_trackmate, spot
 
-from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.recording import RecordingError
 
 ISBI = """<?xml version="1.0"?>

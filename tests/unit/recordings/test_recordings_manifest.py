@@ -13,12 +13,12 @@ import pytest
 from trackd_client.configuration import validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
-from trackd_client.recordings.images import layout_of
-from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.images.source import layout_of
+from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.labels.label_files import read_spots
+from trackd_client.recordings.labels.trackmate_xml import read_model, read_trackmate_xml
 from trackd_client.recordings.man_track import read_man_track
 from trackd_client.recordings.recording import RecordingError
-from trackd_client.recordings.trackmate_xml import read_model, read_trackmate_xml
-from trackd_client.recordings.video import VideoFile
 
 pytestmark = pytest.mark.shared
 

@@ -4,10 +4,10 @@ from recording_files import make_stack, make_trackmate, spot
 from test_recordings_trackmate_csv import write
 
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.image_files import in_order
+from trackd_client.recordings.images.image_files import in_order
+from trackd_client.recordings.images.tiff_stack import TiffStack
 from trackd_client.recordings.microscopy import MicroscopyRecording
 from trackd_client.recordings.recording import RecordingError
-from trackd_client.recordings.tiff_stack import TiffStack
 
 FRAMES = {0: [spot(1, 5, 6, 0, 'RADIUS="2"')], 1: [spot(2, 7, 8, 1, 'RADIUS="2"'), spot(3, 20, 20, 1)]}
 

@@ -8,7 +8,7 @@ from trackd_client.configuration import validate
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
-from trackd_client.recordings.overlap import PrunedRecording, crop_boxes, kept_rows
+from trackd_client.recordings.transforms.pruning import PrunedRecording, crop_boxes, kept_rows
 
 NAN = float("nan")
 

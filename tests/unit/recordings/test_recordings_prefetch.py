@@ -12,9 +12,9 @@ from recording_files import make_skeleton, make_slp, make_video, user
 from trackd_client.configuration import validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
-from trackd_client.recordings.prefetch import PrefetchedRecording
-from trackd_client.recordings.prefetch_worker import AHEAD_FRAMES, BLOCK_FRAMES, blocks_of
 from trackd_client.recordings.recording import Clip, RecordingError
+from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
+from trackd_client.recordings.transforms.prefetch_worker import AHEAD_FRAMES, BLOCK_FRAMES, blocks_of
 
 
 def alive(pid):
@@ -69,7 +69,7 @@ ABANDONED = """
 import os, signal, sys, time
 from pathlib import Path
 from prefetch_recordings import Counted
-from trackd_client.recordings.prefetch import PrefetchedRecording
+from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
 
 log = Path(sys.argv[1])
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pytest
 
+from trackd_client.recordings.labels.trackmate_csv import read_trackmate_csv
 from trackd_client.recordings.recording import RecordingError
-from trackd_client.recordings.trackmate_csv import read_trackmate_csv
 
 KEYS = "ID,LABEL,TRACK_ID,POSITION_X,POSITION_Y,FRAME,RADIUS,VISIBILITY"
 ROWS = ("2,ID2,0,4.0,6.0,1,2.5,1", "1,ID1,0,2.0,3.0,0,2.5,1", "3,ID3,ø,8.0,9.0,1,,1")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from recording_files import make_trackmate, spot
 
+from trackd_client.recordings.labels.trackmate_xml import read_trackmate_xml
 from trackd_client.recordings.recording import RecordingError
-from trackd_client.recordings.trackmate_xml import read_trackmate_xml
 
 
 def ids_by_spot(spots):

@@ -2,7 +2,7 @@ import pytest
 
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
-from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.recording import RecordingError
 
 HEADER = "frame,SPEED#wcentroid (cm/s),X#wcentroid (cm),Y#wcentroid (cm)"

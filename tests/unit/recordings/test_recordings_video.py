@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from recording_files import make_video, shared_data
 
-from trackd_client.recordings import video as video_module
-from trackd_client.recordings.images import images_of, known_fps, layout_of
+from trackd_client.recordings.images import video as video_module
+from trackd_client.recordings.images.source import images_of, known_fps, layout_of
+from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.recording import Clip, RecordingError
-from trackd_client.recordings.video import VideoFile
 
 
 def brightness(image):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trackd.config import TrackerConfig
-from trackd.models.motion import MotionScorer
+from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.step import Step, step_together
 from trackd.tracking.tracker import Assignment, Tracker

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.config import TrackerConfig
-from trackd.models.motion import MotionScorer
+from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.division import Division, find_divisions
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Tracker

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tracking_scripted import DATASET
 
 from trackd.config import TrackerConfig
-from trackd.models import stream_motion
-from trackd.models.motion import MotionScorer
+from trackd.models.motion import filter_bank
+from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
@@ -186,8 +186,8 @@ def test_leaving_out_what_is_far_changes_no_id(
         frames = stream(seed, 40)
         expected = [found.track_ids.tolist() for found in run(tracker("defaults"), frames)]
         with monkeypatch.context() as patched:
-            patched.setattr(stream_motion, "FEW_TRACKS", few_tracks)
-            patched.setattr(stream_motion, "DENSE_PAIRS", dense_pairs)
+            patched.setattr(filter_bank, "FEW_TRACKS", few_tracks)
+            patched.setattr(filter_bank, "DENSE_PAIRS", dense_pairs)
             results = run(tracker("defaults"), frames)
         assert [found.track_ids.tolist() for found in results] == expected
         for (_, detections), found in zip(frames, results, strict=True):

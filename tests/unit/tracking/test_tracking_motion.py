@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trackd.config import TrackerConfig
-from trackd.models import stream_motion
-from trackd.models.motion import MotionScorer
+from trackd.models.motion import filter_bank
+from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
@@ -121,7 +121,7 @@ def test_a_frame_index_that_jumps_is_time_that_has_passed() -> None:
 
 def test_near_pairs_alone_give_the_ids_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(dense_pairs: int) -> list[list[int]]:
-        monkeypatch.setattr(stream_motion, "DENSE_PAIRS", dense_pairs)
+        monkeypatch.setattr(filter_bank, "DENSE_PAIRS", dense_pairs)
         rng = np.random.default_rng(5)
         stream, found = Stream(), []
         centres, speed = rng.uniform(0, 1000, (30, 2)), rng.normal(0, 4, (30, 2))

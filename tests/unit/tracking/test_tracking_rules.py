@@ -5,9 +5,9 @@ import pytest
 
 from trackd.tracking.assignment import Matches, assign, thresholds
 from trackd.tracking.confidence import is_low, pair_probabilities
-from trackd.tracking.distance import filter_far, penalise_far
-from trackd.tracking.orientation import body_axes, penalise_turned
-from trackd.tracking.overlap import anchor_iou, iou, weigh_overlap
+from trackd.tracking.rules.distance import filter_far, penalise_far
+from trackd.tracking.rules.iou import anchor_iou, iou, weigh_overlap
+from trackd.tracking.rules.orientation import body_axes, penalise_turned
 from trackd_client.detections import Skeleton
 
 SKELETON = Skeleton(("head", "neck", "tail"))

@@ -12,7 +12,7 @@ import typer
 
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
-from trackd_client.security import load_keys
+from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
     name="trackd-client",

@@ -19,7 +19,7 @@ from trackd_client.configuration import ConfigError, environment_overrides, load
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import RecordedFrame, Recording
-from trackd_client.stream import Stream
+from trackd_client.sending.stream import Stream
 
 logger = logging.getLogger(__name__)
 

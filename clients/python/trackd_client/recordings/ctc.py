@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.images import ImageLayout, ImageSource, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.label_images import detections_of, shaped
 from trackd_client.recordings.man_track import ManTrack, read_man_track
 from trackd_client.recordings.microscopy import CENTROID

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from trackd_client.configuration import ConfigError, find_path
-from trackd_client.recordings.augmentations import AugmentedRecording, warn_outside_training
 from trackd_client.recordings.config import Dataloader, DataloaderConfig, TestDataset
 from trackd_client.recordings.ctc import CtcRecording
 from trackd_client.recordings.folders import WHERE, challenge_sequences, is_challenge, sleap_pairs
-from trackd_client.recordings.image_files import IMAGE_SUFFIXES, by_number, image_source, in_order
-from trackd_client.recordings.images import ImageSource
+from trackd_client.recordings.images.image_files import IMAGE_SUFFIXES, by_number, image_source, in_order
+from trackd_client.recordings.images.source import ImageSource
 from trackd_client.recordings.microscopy import MicroscopyRecording
 from trackd_client.recordings.motchallenge import MotRecording, mot_name
-from trackd_client.recordings.overlap import PrunedRecording
-from trackd_client.recordings.prefetch import PrefetchedRecording
 from trackd_client.recordings.recording import Recording
-from trackd_client.recordings.shuffling import shuffled
 from trackd_client.recordings.sleap import SleapRecording
+from trackd_client.recordings.transforms.augmentations import AugmentedRecording, warn_outside_training
+from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
+from trackd_client.recordings.transforms.pruning import PrunedRecording
+from trackd_client.recordings.transforms.shuffling import shuffled
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trackd_client.configuration import ConfigError, find_path
 from trackd_client.recordings.config import Folder
-from trackd_client.recordings.image_files import TIFF_SUFFIXES
+from trackd_client.recordings.images.image_files import TIFF_SUFFIXES
 
 WHERE = "dataset.test_dataset"
 # What the Cell Tracking Challenge puts beside a sequence's folder.

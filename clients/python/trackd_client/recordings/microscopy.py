@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.images import ImageLayout, ImageSource, images_of, known_fps, layout_of
-from trackd_client.recordings.label_files import read_spots
+from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
+from trackd_client.recordings.labels.label_files import read_spots
+from trackd_client.recordings.labels.spots import Spots
 from trackd_client.recordings.pixel_sizes import known_pixel_size
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
-from trackd_client.recordings.spots import Spots
 
 # A spot is a pose of one node, so that its exact place goes along with its box.
 CENTROID = Skeleton(("centroid",))

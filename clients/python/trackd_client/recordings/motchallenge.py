@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.images import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
-from trackd_client.recordings.video import VideoFile
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from trackd_client.recordings.images import ImageLayout, layout_of
+from trackd_client.recordings.images.source import ImageLayout, layout_of
+from trackd_client.recordings.images.tiff_stack import TiffStack
+from trackd_client.recordings.labels.spots import PIXEL_UNITS, Spots
+from trackd_client.recordings.labels.trackmate_xml import read_image_notes
 from trackd_client.recordings.recording import RecordingError
-from trackd_client.recordings.spots import PIXEL_UNITS, Spots
-from trackd_client.recordings.tiff_stack import TiffStack
-from trackd_client.recordings.trackmate_xml import read_image_notes
 
 logger = logging.getLogger(__name__)
 

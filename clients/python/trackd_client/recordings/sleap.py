@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.images import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.sleap_labels import SleapLabels, StoredVideo, read_labels
-from trackd_client.recordings.video import VideoFile
 
 logger = logging.getLogger(__name__)
 

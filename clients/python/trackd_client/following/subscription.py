@@ -1,0 +1,133 @@
+"""What is published about streams, as a SUB socket gets it: as it comes, and with gaps.
+
+`follower.py` fills them for tracks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterator
+
+import zmq
+
+from trackd_client.errors import Timeout, TrackdError
+from trackd_client.protocol import REPLY_LIMITS, ErrorCode, Event, Message, ProtocolError, decode, topic
+from trackd_client.transport.connection import NOT_AUTHORIZED, Context, set_socket_options
+from trackd_client.transport.curve import CurveKeys
+from trackd_client.transport.multipart import receive_parts
+
+logger = logging.getLogger(__name__)
+
+RECEIVE_MESSAGES = 4096  # what a slow reader may lag behind; what is beyond comes from `history`
+SLICE_S = 0.1  # how long a reader holds its lock, so that `close` gets in
+
+
+class Subscription:
+    """A SUB socket on some topics; iterates in one thread at a time, may be closed from any."""
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        streams: tuple[str, ...],
+        topics: tuple[bytes, ...],
+        timeout_s: float | None,
+        keys: CurveKeys | None,
+    ) -> None:
+        self.streams = streams
+        self.closed = False
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._socket = context.socket(zmq.SUB)
+        set_socket_options(self._socket, endpoint, keys)
+        self._monitor: zmq.Socket[bytes] | None = None
+        if keys is not None:
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
+        self._patience_ms = -1  # the socket's own; -1: it waits for ever
+        for name in topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, name)
+        self._socket.connect(endpoint)
+
+    def close(self) -> None:
+        """End the iteration and close the socket."""
+        self.closed = True
+        with self._lock:
+            if self._monitor is not None:
+                self._socket.disable_monitor()
+                self._monitor.close(linger=0)
+                self._monitor = None
+            self._socket.close(linger=0)
+
+    def _receive(self, timeout_s: float) -> Message | None:
+        """The next message that can be read, or None after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not self.closed:
+            left = deadline - time.monotonic()
+            parts = self._parts(min(left, SLICE_S))
+            if parts is None:
+                self._check_authorized()
+                if left <= 0:
+                    return None
+                continue
+            try:
+                return decode(parts[1:], REPLY_LIMITS)
+            except ProtocolError as error:
+                logger.warning("stream=%s: a published message that cannot be read: %s", ",".join(self.streams), error)
+        return None
+
+    def _parts(self, timeout_s: float) -> list[bytes] | None:
+        """The next message's parts, or None after `timeout_s`."""
+        patience_ms = math.ceil(max(0.0, timeout_s) * 1000)
+        with self._lock:
+            if self.closed:
+                return None
+            # To wait in the receiving itself saves what a poll before it costs: as much again.
+            if patience_ms != self._patience_ms:
+                self._socket.setsockopt(zmq.RCVTIMEO, patience_ms)
+                self._patience_ms = patience_ms
+            try:
+                return receive_parts(self._socket, wait=True)
+            except zmq.Again:
+                return None
+
+    def _check_authorized(self) -> None:
+        """Raise where the daemon said no: ZeroMQ does not try again, and nothing would ever come."""
+        with self._lock:
+            if self._monitor is not None and self._monitor.poll(0):
+                raise TrackdError(f"the daemon at {self._endpoint}: {NOT_AUTHORIZED}", ErrorCode.FORBIDDEN)
+
+    def _nothing_came(self, limit_s: float) -> Timeout:
+        what, are = ("stream", "is the stream") if len(self.streams) == 1 else ("streams", "are the streams")
+        return Timeout(
+            f"nothing was published of {what} {', '.join(map(repr, self.streams))} at {self._endpoint} within "
+            f"{limit_s:g} s: is the daemon running, and {are} open? `trackd status` tells"
+        )
+
+
+class EventSubscription(Subscription, Iterator[Event]):
+    """The events of a stream from now on, as they come; some may be lost."""
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        stream: str,
+        timeout_s: float | None = None,
+        keys: CurveKeys | None = None,
+    ) -> None:
+        super().__init__(context, endpoint, (stream,), (topic("events", stream),), timeout_s, keys)
+
+    def __next__(self) -> Event:
+        waited_since = time.monotonic()
+        while not self.closed:
+            message = self._receive(SLICE_S)
+            if isinstance(message, Event):
+                return message
+            if self._timeout_s is not None and time.monotonic() - waited_since > self._timeout_s:
+                raise self._nothing_came(self._timeout_s)
+        raise StopIteration

@@ -1,0 +1,115 @@
+"""Spots as TrackMate's tables hold them: one header row up to version 6, four from version 7 on."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
+from trackd_client.recordings.labels.tables import Row, numbered, rows_of
+from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
+from trackd_client.recordings.recording import RecordingError
+
+logger = logging.getLogger(__name__)
+
+N_HEADER_ROWS = (1, 4)  # keys; from version 7 on keys, names, short names, units
+_SPOTS_AT_THE_END = re.compile(r"(all_|tracked_)?spots$", re.IGNORECASE)
+
+
+def read_trackmate_csv(path: Path) -> Spots:
+    """All visible spots, tracked or not, in the table's unit.
+
+    Where the table of the links lies beside (`…edges.csv`) splits become tracklets with parents; without it a
+    track's second spot in a frame is a detection without identity.
+
+    Raises:
+        RecordingError: names the file and the row.
+    """
+    unit, table = open_table(path, ("POSITION_X", "POSITION_Y", "FRAME"))
+    rows = SpotRows()
+    for row in table:
+        if row.whole("VISIBILITY", 1) == 0:
+            continue
+        rows.add(
+            row.whole("FRAME"),
+            row.real("POSITION_X"),
+            row.real("POSITION_Y"),
+            track=row.whole("TRACK_ID", -1),
+            spot_id=row.whole("ID", -1),
+            radius=row.real("RADIUS", -1.0),
+        )
+    spots = replace(rows.spots(), unit=unit)
+    edges = edges_beside(path)
+    return one_a_frame(spots if edges is None else _linked(spots, edges), path)
+
+
+def open_table(path: Path, columns: tuple[str, ...]) -> tuple[str | None, Iterator[Row]]:
+    """The unit of POSITION_X, None where the table has no units, and the rows.
+
+    Raises:
+        RecordingError: a column is missing, or the header has neither one row nor four.
+    """
+    table = rows_of(path)
+    header = [name.strip() for name in next(table, [])]
+    if missing := [name for name in columns if name not in header]:
+        raise RecordingError(f"{path}, row 1: must hold {', '.join(columns)}; no {', '.join(missing)}")
+    at = header.index(columns[0])
+    more: list[list[str]] = []
+    for cells in table:
+        if len(cells) <= at or _is_number(cells[at]):
+            table = itertools.chain([cells], table)
+            break
+        more.append(cells)
+        if len(more) == max(N_HEADER_ROWS):
+            raise RecordingError(f"{path}, row {len(more) + 1}: {columns[0]} must be a number; got {cells[at]!r}")
+    if 1 + len(more) not in N_HEADER_ROWS:
+        raise RecordingError(
+            f"{path}, row 2: {columns[0]} must be a number, or a header of 4 rows; got {more[0][at]!r} "
+            f"and {1 + len(more)} header rows"
+        )
+    unit = more[-1][at].strip().strip("()").lower() if more else None
+    return unit, numbered(path, header, table, first=2 + len(more))
+
+
+def edges_beside(path: Path) -> Path | None:
+    """The table of links that TrackMate writes beside the one of spots, where it is there."""
+    if not _SPOTS_AT_THE_END.search(path.stem):
+        return None
+    edges = path.with_name(_SPOTS_AT_THE_END.sub("edges", path.stem) + path.suffix)
+    return edges if edges.is_file() else None
+
+
+def _linked(spots: Spots, edges: Path) -> Spots:
+    row_of = {int(spot): row for row, spot in enumerate(spots.spot_ids) if spot >= 0}
+    tracks = spots.gt_ids
+    ends = []
+    _, table = open_table(edges, ("SPOT_SOURCE_ID", "SPOT_TARGET_ID"))
+    for row in table:
+        named = [row.whole(column) for column in ("SPOT_SOURCE_ID", "SPOT_TARGET_ID")]
+        # A table of spots may be one of a selection: links to others mean nothing here.
+        if all(spot in row_of for spot in named):
+            source, target = sorted(row_of[spot] for spot in named)
+            if spots.frame_index[source] == spots.frame_index[target]:
+                raise RecordingError(f"{row.where}: links spots {named[0]} and {named[1]} of the same frame")
+            ends.append((source, target))
+    if not ends:
+        return spots
+    pairs = np.array(ends, np.int64)
+    links = Links(pairs[:, 0], pairs[:, 1], tracks[pairs[:, 0]])
+    ids, lineage = linear_tracklets(spots.frame_index, spots.points, links, int(tracks.max(initial=-1)))
+    # A track of one spot has no link.
+    return replace(spots, gt_ids=np.where(ids >= 0, ids, tracks), lineage=lineage)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,194 @@
+"""Spots and tracks as TrackMate's own files hold them."""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.recordings.labels.spots import SpotRows, Spots
+from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
+from trackd_client.recordings.labels.xml_elements import Element, elements
+from trackd_client.recordings.recording import RecordingError
+
+logger = logging.getLogger(__name__)
+
+SECONDS = {
+    "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3,
+    "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
+    "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0,
+    "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "hours": 3600.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNotes:
+    """What a file says of the images that it was made from; None where it does not."""
+
+    frame_shape: tuple[int, int] | None = None  # (h, w)
+    n_frames: int | None = None
+    pixel_size: tuple[float, float] | None = None  # x, y sides in the file's unit
+    fps: float | None = None
+
+
+@dataclass(slots=True)
+class TrackMateModel:
+    """What a file holds, before tracks are made of it."""
+
+    rows: SpotRows = field(default_factory=SpotRows)  # the visible spots
+    edges: array[int] = field(default_factory=lambda: array("q"))  # source, target, track, line of each
+    kept_tracks: set[int] | None = None  # None: the file has no list of them, and all count
+    hidden: set[int] = field(default_factory=set)  # spots that a filter took out
+    unit: str | None = None
+    time_unit: str | None = None
+    image: ImageNotes = field(default_factory=ImageNotes)
+
+    @property
+    def links(self) -> NDArray[np.int64]:
+        """Links of the tracks that passed the filters (m, 4): source spot, target spot, track, line."""
+        table = np.array(self.edges, np.int64).reshape(-1, 4)
+        return table if self.kept_tracks is None else table[np.isin(table[:, 2], list(self.kept_tracks))]
+
+
+def read_trackmate_xml(path: Path) -> Spots:
+    """All visible spots, in the file's unit; those of filtered tracks with the identity of their tracklet.
+
+    Raises:
+        RecordingError: names the file, the line and the element.
+    """
+    model = read_model(path)
+    spots = model.rows.spots()
+    row_of = {int(spot): row for row, spot in enumerate(spots.spot_ids)}
+    if len(row_of) < len(spots):
+        raise RecordingError(f"{path}: <Spot>: two have the same ID")
+    ids, lineage = linear_tracklets(spots.frame_index, spots.points, _rows_linked(model, spots, row_of, path))
+    return replace(
+        spots,
+        gt_ids=ids,
+        lineage=lineage,
+        unit=model.unit,
+        pixel_size=model.image.pixel_size,
+        n_frames=model.image.n_frames,
+        frame_shape=model.image.frame_shape,
+        fps=model.image.fps,
+    )
+
+
+def read_model(path: Path) -> TrackMateModel:
+    """The file's spots and links, as they stand.
+
+    Raises:
+        RecordingError: names the file, the line and the element.
+    """
+    model = TrackMateModel()
+    root = None
+    for element in elements(path, text_of="Spot"):
+        root = element
+        match element.tag:
+            case "Spot" if element.within("SpotsInFrame"):
+                _add_spot(model, element)
+            case "Edge" if element.within("AllTracks", "Track"):
+                assert element.parent is not None
+                ends = (element.whole("SPOT_SOURCE_ID"), element.whole("SPOT_TARGET_ID"))
+                model.edges.extend((*ends, element.parent.whole("TRACK_ID"), element.line))
+            case "TrackID" if element.within("FilteredTracks"):
+                model.kept_tracks = (model.kept_tracks or set()) | {element.whole("TRACK_ID")}
+            case "FilteredTracks":
+                model.kept_tracks = model.kept_tracks or set()
+            case "Model":
+                model.unit = element.attributes.get("spatialunits", "").lower() or None
+                model.time_unit = element.attributes.get("timeunits", "").lower() or None
+            case "ImageData" if element.within("Settings"):
+                model.image = image_notes(element, model.time_unit)
+    if root is None or root.tag != "TrackMate":
+        raise RecordingError(f"{path}: must be a TrackMate file; its root is <{'' if root is None else root.tag}>")
+    return model
+
+
+def _add_spot(model: TrackMateModel, spot: Element) -> None:
+    if spot.attributes.get("VISIBILITY", "1") == "0":
+        model.hidden.add(spot.whole("ID"))
+        return
+    assert spot.parent is not None
+    # Very old files say the frame only once for all its spots.
+    frame = spot.frame("FRAME") if "FRAME" in spot.attributes else spot.parent.frame("frame")
+    outline: list[float] = []
+    if spot.attributes.get("ROI_N_POINTS"):
+        n = spot.whole("ROI_N_POINTS")
+        try:
+            outline = [float(word) for word in spot.text.split()]
+        except ValueError:
+            outline = []
+        if n < 0 or len(outline) != 2 * n:
+            raise RecordingError(
+                f"{spot.where}: ROI_N_POINTS says {n} points, so its text must be {2 * n} numbers, x y x y …; "
+                f"got {spot.text.strip()[:60]!r}"
+            )
+    radius = spot.real("RADIUS") if "RADIUS" in spot.attributes else float("nan")
+    model.rows.add(
+        frame,
+        spot.real("POSITION_X"),
+        spot.real("POSITION_Y"),
+        spot_id=spot.whole("ID"),
+        radius=radius,
+        outline=outline,
+    )
+
+
+def _rows_linked(model: TrackMateModel, spots: Spots, row_of: dict[int, int], path: Path) -> Links:
+    """The links between rows of `spots`, each to the later one."""
+    found = []
+    for source, target, track, line in model.links.tolist():
+        where = f"{path}, line {line}, <Edge>"
+        for spot in (source, target):
+            if spot not in row_of and spot not in model.hidden:
+                raise RecordingError(f"{where}: there is no spot {spot}")
+        if source in model.hidden or target in model.hidden:
+            continue
+        earlier, later = sorted((row_of[source], row_of[target]))  # the file's own direction may be reversed
+        if spots.frame_index[earlier] == spots.frame_index[later]:
+            raise RecordingError(f"{where}: links spots {source} and {target} of the same frame")
+        found.append((earlier, later, track))
+    table = np.array(found, np.int64).reshape(-1, 3)
+    return Links(table[:, 0], table[:, 1], table[:, 2])
+
+
+def read_image_notes(path: Path) -> ImageNotes:
+    """What a TrackMate file says of the images; nothing where the file is another kind of XML.
+
+    Raises:
+        RecordingError: not XML, or a number that is none.
+    """
+    time_unit, notes = None, ImageNotes()
+    for element in elements(path):
+        if element.tag == "Model":
+            time_unit = element.attributes.get("timeunits")
+        elif element.tag == "ImageData" and element.within("TrackMate", "Settings"):
+            notes = image_notes(element, time_unit)
+    return notes
+
+
+def image_notes(image: Element, time_unit: str | None) -> ImageNotes:
+    """`ImageData` as values; a 0 there means that TrackMate did not know.
+
+    Raises:
+        RecordingError: an attribute that is not a number.
+    """
+
+    def positive(name: str) -> float | None:
+        value = image.real(name) if image.attributes.get(name) else 0.0
+        return value if value > 0 else None
+
+    width, height, n_frames = positive("width"), positive("height"), positive("nframes")
+    x, y, interval = positive("pixelwidth"), positive("pixelheight"), positive("timeinterval")
+    seconds = SECONDS.get((time_unit or "").lower())
+    return ImageNotes(
+        frame_shape=(int(height), int(width)) if height and width else None,
+        n_frames=int(n_frames) if n_frames else None,
+        pixel_size=(x, y or x) if x else None,
+        fps=1 / (interval * seconds) if interval and seconds else None,
+    )

@@ -1,0 +1,214 @@
+"""Augmentations: changes to frames on their way out of a recording, the same ones for the same seed.
+
+Letters: n instances of a frame, k nodes, h × w the frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd_client.configuration import ConfigError, nearest
+from trackd_client.detections import Detections, FloatArray, Image
+from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.transforms.rows import take_rows
+
+logger = logging.getLogger(__name__)
+
+WHERE = "dataset.test_dataset.augmentations"
+OWN = ("NodeDropout", "InstanceDropout")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Each item is dropped with probability `p`, at most `n` of them; null: no limit."""
+
+    p: float = 0.0
+    n: int | None = None
+
+    def chosen(self, n_items: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+        """Which of `n_items` are dropped (n_items,)."""
+        dropped = generator.random(n_items) < self.p
+        if self.n is not None and dropped.sum() > self.n:
+            kept_back = generator.permutation(np.flatnonzero(dropped))[self.n :]
+            dropped[kept_back] = False
+        return dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentations:
+    """A dataset's augmentations, ready to run."""
+
+    compose: Any | None  # albumentations' pipeline
+    nodes: Dropout
+    instances: Dropout
+    shuffle_instances: bool
+    entropy: int  # the seed, or a number drawn where there is none
+
+    def apply(self, frame: RecordedFrame, frame_shape: tuple[int, ...] | None) -> RecordedFrame:
+        """The frame changed: image and coordinates together, then the dropouts, then the order of instances."""
+        image, detections = frame.image, frame.detections
+        generator = np.random.default_rng([self.entropy, frame.frame_index])
+        if self.compose is not None:
+            self.compose.set_random_seed(int(generator.integers(2**31)))
+        if self.compose is not None and (image is not None or frame_shape is not None):
+            # Poses without images turn and shift all the same, over an empty frame.
+            canvas = image if image is not None else np.zeros(frame_shape or (), np.uint8)
+            changed, detections = _transformed(self.compose, canvas, detections)
+            image = changed if image is not None else None
+        detections = self._without_nodes(detections, generator)
+        dropped = self.instances.chosen(len(detections), generator)
+        order = np.flatnonzero(~dropped)
+        if self.shuffle_instances:
+            order = generator.permutation(order)
+        if self.shuffle_instances or dropped.any():
+            detections = take_rows(detections, order)
+        return replace(frame, image=image, detections=detections)
+
+    def _without_nodes(self, detections: Detections, generator: np.random.Generator) -> Detections:
+        if detections.keypoints is None or self.nodes.p == 0:
+            return detections
+        keypoints = detections.keypoints.copy()
+        for instance in keypoints:  # (k, 2)
+            visible = np.flatnonzero(np.isfinite(instance).all(axis=1))
+            instance[visible[self.nodes.chosen(len(visible), generator)]] = np.nan
+        return replace(detections, keypoints=keypoints)
+
+
+class AugmentedRecording(DerivedRecording):
+    """Another recording's frames with `dataset.augmentations`, and in `train` mode their instances shuffled.
+
+    What happens to a frame follows from the seed and the frame's index alone: equal seeds give equal streams,
+    in whatever order and by however many processes the frames are read.
+
+    Raises:
+        ConfigError: an augmentation that does not exist, or arguments that it does not take.
+    """
+
+    def __init__(self, recording: Recording, dataset: TestDataset) -> None:
+        super().__init__(recording)
+        self._dataset = dataset
+        build(dataset)
+
+    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+        """Every frame of the clips, changed.
+
+        Raises:
+            RecordingError: an augmentation gives the image another size.
+        """
+        augmentations = build(self._dataset)
+        shape = self.frame_shape
+        for frame in self._recording.frames(clips):
+            changed = augmentations.apply(frame, shape)
+            before, after = frame.image, changed.image
+            if before is not None and after is not None and before.shape != after.shape:
+                raise RecordingError(
+                    f"{self.name}: augmentations must keep the frame's size; "
+                    f"{before.shape} became {after.shape}: leave out crops and resizing"
+                )
+            yield changed
+
+
+def warn_outside_training(dataset: TestDataset) -> None:
+    """One line where a file's augmentations change what is tracked although it does not say `mode: train`."""
+    if dataset.augmentations and dataset.mode != "train":
+        names = ", ".join(dataset.augmentations)
+        logger.warning("augmentations change the frames that are tracked mode=%s names=%s", dataset.mode, names)
+
+
+def build(dataset: TestDataset) -> Augmentations:
+    """The augmentations of a dataset.
+
+    Raises:
+        ConfigError: an augmentation that does not exist, or arguments that it does not take.
+    """
+    own = {name: _dropout(name, dataset.augmentations.get(name, {})) for name in OWN}
+    others = {name: arguments for name, arguments in dataset.augmentations.items() if name not in OWN}
+    return Augmentations(
+        compose=_compose(others) if others else None,
+        nodes=own["NodeDropout"],
+        instances=own["InstanceDropout"],
+        shuffle_instances=dataset.mode == "train",
+        entropy=dataset.seed if dataset.seed is not None else secrets.randbits(64),
+    )
+
+
+def _dropout(name: str, arguments: dict[str, Any]) -> Dropout:
+    p, n = arguments.get("p", 0.0), arguments.get("n")
+    if unknown := sorted(arguments.keys() - {"p", "n"}):
+        raise ConfigError(f"{WHERE}.{name}.{unknown[0]}: unknown key; known: n, p")
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise ConfigError(f"{WHERE}.{name}.p must be a probability, 0 to 1; got {p!r}")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 0):
+        raise ConfigError(f"{WHERE}.{name}.n must be a whole number ≥ 0; got {n!r}")
+    return Dropout(float(p), n)
+
+
+def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
+    # Without this albumentations asks a server for its newest version at import.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    known = {
+        name
+        for name, value in vars(albumentations).items()
+        if isinstance(value, type) and issubclass(value, albumentations.BasicTransform)
+    }
+    transforms = []
+    for name, arguments in wanted.items():
+        if name not in known:
+            raise ConfigError(f"{WHERE}.{name}: no such augmentation; {nearest(name, [*known, *OWN])}")
+        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            try:
+                transforms.append(getattr(albumentations, name)(**pairs))
+            except (TypeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {reason}") from None
+        for complaint in complaints:  # an argument that this version of albumentations has not: it is ignored
+            logger.warning("%s.%s: %s", WHERE, name, complaint.message)
+    points = albumentations.KeypointParams(format="xy", remove_invisible=False)
+    return albumentations.Compose(transforms, keypoint_params=points)
+
+
+def _transformed(compose: Callable[..., Any], image: Image, detections: Detections) -> tuple[Image, Detections]:
+    """Image, keypoints, boxes and masks, moved alike.
+
+    A box goes along as its four corners and comes back as what encloses them: albumentations' own boxes would
+    be clipped or lost at the image's border, and every row must stay.
+    """
+    n = len(detections)
+    corners = np.empty((0, 2)) if detections.boxes is None else detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    keypoints = np.empty((0, 2)) if detections.keypoints is None else detections.keypoints
+    points = np.concatenate([keypoints.reshape(-1, 2), corners.reshape(-1, 2)]).astype(np.float64)
+    finite = np.isfinite(points).all(axis=1)
+    # albumentations takes eight bits or floats only.
+    wide = image.dtype == np.uint16
+    masks = {} if detections.masks is None else {"mask": detections.masks.astype(np.uint16)}
+    result = compose(image=(image / np.float32(65535)) if wide else image, keypoints=points[finite].tolist(), **masks)
+    changed = np.asarray(result["image"])
+    if wide:
+        changed = np.rint(np.clip(changed, 0, 1) * 65535).astype(np.uint16)
+    points[finite] = np.asarray(result["keypoints"], np.float64).reshape(-1, 2)
+    n_keypoints = keypoints.size // 2
+    return changed, replace(
+        detections,
+        keypoints=None if detections.keypoints is None else points[:n_keypoints].reshape(keypoints.shape),
+        boxes=None if detections.boxes is None else _enclosing(points[n_keypoints:].reshape(n, 4, 2)),
+        masks=None if detections.masks is None else result["mask"].astype(detections.masks.dtype),
+    )
+
+
+def _enclosing(corners: FloatArray) -> NDArray[np.float32]:
+    """Corners (n, 4, 2) as boxes (n, 4)."""
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)

@@ -1,0 +1,87 @@
+"""The other end of `trackd track`: takes in what comes back of a recording, and shows it to whoever wants to see it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from trackd.commands.observer import Observer
+from trackd.evaluation import IdentityScore, IdentityScoring
+from trackd_client import Client
+from trackd_client.protocol import Status, Tracks
+from trackd_client.recordings.recording import RecordedFrame
+
+logger = logging.getLogger(__name__)
+
+_COLLECT_S = 30.0
+_MAX_WAITING = 256  # frames that were sent and are not settled yet; the stream's credit is far below it
+
+
+class Collector:
+    """Follows a stream's updates on a thread of its own until the stream is closed.
+
+    The frames that were sent wait here until they are settled and shown to the observers; there are never many.
+    """
+
+    def __init__(self, client: Client, name: str, observers: Sequence[Observer]) -> None:
+        self._client = client
+        self._name = name
+        self._observers = observers
+        self._sent: dict[int, RecordedFrame] = {}
+        self._room = threading.BoundedSemaphore(_MAX_WAITING)
+        self._scoring = IdentityScoring()
+        self._has_truth = False
+        self._failure: Exception | None = None
+        self.track_ids: set[int] = set()
+        self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow; the stream is open."""
+        self._thread.start()
+
+    def expect(self, frame: RecordedFrame) -> None:
+        """Take a frame that is about to be sent; waits while too many are on their way."""
+        while not self._room.acquire(timeout=1.0):
+            if self._failure is not None:
+                raise self._failure
+        self._sent[frame.frame_index] = frame
+
+    def join(self) -> None:
+        """Wait until the closed stream's last frame is taken in; raises what went wrong on the way."""
+        self._thread.join(_COLLECT_S)
+        if self._failure is not None:
+            raise self._failure
+        if self._thread.is_alive():
+            raise RuntimeError(f"stream {self._name!r} was not told that it is closed within {_COLLECT_S:.0f} s")
+
+    @property
+    def score(self) -> IdentityScore | None:
+        """The score so far; None where no frame had a ground truth."""
+        return self._scoring.score() if self._has_truth else None
+
+    def _follow(self) -> None:
+        try:
+            for tracks in self._client.tracks(self._name, from_seq=0, until_closed=True):
+                self._settle(self._sent.pop(tracks.frame_index), tracks)
+                self._room.release()
+        except Exception as error:
+            self._failure = error
+        finally:
+            for observer in self._observers:
+                observer.close()
+
+    def _settle(self, frame: RecordedFrame, tracks: Tracks) -> None:
+        if tracks.status is not Status.TRACKED or tracks.track_ids is None:
+            logger.warning("stream=%s seq=%d: %s: %s", self._name, tracks.seq, tracks.status, tracks.reason)
+            return
+        self.track_ids.update(tracks.new_tracks)
+        gt_ids = frame.detections.gt_ids
+        if gt_ids is None:
+            gt_ids = np.full(len(frame.detections), -1)
+        self._has_truth = self._has_truth or bool((gt_ids >= 0).any())
+        self._scoring.add_detections(gt_ids, tracks.track_ids)
+        for observer in self._observers:
+            observer.add(frame, tracks)

@@ -1,0 +1,119 @@
+"""`trackd eval`: recordings tracked as `trackd track` does, and scored against their ground truth."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from trackd.commands.scoring import RecordingScoring
+from trackd.commands.track import one_checkpoint_each, track
+from trackd.config import Config
+from trackd.evaluation.cell_scores import cell_score, pooled
+from trackd.evaluation.mot_truth import MotTruth
+from trackd.evaluation.picture import draw_tracks
+from trackd.evaluation.report import ALL, Row, tables, write_csv, write_json
+from trackd.evaluation.tracking_scores import tracking_scores
+from trackd_client.configuration import ConfigError, find_path
+from trackd_client.recordings.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(config: Config, base: Path, out: Path | None = None, console: Console | None = None) -> list[Row]:
+    """Track every recording of a configuration and score it; the last row is of all together.
+
+    Writes `scores.json`, `scores.csv` and a picture of each recording's tracks.
+
+    Args:
+        config: a DREEM inference configuration.
+        base: the folder that relative paths are tried against first.
+        out: where the scores go; `<out_dir>/eval` by default.
+        console: where to show; the terminal by default.
+
+    Raises:
+        ConfigError, RecordingError: something that cannot be read or written, or no recording has a ground truth.
+    """
+    _check_installed()
+    console = console or Console()
+    rows = []
+    runs = one_checkpoint_each(config)
+    for run in runs:
+        folder = Path(run.out_dir) / "eval" if out is None else out
+        if out is not None and len(runs) > 1:
+            folder = out / Path(str(run.ckpt_path)).stem
+        rows += _evaluate_one(run, base, folder, console)
+    return rows
+
+
+def _check_installed() -> None:
+    """Before an hour of tracking, not after it."""
+    missing = [name for name in ("trackeval", "ctc_metrics", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"trackd eval needs {', '.join(missing)}, not installed here: pip install 'trackd[eval]'")
+
+
+def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> list[Row]:
+    truths = _truths(config, base)
+    scorings: list[RecordingScoring] = []
+
+    def observe(_: Config, recording: Recording) -> list[RecordingScoring]:
+        truth = truths[len(scorings)] if truths else None
+        scorings.append(RecordingScoring(recording, truth, whole=config.dataset.test_dataset.n_chunks == 1))
+        return [scorings[-1]]
+
+    track(config, base, console, observe=observe)
+    scored = [scoring for scoring in scorings if scoring.sequence.has_truth]
+    for scoring in scorings:
+        if scoring not in scored:
+            logger.warning("recording=%s: not scored, it has no ground truth", scoring.sequence.name)
+    if not scored:
+        raise ConfigError("none of the recordings has a ground truth to score against; `trackd track` tracks without")
+    rows = _rows(scored)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "scores.json", rows)
+    write_csv(out / "scores.csv", rows)
+    for scoring, row in zip(scored, rows, strict=False):
+        title = f"{row.name}: IDF1 {row.tracking.idf1:.3f}, {row.tracking.id_switches} id switches"
+        draw_tracks(out / f"{row.name}.png", title, scoring.sightings, scoring.switch_count.switches)
+    for table in tables(rows):
+        console.print(table)
+    for path in (out / "scores.json", out / "scores.csv", *(out / f"{row.name}.png" for row in rows[: len(scored)])):
+        console.print(f"wrote {path}", highlight=False)
+    return rows
+
+
+def _truths(config: Config, base: Path) -> list[MotTruth]:
+    """The ground-truth files of MOTChallenge recordings, in their order: they hold what the detector missed too."""
+    paths = config.dataset.test_dataset.gt_files
+    return [MotTruth(find_path(path, "dataset.test_dataset.gt_files", base)) for path in paths]
+
+
+def _rows(scored: list[RecordingScoring]) -> list[Row]:
+    each, total = tracking_scores([scoring.sequence for scoring in scored])
+    cells = [cell_score(scoring.sequence) if scoring.are_cells else None for scoring in scored]
+    rows = [
+        Row(
+            name=scoring.sequence.name,
+            frames=len(scoring.sequence.frames),
+            tracking=score,
+            sw_cnt=len(scoring.switch_count.switches),
+            cells=cell,
+            seg=scoring.seg,
+        )
+        for scoring, score, cell in zip(scored, each, cells, strict=True)
+    ]
+    if len(rows) == 1:
+        return rows
+    segs = [row.seg for row in rows if row.seg is not None]
+    together = Row(
+        name=ALL,
+        frames=sum(row.frames for row in rows),
+        tracking=total,
+        sw_cnt=sum(row.sw_cnt for row in rows),
+        cells=pooled([cell for cell in cells if cell is not None]),
+        seg=sum(segs) / len(segs) if segs else None,
+    )
+    return [*rows, together]

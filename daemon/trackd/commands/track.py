@@ -1,0 +1,254 @@
+"""`trackd track`: recordings through a whole daemon in this process, lossless, as fast as it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from trackd.commands.collector import Collector
+from trackd.commands.observer import Observer
+from trackd.commands.rendered import RenderedTracks
+from trackd.config import Config, SecurityConfig
+from trackd.daemon import Daemon
+from trackd.evaluation import IdentityScore
+from trackd_client import Client
+from trackd_client.apps.replay import with_pixel_range
+from trackd_client.configuration import ConfigError, find_path
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_OUTPUTS = ["slp", "mot"]
+# Which checkpoint of a list this process takes: ours, and what Kubernetes gives a pod of an indexed job.
+POD_INDEX = ("POD_INDEX", "JOB_COMPLETION_INDEX")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of one recording."""
+
+    name: str
+    frames: int
+    tracks: int
+    seconds: float
+    score: IdentityScore | None  # None where the recording has no ground truth
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, reading and writing included."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+Observe = Callable[[Config, Recording], Sequence[Observer]]
+
+
+def track(
+    config: Config,
+    base: Path,
+    console: Console | None = None,
+    *,
+    render: bool = False,
+    observe: Observe = lambda config, recording: (),
+) -> list[Summary]:
+    """Track every recording of a configuration; show a progress bar and a summary.
+
+    Args:
+        config: a DREEM inference configuration.
+        base: the folder that relative paths are tried against first.
+        console: where to show; the terminal by default.
+        render: write an .mp4 with ids and trails of each recording.
+        observe: who is shown each frame of a recording.
+
+    Raises:
+        ConfigError, RecordingError: something that cannot be read or written.
+    """
+    console = console or Console()
+    summaries = []
+    for run in one_checkpoint_each(config):
+        if isinstance(config.ckpt_path, list):
+            console.print(f"checkpoint {run.ckpt_path}", highlight=False)
+        summaries += _track_one(run, base, console, observe, render)
+    return summaries
+
+
+def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.environ) -> list[Config]:
+    """A configuration that lists checkpoints as one for each of them, with its outputs in `out_dir/<stem>/`.
+
+    As a pod of a batch (`POD_INDEX`, or Kubernetes' `JOB_COMPLETION_INDEX`) only that element of the list.
+
+    Raises:
+        ConfigError: the index is not one of the list's, or two checkpoints would write to the same folder.
+    """
+    paths = config.ckpt_path
+    if not isinstance(paths, list):
+        return [config]
+    if not paths:
+        raise ConfigError("ckpt_path must name at least one checkpoint, or be null; got []")
+    stems = [Path(path).stem for path in paths]
+    twins = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twins:
+        raise ConfigError(
+            f"ckpt_path: several checkpoints are named {twins[0]!r}, and so are their folders; rename one"
+        )
+    runs = [
+        config.model_copy(update={"ckpt_path": path, "out_dir": str(Path(config.out_dir) / stem)})
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    name = next((name for name in POD_INDEX if environment.get(name)), None)
+    if name is None:
+        return runs
+    if not environment[name].isdecimal() or int(environment[name]) >= len(runs):
+        raise ConfigError(
+            f"{name} must be from 0 to {len(runs) - 1}, an element of ckpt_path; got {environment[name]!r}"
+        )
+    return [runs[int(environment[name])]]
+
+
+def _track_one(config: Config, base: Path, console: Console, observe: Observe, render: bool) -> list[Summary]:
+    recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base)
+    if not recordings:
+        raise ConfigError(
+            "dataset.test_dataset names no recording; give slp_files, det_files, tracks, gt_images or dir"
+        )
+    _check_out_dir(config, recordings, base)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with Daemon(_offline(config), context, base) as daemon:
+        videos: list[RenderedTracks] = []
+
+        def observers(recording: Recording) -> list[Observer]:
+            found = list(observe(config, recording))
+            if render:
+                videos.append(RenderedTracks(Path(config.out_dir), recording))
+                found.append(videos[-1])
+            return found
+
+        dataset = config.dataset.test_dataset
+        explicit = dataset.model_dump(include={"pixel_range"} & dataset.model_fields_set)
+        summaries = _track_all(daemon, recordings, explicit, console, observers)
+        failure = daemon.close()
+    if failure is not None:
+        raise RuntimeError(failure)
+    console.print(_table(summaries))
+    for path in [*daemon.written, *(video.path for video in videos if video.path.exists())]:
+        console.print(f"wrote {path}", highlight=False)
+    return summaries
+
+
+def _check_out_dir(config: Config, recordings: list[Recording], base: Path) -> None:
+    """Refuse to write beside what is read: an output may have the name of a recording."""
+    dataset = config.dataset.test_dataset
+    named = [*dataset.slp_files, *dataset.video_files, *dataset.det_files, *dataset.gt_files, *dataset.tracks]
+    inputs = [find_path(path, "dataset.test_dataset", base) for path in named]
+    if dataset.dir is not None:
+        inputs += [find_path(path, "dataset.test_dataset.dir.path", base, "folder") / "x" for path in dataset.dir.path]
+    inputs += [recording.source for recording in recordings if recording.source is not None]
+    out_dir = Path(config.out_dir).resolve()
+    for path in inputs:
+        if path.resolve().parent == out_dir:
+            raise ConfigError(f"out_dir must not be the folder of the recordings; got {config.out_dir!r}")
+
+
+def _offline(config: Config) -> Config:
+    """The same configuration for a daemon that nobody else talks to, and that loses nothing."""
+    stream = config.stream.model_copy(
+        update={
+            "on_overload": "block",
+            "deadline_ms": None,
+            "outputs": config.stream.outputs or DEFAULT_OUTPUTS,
+        }
+    )
+    endpoints = config.daemon.endpoints.model_copy(
+        update={name: f"inproc://trackd-{name}" for name in ("ingest", "tracks", "control")}
+    )
+    daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None, "state_dir": None})
+    # Nobody comes in from outside, and inproc knows no keys.
+    return config.model_copy(update={"stream": stream, "daemon": daemon, "security": SecurityConfig()})
+
+
+def _track_all(
+    daemon: Daemon,
+    recordings: list[Recording],
+    explicit: Mapping[str, Any],
+    console: Console,
+    observers: Callable[[Recording], Sequence[Observer]],
+) -> list[Summary]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.0f} fps"),
+        TimeRemainingColumn(),
+    )
+    at = daemon.addresses
+    client = Client(at["ingest"], at["tracks"], at["control"], context=daemon.context)
+    with client, Progress(*columns, console=console) as progress:
+        summaries = []
+        for recording in recordings:
+            task = progress.add_task(recording.name, total=len(recording), fps=0.0)
+
+            def on_frame(done: int, seconds: float, task: object = task) -> None:
+                progress.update(task, completed=done, fps=done / seconds if seconds else 0.0)  # type: ignore[arg-type]
+
+            config = with_pixel_range({"dataset": explicit}, recording)
+            summaries.append(track_recording(client, recording, config, on_frame, observers(recording)))
+        return summaries
+
+
+def track_recording(
+    client: Client,
+    recording: Recording,
+    config: Mapping[str, Any],
+    on_frame: Callable[[int, float], None],
+    observers: Sequence[Observer] = (),
+) -> Summary:
+    """Send one recording as a stream, and score what comes back against its ground truth.
+
+    Args:
+        client: connected to a daemon whose streams block on overload.
+        recording: what to send.
+        config: for `open`.
+        on_frame: told after each frame how many were sent, and in how many seconds.
+        observers: shown each tracked frame; closed at the end.
+    """
+    started = time.monotonic()
+    collector = Collector(client, recording.name, observers)
+    stream = client.open_stream(
+        recording.name,
+        config=config,
+        frame_shape=recording.frame_shape,
+        skeleton=recording.skeleton,
+        source=str(recording.source) if recording.source is not None else None,
+    )
+    collector.start()
+    sent = 0
+    for frame in recording.frames():
+        collector.expect(frame)
+        stream.send(frame.image, frame.detections, frame_index=frame.frame_index, t_ns=frame.t_ns)
+        sent += 1
+        on_frame(sent, time.monotonic() - started)
+    stream.close()
+    collector.join()
+    seconds = time.monotonic() - started
+    return Summary(recording.name, sent, len(collector.track_ids), seconds, collector.score)
+
+
+def _table(summaries: list[Summary]) -> Table:
+    table = Table("recording", "frames", "tracks", "fps", "id switches", "IDF1")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for summary in summaries:
+        score = summary.score
+        told = ("–", "–") if score is None else (str(score.id_switches), f"{score.idf1:.3f}")
+        table.add_row(summary.name, str(summary.frames), str(summary.tracks), f"{summary.fps:.0f}", *told)
+    return table

@@ -1,0 +1,188 @@
+"""What the motion scorer keeps of one stream: its tracks by slot, what the stream has taught, and the frame at hand.
+
+Letters: n instances, S slots, M live tracks, m of them seen, K pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.models.motion import kalman, predict, update
+from trackd.models.motion.records import EXPECTED, LEARNT, TRACK
+from trackd.tracking.instances import Instances
+from trackd.tracking.window import Slots, State
+
+Indices = NDArray[np.intp]
+
+DENSE_PAIRS = 4000  # with more than these, the far ones are left out
+FEW_TRACKS = 24  # with more than these, the tracks that nothing can be are left out
+MOST_PAIRS = 400_000  # more take longer than a frame lasts
+MOST_RIVALS = 32
+
+_LAPSES = kalman.lapses()
+
+
+class StreamMotion:
+    """Arrays that are written in place and grow by doubling.
+
+    A frame goes through it in this order: `compare` and `correct`, where there are instances and tracks; `begin`;
+    `end_frame`.
+    """
+
+    def __init__(self) -> None:
+        self._tracks = np.zeros(0, TRACK)  # (S,)
+        self._learnt = update.first_guesses()  # (1,)
+        self._scratch = np.zeros(1, LEARNT)
+        self._last_frame: int | None = None
+        self._stride = 0  # the usual difference between two frame indices, 0 before the second frame
+        self._model = -1  # the filter that the frame at hand was compared with; -1: it was not
+        # Of the frame at hand; the first M or n of each.
+        self._kept = np.zeros(0, np.intp)  # slots, ascending
+        self._predicted = np.zeros(0, TRACK)
+        self._expected = np.zeros(0, EXPECTED)
+        self._observed = np.zeros((0, 4))
+        self._n_kept = 0
+
+    def compare(
+        self, instances: Instances, slots: Slots, frame_index: int, complete: bool
+    ) -> tuple[NDArray[np.float32], Slots, Indices | None]:
+        """A frame's instances against the tracks.
+
+        Args:
+            instances: (n).
+            slots: (M,) of the live tracks, ascending, at least one.
+            frame_index: the frame's number.
+            complete: every pair is wanted.
+
+        Returns:
+            logits, (n, columns), or (K,) of near pairs; the slots that are columns; those pairs (2, K), or None.
+        """
+        n, m = len(instances), len(slots)
+        self._reserve(n, m)
+        quarters = kalman.QUARTERS / self._step_before(frame_index)
+        prune = not complete and m > FEW_TRACKS
+        m, self._model = predict.foresee(
+            self._tracks, slots, frame_index, quarters, _LAPSES, self._learnt, prune, self._kept, self._predicted,
+            self._expected,
+        )  # fmt: skip
+        self._n_kept = m
+        if m < len(slots):
+            slots = self._kept[:m].copy()
+        observed = self._observe(instances)
+        expected = self._expected[:m]
+        if complete or n * m <= DENSE_PAIRS:
+            table = np.empty((n, m), np.float32)
+            predict.compare(observed, expected, table)
+            return table, slots, None
+        pairs = _near_pairs(observed, expected)
+        logits = np.empty(pairs.shape[1], np.float32)
+        predict.compare_pairs(observed, expected, pairs, logits)
+        return logits, slots, pairs
+
+    def correct(self, slots: Slots, rows: Indices, n_born: int, frame_index: int) -> None:
+        """Take in which tracks were seen, if the frame was compared with any.
+
+        Args:
+            slots: (m,).
+            rows: (m,) of the instances.
+            n_born: how many instances began a track although these were there to be.
+            frame_index: the frame's number.
+        """
+        if self._model < 0:
+            return
+        columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
+        predict.judge(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
+        update.correct(
+            self._tracks, self._learnt, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
+            n_born, frame_index, self._scratch,
+        )  # fmt: skip
+
+    def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
+        """Tracks begin in (m,) slots with the instances in (m,) rows."""
+        top = int(slots.max()) + 1
+        if top > len(self._tracks):
+            self._tracks = _grown(self._tracks, top)
+        self._reserve(len(instances), 0)
+        update.begin(self._tracks, self._learnt, slots, self._observe(instances), rows, frame_index)
+
+    def end_frame(self, frame_index: int) -> None:
+        """The frame is over."""
+        self._model = -1
+        if self._last_frame is not None and frame_index > self._last_frame:
+            difference = frame_index - self._last_frame
+            self._stride = min(self._stride, difference) if self._stride else difference
+        self._last_frame = frame_index
+
+    def _step_before(self, frame_index: int) -> int:
+        """How many frame indices a step of time is."""
+        return self._stride or (max(frame_index - self._last_frame, 1) if self._last_frame is not None else 1)
+
+    def _observe(self, instances: Instances) -> NDArray[np.float64]:
+        observed = self._observed[: len(instances)]
+        predict.observe(instances.centres, instances.extents, observed)
+        return observed
+
+    def _reserve(self, n: int, m: int) -> None:
+        if n > len(self._observed):
+            self._observed = np.zeros((max(n, 2 * len(self._observed), 16), 4))
+        if m > len(self._kept):
+            room = max(m, 2 * len(self._kept), 16)
+            self._kept = np.zeros(room, np.intp)
+            self._predicted, self._expected = np.zeros(room, TRACK), np.zeros(room, EXPECTED)
+
+    def snapshot(self, slots: Slots) -> State:
+        """All of it, for the tracks in these slots."""
+        return {
+            "learnt": _numbers(self._learnt)[0].copy(),
+            "states": np.ascontiguousarray(_numbers(self._tracks[slots]).T),
+            "stride": self._stride,
+            "last_frame": self._last_frame,
+        }
+
+    def restore(self, state: State, slots: Slots) -> None:
+        """Become what `snapshot` saw."""
+        _numbers(self._learnt)[0] = state["learnt"]
+        self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
+        _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
+        self._stride = int(state["stride"])
+        self._last_frame = None if state["last_frame"] is None else int(state["last_frame"])
+        self._model = -1
+
+
+def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
+    """Pairs that could score above the gate, (2, K), by row and then by column."""
+    by_x = np.argsort(observed[:, 0], kind="stable")
+    places = np.empty(len(observed) + 1, np.intp)
+    room = 8 * len(observed)
+    while True:
+        pairs = np.empty((2, room), np.intp)
+        count = predict.near_pairs(observed, by_x, expected, pairs, places)
+        if count <= room:
+            return np.ascontiguousarray(pairs[:, :count])
+        if count > MOST_PAIRS:
+            return _nearest_pairs(observed, expected)
+        room = count
+
+
+def _nearest_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
+    """The same in a crowd where nearly all pairs are near: those of the nearest tracks alone."""
+    from scipy.spatial import cKDTree  # where thousands stand at one place, and nowhere else
+
+    k = min(MOST_RIVALS, len(expected))
+    finite = np.flatnonzero(np.isfinite(observed[:, :2]).all(axis=1))
+    _, columns = cKDTree(expected["centre"]).query(observed[finite, :2], k=[*range(1, k + 1)])
+    return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
+
+
+def _grown(tracks: NDArray[np.void], needed: int) -> NDArray[np.void]:
+    grown = np.zeros(max(16, 2 * len(tracks), needed), TRACK)
+    grown[: len(tracks)] = tracks
+    return grown
+
+
+def _numbers(records: NDArray[np.void]) -> NDArray[Any]:
+    """The same memory as rows of float64."""
+    return records.view(np.float64).reshape(len(records), records.dtype.itemsize // 8)

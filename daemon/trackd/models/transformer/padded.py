@@ -1,0 +1,182 @@
+"""Steps of several streams in one forward pass, on buffers that stay.
+
+Letters: B streams, R references and Q queries of a bucket, N = R + Q tokens, A anchors, F feature width.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trackd.models.transformer.buckets import Bucket
+
+if TYPE_CHECKING:
+    from trackd.models.transformer.gtr import GlobalTrackingTransformer
+
+logger = logging.getLogger(__name__)
+
+_KEPT_BYTES = 1 << 28  # of all buffers together; those that were not used for longest go first
+_WARM_UPS = 3  # passes before a capture, in which libraries choose their kernels and allocate
+
+
+class Replay:
+    """Work on buffers that stay: on CUDA captured once as a graph and replayed, elsewhere called.
+
+    A capture that fails is said once, and the work is called from then on.
+    """
+
+    def __init__(self, work: Callable[[], None], device: torch.device) -> None:
+        self._run = work
+        if device.type == "cuda":
+            try:
+                self._run = _captured(work, device)
+            except RuntimeError as error:
+                logger.warning("the transformer's step runs without a CUDA graph: %s", str(error).splitlines()[0])
+
+    def __call__(self) -> None:
+        """Do it once, with what the buffers hold now."""
+        self._run()
+
+
+class PaddedSteps:
+    """Buffers for up to B steps of one bucket, and the forward pass over them.
+
+    What goes to the device goes there from two pinned buffers, without a wait; the logits come back in one copy.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, model: GlobalTrackingTransformer, capacity: int, bucket: Bucket, device: torch.device, staged: bool
+    ) -> None:
+        """Allocate; on CUDA also capture.
+
+        Args:
+            model: on the device.
+            capacity: B.
+            bucket: the shape of every step.
+            device: where the model is.
+            staged: as on CUDA: copied to other buffers, and every pass over all B, which a graph has to. Elsewhere a
+                pass goes over the steps that there are, and on a CPU over the very buffers that the caller wrote.
+        """
+        self._model = model
+        self._bucket = bucket
+        self._apart = staged or device.type != "cpu"
+        self._device = device
+        B, R, N, A = capacity, bucket.references, bucket.tokens, bucket.anchors
+        pinned = device.type == "cuda"
+        host_numbers = torch.zeros((B, N, 4 * A + 2), pin_memory=pinned)
+        host_places = torch.zeros((B, R), dtype=torch.int64, pin_memory=pinned)
+        self._host = (host_numbers, host_places)
+        self._uploaded = tuple(self._on_device(buffer) for buffer in self._host)
+        numbers = host_numbers.numpy()
+        self.boxes = numbers[..., : 4 * A].reshape(B, N, A, 4)  # a view: written by the caller, as the next three
+        self.ranks = numbers[..., 4 * A]  # (B, N) rank of each token's frame
+        self.valid = numbers[..., 4 * A + 1]  # (B, N) 1, or 0 for padding
+        self.places = host_places.numpy()  # (B, R) where each reference's feature is
+        self.features = torch.zeros((B, N, model.architecture.feature_dim), device=device)
+        self._logits = torch.zeros((B, bucket.queries, R), device=device)
+        self._host_logits = torch.zeros(self._logits.shape, pin_memory=pinned) if self._apart else self._logits
+        self._replay = Replay(lambda: self._forward(B), device) if staged else None
+
+    @property
+    def n_bytes(self) -> int:
+        """What the buffers take, on the host and on the device."""
+        tensors = {*self._host, *self._uploaded, self.features, self._logits, self._host_logits}
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @torch.inference_mode()
+    def upload(self, n: int) -> Tensor:
+        """Send what the caller wrote for n steps on its way to the device; `places` as they are there, (B, R)."""
+        self.valid[n:] = 0  # a graph goes over all B
+        for buffer, source in zip(self._uploaded, self._host, strict=True):
+            if buffer is not source:
+                buffer.copy_(source, non_blocking=True)
+        return self._uploaded[1]
+
+    @torch.inference_mode()
+    def run(self, n: int) -> NDArray[np.float32]:
+        """The logits (n, Q, R) of the first n steps, until the next call; rows and columns of padding mean nothing."""
+        if self._replay is None:
+            self._forward(n)
+        else:
+            self._replay()
+        if self._host_logits is not self._logits:
+            self._host_logits[:n].copy_(self._logits[:n])  # waits for the device
+        logits: NDArray[np.float32] = self._host_logits[:n].numpy()
+        return logits
+
+    def _forward(self, n: int) -> None:
+        R, Q, A = self._bucket.references, self._bucket.queries, self._bucket.anchors
+        numbers = self._uploaded[0][:n]
+        self._logits[:n] = self._model.associate_batch(
+            self.features[:n],
+            numbers[..., : 4 * A].reshape(n, -1, A, 4),
+            numbers[..., 4 * A],
+            numbers[..., 4 * A + 1] > 0,
+            Q,
+        )[..., :R]
+
+    def _on_device(self, buffer: Tensor) -> Tensor:
+        return torch.zeros_like(buffer, device=self._device) if self._apart else buffer
+
+
+class StepPool:
+    """A model's padded steps by shape: made when a shape first comes, kept while there is room for them.
+
+    One thread owns it, as it owns the model.
+    """
+
+    def __init__(self, model: GlobalTrackingTransformer, staged: bool = False) -> None:
+        """Begin with none.
+
+        Args:
+            model: whose steps they are.
+            staged: on every device go the way that steps go on CUDA, though not captured there.
+        """
+        self._model = model
+        self._staged = staged
+        self._kept: OrderedDict[tuple[int, Bucket, torch.device], PaddedSteps] = OrderedDict()
+
+    def steps(self, n: int, bucket: Bucket, device: torch.device) -> PaddedSteps:
+        """Room for n steps of a bucket.
+
+        Args:
+            n: at least 1.
+            bucket: the shape of every step.
+            device: where the model is.
+        """
+        key = (1 << (n - 1).bit_length(), bucket, device)
+        steps = self._kept.get(key)
+        if steps is None:
+            steps = self._kept[key] = PaddedSteps(
+                self._model, key[0], bucket, device, self._staged or device.type == "cuda"
+            )
+            while len(self._kept) > 1 and sum(kept.n_bytes for kept in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return steps
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def _captured(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """The work as a CUDA graph."""
+    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):
+        for _ in range(_WARM_UPS):
+            work()
+    torch.cuda.current_stream(device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    # Another thread may read a checkpoint meanwhile, and its allocations are no part of this.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        work()
+    return graph.replay

@@ -1,0 +1,74 @@
+"""CSV tables, appended frame by frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trackd.outputs.files.line_file import LineFile
+from trackd.outputs.formats import table
+from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.writer import Writer
+
+
+class CsvWriter(Writer):
+    """Writes `<out_dir>/<name>.csv`; what a killed process leaves is a shorter, valid file.
+
+    Numbers stand with the fewest digits that read back as the same float; what has no value is empty.
+    """
+
+    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+        self.path = out_dir / f"{stream.name}.csv"
+        self._stream = stream
+        self._file = LineFile(self.path, "utf-8")
+        self._nodes: tuple[str, ...] | None = None
+        self._waiting: list[OutputRecord] = []  # empty frames before the first that shows the nodes
+
+    def write(self, record: OutputRecord) -> None:
+        """Add one frame.
+
+        Raises:
+            ValueError: the writer is closed.
+        """
+        if self._nodes is None and not len(record.track_ids) and self._stream.skeleton is None:
+            self._waiting.append(record)
+            return
+        self._begin(record)
+        self._file.write(_rows(record, self._nodes or ()))
+
+    def close(self) -> None:
+        """Finish the file."""
+        try:
+            if not self._file.closed:
+                self._begin(self._waiting[0] if self._waiting else None)
+        finally:
+            self._file.close()
+
+    def _begin(self, record: OutputRecord | None) -> None:
+        if self._nodes is None:
+            nodes = table.node_names(self._stream, record)
+            earlier = "".join(_rows(waiting, nodes) for waiting in self._waiting)
+            self._file.write(_lines([table.column_names(nodes)]) + earlier)
+            self._nodes, self._waiting = nodes, []  # only now: what could not be written is tried again
+
+
+def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:
+    cells = [_texts(column) for column in table.columns(record, len(nodes))]
+    return _lines(zip(*cells, strict=True))
+
+
+def _texts(column: table.Column) -> list[str]:
+    # The shortest text that reads back as the same float; Python's is the fastest but knows 64 bits only.
+    values = column if column.dtype == np.float32 else column.tolist()
+    return ["" if value != value else str(value) for value in values]
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,76 @@
+"""MOTChallenge text: one row per tracked instance, appended as frames come.
+
+The format counts frames, ids and pixels from 1; trackd counts them from 0. Adding 1 to a corner is what the
+reader takes off again (`trackd_client.recordings.motchallenge`), so that a file goes through unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.outputs.files.line_file import LineFile
+from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.writer import Writer
+
+MAX_DECIMALS = 9
+
+
+class MotWriter(Writer):
+    """Writes `<out_dir>/<name>.txt`: `frame,id,left,top,width,height,score,-1,-1,-1`.
+
+    Unassigned instances are left out, as the format has no word for them. Every frame is on disk once written;
+    what a killed process leaves is a shorter, valid file.
+    """
+
+    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+        self.path = out_dir / f"{stream.name}.txt"
+        self._file = LineFile(self.path)
+
+    def write(self, record: OutputRecord) -> None:
+        """Add the frame's assigned instances.
+
+        Raises:
+            ValueError: the writer is closed.
+        """
+        rows = np.flatnonzero(record.track_ids >= 0)
+        scores = np.ones(len(record.track_ids)) if record.scores is None else record.scores
+        lines = []
+        for row in rows:
+            box = ",".join(mot_box(record.boxes[row].astype(np.float32)))
+            score = np.format_float_positional(np.float32(scores[row]), trim="-")
+            lines.append(f"{record.frame_index + 1},{int(record.track_ids[row]) + 1},{box},{score},-1,-1,-1\n")
+        self._file.write("".join(lines))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def mot_box(box: NDArray[np.float32]) -> tuple[str, str, str, str]:
+    """`left`, `top`, `width`, `height` of a box (4,), with the fewest decimals that read back as the same box."""
+    left, width = _span(float(box[0]), float(box[2]))
+    top, height = _span(float(box[1]), float(box[3]))
+    return left, top, width, height
+
+
+def _span(first: float, last: float) -> tuple[str, str]:
+    """An edge and the extent from it, as text; `first` and `last` are exact float32 values."""
+    edge = next(
+        (text for text in _decimals(first + 1) if np.float32(float(text) - 1) == np.float32(first)),
+        repr(first + 1),
+    )
+    start = float(edge) - 1
+    extent = next(
+        (text for text in _decimals(last - start) if np.float32(start + float(text)) == np.float32(last)),
+        repr(last - start),
+    )
+    return edge, extent
+
+
+def _decimals(value: float) -> Iterator[str]:
+    """`value` rounded to 0, 1, 2 … decimals."""
+    return (f"{value:.{places}f}" for places in range(MAX_DECIMALS + 1))

@@ -1,0 +1,138 @@
+"""SLEAP files: predicted instances with their tracks, as SLEAP and DREEM open them.
+
+Letters: n instances of a frame, k nodes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.records import Floats, OutputRecord, StreamInfo, measured_fps
+from trackd_client.detections import Skeleton
+
+if TYPE_CHECKING:
+    import sleap_io
+
+logger = logging.getLogger(__name__)
+
+CENTROID = Skeleton(nodes=("centroid",))
+
+
+class SlpWriter(WholeFileWriter):
+    """Writes `<out_dir>/<name>.slp` at close.
+
+    A track is named by its id. Unassigned instances are kept, without a track. A stream of boxes gets a
+    skeleton of one node, `centroid`, at their centres. A frame without instances is in the video's length alone:
+    SLEAP takes a frame that is listed for one that somebody has labelled.
+    """
+
+    suffix = ".slp"
+
+    @classmethod
+    def write_file(cls, path: Path, stream: StreamInfo, records: Iterable[OutputRecord]) -> None:
+        """Write the whole file."""
+        import sleap_io
+
+        sleap_io.save_slp(_labels(stream, records), str(path), verbose=False)
+
+
+def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Labels:
+    import sleap_io
+
+    named = stream.skeleton if stream.skeleton is not None and stream.skeleton.nodes else None
+    rows: list[tuple[int, list[sleap_io.PredictedInstance]]] = []
+    tracks: dict[int, sleap_io.Track] = {}
+    skeleton: sleap_io.Skeleton | None = None
+    first = last = None
+    for record in records:
+        last = (record.frame_index, record.t_ns)
+        first = first or last
+        if not len(record.track_ids):
+            continue
+        if skeleton is None:
+            skeleton = _skeleton(named or _unnamed(record), stream.name)
+        points = _points(record, len(skeleton.nodes))
+        if points is None:
+            logger.warning(
+                "frame without the skeleton's nodes left out stream=%s frame_index=%d", stream.name, record.frame_index
+            )
+            continue
+        rows.append((record.frame_index, _instances(record, points, skeleton, tracks)))
+    fps = stream.fps if stream.fps is not None or first is None or last is None else measured_fps(first, last)
+    video = _video(stream, last[0] + 1 if last is not None else 0, fps)
+    return sleap_io.Labels(
+        labeled_frames=[sleap_io.LabeledFrame(video=video, frame_idx=i, instances=found) for i, found in rows],
+        videos=[video],
+        skeletons=[skeleton or _skeleton(named or CENTROID, stream.name)],
+        tracks=[tracks[track_id] for track_id in sorted(tracks)],
+    )
+
+
+def _skeleton(outline: Skeleton, name: str) -> sleap_io.Skeleton:
+    import sleap_io
+
+    skeleton = sleap_io.Skeleton(nodes=[sleap_io.Node(node) for node in outline.nodes], name=name)
+    for first, second in outline.edges:
+        skeleton.add_edge(outline.nodes[first], outline.nodes[second])
+    return skeleton
+
+
+def _unnamed(record: OutputRecord) -> Skeleton:
+    """A skeleton for a stream that named none: what its first instances show."""
+    if record.keypoints is None:
+        return CENTROID
+    return Skeleton(tuple(f"node{i}" for i in range(record.keypoints.shape[1])))
+
+
+def _points(record: OutputRecord, k: int) -> Floats | None:
+    """The nodes (n, k, 2): as sent, or for a skeleton of one node the boxes' centres; None where they differ."""
+    if record.keypoints is not None and record.keypoints.shape[1] == k:
+        return record.keypoints.astype(np.float64)
+    boxes = record.boxes.astype(np.float64)
+    return ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None] if k == 1 else None
+
+
+def _instances(record: OutputRecord, points: Floats, skeleton: Any, tracks: dict[int, Any]) -> list[Any]:
+    import sleap_io
+
+    n, k = points.shape[:2]
+    scores = (np.ones(n) if record.scores is None else record.scores).astype(np.float32)
+    weights = scores[:, None].repeat(k, 1) if record.keypoint_scores is None else record.keypoint_scores
+    instances = []
+    for i, track_id in enumerate(record.track_ids.tolist()):
+        if track_id >= 0 and track_id not in tracks:
+            tracks[track_id] = sleap_io.Track(name=str(track_id))
+        score = float(record.track_scores[i])
+        instances.append(
+            sleap_io.PredictedInstance.from_numpy(
+                points[i],
+                skeleton,
+                point_scores=weights[i].astype(np.float64),
+                score=float(scores[i]),
+                track=tracks.get(track_id),
+                # SLEAP's own trackers write 0 where there is no score; NaN would break its sorting.
+                tracking_score=score if np.isfinite(score) else 0.0,
+            )
+        )
+    return instances
+
+
+def _video(stream: StreamInfo, n_frames: int, fps: float | None) -> sleap_io.Video:
+    """The stream's video by its absolute path; unopened, so that it need not exist here."""
+    import sleap_io
+
+    filename = f"{stream.name}.mp4" if stream.source is None else str(Path(stream.source).resolve())
+    metadata: dict[str, Any] = {"type": "MediaVideo", "bgr": True, "dataset": "", "input_format": ""}
+    if stream.frame_shape is not None:
+        height, width, *channels = stream.frame_shape
+        depth = channels[0] if channels else 1
+        metadata |= {"shape": (n_frames, height, width, depth), "grayscale": depth == 1}
+    if fps is not None:
+        metadata["fps"] = fps
+    return sleap_io.Video(filename=filename, backend_metadata=metadata, open_backend=False)

@@ -1,0 +1,348 @@
+"""Opening, handing over, configuring, resetting and closing streams: what ingest, control and the clock ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trackd.config import LimitsConfig, StreamSettings
+from trackd.engine.engine import Engine
+from trackd.engine.inbox import Inbox
+from trackd.engine.queue import Command, StreamQueue
+from trackd.engine.stream_state import StreamState
+from trackd.models.registry import ModelRegistry
+from trackd.outputs.thread import OutputsThread
+from trackd.server.checks import as_protocol_error, changed, check_nature, check_nodes
+from trackd.server.history import History
+from trackd.server.publisher import Publisher
+from trackd.server.restore import NOBODY, opened_map, restored_session
+from trackd.server.session import Session, Sessions
+from trackd.store.records import CloseRecord, OpenRecord, StoredStream
+from trackd_client.configuration import ConfigError
+from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = -1
+Done = Callable[[Any, Exception | None], None]
+
+
+class Streams:
+    """The life of streams; only the IO thread calls it. What touches the engine's state goes there as a command."""
+
+    def __init__(
+        self,
+        defaults: StreamSettings,
+        limits: LimitsConfig,
+        sessions: Sessions,
+        inbox: Inbox,
+        engine: Engine,
+        models: ModelRegistry,
+        publisher: Publisher,
+        outputs: OutputsThread,
+    ) -> None:
+        self._defaults = defaults
+        self._limits = limits
+        self._sessions = sessions
+        self._inbox = inbox
+        self._engine = engine
+        self._models = models
+        self._publisher = publisher
+        self._outputs = outputs
+
+    # --- open ---
+
+    def open(self, owner: bytes, message: Open, now_ns: int, key: str = "") -> None:
+        """Open a stream, or give an open one to the connection that asks for it; `key` is the connection's."""
+        session = self._sessions.get(message.stream)
+        if session is None:
+            self._create(owner, message, now_ns, key)
+        elif session.closing:
+            raise ProtocolError(
+                ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream
+            )
+        else:
+            self._resume(session, owner, message, now_ns, key)
+
+    def _create(self, owner: bytes, message: Open, now_ns: int, key: str) -> None:
+        if len(self._sessions) >= self._limits.streams:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"at most {self._limits.streams} streams may be open; close one",
+                stream=message.stream,
+            )
+        settings = changed(self._defaults, message.config, message.stream)
+        check_nodes(settings, message.skeleton, message.stream)
+        model = self._model(message)
+        self._check_model(model, settings, message.frame_shape, message.stream)
+        epoch = self._sessions.next_epoch(message.stream)
+        queue = StreamQueue(message.stream, settings.stream.queue_depth)
+        session = Session(
+            name=message.stream,
+            owner=owner,
+            owner_key=key,
+            epoch=epoch,
+            settings=settings,
+            queue=queue,
+            history=History(settings.stream.history_frames, self._limits.history_bytes),
+            model=model,
+            reply_tracks=message.reply == "tracks",
+            last_heard_ns=now_ns,
+            skeleton=message.skeleton,
+            frame_shape=message.frame_shape,
+        )
+        self._sessions.add(session)
+        self._inbox.add(queue)
+        make_scorer = self._models.scorer_factory(model)
+
+        def create() -> None:
+            state = StreamState(
+                message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits
+            )
+            self._engine.open(queue, state)
+            self._engine.record(lambda: OpenRecord(session.name, epoch, 0, opened_map(session)))
+
+        def created(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._forget(session)
+                self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
+                return
+            if settings.stream.outputs:
+                self._outputs.open(session.name, settings.stream.outputs, message)
+            logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
+            session.opening = False
+            self._greet(session, EventName.OPENED)
+
+        self._inbox.command(queue, Command(_AT_ONCE, create, created))
+
+    def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int, key: str) -> None:
+        silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
+        gone = not session.owner or silent_s > session.settings.stream.owner_timeout_s
+        # With CURVE a stream is its key's: the same client that comes back need not wait until it is missed.
+        theirs = key == session.owner_key if key else owner == session.owner
+        if not (theirs or message.takeover or gone):
+            raise ProtocolError(
+                ErrorCode.STREAM_BUSY,
+                f"stream {session.name!r} belongs to another connection, heard of {silent_s:.1f} s ago; "
+                "open it with takeover to have it",
+                stream=session.name,
+            )
+        settings = self._reconfigured(session, message.config)
+        check_nature(session, message)
+        if (owner, key) != (session.owner, session.owner_key):
+            taken = ProtocolError(
+                ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
+            )
+            if session.owner not in (NOBODY, owner):
+                self._publisher.refuse(session.owner, taken, fatal=True)
+            self._sessions.hand_over(session, owner, key)
+        session.last_heard_ns = now_ns
+        session.reply_tracks = message.reply == "tracks"
+        session.credit = 0
+
+        def configured(_: Any, error: Exception | None) -> None:
+            if error is not None:
+                self._publisher.refuse(owner, as_protocol_error(error, session.name))
+            elif session.owner == owner:  # else it was taken over once more, and that open is answered in its turn
+                self._greet(session, EventName.RESUMED)
+
+        self._configure(session, settings, configured)
+
+    def _greet(self, session: Session, event: EventName) -> None:
+        session.credit = 0  # `opened` says all that the client holds; acks before it were for the last opening
+        credit = session.grant()
+        settings = session.settings.as_map()
+        opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
+        self._publisher.reply(session.owner, opened)
+        self._publisher.event(session, event, {"model": session.model})
+
+    def _model(self, message: Open) -> str:
+        try:
+            return self._models.resolve(message.model)
+        except KeyError as error:
+            raise ProtocolError(ErrorCode.UNKNOWN_MODEL, str(error.args[0]), stream=message.stream) from None
+
+    def _check_model(
+        self, model: str, settings: StreamSettings, frame_shape: tuple[int, ...] | None, stream: str
+    ) -> None:
+        try:
+            self._models.check_stream(model, settings, frame_shape)
+        except ConfigError as error:
+            raise ProtocolError(ErrorCode.BAD_CONFIG, f"model {model!r}: {error}", stream=stream) from None
+
+    # --- while it is open ---
+
+    def _reconfigured(self, session: Session, changes: Mapping[str, Any]) -> StreamSettings:
+        settings = changed(session.settings, changes, session.name)
+        if settings.stream.outputs != session.settings.stream.outputs:
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG,
+                f"outputs cannot change while a stream is open: they are {session.settings.stream.outputs}; "
+                "close it first",
+                stream=session.name,
+            )
+        check_nodes(settings, session.skeleton, session.name)
+        self._check_model(session.model, settings, session.frame_shape, session.name)
+        return settings
+
+    def configure(self, session: Session, changes: Mapping[str, Any], done: Done) -> None:
+        """Change settings between two frames; identities go on."""
+        settings = self._reconfigured(session, changes)
+
+        def configured(_: Any, error: Exception | None) -> None:
+            if error is None:
+                self._publisher.event(session, EventName.CONFIGURED)
+            done(None if error else settings.as_map(), error)
+
+        self._configure(session, settings, configured)
+
+    def _configure(self, session: Session, settings: StreamSettings, done: Done) -> None:
+        before = session.settings
+        self._apply(session, settings)
+        queue = session.queue
+
+        def finished(result: Any, error: Exception | None) -> None:
+            if error is not None and session.settings is settings:
+                self._apply(session, before)
+            done(result, error)
+
+        def configure() -> None:
+            state = self._engine.state(queue)
+            state.configure(settings)
+            # Frames before this one were tracked with other settings: none of them may be played again with these.
+            self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
+            self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
+
+        self._inbox.command(queue, Command(session.next_seq - 1, configure, finished))
+
+    @staticmethod
+    def _apply(session: Session, settings: StreamSettings) -> None:
+        session.settings = settings
+        session.queue.depth = settings.stream.queue_depth
+        session.history.max_frames = settings.stream.history_frames
+
+    def reset(self, session: Session, done: Done) -> None:
+        """Begin afresh after the frames that are queued: a new epoch, no tracks."""
+        epoch = self._sessions.next_epoch(session.name)
+        first_seq = session.next_seq
+        session.last_frame_index = None  # a source that starts again may count from 0 again
+        queue = session.queue
+
+        def finished(_: Any, error: Exception | None) -> None:
+            if error is None:
+                session.epoch = epoch
+                self._publisher.event(session, EventName.RESET)
+            done({"epoch": epoch}, error)
+
+        def start() -> None:
+            state = self._engine.state(queue)
+            state.start(epoch, first_seq)
+            self._engine.record(lambda: OpenRecord(session.name, epoch, first_seq, opened_map(session)))
+            self._engine.record(lambda: state.snapshot_record(first_seq - 1))
+
+        self._inbox.command(queue, Command(first_seq - 1, start, finished))
+
+    def live(self, session: Session, done: Done) -> None:
+        """The tracks alive after the last settled frame."""
+        queue = session.queue
+
+        def rows() -> dict[str, Any]:
+            state = self._engine.state(queue)
+            live = state.live
+            tracks = [
+                {"id": track_id, "state": name, "box": box, "frame_index": frame_index}
+                for track_id, name, box, frame_index in zip(
+                    live.ids.tolist(), live.states, live.boxes.tolist(), live.frame_index.tolist(), strict=True
+                )
+            ]
+            return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}
+
+        self._inbox.command(queue, Command(_AT_ONCE, rows, done))
+
+    # --- over a restart ---
+
+    def recover(self, stored: StoredStream, now_ns: int) -> None:
+        """Open a stream as it was when the daemon ended; called before any thread runs.
+
+        Raises:
+            ConfigError: what was stored does not fit this daemon.
+            DamagedError: what was stored is not what was written.
+        """
+        session, message = restored_session(stored, self._limits.history_bytes, now_ns)
+        try:
+            model = self._models.resolve(session.model)
+        except KeyError as error:
+            raise ConfigError(f"stream {session.name!r} was open with a model that is gone: {error.args[0]}") from None
+        state = StreamState(
+            session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
+            message.frame_shape, self._models.scorer_factory(model), self._limits,
+        )  # fmt: skip
+        since = stored.opened.first_seq - 1
+        if stored.snapshot is not None:
+            state.restore(stored.snapshot)
+            since = stored.snapshot.seq
+        for record in stored.frames:
+            if record.seq > since and record.epoch == session.epoch and record.status == Status.TRACKED:
+                state.replay(record)
+        session.queue.active_tracks = state.n_live
+        self._sessions.add(session)
+        self._sessions.remember_epoch(session.name, session.epoch)
+        self._inbox.add(session.queue)
+        self._engine.open(session.queue, state)
+        if session.settings.stream.outputs:
+            self._outputs.open(session.name, session.settings.stream.outputs, message)
+        logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
+
+    def store_snapshots(self) -> None:
+        """Store every stream's tracker as it is, so that a restart plays nothing again."""
+        for session in self._sessions:
+            if not session.closing:
+                queue = session.queue
+
+                def store(queue: StreamQueue = queue) -> None:
+                    self._engine.record(lambda: self._engine.state(queue).snapshot_record(queue.settled_seq))
+
+                self._inbox.command(queue, Command(_AT_ONCE, store, lambda result, error: None))
+
+    # --- close ---
+
+    def close(self, session: Session, reason: str, done: Callable[[Closed], None] | None = None) -> None:
+        """Close a stream once the frames that are queued are settled."""
+        if done is not None:
+            session.on_closed.append(lambda: done(_closed(session)))
+        if session.closing:
+            return
+        session.closing = True
+        queue = session.queue
+
+        def closed(_: Any, error: Exception | None) -> None:
+            logger.info("stream=%s seq=%d: %s", session.name, session.settled_seq, reason)
+            self._publisher.reply(session.owner, _closed(session))
+            self._publisher.event(session, EventName.CLOSED, {"reason": reason})
+            self._outputs.close(session.name)
+            self._forget(session)
+            for tell in session.on_closed:
+                tell()
+
+        def end() -> None:
+            self._engine.close(queue)
+            self._engine.record(lambda: CloseRecord(session.name))
+
+        self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
+
+    def _forget(self, session: Session) -> None:
+        self._sessions.remove(session)
+        self._inbox.remove(session.queue)
+
+    def close_idle(self, now_ns: int) -> None:
+        """Close streams whose owners have been silent for too long."""
+        for session in self._sessions:
+            silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
+            times = session.settings.stream
+            if not session.closing and silent_s > (times.idle_timeout_s if session.owner else times.resume_s):
+                self.close(session, f"nothing was heard of its owner for {silent_s:.0f} s")
+
+
+def _closed(session: Session) -> Closed:
+    return Closed(session.name, session.epoch, session.settled_seq)
