@@ -70,7 +70,7 @@ class Daemon:
             self._engine = Engine(inbox, outbox.put)
         else:
             self._engine = Engine(
-                inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_lent=journal.store
+                inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_inline=journal.store
             )
         self.metrics = Metrics(inbox)
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)

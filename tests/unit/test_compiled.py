@@ -22,7 +22,7 @@ from trackd.tracking import scorer
 
 def compiled_functions() -> Iterator[tuple[str, Dispatcher]]:
     for package in (trackd.models, trackd.tracking):
-        for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             module = importlib.import_module(found.name)
             for name, value in vars(module).items():
                 if isinstance(value, Dispatcher) and value.py_func.__module__ == module.__name__:

@@ -5,7 +5,7 @@ associate; settle. What the streams' scorers can do together they do together.
 
 Steps are the work of the engine's thread. But to hand a short one over and back takes longer than the step itself, and
 two threads of Python only take the interpreter from each other: so the IO thread, when it has nothing better to do,
-does such steps itself (`lend`). There is one step at a time all the same.
+does such steps itself (`step_inline`). There is one step at a time all the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Engine:
         deliver: takes a step's outcomes, in order; may block while there is no room.
         journaling: whether outcomes bear the records that have to be stored before they are handed on.
         has_room: whether `deliver` would not block.
-        deliver_lent: takes the outcomes of a step that was done on another thread; `deliver` by default.
+        deliver_inline: takes the outcomes of a step that was done on another thread; `deliver` by default.
         clock: monotonic ns.
     """
 
@@ -49,14 +49,14 @@ class Engine:
         deliver: Callable[[list[Outcome]], None],
         journaling: bool = False,
         has_room: Callable[[], bool] = lambda: True,
-        deliver_lent: Callable[[list[Outcome]], None] | None = None,
+        deliver_inline: Callable[[list[Outcome]], None] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
         self._journaling = journaling
         self._has_room = has_room
-        self._deliver_lent = deliver_lent or deliver
+        self._deliver_lent = deliver_inline or deliver
         self._stepping = threading.Lock()
         self._records: list[Record] = []  # of the command that runs
         self._clock = clock
@@ -72,7 +72,7 @@ class Engine:
                 while not self._is_light():  # what is, is left to the IO thread, which has just been told
                     self.step(self._inbox.take())
 
-    def lend(self) -> bool:
+    def step_inline(self) -> bool:
         """Do the next step on the calling thread, if it is short and nobody is at one; whether it was done."""
         if not self._has_room() or not self._stepping.acquire(blocking=False):
             return False
@@ -193,12 +193,12 @@ class Engine:
             associated_ns, detections=frame.detections, instances=instances, assignment=one.assignment,
             records=records,
         )  # fmt: skip
-        self._inbox.settle(one.queue, frame.seq, Status.TRACKED, None, None)
+        self._inbox.book(one.queue, frame.seq, Status.TRACKED, None, None)
         return settlement
 
     def _settle_skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:
         head, epoch = skip.head, self._streams[queue].epoch
-        self._inbox.settle(queue, head.seq, skip.status, skip.reason, skip.code)
+        self._inbox.book(queue, head.seq, skip.status, skip.reason, skip.code)
         records: tuple[Record, ...] = ()
         if self._journaling:
             records = (

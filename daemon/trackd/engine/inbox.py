@@ -130,10 +130,10 @@ class Inbox:
         """What was taken has been handed on."""
         self._in_step = False
 
-    def settle(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
+    def book(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
         """Book the end of a frame; a command that waited for it comes into turn."""
         with self._lock:
-            queue.settle(seq, status, reason, code)
+            queue.book(seq, status, reason, code)
             if queue.pending:
                 self._take_turn(queue)
 

@@ -16,7 +16,7 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._attended = False  # the taker will look before it waits: nobody needs to wake it
+        self._taking = False  # the taker will look before it waits: nobody needs to wake it
         self._outcomes: deque[tuple[list[Outcome], int | None]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -33,20 +33,20 @@ class Outbox:
     def put(self, outcomes: list[Outcome], stored_ns: int | None = None) -> None:
         """Hand a step's outcomes over; `stored_ns` (monotonic) is when they were journaled, if they were."""
         self._outcomes.append((outcomes, stored_ns))
-        if not self._attended:
+        if not self._taking:
             self.wake()
 
-    def attend(self, signalled: bool) -> None:
-        """The taker is at it, until it says `rest`; `signalled`: the file descriptor was readable."""
-        self._attended = True
+    def begin_take(self, signalled: bool) -> None:
+        """The taker is at it, until it says `may_sleep`; `signalled`: the file descriptor was readable."""
+        self._taking = True
         if signalled:
             with contextlib.suppress(BlockingIOError):
                 while len(self._reader.recv(4096)) == 4096:
                     pass
 
-    def rest(self) -> bool:
+    def may_sleep(self) -> bool:
         """The taker is about to wait, if this is true: nothing has come that it has not taken."""
-        self._attended = False  # before it looks: what comes from now on wakes it
+        self._taking = False  # before it looks: what comes from now on wakes it
         return not self._outcomes
 
     def wake(self) -> None:

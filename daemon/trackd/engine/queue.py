@@ -140,7 +140,7 @@ class StreamQueue:
             self._commands.remove(item)
         return item
 
-    def settle(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
+    def book(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
         """Book the end of a frame."""
         self.ledger.queued -= 1
         self.settled_seq = seq

@@ -154,7 +154,7 @@ class ModelRegistry:
             raise ConfigError(f"{key}: {place} cannot be moved to {device}: {str(error).splitlines()[0]}") from None
         return Checkpoint(name, loaded, requirements, str(device))
 
-    def settle(self, checkpoint: Checkpoint | None) -> dict[str, object] | None:
+    def finish_loading(self, checkpoint: Checkpoint | None) -> dict[str, object] | None:
         """The end of what `reserve` began; None where the reading failed.
 
         Returns:

@@ -211,7 +211,7 @@ class Control:
             raise ProtocolError(ErrorCode.BAD_CONFIG, str(error)) from None
 
         def done(checkpoint: Checkpoint | None, error: Exception | None) -> None:
-            answer(self._models.settle(checkpoint), error)
+            answer(self._models.finish_loading(checkpoint), error)
 
         def load() -> None:
             try:

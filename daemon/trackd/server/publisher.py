@@ -37,7 +37,7 @@ class Publisher:
         self._ingest = ingest
         self._metrics = metrics
 
-    def settle(self, session: Session, settlement: Settlement, stored_ns: int | None) -> Tracks:
+    def publish(self, session: Session, settlement: Settlement, stored_ns: int | None) -> Tracks:
         """Publish one settlement and tell the owner; the ack is the caller's to send."""
         tracks = tracks_of(settlement, stored_ns)
         parts = encode(tracks)

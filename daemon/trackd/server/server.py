@@ -89,27 +89,27 @@ class Server:
         for bound in receivers:
             poller.register(bound, zmq.POLLIN)
         next_beat = self._clock() + int(_HEARTBEAT_S * 1e9)
-        lent = False
+        stepped_inline = False
         while not (self._health.draining and self._settled()):
             wait_ms = max(0, (next_beat - self._clock()) // 1_000_000)
-            if not self._outbox.rest() or (lent and self._inbox.ready):
+            if not self._outbox.may_sleep() or (stepped_inline and self._inbox.ready):
                 wait_ms = 0
             ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
-            self._outbox.attend(self._outbox.fileno() in ready)
+            self._outbox.begin_take(self._outbox.fileno() in ready)
             self._ingest.draining = self._health.draining
             self._flush()
             for bound, take_in in receivers.items():
                 if bound in ready:
                     take_in()
-            lent = self._engine.lend()
-            if lent:
+            stepped_inline = self._engine.step_inline()
+            if stepped_inline:
                 self._flush()
             else:
                 self._inbox.wake()
             now = self._clock()
             still_ns = now - self._health.last_io_ns - int(_HEARTBEAT_S * 1e9)
             if still_ns > int(_HEARTBEAT_S * 1e9):  # stopped, or held up: nobody could be heard
-                self._sessions.pardon(still_ns)
+                self._sessions.skip_standstill(still_ns)
             self._health.last_io_ns = now
             if now >= next_beat:
                 next_beat = now + int(_HEARTBEAT_S * 1e9)
@@ -186,7 +186,7 @@ class Server:
         if session is None or session.queue is not settlement.queue:
             logger.error("stream=%s seq=%d: settled after its close", settlement.head.stream, settlement.head.seq)
             return None
-        tracks = self._publisher.settle(session, settlement, stored_ns)
+        tracks = self._publisher.publish(session, settlement, stored_ns)
         session.history.append(tracks)
         if session.settings.stream.outputs:
             self._outputs.write(session.name, tracks, settlement.detections)

@@ -121,7 +121,7 @@ class Sessions:
         """For how long nothing was heard of a stream's owner."""
         return now_ns - max(session.last_heard_ns, self._heard_ns.get(session.owner, session.last_heard_ns))
 
-    def pardon(self, ns: int) -> None:
+    def skip_standstill(self, ns: int) -> None:
         """Leave a time in which the daemon itself stood still out of every owner's silence."""
         for session in self._by_name.values():
             session.last_heard_ns += ns

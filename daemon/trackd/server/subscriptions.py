@@ -45,11 +45,11 @@ class Subscriptions:
                 self._confused = False
                 return
             if self._security is not None:
-                self._heed(frame, self._security)
+                self._handle(frame, self._security)
             elif self._refused is not None and bytes(frame.buffer[:1]) not in (b"\0", b"\1"):
                 self._refused(ErrorCode.BAD_MESSAGE)
 
-    def _heed(self, frame: zmq.Frame, security: Security) -> None:
+    def _handle(self, frame: zmq.Frame, security: Security) -> None:
         message = frame.buffer
         verb = message[0] if len(message) else -1
         key = confirmed_key(frame)

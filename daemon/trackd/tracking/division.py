@@ -1,9 +1,9 @@
-"""Cells divide: two daughters where one track was.
+"""Cells divide: two children where one track was.
 
 A track that was there in the frame before has divided when two instances lie in its neighbourhood that no other track
-claims (newcomers, or a newcomer and the one that the track itself was given), about as large as each other, each
-about half of it, and it stands between them. Lengths are in units of the mother's box diagonal, sizes of its area.
-Letters: n instances, M tracks that may divide, c newcomers.
+claims (unmatched, or a newcomer and the one that the track itself was given), about as large as each other, each
+about half of it, and it stands between them. Lengths are in units of the parent's box diagonal, sizes of its area.
+Letters: n instances, M tracks that may divide, c unmatched.
 """
 
 from __future__ import annotations
@@ -15,54 +15,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Where F1 is best on both CTC training sets at hand (docs/evaluation.md): 9 divisions of 10 are within them.
-MAX_DISTANCE = 0.9  # of a daughter from the mother
-MAX_OFF_CENTRE = 0.3  # of the daughters' middle from the mother
+MAX_DISTANCE = 0.9  # of a child from the parent
+MAX_OFF_CENTRE = 0.3  # of the children' middle from the parent
 MIN_SIZE, MAX_SIZE = 0.15, 1.1  # "about half": round before they divide, cells are small already
-MIN_LIKENESS = 0.6  # of the smaller daughter to the larger
+MIN_LIKENESS = 0.6  # of the smaller child to the larger
 
 
 @dataclass(frozen=True, slots=True)
 class Division:
     """One track becomes two."""
 
-    mother: int  # its position among the M tracks
-    daughters: tuple[int, int]  # rows of the instances, ascending
+    parent: int  # its position among the M tracks
+    children: tuple[int, int]  # rows of the instances, ascending
 
 
 def find_divisions(
-    mothers: NDArray[np.float32], own: NDArray[np.intp], newcomers: NDArray[np.intp], extents: NDArray[np.float32]
+    parents: NDArray[np.float32], own: NDArray[np.intp], unmatched: NDArray[np.intp], extents: NDArray[np.float32]
 ) -> list[Division]:
     """The divisions of a frame, each track and each instance in one at most; the best centred first.
 
     Args:
-        mothers: (M, 4) the boxes of the tracks that the frame before saw.
+        parents: (M, 4) the boxes of the tracks that the frame before saw.
         own: (M,) the row that each was given in this frame, -1 for none.
-        newcomers: (c,) rows that no track was given to, ascending.
+        unmatched: (c,) rows that no track was given to, ascending.
         extents: (n, 4) the instances' boxes.
     """
-    if not len(mothers) or not len(newcomers):
+    if not len(parents) or not len(unmatched):
         return []
     centres, sizes = _middles(extents), _areas(extents)
-    middles, areas = _middles(mothers), _areas(mothers)
-    diagonals = np.maximum(np.hypot(*(mothers[:, 2:] - mothers[:, :2]).T), 1e-6)
-    near = _distances(middles, centres[newcomers]) <= MAX_DISTANCE * diagonals[:, None]  # (M, c); NaN is far
+    middles, areas = _middles(parents), _areas(parents)
+    diagonals = np.maximum(np.hypot(*(parents[:, 2:] - parents[:, :2]).T), 1e-6)
+    near = _distances(middles, centres[unmatched]) <= MAX_DISTANCE * diagonals[:, None]  # (M, c); NaN is far
     found: list[tuple[float, Division]] = []
-    for mother in np.flatnonzero(near.any(axis=1)).tolist():
-        rows = newcomers[near[mother]].tolist()
-        if own[mother] >= 0:
-            rows.append(int(own[mother]))
+    for parent in np.flatnonzero(near.any(axis=1)).tolist():
+        rows = unmatched[near[parent]].tolist()
+        if own[parent] >= 0:
+            rows.append(int(own[parent]))
         for pair in combinations(sorted(rows), 2):
-            apart = np.abs(centres[list(pair)] - middles[mother])
-            off_centre = float(np.hypot(*(centres[list(pair)].mean(axis=0) - middles[mother]))) / diagonals[mother]
-            small, large = sorted(sizes[list(pair)] / max(areas[mother], 1e-6))
+            apart = np.abs(centres[list(pair)] - middles[parent])
+            off_centre = float(np.hypot(*(centres[list(pair)].mean(axis=0) - middles[parent]))) / diagonals[parent]
+            small, large = sorted(sizes[list(pair)] / max(areas[parent], 1e-6))
             if (
                 off_centre <= MAX_OFF_CENTRE
-                and float(np.hypot(*apart.T).max()) <= MAX_DISTANCE * diagonals[mother]
+                and float(np.hypot(*apart.T).max()) <= MAX_DISTANCE * diagonals[parent]
                 and small >= MIN_SIZE
                 and large <= MAX_SIZE
                 and small >= MIN_LIKENESS * large
             ):
-                found.append((off_centre, Division(mother, pair)))
+                found.append((off_centre, Division(parent, pair)))
     return _each_once(found)
 
 
@@ -70,11 +70,11 @@ def _each_once(found: list[tuple[float, Division]]) -> list[Division]:
     taken: set[int] = set()
     divided: set[int] = set()
     kept = []
-    for _, division in sorted(found, key=lambda item: (item[0], item[1].mother, item[1].daughters)):
-        if division.mother in divided or taken.intersection(division.daughters):
+    for _, division in sorted(found, key=lambda item: (item[0], item[1].parent, item[1].children)):
+        if division.parent in divided or taken.intersection(division.children):
             continue
-        divided.add(division.mother)
-        taken.update(division.daughters)
+        divided.add(division.parent)
+        taken.update(division.children)
         kept.append(division)
     return kept
 

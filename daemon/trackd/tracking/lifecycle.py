@@ -136,7 +136,7 @@ class Lifecycle:
             return _NO_CHANGE
         return Sighting(tuple(changed[0, :n_lost].tolist()), tuple(changed[1, :n_found].tolist()))
 
-    def bear(
+    def begin(
         self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
     ) -> Slots:
         """Begin a track for each of the (m,) rows, in their order; the window must have room."""
@@ -185,8 +185,8 @@ class Lifecycle:
 _ARRAYS = ("last_index", "last_t_ns", "lost", "extents", "axes")
 
 
-def choose_newcomers(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:
-    """The rows that begin a track where there are fewer places than newcomers.
+def choose_new_tracks(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:
+    """The rows that begin a track where there are fewer places than unmatched.
 
     Highest detection score first, one without a score last, equals in their order; those chosen keep the order of
     the detections.

@@ -55,7 +55,7 @@ class Pairing:
     rows: NDArray[np.intp]  # (m,) instances that were matched
     slots: Slots  # (m,) their tracks
     probabilities: NDArray[np.float32]  # (m,)
-    newcomers: NDArray[np.intp]  # rows without a track
+    unmatched: NDArray[np.intp]  # rows without a track
     flags: list[str]
 
 
@@ -94,12 +94,12 @@ def pairing(look: Look, columns: Slots, matches: Matches, probabilities: NDArray
     """What matches among the rows of a frame and columns mean."""
     rows = look.rows
     if len(matches.rows) == len(rows):
-        newcomers = NO_ROWS
+        unmatched = NO_ROWS
     else:
         free = np.ones(len(rows), bool)
         free[matches.rows] = False
-        newcomers = rows[free]
-    return Pairing(rows[matches.rows], columns[matches.columns], probabilities, newcomers, look.flags)
+        unmatched = rows[free]
+    return Pairing(rows[matches.rows], columns[matches.columns], probabilities, unmatched, look.flags)
 
 
 def _pair_all(

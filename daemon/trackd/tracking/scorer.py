@@ -199,7 +199,7 @@ class Scorer(ABC):
         features: Any,
         frame_index: int,
         t_ns: int,
-        n_born: int,
+        n_new: int,
     ) -> None:
         """Take in this frame's observations. Called for every frame, also when m is 0.
 
@@ -211,7 +211,7 @@ class Scorer(ABC):
             features: as given to `score`.
             frame_index: the frame's number.
             t_ns: its capture time.
-            n_born: so many of them, the last ones, begin with this observation; their slots hold nothing yet.
+            n_new: so many of them, the last ones, begin with this observation; their slots hold nothing yet.
         """
 
     @abstractmethod

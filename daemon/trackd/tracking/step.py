@@ -51,7 +51,7 @@ def step_together(steps: Sequence[Step]) -> list[Assignment | Exception]:
 
 def _begin(step: Step) -> _Running | Exception:
     try:
-        look = step.tracker.look(step.frame_index, step.t_ns, step.instances, step.features, step.position)
+        look = step.tracker.begin(step.frame_index, step.t_ns, step.instances, step.features, step.position)
     except Exception as error:
         return error
     return _Running(step.tracker, look)
@@ -61,7 +61,7 @@ def _settle(one: _Running) -> None:
     try:
         tracker = one.tracker
         paired = pair(one.look, one.scores, tracker.config, tracker.window, tracker.lifecycle.axes)
-        one.result = tracker.settle(one.look, paired)
+        one.result = tracker.finish(one.look, paired)
     except Exception as error:
         one.error = error
 

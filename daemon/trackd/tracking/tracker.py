@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackd.tracking import division
 from trackd.tracking.instances import Instances
-from trackd.tracking.lifecycle import Lifecycle, choose_newcomers
+from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.pairing import Look, Pairing
 from trackd.tracking.rules import rules
 from trackd.tracking.scorer import Scorer
@@ -102,7 +102,7 @@ class Tracker:
 
     # --- the parts of a step, in their order; between them the scorer is asked, for this tracker or for many ---
 
-    def look(self, frame_index: int, t_ns: int, instances: Instances, features: Any, position: int) -> Look:
+    def begin(self, frame_index: int, t_ns: int, instances: Instances, features: Any, position: int) -> Look:
         """End what is over before this frame, and see who takes part."""
         ended = self._end_before(frame_index, t_ns, position)
         if instances.all_valid:
@@ -117,29 +117,29 @@ class Tracker:
             complete=force or rules.need_every_pair(config),
         )  # fmt: skip
 
-    def settle(self, look: Look, pairing: Pairing) -> Assignment:
+    def finish(self, look: Look, pairing: Pairing) -> Assignment:
         """Bring tracks, window and scorer up to date; what became of the frame."""
         instances, axes, frame_index, t_ns = look.instances, look.axes, look.frame_index, look.t_ns
         ended, flags = look.ended, pairing.flags
-        mothers: dict[int, int] = {}
+        parents: dict[int, int] = {}
         if self.config.divisions:
-            mothers, divided = self._divide(pairing, instances.extents)
+            parents, divided = self._divide(pairing, instances.extents)
             ended += divided
         slots, rows = pairing.slots, pairing.rows
         everyone = len(rows) == len(instances)  # then the rows are in the order of the instances
         extents = instances.extents if everyone else instances.extents[rows]
         sighting = self.lifecycle.see(slots, extents, None if axes is None else axes[rows], frame_index, t_ns)
         ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, self.config.max_gap, self.config.max_gap_s))
-        newcomers, evicted = self._admit(pairing.newcomers, instances.scores)
+        unmatched, evicted = self._admit(pairing.unmatched, instances.scores)
         if evicted:
             ended += evicted
             flags.append("evicted")
         new_ids: list[int] = []
-        if len(newcomers):
-            born = self.lifecycle.bear(
-                instances.extents[newcomers], None if axes is None else axes[newcomers], frame_index, t_ns
+        if len(unmatched):
+            born = self.lifecycle.begin(
+                instances.extents[unmatched], None if axes is None else axes[unmatched], frame_index, t_ns
             )
-            slots, rows = np.concatenate([slots, born]), np.concatenate([rows, newcomers])
+            slots, rows = np.concatenate([slots, born]), np.concatenate([rows, unmatched])
             new_ids = self.window.ids[born].tolist()
         positions = self.window.append(slots, instances.boxes if everyone else instances.boxes[rows], frame_index)
         self.scorer.update(slots, rows, positions, instances, look.features, frame_index, t_ns, len(new_ids))
@@ -161,7 +161,7 @@ class Tracker:
             found_tracks=sighting.found,
             ended_tracks=tuple(ended),
             flags=tuple(flags),
-            parents=tuple(mothers.get(row, -1) for row in newcomers.tolist()) if mothers else (),
+            parents=tuple(parents.get(row, -1) for row in unmatched.tolist()) if parents else (),
         )
 
     def configure(self, config: TrackerConfig) -> None:
@@ -223,39 +223,39 @@ class Tracker:
         return ended + self._end(overdue)
 
     def _divide(self, pairing: Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
-        """End the tracks that have divided, and make newcomers of their daughters.
+        """End the tracks that have divided, and make unmatched of their children.
 
         Returns:
-            The mother's id by the daughter's row, and the ids that ended.
+            The parent's id by the child's row, and the ids that ended.
         """
         live = self.window.live
         limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
-        mothers = live[~self.lifecycle.lost[live]]
+        candidates = live[~self.lifecycle.lost[live]]
         row_of = np.full(self.window.capacity, -1, np.intp)
         row_of[pairing.slots] = pairing.rows
-        found = division.find_divisions(self.lifecycle.extents[mothers], row_of[mothers], pairing.newcomers, extents)[
-            : max(limit - len(live), 0)
-        ]  # each takes one place more
+        found = division.find_divisions(
+            self.lifecycle.extents[candidates], row_of[candidates], pairing.unmatched, extents
+        )[: max(limit - len(live), 0)]  # each takes one place more
         if not found:
             return {}, []
-        slots = mothers[[each.mother for each in found]]
+        slots = candidates[[each.parent for each in found]]
         parents = {
             row: int(track_id)
             for each, track_id in zip(found, self.window.ids[slots], strict=True)
-            for row in each.daughters
+            for row in each.children
         }
         freed = np.isin(pairing.slots, slots)
-        pairing.newcomers = np.sort(np.concatenate([pairing.newcomers, pairing.rows[freed]]))
+        pairing.unmatched = np.sort(np.concatenate([pairing.unmatched, pairing.rows[freed]]))
         pairing.rows, pairing.slots = pairing.rows[~freed], pairing.slots[~freed]
         pairing.probabilities = pairing.probabilities[~freed]
         return parents, self._end(np.sort(slots))
 
-    def _admit(self, newcomers: NDArray[np.intp], scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[int]]:
-        """Who of the newcomers begins a track, and the ids of the tracks that are evicted for them."""
-        if not len(newcomers):
-            return newcomers, []
+    def _admit(self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[int]]:
+        """Who of the unmatched begins a track, and the ids of the tracks that are evicted for them."""
+        if not len(unmatched):
+            return unmatched, []
         n_live = len(self.window.live)
-        wanted = len(newcomers)
+        wanted = len(unmatched)
         if self.config.max_tracks is not None:
             wanted = min(wanted, self.config.max_tracks - n_live)
         room = self.window.max_slots - n_live
@@ -263,7 +263,7 @@ class Tracker:
         if wanted > room:
             evicted = self._end(self.lifecycle.longest_missing(wanted - room))
             wanted = room + len(evicted)
-        return choose_newcomers(newcomers, scores, wanted), evicted
+        return choose_new_tracks(unmatched, scores, wanted), evicted
 
     def _end(self, slots: Slots) -> list[int]:
         if not len(slots):

@@ -252,7 +252,8 @@ def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):  
 
 ONE_THAT_RESTS = """
 import time, zmq
-from trackd_client import connection, subscription
+from trackd_client.following import subscription
+from trackd_client.transport import connection
 connection.HEARTBEAT_MS = 1000  # of which none must do harm
 context = zmq.Context()
 publisher = context.socket(zmq.XPUB)

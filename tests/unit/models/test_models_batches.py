@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from trackd.config import StreamSettings, check_config
 from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
+from trackd.models.transformer import padded
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
 from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
-from trackd.models.transformer.scorer import TransformerScorer, padded
+from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import EncodeRequest, ScoreRequest
 from trackd.tracking.tracker import Tracker

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from trackd.models.checkpoint import device
 from trackd.models.checkpoint.device import resolve_encoder_dtype, resolve_encoder_threads
-from trackd.models.checkpoint.load import device
 from trackd.models.encoder.pieces import Pieces
 from trackd.models.encoder.upload import FrameUpload
 

@@ -127,7 +127,7 @@ def test_a_checkpoint_loaded_later_is_there_once_it_is_settled(tmp_path: Path):
     registry.reserve("late")
     checkpoint = registry.read("late", str(path))
     assert registry.names == ["motion"]
-    assert registry.settle(checkpoint) == {"name": "late", "device": "cpu", "path": str(path), "default": False}
+    assert registry.finish_loading(checkpoint) == {"name": "late", "device": "cpu", "path": str(path), "default": False}
     assert registry.names == ["late", "motion"]
     assert registry.default == "motion"
 
@@ -140,7 +140,7 @@ def test_a_name_is_loaded_once_and_one_checkpoint_at_a_time(tmp_path: Path):
     registry.reserve("b")
     with pytest.raises(ConfigError, match="'b' is being loaded; load 'c' when that is done"):
         registry.reserve("c")
-    assert registry.settle(None) is None
+    assert registry.finish_loading(None) is None
     registry.reserve("c")
 
 

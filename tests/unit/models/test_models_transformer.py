@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from trackd.config import StreamSettings, check_config
 from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
+from trackd.models.transformer import crop_batch
 from trackd.models.transformer.boxes import normalise_boxes
-from trackd.models.transformer.scorer import TransformerScorer, crop_batch
+from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import ScoreRequest, Scores
 from trackd.tracking.tracker import Tracker

@@ -51,7 +51,7 @@ def test_a_track_that_comes_back_is_a_new_row_with_the_first_as_its_parent(tmp_p
         [0, 1, 2], [0, 1], [0, 1, 3], [0, 1, 3]]  # fmt: skip
 
 
-def test_daughters_bear_their_mother(tmp_path):
+def test_child_bear_their_mother(tmp_path):
     frames = [record(0, [0]), record(1, [1, 2], parents={1: 0, 2: 0}), record(2, [1, 2])]
     assert table(written("ctc", tmp_path, info(), *frames)) == [(1, 0, 0, 0), (2, 1, 2, 1), (3, 1, 2, 1)]
 

@@ -11,8 +11,8 @@ from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
 
-MOTHER = [100, 100, 140, 120]
-DAUGHTERS = [[98, 99, 118, 119], [122, 101, 142, 121]]
+PARENT = [100, 100, 140, 120]
+CHILDS = [[98, 99, 118, 119], [122, 101, 142, 121]]
 NONE = np.empty(0, np.intp)
 
 
@@ -20,41 +20,41 @@ def boxes(*rows):
     return np.array(rows, np.float32).reshape(-1, 4)
 
 
-def divisions(mothers, own, newcomers, extents):
-    return find_divisions(boxes(*mothers), np.array(own, np.intp), np.array(newcomers, np.intp), boxes(*extents))
+def divisions(parents, own, unmatched, extents):
+    return find_divisions(boxes(*parents), np.array(own, np.intp), np.array(unmatched, np.intp), boxes(*extents))
 
 
-@pytest.mark.parametrize(("own", "newcomers"), [([0], [1]), ([1], [0]), ([-1], [0, 1])])
-def test_a_newcomer_with_the_tracks_own_instance_or_another_newcomer_is_a_division(own, newcomers):
-    assert divisions([MOTHER], own, newcomers, DAUGHTERS) == [Division(0, (0, 1))]
+@pytest.mark.parametrize(("own", "unmatched"), [([0], [1]), ([1], [0]), ([-1], [0, 1])])
+def test_a_newcomer_with_the_tracks_own_instance_or_another_newcomer_is_a_division(own, unmatched):
+    assert divisions([PARENT], own, unmatched, CHILDS) == [Division(0, (0, 1))]
 
 
 def test_an_instance_of_another_track_is_nobodys_daughter():
-    assert divisions([MOTHER, DAUGHTERS[0]], [-1, 0], [1], DAUGHTERS) == []
+    assert divisions([PARENT, CHILDS[0]], [-1, 0], [1], CHILDS) == []
 
 
 @pytest.mark.parametrize(
     "second",
     [[200, 101, 220, 121], [122, 101, 162, 141], [122, 101, 126, 105], [np.nan] * 4],
-    ids=["far", "as large as the mother", "a speck", "not finite"],
+    ids=["far", "as large as the parent", "a speck", "not finite"],
 )
 def test_what_is_far_or_of_another_size_is_no_daughter(second):
-    assert divisions([MOTHER], [0], [1], [DAUGHTERS[0], second]) == []
+    assert divisions([PARENT], [0], [1], [CHILDS[0], second]) == []
 
 
-def test_the_mother_stands_between_her_daughters():
+def test_the_parent_stands_between_her_daughters():
     beside = [[160, 100, 180, 120], [182, 100, 202, 120]]
     assert divisions([[100, 100, 180, 120]], [0], [1], beside) == []
 
 
 def test_of_two_mothers_the_better_centred_one_has_the_daughters():
     off = [108, 100, 148, 120]
-    assert divisions([off, MOTHER], [-1, -1], [0, 1], DAUGHTERS) == [Division(1, (0, 1))]
+    assert divisions([off, PARENT], [-1, -1], [0, 1], CHILDS) == [Division(1, (0, 1))]
 
 
 def test_without_newcomers_or_tracks_nothing_divides():
-    assert divisions([MOTHER], [0], [], DAUGHTERS) == []
-    assert divisions([], [], [0, 1], DAUGHTERS) == []
+    assert divisions([PARENT], [0], [], CHILDS) == []
+    assert divisions([], [], [0, 1], CHILDS) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -64,8 +64,8 @@ def test_every_track_and_instance_is_in_one_division_at_most(seed):
     corners = rng.uniform(0, 60, (12, 2)).astype(np.float32)
     extents = np.concatenate([corners, corners + rng.uniform(5, 30, (12, 2)).astype(np.float32)], axis=1)
     found = find_divisions(extents[:6] * 1.2, np.full(6, -1), np.arange(12), extents)
-    assert len({each.mother for each in found}) == len(found)
-    rows = [row for each in found for row in each.daughters]
+    assert len({each.parent for each in found}) == len(found)
+    rows = [row for each in found for row in each.children]
     assert len(set(rows)) == len(rows)
 
 
@@ -77,11 +77,11 @@ def step(tracker, frame_index, rows):
 def tracked(**config):
     tracker = Tracker(TrackerConfig(**config), MotionScorer())
     for i in range(3):
-        step(tracker, i, [MOTHER])
-    return tracker, step(tracker, 3, DAUGHTERS)
+        step(tracker, i, [PARENT])
+    return tracker, step(tracker, 3, CHILDS)
 
 
-def test_the_mother_ends_and_two_daughters_begin_with_her_as_their_parent():
+def test_the_parent_ends_and_two_child_begin_with_her_as_their_parent():
     tracker, assignment = tracked(divisions=True)
     assert assignment.ended_tracks == (0,)
     assert assignment.new_tracks == (1, 2)
@@ -90,11 +90,11 @@ def test_the_mother_ends_and_two_daughters_begin_with_her_as_their_parent():
     assert assignment.lost_tracks == ()
     assert np.isnan(assignment.track_scores).all()
     tracker.check_integrity()
-    following = step(tracker, 4, DAUGHTERS)
+    following = step(tracker, 4, CHILDS)
     assert (following.track_ids.tolist(), following.parents) == ([1, 2], ())
 
 
-def test_without_divisions_one_daughter_goes_on_as_the_mother():
+def test_without_divisions_one_child_goes_on_as_the_mother():
     _, assignment = tracked()
     assert assignment.parents == ()
     assert assignment.ended_tracks == ()
@@ -107,9 +107,9 @@ def test_with_all_places_taken_nothing_divides():
     assert sorted(assignment.track_ids.tolist()) == [-1, 0]
 
 
-def test_a_newcomer_beside_daughters_has_no_parent():
+def test_a_newcomer_beside_child_has_no_parent():
     tracker = Tracker(TrackerConfig(divisions=True), MotionScorer())
-    step(tracker, 0, [MOTHER])
-    assignment = step(tracker, 1, [[500, 500, 520, 520], *DAUGHTERS])
+    step(tracker, 0, [PARENT])
+    assignment = step(tracker, 1, [[500, 500, 520, 520], *CHILDS])
     assert assignment.new_tracks == (1, 2, 3)
     assert assignment.parents == (-1, 0, 0)

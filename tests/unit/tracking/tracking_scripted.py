@@ -36,8 +36,8 @@ class ScriptedScorer(Scorer):
             table[row, window.ids[live_slots] == track] = logit
         return Scores(table, live_slots, np.zeros(len(live_slots), np.int64), 2)
 
-    def update(self, slots, rows, positions, instances, features, frame_index, t_ns, n_born) -> None:
-        assert len(slots) == len(rows) == len(positions) >= n_born
+    def update(self, slots, rows, positions, instances, features, frame_index, t_ns, n_new) -> None:
+        assert len(slots) == len(rows) == len(positions) >= n_new
 
     def end(self, slots) -> None:
         self.ended.extend(slots.tolist())

@@ -94,7 +94,7 @@ class Follower:
             if isinstance(message, Tracks):
                 self._take(message)
             elif isinstance(message, Event):
-                self._heed(message, now)
+                self._handle(message, now)
         except Timeout as error:
             self._put_off(error, now)
 
@@ -139,7 +139,7 @@ class Follower:
         if tracks.seq == self._next:
             self._give(tracks)
 
-    def _heed(self, event: Event, now: float) -> None:
+    def _handle(self, event: Event, now: float) -> None:
         is_new = event.epoch > self._epoch
         self._enter(event.epoch)
         if event.epoch < self._epoch:

@@ -126,10 +126,10 @@ class Appearance:
         ratio = worth - np.float32((TAIL + FREEDOM) / 2) * np.log1p(misfit)
         return np.where(both, np.minimum(np.maximum(ratio, WORST), BEST), 0).astype(np.float32)
 
-    def observe(self, slots: Slots, rows: NDArray[np.intp], descriptors: Descriptors, n_born: int) -> None:
-        """Take in what the tracks in (m,) slots look like now; the last `n_born` have no past."""
+    def observe(self, slots: Slots, rows: NDArray[np.intp], descriptors: Descriptors, n_new: int) -> None:
+        """Take in what the tracks in (m,) slots look like now; the last `n_new` have no past."""
         self._reserve(int(slots.max()) + 1, descriptors.values.shape[1])
-        self._hits[slots[len(slots) - n_born :]] = 0
+        self._hits[slots[len(slots) - n_new :]] = 0
         there = descriptors.there[rows]
         slots, values = slots[there], descriptors.values[rows[there]]
         if not len(slots):

@@ -82,13 +82,13 @@ class StreamMotion:
         predict.compare_pairs(observed, expected, pairs, logits)
         return logits, slots, pairs
 
-    def correct(self, slots: Slots, rows: Indices, n_born: int, frame_index: int) -> None:
+    def correct(self, slots: Slots, rows: Indices, n_new: int, frame_index: int) -> None:
         """Take in which tracks were seen, if the frame was compared with any.
 
         Args:
             slots: (m,).
             rows: (m,) of the instances.
-            n_born: how many instances began a track although these were there to be.
+            n_new: how many instances began a track although these were there to be.
             frame_index: the frame's number.
         """
         if self._model < 0:
@@ -97,7 +97,7 @@ class StreamMotion:
         predict.judge(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
         update.correct(
             self._tracks, self._learnt, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
-            n_born, frame_index, self._scratch,
+            n_new, frame_index, self._scratch,
         )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:

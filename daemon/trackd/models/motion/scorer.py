@@ -78,16 +78,16 @@ class MotionScorer(Scorer):
         features: Any,
         frame_index: int,
         t_ns: int,
-        n_born: int,
+        n_new: int,
     ) -> None:
-        n_seen = len(slots) - n_born
-        self.motion.correct(slots[:n_seen], rows[:n_seen], n_born, frame_index)
-        if n_born:
+        n_seen = len(slots) - n_new
+        self.motion.correct(slots[:n_seen], rows[:n_seen], n_new, frame_index)
+        if n_new:
             self.motion.begin(slots[n_seen:], rows[n_seen:], instances, frame_index)
         self.motion.end_frame(frame_index)
         if features is not None and len(slots):
-            self.appearance.observe(slots, rows, features, n_born)
-        elif n_born and features is None:
+            self.appearance.observe(slots, rows, features, n_new)
+        elif n_new and features is None:
             self.appearance.forget(slots[n_seen:])
 
     def end(self, slots: Slots) -> None:

@@ -57,12 +57,12 @@ def first_guesses() -> NDArray[np.void]:
 
 
 @piece
-def _count_strangers(known: Any, n_born: int, n_seen: int) -> None:
+def _count_strangers(known: Any, n_new: int, n_seen: int) -> None:
     """Take note of how many instances began a track although others were there to be."""
-    count = n_born + n_seen
+    count = n_new + n_seen
     if count > 0:
         weight = min(known.shares_weight + count, SHARES_MEMORY)
-        known.strangers += (n_born - count * known.strangers) / weight
+        known.strangers += (n_new - count * known.strangers) / weight
 
 
 @piece
@@ -166,7 +166,7 @@ def correct(
     rows: Indices,
     columns: Indices,
     bursts: Floats,
-    n_born: int,
+    n_new: int,
     frame_index: float,
     scratch: NDArray[np.void],
 ) -> None:
@@ -182,12 +182,12 @@ def correct(
         rows: (m,) their observations,
         columns: (m,) their places in `predicted`,
         bursts: (m,) and how much a burst each movement is.
-        n_born: how many observations began a track although these were there to be.
+        n_new: how many observations began a track although these were there to be.
         frame_index: the frame's number.
         scratch: (1,).
     """
     known, sums = learnt[0], scratch[0]
-    _count_strangers(known, n_born, len(slots))
+    _count_strangers(known, n_new, len(slots))
     if len(slots) == 0:
         return
     for b in range(len(known.evidence)):

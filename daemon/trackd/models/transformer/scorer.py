@@ -251,7 +251,7 @@ class TransformerScorer(Scorer):
         features: Any,
         frame_index: int,
         t_ns: int,
-        n_born: int,
+        n_new: int,
     ) -> None:
         if len(slots):
             with torch.inference_mode():

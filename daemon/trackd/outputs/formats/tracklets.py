@@ -50,10 +50,10 @@ class Tracklets:
             for track_id in present:
                 latest = begun.get(track_id)
                 if latest is None:
-                    mother_id = parents.get(track_id, -1)
-                    mother = begun.get(mother_id)
-                    parent = mother.label if mother is not None and mother_id not in present else 0
-                    latest = Tracklet(track_id + first_label, number, number, parent)
+                    parent_id = parents.get(track_id, -1)
+                    parent = begun.get(parent_id)
+                    label = parent.label if parent is not None and parent_id not in present else 0
+                    latest = Tracklet(track_id + first_label, number, number, label)
                 elif latest.end < number - 1:
                     rows.append(latest)
                     latest = Tracklet(fresh, number, number, latest.label)

@@ -73,18 +73,18 @@ def test_sw_cnt_counts_a_dropped_detection_out_and_back_and_leaves_out_those_wit
     assert [(s.frame_index, s.before, s.after) for s in count.switches] == [(1, 0, -1), (3, -1, 0), (4, 0, 3)]
 
 
-MOTHER = [([1], [0]), ([1], [0])]
+PARENT = [([1], [0]), ([1], [0])]
 LINEAGE = {2: 1, 3: 1}
 
 
 def test_a_division_that_was_found_costs_nothing():
-    score = cell_score(sequence(*MOTHER, *[([2, 3], [1, 2])] * 2, gt_parents=LINEAGE, track_parents={1: 0, 2: 0}))
+    score = cell_score(sequence(*PARENT, *[([2, 3], [1, 2])] * 2, gt_parents=LINEAGE, track_parents={1: 0, 2: 0}))
     assert (score.tra, score.lnk, score.cost) == (1, 1, 0)
     assert (score.divisions.found, score.divisions.f1) == (1, 1)
 
 
 def test_a_division_that_was_missed_or_false_is_counted():
-    missed = cell_score(sequence(*MOTHER, *[([2, 3], [0, 1])] * 2, gt_parents=LINEAGE))
+    missed = cell_score(sequence(*PARENT, *[([2, 3], [0, 1])] * 2, gt_parents=LINEAGE))
     assert (missed.divisions.missed, missed.divisions.recall, missed.divisions.precision) == (1, 0, None)
     assert missed.tra < 1
     false = cell_score(sequence(([1, 2], [0, 1]), ([1, 2], [2, 3]), track_parents={2: 0, 3: 0}))
@@ -102,8 +102,8 @@ def test_nothing_tracked_is_worth_nothing():
 
 
 def test_cells_of_several_recordings_are_pooled():
-    one = cell_score(sequence(*MOTHER, *[([2, 3], [1, 2])] * 2, gt_parents=LINEAGE, track_parents={1: 0, 2: 0}))
-    none = cell_score(sequence(*MOTHER, *[([2, 3], [0, 1])] * 2, gt_parents=LINEAGE))
+    one = cell_score(sequence(*PARENT, *[([2, 3], [1, 2])] * 2, gt_parents=LINEAGE, track_parents={1: 0, 2: 0}))
+    none = cell_score(sequence(*PARENT, *[([2, 3], [0, 1])] * 2, gt_parents=LINEAGE))
     both = pooled([one, none])
     assert both.divisions.f1 == pytest.approx(2 / 3)
     assert both.tra == pytest.approx(1 - (one.cost + none.cost) / (one.cost_of_nothing + none.cost_of_nothing))

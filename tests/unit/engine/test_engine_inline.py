@@ -66,7 +66,7 @@ class Bench:
 def test_a_short_step_is_done_by_who_asks() -> None:
     bench = Bench()
     bench.frame()
-    assert bench.engine.lend()
+    assert bench.engine.step_inline()
     ((outcome, thread),) = bench.outcomes
     assert isinstance(outcome, Settlement)
     assert outcome.status is Status.TRACKED
@@ -77,10 +77,10 @@ def test_a_short_step_is_done_by_who_asks() -> None:
 def test_what_waits_already_is_handed_on_together() -> None:
     bench = Bench()
     bench.frame()
-    bench.engine.lend()  # a first one pays for what the others share
+    bench.engine.step_inline()  # a first one pays for what the others share
     for _ in range(8):
         bench.frame()
-    while bench.engine.lend():
+    while bench.engine.step_inline():
         pass
     assert sum(bench.batches) == 9
     assert len(bench.batches) < 9, "a commit and a turn of the sockets for each would be most of what a frame costs"
@@ -94,16 +94,16 @@ def test_what_waits_behind_a_command_is_not_handed_on_before_it() -> None:
     bench.frame()
     bench.inbox.command(bench.queue, Command(0, lambda: 1, lambda result, error: None))
     bench.frame()
-    assert bench.engine.lend()
+    assert bench.engine.step_inline()
     assert bench.batches == [1]
-    assert not bench.engine.lend(), "the command is the engine thread's"
+    assert not bench.engine.step_inline(), "the command is the engine thread's"
 
 
 def test_a_crowd_is_handed_on_before_the_next_one_is_looked_at() -> None:
     bench = Bench()
     for _ in range(3):
         bench.frame(n=600)
-    while bench.engine.lend():
+    while bench.engine.step_inline():
         pass
     assert bench.batches == [1, 1, 1], "others would wait for more than one step"
 
@@ -111,11 +111,11 @@ def test_a_crowd_is_handed_on_before_the_next_one_is_looked_at() -> None:
 def test_a_frame_that_is_only_to_be_skipped_is_short() -> None:
     bench = Bench()
     bench.inbox.put(bench.queue, Skip(FrameHead("cam", 0, 0, 0), Status.DROPPED, "overload", 0))
-    assert bench.engine.lend()
+    assert bench.engine.step_inline()
 
 
 def test_where_nothing_waits_nothing_is_done() -> None:
-    assert not Bench().engine.lend()
+    assert not Bench().engine.step_inline()
 
 
 @pytest.mark.parametrize("why", ["scorer", "instances", "image", "command", "journal"])
@@ -125,7 +125,7 @@ def test_what_may_take_long_is_left_to_the_engines_thread(why: str) -> None:
         bench.inbox.command(bench.queue, Command(-1, lambda: 1, lambda result, error: None))
     else:
         bench.frame(2000 if why == "instances" else 2, EncodedImage("png", b"") if why == "image" else None)
-    assert not bench.engine.lend()
+    assert not bench.engine.step_inline()
     assert bench.inbox.ready
     thread = bench.start()
     assert not bench.outcomes, "the engine's thread was not called yet"
@@ -146,7 +146,7 @@ def test_the_engines_thread_goes_on_with_long_steps_and_leaves_the_short_ones() 
     bench.wait_for(2)
     time.sleep(0.05)
     assert len(bench.outcomes) == 2
-    while bench.engine.lend():
+    while bench.engine.step_inline():
         pass
     assert [name for _, name in bench.outcomes] == ["engine", "engine", *[threading.current_thread().name] * 2]
     assert [outcome.head.seq for outcome, _ in bench.outcomes if isinstance(outcome, Settlement)] == [0, 1, 2, 3]
@@ -167,11 +167,11 @@ def test_while_one_thread_is_at_a_step_no_other_is() -> None:
     bench.inbox.wake()
     assert begun.wait(10)
     bench.frame()
-    assert not bench.engine.lend()
+    assert not bench.engine.step_inline()
     go_on.set()
     bench.wait_for(1)
     deadline = time.monotonic() + 10
-    while not bench.engine.lend() and len(bench.outcomes) < 2 and time.monotonic() < deadline:
+    while not bench.engine.step_inline() and len(bench.outcomes) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
     bench.wait_for(2)
     bench.inbox.stop()
