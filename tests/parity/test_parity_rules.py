@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackd.tracking import assignment, association, confidence
+from trackd.tracking import association
+from trackd.tracking.linear_assignment import best_pairs
 from trackd.tracking.rules import distance, iou, orientation
 from trackd.tracking.scorer import Scores
 from trackd_client.detections import Skeleton
@@ -123,11 +124,11 @@ def test_every_recorded_score_is_met(name: str) -> None:
 def test_the_same_pairs_are_matched_with_the_same_confidence(name: str) -> None:
     for one in associations(name):
         table = tables(one)["final"]
-        matches = assignment.assign(table, np.full(table.shape[1], -np.inf), force=False)
+        matched = best_pairs(table, np.full(table.shape[1], -np.inf))
         rows, columns = one.recorded["match"]
-        assert dict(zip(matches.rows, matches.columns, strict=True)) == dict(zip(rows, columns, strict=True))
-        probabilities = confidence.pair_probabilities(table, matches, one.settings.get("temperature", 0.1))
-        recorded = np.exp(one.recorded["scaled"][matches.rows, matches.columns])
+        assert dict(zip(*matched, strict=True)) == dict(zip(rows, columns, strict=True))
+        probabilities = association.pair_probabilities(table, *matched, one.settings.get("temperature", 0.1))
+        recorded = np.exp(one.recorded["scaled"][matched])
         np.testing.assert_allclose(probabilities, recorded, atol=TOLERANCE)
 
 

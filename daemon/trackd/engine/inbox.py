@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 
 from trackd.engine.queue import Command, Ledger, QueuedFrame, Skip, StreamQueue
-from trackd_client.protocol import ErrorCode, Status
+from trackd_client.protocol import EncodedImage, ErrorCode, Status
 
 Item = QueuedFrame | Skip | Command
 Work = tuple[StreamQueue, Item]
 
+LIGHT_SIZE = 1024  # instances of a step that may run inline: a few milliseconds
+_HEAVY_SIZE = LIGHT_SIZE + 1
+
 
 class Inbox:
-    """Every stream's queue, and whose turn it is."""
+    """The queues of all streams, and the order of their turns."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -25,36 +27,38 @@ class Inbox:
         self._closed_streams = Ledger()
         self._nbytes = 0
         self._stopping = False
-        self._called = False  # the engine thread is to look
+        self._called = False  # the engine thread must look for work
         self._in_step = False
 
     def add(self, queue: StreamQueue) -> None:
-        """Take a new stream in."""
+        """Add a new stream."""
         with self._lock:
             self._queues[queue.stream] = queue
 
     def remove(self, queue: StreamQueue) -> None:
-        """Forget a closed stream; its counts go on in the sum over closed streams."""
+        """Remove a closed stream; its counts are added to the sum over closed streams."""
         with self._lock:
             if self._queues.get(queue.stream) is queue:
                 del self._queues[queue.stream]
                 self._closed_streams.add(queue.ledger)
 
     def has_room(self, queue: StreamQueue, nbytes: int) -> bool:
-        """Whether one more frame fits the stream's depth and the budget of bytes over all streams."""
+        """Return whether one more frame fits the stream's depth and the byte limit over all streams."""
         with self._lock:
             return len(queue) < queue.depth and self._nbytes + nbytes <= self.max_bytes
 
     def put(self, queue: StreamQueue, item: QueuedFrame | Skip) -> None:
-        """Take a received frame in; `wake` says when somebody has to look."""
+        """Add a received frame. The caller calls `wake` or runs the step inline afterwards."""
         with self._lock:
             queue.put(item)
             if isinstance(item, QueuedFrame):
                 self._nbytes += item.nbytes
-            self._take_turn(queue)
+            if not queue.in_turn:
+                queue.in_turn = True
+                self._turns.append(queue)
 
     def shed_oldest(self, queue: StreamQueue, reason: str) -> bool:
-        """Drop the oldest waiting frame of a stream; False where none waits."""
+        """Drop the oldest waiting frame of a stream; False if none waits."""
         with self._lock:
             if not len(queue):
                 return False
@@ -63,7 +67,7 @@ class Inbox:
             return True
 
     def command(self, queue: StreamQueue, command: Command) -> None:
-        """Have the engine thread do something between two frames of a stream; as `put`."""
+        """Add work for the engine thread between two frames of a stream; as `put`."""
         with self._lock:
             queue.command(command)
             self._take_turn(queue)
@@ -74,7 +78,7 @@ class Inbox:
             self._turns.append(queue)
 
     def wake(self) -> None:
-        """Call the engine thread, if there is anything to do."""
+        """Wake the engine thread if there is work."""
         if self._turns:
             with self._lock:
                 self._called = True
@@ -82,7 +86,7 @@ class Inbox:
 
     @property
     def ready(self) -> bool:
-        """Whether anything is to be done."""
+        """Whether there is work."""
         return bool(self._turns)
 
     @property
@@ -91,75 +95,99 @@ class Inbox:
         return self._stopping and not self._turns
 
     def wait(self, timeout_s: float) -> bool:
-        """Until the engine thread is called, for at most `timeout_s`; whether it was."""
+        """Wait for a call of `wake`, at most `timeout_s`; returns whether there was one."""
         with self._lock:
             if not self._called and not self._stopping:
                 self._ready.wait(timeout_s)
             called, self._called = self._called or self._stopping, False
             return called
 
-    def size(self, of: Callable[[StreamQueue, Item], int]) -> int:
-        """How much work the next step would be; `of` tells of a piece of it."""
+    def size(self) -> int:
+        """Return the size of the next step in instances; above `LIGHT_SIZE` if it must not run inline."""
         with self._lock:
-            return sum(of(queue, item) for queue in self._turns if (item := queue.next()) is not None)
+            return sum(_size(queue, item) for queue in self._turns if (item := queue.next()) is not None)
 
-    def take(self) -> list[Work]:
-        """The next step's work: of each ready stream what is next.
+    def take(self, limit: int | None = None) -> tuple[list[Work], int]:
+        """Take the next step's work: the next item of each ready stream.
 
-        A stream that has more goes to the end of the line, so that none waits for another's backlog. Whoever takes
-        work says `finished` when its outcomes have been handed on.
+        A stream with more work goes to the end of the ring, so that no stream waits for another's backlog. The caller
+        must call `finished` when the outcomes have been handed on.
+
+        Args:
+            limit: take nothing if the step is larger; None: no limit.
+
+        Returns:
+            The work, and its size in instances.
         """
         with self._lock:
+            items: list[Item | None] = []
+            size = 0
+            for queue in self._turns:
+                item = queue.next()
+                items.append(item)
+                if item is not None and limit is not None:
+                    size += _size(queue, item)
+            if limit is not None and size > limit:
+                return [], size
             work: list[Work] = []
-            for _ in range(len(self._turns)):
+            for item in items:
                 queue = self._turns.popleft()
                 queue.in_turn = False
-                # One thing at a time where a command waits behind it: it is due only once that is settled.
-                item = queue.take()
-                if item is not None:
-                    work.append((queue, item))
-                    if isinstance(item, QueuedFrame):
-                        self._nbytes -= item.nbytes
-                if queue.pending and item is not None:
+                if item is None:
+                    continue
+                work.append((queue, item))
+                if isinstance(item, QueuedFrame):
+                    self._nbytes -= item.nbytes
+                if queue.remove(item):
                     queue.in_turn = True
                     self._turns.append(queue)
             self._in_step = self._in_step or bool(work)
-            return work
+            return work, size
 
     def finished(self) -> None:
-        """What was taken has been handed on."""
+        """Note that the outcomes of all work taken have been handed on."""
         self._in_step = False
 
     def book(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
-        """Book the end of a frame; a command that waited for it comes into turn."""
+        """Count a settled frame; a command that waited for it becomes due."""
         with self._lock:
-            queue.book(seq, status, reason, code)
-            if queue.pending:
-                self._take_turn(queue)
+            if queue.book(seq, status, reason, code) and not queue.in_turn:
+                queue.in_turn = True
+                self._turns.append(queue)
 
     def stop(self) -> None:
-        """Have `take` return None once nothing is left."""
+        """End the engine thread once no work is left."""
         with self._lock:
             self._stopping = True
             self._ready.notify_all()
 
     @property
     def waiting(self) -> int:
-        """Frames that are not settled, over all streams."""
+        """Number of frames that are not settled, over all streams."""
         with self._lock:
             return sum(queue.ledger.queued for queue in self._queues.values())
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, and all that was taken has been handed on."""
+        """Whether nothing waits, and the outcomes of all work taken have been handed on."""
         with self._lock:
             return not self._in_step and not any(
                 queue.pending or queue.ledger.queued for queue in self._queues.values()
             )
 
     def snapshot(self) -> tuple[dict[str, Ledger], dict[str, int], Ledger]:
-        """Ledgers and active tracks by stream, and the sum over closed streams, all of one moment."""
+        """Return ledgers and active tracks by stream, and the sum over closed streams, all of one moment."""
         with self._lock:
             ledgers = {name: queue.ledger.copy() for name, queue in self._queues.items()}
             active = {name: queue.active_tracks for name, queue in self._queues.items()}
             return ledgers, active, self._closed_streams.copy()
+
+
+def _size(queue: StreamQueue, item: Item) -> int:
+    """Return an item's size in instances. Commands, checkpoints' frames and encoded images never run inline."""
+    if isinstance(item, Skip):
+        return 0
+    if isinstance(item, Command) or not queue.is_light or isinstance(item.frame.image, EncodedImage):
+        return _HEAVY_SIZE
+    boxes = item.frame.detections.boxes
+    return len(item.frame.detections if boxes is None else boxes)

@@ -1,4 +1,4 @@
-"""The hand-over back to the IO thread: outcomes in order, with a wake-up that a poller can see."""
+"""The hand-over back to the IO thread: outcomes in order, and a file descriptor that a poller can wait for."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from trackd.engine.outcome import Outcome
 class Outbox:
     """A queue with a file descriptor; any thread puts, one thread takes.
 
-    It needs no bound of its own: what is in it was counted by the inbox, whose queues are bounded by credit.
+    It has no bound of its own: its frames are counted by the inbox, whose queues are bounded by credit.
     """
 
     def __init__(self) -> None:
-        self._taking = False  # the taker will look before it waits: nobody needs to wake it
+        self._taking = False  # the IO thread checks the queue before it polls again, so no wake-up is needed
         self._outcomes: deque[tuple[list[Outcome], int | None]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
     def fileno(self) -> int:
-        """What to poll for reading."""
+        """Return the file descriptor to poll for reading."""
         return self._reader.fileno()
 
     def __bool__(self) -> bool:
-        """Whether anything waits to be taken."""
+        """Whether it holds outcomes."""
         return bool(self._outcomes)
 
     def put(self, outcomes: list[Outcome], stored_ns: int | None = None) -> None:
-        """Hand a step's outcomes over; `stored_ns` (monotonic) is when they were journaled, if they were."""
+        """Add a step's outcomes, journaled at `stored_ns` (monotonic); None without a journal."""
         self._outcomes.append((outcomes, stored_ns))
         if not self._taking:
             self.wake()
 
     def begin_take(self, signalled: bool) -> None:
-        """The taker is at it, until it says `may_sleep`; `signalled`: the file descriptor was readable."""
+        """Start a turn of the IO thread: until `may_sleep`, `put` does not wake it.
+
+        Args:
+            signalled: the poll reported the file descriptor as readable.
+        """
         self._taking = True
         if signalled:
             with contextlib.suppress(BlockingIOError):
@@ -45,21 +49,22 @@ class Outbox:
                     pass
 
     def may_sleep(self) -> bool:
-        """The taker is about to wait, if this is true: nothing has come that it has not taken."""
-        self._taking = False  # before it looks: what comes from now on wakes it
+        """End the turn of the IO thread; returns whether the queue is empty, so that it may wait in its poll."""
+        self._taking = False  # before the check: a later `put` wakes the IO thread
         return not self._outcomes
 
     def wake(self) -> None:
-        """Wake the taker."""
-        with contextlib.suppress(OSError):  # the pipe is full: it is awake already; or closed: nobody is there
+        """Wake the IO thread."""
+        with contextlib.suppress(OSError):  # the socket is full, so it is readable already; or it is closed
             self._writer.send(b"\0")
 
     def take(self) -> list[tuple[Outcome, int | None]]:
-        """All that has come since the last call, oldest first."""
+        """Remove and return all outcomes, oldest first."""
         taken: list[tuple[Outcome, int | None]] = []
         while self._outcomes:
             outcomes, stored_ns = self._outcomes.popleft()
-            taken.extend((outcome, stored_ns) for outcome in outcomes)
+            for outcome in outcomes:
+                taken.append((outcome, stored_ns))  # noqa: PERF401 (a comprehension costs a call for each step)
         return taken
 
     def close(self) -> None:

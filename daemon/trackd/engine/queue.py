@@ -1,6 +1,6 @@
-"""A stream's bounded queue and its ledger: every frame that came in, until it is settled.
+"""A stream's bounded queue and its ledger: every received frame until it is settled.
 
-All fields are guarded by the inbox's lock, so that at any moment, seen from any thread,
+All fields are guarded by the inbox's lock, so that at any moment, on any thread,
 received = tracked + dropped + rejected + queued.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 from trackd_client.protocol import ErrorCode, Frame, FrameHead, Status
 
 
-@dataclass(slots=True, eq=False)  # frozen ones take three times as long to make
+@dataclass(slots=True, eq=False)  # a frozen dataclass takes three times as long to construct
 class QueuedFrame:
-    """A sound frame that waits for its step."""
+    """A valid frame that waits for its step."""
 
     frame: Frame
     received_ns: int  # monotonic
@@ -26,7 +26,7 @@ class QueuedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A frame that is settled without a step: dropped by a policy, or rejected for its form."""
+    """A frame that is settled without a step: dropped by a policy, or rejected because it is not valid."""
 
     head: FrameHead
     status: Status
@@ -40,7 +40,7 @@ class Skip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Command:
-    """Work for the engine thread at one place between two frames of a stream."""
+    """Work for the engine thread between two frames of a stream."""
 
     after_seq: int  # due once every frame up to this one is settled; −1: at once
     run: Callable[[], Any]
@@ -49,7 +49,7 @@ class Command:
 
 @dataclass(slots=True)
 class Ledger:
-    """What became of a stream's frames."""
+    """The counts of a stream's frames."""
 
     received: int = 0
     queued: int = 0
@@ -58,11 +58,11 @@ class Ledger:
     rejected: Counter[str] = field(default_factory=Counter)  # by error code
 
     def copy(self) -> Ledger:
-        """A ledger that no longer changes."""
+        """Return an independent copy."""
         return Ledger(self.received, self.queued, self.tracked, self.dropped.copy(), self.rejected.copy())
 
     def add(self, other: Ledger) -> None:
-        """Take over another ledger's counts."""
+        """Add another ledger's counts."""
         self.received += other.received
         self.queued += other.queued
         self.tracked += other.tracked
@@ -71,7 +71,7 @@ class Ledger:
 
 
 class StreamQueue:
-    """What waits for one stream: frames, skips and commands, each to be taken in the order of seq."""
+    """The frames, skips and commands that wait for one stream; frames and skips are taken in the order of seq."""
 
     def __init__(self, stream: str, depth: int) -> None:
         self.stream = stream
@@ -80,7 +80,8 @@ class StreamQueue:
         self.settled_seq = -1
         self.active_tracks = 0
         self.nbytes = 0
-        self.in_turn = False  # whether it stands in the inbox's ring of ready streams
+        self.is_light = False  # whether its scorer's steps may run inline; set when the engine opens the stream
+        self.in_turn = False  # whether it is in the inbox's ring of ready streams
         self._frames: deque[QueuedFrame] = deque()
         self._skips: list[Skip] = []
         self._commands: deque[Command] = deque()
@@ -90,16 +91,16 @@ class StreamQueue:
 
     @property
     def pending(self) -> bool:
-        """Whether the engine has something to do here."""
+        """Whether the engine has work here."""
         return bool(self._frames or self._skips or self._commands)
 
     @property
     def skips(self) -> int:
-        """Frames that are decided but not yet published."""
+        """Number of frames that are decided but not yet published."""
         return len(self._skips)
 
     def put(self, item: QueuedFrame | Skip) -> None:
-        """Take in a frame that was just received."""
+        """Append a frame that was just received."""
         self.ledger.received += 1
         self.ledger.queued += 1
         if isinstance(item, QueuedFrame):
@@ -109,7 +110,7 @@ class StreamQueue:
             heapq.heappush(self._skips, item)
 
     def command(self, command: Command) -> None:
-        """Take in work for the engine thread."""
+        """Append work for the engine thread."""
         self._commands.append(command)
 
     def shed_oldest(self, reason: str) -> int:
@@ -120,7 +121,7 @@ class StreamQueue:
         return oldest.nbytes
 
     def next(self) -> QueuedFrame | Skip | Command | None:
-        """The next thing due: commands first where they are due, then frames and skips by seq."""
+        """Return the next item that is due: commands first, then frames and skips by seq."""
         for command in self._commands:
             if command.after_seq <= self.settled_seq:
                 return command
@@ -128,20 +129,19 @@ class StreamQueue:
             return self._skips[0]
         return self._frames[0] if self._frames else None
 
-    def take(self) -> QueuedFrame | Skip | Command | None:
-        """What is `next`, which is no longer in the queue then."""
-        item = self.next()
+    def remove(self, item: QueuedFrame | Skip | Command) -> bool:
+        """Remove what `next` returned; returns whether more waits."""
         if isinstance(item, QueuedFrame):
             self._frames.popleft()
             self.nbytes -= item.nbytes
         elif isinstance(item, Skip):
             heapq.heappop(self._skips)
-        elif item is not None:
+        else:
             self._commands.remove(item)
-        return item
+        return bool(self._frames or self._skips or self._commands)
 
-    def book(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
-        """Book the end of a frame."""
+    def book(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> bool:
+        """Count a settled frame; returns whether more waits."""
         self.ledger.queued -= 1
         self.settled_seq = seq
         if status is Status.TRACKED:
@@ -150,3 +150,4 @@ class StreamQueue:
             self.ledger.dropped[reason or "unknown"] += 1
         else:
             self.ledger.rejected[code or ErrorCode.INTERNAL] += 1
+        return bool(self._frames or self._skips or self._commands)

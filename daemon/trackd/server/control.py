@@ -20,7 +20,6 @@ from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant, Right
 from trackd.server.ingest import REVOKED
 from trackd.server.session import Session, Sessions
-from trackd.server.sockets import send
 from trackd.server.stream_lifecycle import Streams
 from trackd_client.configuration import ConfigError, nearest
 from trackd_client.protocol import (
@@ -37,6 +36,7 @@ from trackd_client.protocol import (
 )
 from trackd_client.protocol import fields as read
 from trackd_client.protocol.arrays import Part
+from trackd_client.transport.multipart import try_send
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Control:
             else:
                 reply = Reply(request_id, error=_verdict(error))
                 self._metrics.refused(_verdict(error)[0])
-            if not send(self._socket, [*envelope, *encode(reply)]):
+            if not try_send(self._socket, [*envelope, *encode(reply)]):
                 self._metrics.unsent_replies.inc()
 
         try:

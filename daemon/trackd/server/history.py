@@ -6,21 +6,21 @@ from collections import deque
 
 from trackd_client.protocol import Tracks
 
-MAX_REPLY_BYTES = 512 * 1024  # of arrays; as lists in MessagePack they take about twice that
-_OVERHEAD_BYTES = 1024  # of a settlement without its arrays, generously
+MAX_REPLY_BYTES = 512 * 1024  # of arrays; as lists in MessagePack they need about twice as much
+_OVERHEAD_BYTES = 1024  # of a settlement without its arrays, an upper bound
 
 
 class History:
-    """A ring bounded by frames and by bytes; what it forgot it cannot give."""
+    """A ring bounded by frames and by bytes. Older settlements are deleted."""
 
     def __init__(self, max_frames: int, max_bytes: int) -> None:
         self.max_frames = max_frames
         self._max_bytes = max_bytes
-        self._rows: deque[tuple[Tracks, int]] = deque()  # with its bytes
+        self._rows: deque[tuple[Tracks, int]] = deque()  # each with its size in bytes
         self._nbytes = 0
 
     def append(self, tracks: Tracks) -> None:
-        """Take the newest settlement in, let the oldest go."""
+        """Add the newest settlement, and delete the oldest ones beyond the bounds."""
         size = _size(tracks)
         self._rows.append((tracks, size))
         self._nbytes += size
@@ -28,9 +28,9 @@ class History:
             self._nbytes -= self._rows.popleft()[1]
 
     def select(self, epoch: int | None, from_seq: int, to_seq: int | None, limit: int) -> list[Tracks]:
-        """At most `limit` settlements of a range of seq, `to_seq` included, oldest first.
+        """Return at most `limit` settlements of a range of seq, `to_seq` included, oldest first.
 
-        Fewer where they would make too large a message, but one at least: whoever wants more asks again from there.
+        Returns fewer if the message would be too large, but at least one. The client repeats the request from there.
         """
         chosen: list[Tracks] = []
         nbytes = 0
@@ -46,5 +46,8 @@ class History:
 
 
 def _size(tracks: Tracks) -> int:
-    arrays = (tracks.track_ids, tracks.track_scores, tracks.boxes, tracks.keypoints, tracks.scores)
-    return _OVERHEAD_BYTES + sum(array.nbytes for array in arrays if array is not None)
+    size = _OVERHEAD_BYTES
+    for array in (tracks.track_ids, tracks.track_scores, tracks.boxes, tracks.keypoints, tracks.scores):
+        if array is not None:
+            size += array.nbytes
+    return size

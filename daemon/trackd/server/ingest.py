@@ -1,4 +1,4 @@
-"""The ingest socket's messages: opens, frames, closes and pings, each checked and answered."""
+"""The messages of the ingest socket: opens, frames, closes and pings, each checked and replied to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from trackd.crash_points import crash_point
+from trackd.crash_points import ARMED, crash_point
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import QueuedFrame, Skip
 from trackd.server.access.grants import UNRESTRICTED, Grant, Right
@@ -37,12 +37,12 @@ from trackd_client.transport.shared_memory import SharedImageReader
 logger = logging.getLogger(__name__)
 
 _KINDS = ("open", "frame", "close", "ping")
-REVOKED = "this key is not authorized any more; security.authorized_clients_dir says who is"
-_MOST_SKIPS = 1024  # decided frames that may wait to be published, beside four times the queue's depth
+REVOKED = "this key is not authorized any more; security.authorized_clients_dir lists the keys that are"
+_MOST_SKIPS = 1024  # settlements that may wait to be published, in addition to four times the queue's depth
 
 
 class Ingest:
-    """Handles one message at a time; whatever is wrong with it is answered and harms nothing else."""
+    """Handles one message at a time. A message that is not valid gets an error and changes nothing else."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ class Ingest:
         self.draining = False
 
     def handle(self, owner: bytes, parts: Sequence[Part], grant: Grant | None = UNRESTRICTED) -> None:
-        """Take in one message of a connection.
+        """Handle one message of a connection.
 
         Args:
             owner: the connection's routing id.
             parts: the message.
-            grant: what the connection's key allows; None where the key was taken away.
+            grant: what the connection's key allows; None if the key was revoked.
         """
         if grant is None:
             self._publisher.refuse(owner, ProtocolError(ErrorCode.FORBIDDEN, REVOKED), fatal=True)
@@ -83,20 +83,20 @@ class Ingest:
             if error.head is None:
                 self._publisher.refuse(owner, error)
                 return
-            # The frame's name is sound, so it takes its place in the stream and settles as rejected.
+            # The frame's head is valid, so it gets its place in the stream and is settled as rejected.
             try:
                 self._admit(owner, error.head, None, error, 0, now, grant)
             except ProtocolError as refusal:
                 self._publisher.refuse(owner, refusal)
         except Exception as error:
-            # A fault of ours in one message must not end the daemon for everybody else.
+            # A fault of the daemon in one message must not end it for the other clients.
             logger.exception("a message could not be handled")
             self._publisher.refuse(owner, ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
 
     def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int, grant: Grant) -> None:
         match message:
             case Frame():
-                self._admit(owner, message.head, message, None, _nbytes(message, parts), now, grant)
+                self._admit(owner, message, message, None, _nbytes(message, parts), now, grant)
             case Open():
                 grant.require(Right.PUBLISH, message.stream)
                 if self.draining:
@@ -109,7 +109,8 @@ class Ingest:
                 self._publisher.reply(owner, Pong(message.t_ns, time.time_ns()))
 
     def _owned(self, owner: bytes, name: str, seq: int | None, grant: Grant) -> Session:
-        grant.require(Right.PUBLISH, name, seq)
+        if grant is not UNRESTRICTED:
+            grant.require(Right.PUBLISH, name, seq)
         session = self._sessions.get(name)
         if session is None or session.closing:
             raise ProtocolError(
@@ -127,18 +128,18 @@ class Ingest:
     def _admit(
         self,
         owner: bytes,
-        head: FrameHead,
+        head: FrameHead | Frame,
         frame: Frame | None,
         fault: ProtocolError | None,
         nbytes: int,
         now: int,
         grant: Grant,
     ) -> None:
-        """Give a frame its place in its stream, or refuse it and change nothing."""
+        """Put a frame into its stream's queue, or refuse it without any change."""
         session = self._owned(owner, head.stream, head.seq, grant)
         if head.seq < session.next_seq:
             if head.seq <= session.recovered_seq:
-                # Stored before a crash, perhaps published, perhaps not: whoever follows knows it by its seq.
+                # Stored before a crash, and perhaps not published then. Subscribers recognise a repetition by its seq.
                 self._publisher.publish_again(session, head.seq)
             if head.seq <= session.settled_seq:
                 self._publisher.reply(owner, Ack(session.name, session.settled_seq, 0))
@@ -154,70 +155,63 @@ class Ingest:
                 expected=session.next_seq,
             )
         self._check_credit(session, head, nbytes)
-        crash_point("before_receive")
-        item = self._apply_policy(session, self._item(session, head, frame, fault, nbytes, now))
+        if ARMED:
+            crash_point("before_receive")
+        item = self._item(session, head, frame, fault, nbytes, now)
+        if session.settings.stream.on_overload != "block":
+            item = self._apply_policy(session, item)
         session.next_seq += 1
         session.credit -= 1
         self._inbox.put(session.queue, item)
-        crash_point("after_receive")
+        if ARMED:
+            crash_point("after_receive")
 
     def _item(
         self,
         session: Session,
-        head: FrameHead,
+        head: FrameHead | Frame,
         frame: Frame | None,
         fault: ProtocolError | None,
         nbytes: int,
         now: int,
     ) -> QueuedFrame | Skip:
+        """Return the frame for the queue, or a rejection if it is not valid in its stream."""
         if frame is not None:
             try:
-                frame = self._checked(session, frame)
+                _check_fits(session, frame)
+                if isinstance(frame.image, SharedImage):  # copied, since its producer overwrites it
+                    frame = replace(frame, image=self._shared_images.read(frame.image))
                 session.last_frame_index = frame.frame_index
                 return QueuedFrame(frame, now, nbytes)
             except ProtocolError as error:
                 fault = error
         assert fault is not None
-        return Skip(head, Status.REJECTED, fault.message, now, fault.code)
+        return Skip(_head(head), Status.REJECTED, fault.message, now, fault.code)
 
-    def _checked(self, session: Session, frame: Frame) -> Frame:
-        """The frame, if it fits its stream; a shared image is copied, since its producer goes on."""
-        if session.last_frame_index is not None and frame.frame_index <= session.last_frame_index:
-            _invalid(f"frame_index must rise; got {frame.frame_index} after {session.last_frame_index}")
-        keypoints = frame.detections.keypoints
-        if session.skeleton is not None and keypoints is not None:
-            nodes = len(session.skeleton.nodes)
-            if keypoints.shape[1] != nodes:
-                _invalid(f"detections.keypoints must be [n, {nodes}, 2] for this skeleton; got {list(keypoints.shape)}")
-        if isinstance(frame.image, SharedImage):
-            return replace(frame, image=self._shared_images.read(frame.image))
-        return frame
-
-    def _check_credit(self, session: Session, head: FrameHead, nbytes: int) -> None:
-        """Refuse a frame that must wait; with the drop policies none must, but for what is still to be published."""
-        queue = session.queue
+    def _check_credit(self, session: Session, head: FrameHead | Frame, nbytes: int) -> None:
+        """Refuse a frame that must wait. With a drop policy no frame must wait, unless too many settlements do."""
+        queue, stream = session.queue, session.settings.stream
         if session.opening:
             _no_credit(head, "it is not opened yet")
-        if session.settings.stream.on_overload != "block":
+        if stream.on_overload != "block":
             if queue.skips > _MOST_SKIPS + 4 * queue.depth:
                 _no_credit(head, "the engine has not kept up with dropping frames")
             return
-        if self._is_behind(session.name):
-            session.ack_due = True  # which comes once they are
+        if stream.outputs and self._is_behind(session.name):
+            session.ack_due = True  # the ack is sent once the outputs have caught up
             _no_credit(head, "its outputs are still being written")
         if session.credit <= 0:
-            _no_credit(head, f"its {session.settings.stream.queue_depth} frames are not settled yet")
-        # A stream with nothing under way may always send one frame, or no ack would ever come to end the wait.
+            _no_credit(head, f"its {stream.queue_depth} frames are not settled yet")
+        # A stream without unsettled frames may always send one: otherwise no ack would end the wait.
         if session.outstanding and not self._inbox.has_room(queue, nbytes):
             _no_credit(head, f"the queues of all streams hold at most {self._inbox.max_bytes} bytes")
 
     def _apply_policy(self, session: Session, item: QueuedFrame | Skip) -> QueuedFrame | Skip:
-        """What becomes of a frame where a stream that sheds has no room: dropped, or another in its place."""
-        policy = session.settings.stream.on_overload
-        if policy == "block" or isinstance(item, Skip):
+        """Apply the stream's drop policy: return the frame, or its drop; `drop_oldest` may drop another instead."""
+        if isinstance(item, Skip):
             return item
         queue = session.queue
-        if policy == "drop_oldest":
+        if session.settings.stream.on_overload == "drop_oldest":
             while not self._inbox.has_room(queue, item.nbytes) and self._inbox.shed_oldest(queue, "overload"):
                 pass
         if self._inbox.has_room(queue, item.nbytes) and not self._is_behind(session.name):
@@ -225,8 +219,23 @@ class Ingest:
         return Skip(item.frame.head, Status.DROPPED, "overload", item.received_ns)
 
 
+def _check_fits(session: Session, frame: Frame) -> None:
+    """Check a frame against its stream."""
+    if session.last_frame_index is not None and frame.frame_index <= session.last_frame_index:
+        _invalid(f"frame_index must rise; got {frame.frame_index} after {session.last_frame_index}")
+    keypoints = frame.detections.keypoints
+    if session.skeleton is not None and keypoints is not None:
+        nodes = len(session.skeleton.nodes)
+        if keypoints.shape[1] != nodes:
+            _invalid(f"detections.keypoints must be [n, {nodes}, 2] for this skeleton; got {list(keypoints.shape)}")
+
+
+def _head(head: FrameHead | Frame) -> FrameHead:
+    return head.head if isinstance(head, Frame) else head
+
+
 def _nbytes(frame: Frame, parts: Sequence[Part]) -> int:
-    """What a frame holds while it waits; a shared image is copied."""
+    """Return what a frame allocates while it waits; a shared image is copied."""
     return sum(map(len, parts)) + (frame.image.nbytes if isinstance(frame.image, SharedImage) else 0)
 
 
@@ -234,10 +243,10 @@ def _invalid(message: str) -> NoReturn:
     raise ProtocolError(ErrorCode.INVALID_FRAME, message)
 
 
-def _no_credit(head: FrameHead, why: str) -> NoReturn:
+def _no_credit(head: FrameHead | Frame, reason: str) -> NoReturn:
     raise ProtocolError(
         ErrorCode.NO_CREDIT,
-        f"stream {head.stream!r} has no credit: {why}; wait for an ack",
+        f"stream {head.stream!r} has no credit: {reason}; wait for an ack",
         stream=head.stream,
         seq=head.seq,
     )

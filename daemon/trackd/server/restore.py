@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from trackd.config import StreamSettings
+from trackd.engine.outcome import tracks_of_record
 from trackd.engine.queue import StreamQueue
 from trackd.server.history import History
 from trackd.server.session import Session
-from trackd.store.records import FrameRecord, StoredStream
+from trackd.store.records import StoredStream
 from trackd_client.configuration import validate
 from trackd_client.detections import Skeleton
-from trackd_client.protocol import Open, Status, Tracks
+from trackd_client.protocol import Open
 
 NOBODY = b""  # the owner of a stream that nobody has come back for
 
@@ -71,31 +72,6 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         source=opened["source"],
     )
     return session, Open(name, skeleton=skeleton, frame_shape=shape, source=opened["source"])
-
-
-def tracks_of_record(record: FrameRecord) -> Tracks:
-    """The settlement as it was published, but for its timing."""
-    bare = Tracks(
-        record.stream, record.epoch, record.seq, record.frame_index, record.t_ns, Status(record.status),
-        reason=record.reason, replayed=True,
-    )  # fmt: skip
-    if bare.status is not Status.TRACKED:
-        return bare
-    body = record.body
-    return replace(
-        bare,
-        track_ids=body["track_ids"],
-        track_scores=body["track_scores"],
-        boxes=body["boxes"] if body.get("extents") is None else body["extents"],
-        keypoints=body.get("keypoints"),
-        scores=body.get("scores"),
-        new_tracks=tuple(body.get("new_tracks", ())),
-        parents=tuple(body.get("parents", ())),
-        lost_tracks=tuple(body.get("lost_tracks", ())),
-        found_tracks=tuple(body.get("found_tracks", ())),
-        ended_tracks=tuple(body.get("ended_tracks", ())),
-        flags=tuple(body.get("flags", ())),
-    )
 
 
 def _skeleton(stored: dict[str, Any] | None) -> Skeleton | None:

@@ -10,6 +10,7 @@ from trackd.config import StreamSettings
 from trackd.engine.queue import StreamQueue
 from trackd.server.history import History
 from trackd_client.detections import Skeleton
+from trackd_client.protocol import topic
 
 _REMEMBERED_EPOCHS = 4096
 _REMEMBERED_HISTORIES = 8
@@ -41,6 +42,10 @@ class Session:
     closing: bool = False
     ack_due: bool = False  # the last ack found no room in the client's pipe, or is to say that the outputs caught up
     on_closed: list[Callable[[], None]] = field(default_factory=list)
+    topic: bytes = field(init=False)  # of its settlements
+
+    def __post_init__(self) -> None:
+        self.topic = topic("tracks", self.name)
 
     @property
     def outstanding(self) -> int:

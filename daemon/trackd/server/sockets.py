@@ -7,9 +7,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
@@ -17,8 +15,6 @@ import zmq
 from trackd.config import Config
 from trackd.server.access.curve import Security
 from trackd_client.configuration import ConfigError
-from trackd_client.protocol.arrays import Part
-from trackd_client.transport.multipart import COPIED_BELOW, is_readable, next_frame, send_parts
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +26,6 @@ _SUBSCRIPTION_BYTES = 4096  # a topic has at most 137; a handshake's metadata so
 _WAITING_REPLIES = 256  # to a control client that does not read; each may be as large as `history` makes it
 _REBIND_S = 1.0
 _REBIND_POLL_S = 0.002
-
-
-@dataclass(slots=True)
-class Received:
-    """A message, and the key of who sent it, as ZeroMQ confirmed it; "" without CURVE."""
-
-    parts: list[Part]
-    key: str = ""
 
 
 class Sockets:
@@ -198,49 +186,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def receive(socket: zmq.Socket[bytes], max_parts: int, keyed: bool, *, sure: bool = False) -> Received | None:
-    """The next message, None where there is none.
-
-    Parts beyond `max_parts` are read and let go one by one: a message of a million parts costs no memory here.
-
-    Args:
-        socket: with messages of many parts.
-        max_parts: what is kept of one.
-        keyed: whether senders have keys, which are looked at.
-        sure: a poll has said that there is one.
-    """
-    if not (sure or is_readable(socket)):
-        return None
-    try:
-        frame = next_frame(socket)
-    except zmq.Again:
-        return None
-    parts: list[Part] = [frame.bytes]
-    key = confirmed_key(frame) if keyed else ""
-    while frame.more:
-        frame = next_frame(socket)
-        if len(parts) < max_parts:
-            # A part that is not copied keeps all of ZeroMQ's buffer of 8 KiB alive, for as long as history lasts.
-            parts.append(frame.bytes if len(frame) < COPIED_BELOW else frame.buffer)
-    return Received(parts, key)
-
-
 def confirmed_key(frame: zmq.Frame) -> str:
     """The public key of a message's sender; "" where no key was asked for."""
     try:
         return str(frame.get("User-Id"))
     except zmq.ZMQError:
         return ""
-
-
-def send(socket: zmq.Socket[bytes], parts: Sequence[Part]) -> bool:
-    """Send without waiting; False where the peer is gone or does not read."""
-    try:
-        send_parts(socket, parts)
-    except zmq.Again:
-        return False
-    except zmq.ZMQError as error:
-        if error.errno != zmq.EHOSTUNREACH:
-            raise
-        return False
-    return True

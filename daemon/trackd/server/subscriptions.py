@@ -36,7 +36,7 @@ class Subscriptions:
         self._confused = False
         self.rebind_due = False
 
-    def take_in(self) -> None:
+    def receive(self) -> None:
         """Read what has come, for a while."""
         for _ in range(_BURST):
             try:

@@ -1,4 +1,4 @@
-"""The instances of one frame as the tracker sees them: arrays, checked once.
+"""The instances of one frame as the tracker uses them: arrays, checked once.
 
 Letters: n instances, k nodes of the skeleton, A anchors per instance.
 """
@@ -18,10 +18,10 @@ from trackd_client.detections import Detections, Skeleton
 if TYPE_CHECKING:
     from trackd_client.recordings.config import LiveDataset
 
-# Beyond this float32 no longer resolves a pixel; such a coordinate is a fault of the detector.
+# float32 cannot resolve a pixel beyond this value; such a coordinate is a fault of the detector.
 MAX_COORDINATE_PX = 1e7
 
-# Most frames' columns are all the same: these are shared.
+# The columns of frames without faults and scores; all frames share them.
 _ALL, _NONE, _UNKNOWN = np.ones(1024, bool), np.zeros(1024, bool), np.full(1024, np.nan, np.float32)
 for _each in (_ALL, _NONE, _UNKNOWN):
     _each.flags.writeable = False
@@ -31,12 +31,12 @@ BoxesFrom = Literal["detection", "crop"]
 
 @dataclass(slots=True, eq=False)
 class Instances:
-    """n instances of one frame, in the sender's order; a row for every detection, whatever its state."""
+    """n instances of one frame, in the sender's order; one row for every detection, valid or not."""
 
-    boxes: NDArray[np.float32]  # (n, A, 4) x1 y1 x2 y2: what the rules compare; NaN where an anchor is missing
-    extents: NDArray[np.float32]  # (n, 4) x1 y1 x2 y2: what is published
-    centres: NDArray[np.float32]  # (n, 2) x y: where the instance is, its anchors' mean or its box's centre
-    scores: NDArray[np.float32]  # (n,) the detector's, NaN where it gave none
+    boxes: NDArray[np.float32]  # (n, A, 4) x1 y1 x2 y2: the rules compare these; NaN for a missing anchor
+    extents: NDArray[np.float32]  # (n, 4) x1 y1 x2 y2: published
+    centres: NDArray[np.float32]  # (n, 2) x y: the mean of its anchors, or the centre of its box
+    scores: NDArray[np.float32]  # (n,) the detector's, NaN if it gave none
     keypoints: NDArray[np.floating[Any]] | None  # (n, k, 2) as sent
     valid: NDArray[np.bool_]  # (n,) takes part in the association
     spoiled: NDArray[np.bool_]  # (n,) NaN, infinite or inverted coordinates
@@ -56,27 +56,33 @@ class Instances:
         boxes_from: BoxesFrom = "detection",
         frame_shape: tuple[int, int] | None = None,
     ) -> Instances:
-        """Check and convert what a detector said about one frame.
+        """Check and convert the detections of one frame.
 
         Args:
             detections: the frame's detections.
             dataset: crop size, padding, anchors, handling of missing anchors and seed.
-            skeleton: the names of the nodes; needed where `dataset.anchors` names one.
-            boxes_from: "detection": the sender's boxes are compared as they are, unless `dataset.anchors`
-                names nodes that were sent; "crop": always the crop boxes around the anchors.
-            frame_shape: (h, w) of the frame where it is known.
+            skeleton: the names of the nodes; needed if `dataset.anchors` names one.
+            boxes_from: "detection": the sender's boxes are compared as they are, unless `dataset.anchors` names nodes
+                that were sent; "crop": always the crop boxes around the anchors.
+            frame_shape: (h, w) of the frame, if known.
 
         Raises:
-            ValueError: an unknown anchor; neither boxes nor key points.
+            ValueError: an unknown anchor; neither boxes nor keypoints.
         """
         if detections.boxes is None and detections.keypoints is None:
             raise ValueError("detections must hold boxes or keypoints; got neither")
-        n = len(detections)
         sent = None if detections.boxes is None else np.ascontiguousarray(detections.boxes, np.float32)
         if detections.keypoints is None and boxes_from == "detection" and sent is not None:
-            centres = np.empty((n, 2), np.float32)
-            if _look_over(sent, centres, MAX_COORDINATE_PX):
-                return cls._of_boxes(sent, centres, detections.scores, skeleton, frame_shape)
+            # Most frames are valid boxes alone: one pass over them is enough.
+            centres = np.empty((len(sent), 2), np.float32)
+            if _check_boxes(sent, centres, MAX_COORDINATE_PX):
+                valid, spoiled, unknown = _usual_columns(len(sent))
+                scores = unknown if detections.scores is None else np.asarray(detections.scores, np.float32)
+                return cls(
+                    sent[:, None], sent, centres, scores, None, valid, spoiled, all_valid=True, skeleton=skeleton,
+                    frame_shape=frame_shape,
+                )  # fmt: skip
+        n = len(detections)
         valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
         spoiled = ~valid
         if detections.keypoints is None and boxes_from == "detection" and sent is not None:
@@ -96,7 +102,9 @@ class Instances:
             boxes=compared,
             extents=extents,
             centres=centres,
-            scores=_scores(detections.scores, n),
+            scores=np.full(n, np.nan, np.float32)
+            if detections.scores is None
+            else np.asarray(detections.scores, np.float32),
             keypoints=detections.keypoints,
             valid=valid,
             spoiled=spoiled,
@@ -105,48 +113,22 @@ class Instances:
             frame_shape=frame_shape,
         )
 
-    @classmethod
-    def _of_boxes(
-        cls,
-        boxes: NDArray[np.float32],
-        centres: NDArray[np.float32],
-        scores: NDArray[np.floating[Any]] | None,
-        skeleton: Skeleton | None,
-        frame_shape: tuple[int, int] | None,
-    ) -> Instances:
-        """Sound boxes alone, as most frames are: nothing to be looked at one by one."""
-        n = len(boxes)
-        return cls(
-            boxes=boxes[:, None],
-            extents=boxes,
-            centres=centres,
-            scores=_scores(scores, n),
-            keypoints=None,
-            valid=_same(_ALL, n),
-            spoiled=_same(_NONE, n),
-            all_valid=True,
-            skeleton=skeleton,
-            frame_shape=frame_shape,
-        )
 
-
-def _scores(scores: NDArray[np.floating[Any]] | None, n: int) -> NDArray[np.float32]:
-    return _same(_UNKNOWN, n) if scores is None else np.asarray(scores, np.float32)
-
-
-def _same(values: NDArray[Any], n: int) -> NDArray[Any]:
-    """(n,) of what `values` is full of; not to be written to."""
-    return values[:n] if n <= len(values) else np.full(n, values[0])
+def _usual_columns(n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
+    """Return (n,) True, (n,) False and (n,) NaN; not to be written to."""
+    if n <= len(_ALL):
+        return _ALL[:n], _NONE[:n], _UNKNOWN[:n]
+    return np.ones(n, bool), np.zeros(n, bool), np.full(n, np.nan, np.float32)
 
 
 @compiled(FLAG, GIVEN_BOXES, FLOAT32_TABLE, FLOAT)
-def _look_over(boxes: NDArray[np.float32], centres: NDArray[np.float32], most: float) -> bool:
-    """Whether all boxes (n, 4) are as they should be; writes their centres (n, 2)."""
+def _check_boxes(boxes: NDArray[np.float32], centres: NDArray[np.float32], limit: float) -> bool:
+    """Return whether all boxes (n, 4) are usable; write their centres (n, 2)."""
     usable = True
     for i in range(len(boxes)):
         for side in range(2):
             low, high = boxes[i, side], boxes[i, 2 + side]
-            usable &= -most <= low and low <= high and high <= most  # NaN is neither
+            usable &= -limit <= low and low <= high and high <= limit  # false for NaN
             centres[i, side] = (low + high) * np.float32(0.5)
     return usable
 
@@ -172,13 +154,13 @@ def _crops(
     detections: Detections, dataset: LiveDataset, skeleton: Skeleton | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Crop boxes (n, A, 4) and their anchor points (n, A, 2)."""
-    rng = np.random.default_rng(dataset.seed or 0)  # afresh for every frame: the same nodes for the stream's life
+    rng = np.random.default_rng(dataset.seed or 0)  # a new one for every frame, so that the stream keeps the same nodes
     points = anchor_points(detections, skeleton, dataset.anchors, dataset.handle_missing, rng)
     return crop_boxes(points, dataset.crop_size, dataset.padding), points
 
 
 def _pose_extents(keypoints: NDArray[np.floating[Any]] | None, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bounding box of at least two visible nodes, else the first crop box that is whole; (n, 4)."""
+    """Compute the bounding box of at least two visible nodes, else the first complete crop box; (n, 4)."""
     assert keypoints is not None
     visible = visible_nodes(np.asarray(keypoints, np.float64))
     shown = visible[:, :, None]
@@ -196,7 +178,7 @@ def _middles(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _anchor_means(points: NDArray[np.float64], extents: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the anchors that are there, else the extent's centre; (n, 2)."""
+    """Compute the mean of the anchors that are present, else the extent's centre; (n, 2)."""
     there = np.asarray(np.isfinite(points).all(axis=2))
     count = there.sum(axis=1, keepdims=True)
     total = np.where(there[:, :, None], points, 0.0).sum(axis=1)

@@ -1,11 +1,11 @@
-"""The best one-to-one assignment of rows to columns.
+"""The best one-to-one assignment of instances to tracks, and the thresholds of its pairs.
 
 Jonker and Volgenant's shortest augmenting paths in the form of D. F. Crouse, "On implementing 2D rectangular assignment
 algorithms" (IEEE Transactions on Aerospace and Electronic Systems 52, 2016), which scipy's `linear_sum_assignment`
-follows as well: of several best assignments this finds the same one. Here it costs no more than its arithmetic, where a
-call of scipy's takes longer than ten rows do.
+uses as well: of several best assignments both return the same one. This code costs only its arithmetic; one call of
+scipy's function takes longer than the assignment of ten rows here.
 
-Letters: n rows, M columns.
+Letters: n rows (instances), M columns (tracks), m accepted pairs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
     row_reached, column_reached = np.empty(n, np.bool_), np.empty(m, np.bool_)
     column_of[:] = -1
     for start in range(n):
-        # The cheapest way from this row to a column that no row has: over columns that others give up.
+        # Find the cheapest path from this row to a free column, through columns that change their row.
         path_cost[:] = np.inf
         row_reached[:] = False
         column_reached[:] = False
@@ -78,7 +78,7 @@ def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
 
 @piece
 def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
-    """The pairs, by row; how many there are."""
+    """Write the best pairs by row; return their number."""
     n, m = len(scores), scores.shape[1]
     if n <= m:
         costs = np.empty((n, m))
@@ -108,7 +108,7 @@ def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
 
 @compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS)
 def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices) -> int:
-    """Those of the pairs whose score is above that of their column in `above`, or all where that is empty."""
+    """As `_pairs`, but only pairs whose score exceeds their column's value in `above`; all if `above` is empty."""
     count = _pairs(scores, rows, columns)
     if len(above) == 0:
         return count
@@ -121,11 +121,15 @@ def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: I
 
 
 def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOUND) -> tuple[Indices, Indices]:
-    """Rows, ascending, and columns of the pairs of the largest total score, as many as the shorter side.
+    """Return the pairs of the largest total score, as many as the shorter side has.
 
     Args:
         scores: (n, M) finite.
-        above: (M,) what a pair's own score must exceed, or it is left out of what was found; without it none is.
+        above: (M,) a pair whose own score does not exceed its column's value is removed from the result. Empty: no
+            pair is removed.
+
+    Returns:
+        (m,) ascending rows and (m,) columns.
     """
     n = min(scores.shape)
     rows, columns = np.empty(n, np.intp), np.empty(n, np.intp)
@@ -133,3 +137,13 @@ def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOU
         return rows, columns
     count = _best_pairs(np.ascontiguousarray(scores, np.float32), above, rows, columns)
     return rows[:count], columns[:count]
+
+
+def thresholds(overlap_thresh: float, mult_thresh: bool, observations: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the value that a pair's score must exceed, (M,).
+
+    It is `overlap_thresh`; with `mult_thresh` multiplied by the track's observations in the window, (M,).
+    """
+    if not mult_thresh:
+        return np.full(len(observations), overlap_thresh)
+    return np.multiply(observations, overlap_thresh, dtype=np.float64)

@@ -1,15 +1,15 @@
-"""What turns instances and the window into association logits: the contract of all scorers.
+"""The contract of all scorers: association logits of a frame's instances against the tracks in the window.
 
-Letters: n instances of the query frame, m of them assigned or born, R references, K pairs,
-T distinct frames with the query.
+Letters: n instances of the query frame, m matched, R references, K pairs, M live tracks,
+T distinct frames with the query frame.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,26 @@ if TYPE_CHECKING:
     from trackd.config import StreamSettings
 
 
-NEGLIGIBLE = 0.005  # a pair of a lower probability may be left out where not every pair is wanted
+NEGLIGIBLE = 0.005  # a scorer may leave out pairs of a lower probability where `Query.complete` is false
+
+
+@dataclass(slots=True, eq=False)
+class Query:
+    """One frame and what it is compared with. The tracker fills it before the scorer is called."""
+
+    instances: Instances  # (n)
+    features: Any  # of the instances, as `Scorer.encode` returned them
+    frame_index: int
+    t_ns: int  # capture time, Unix ns
+    window: RollingWindow  # observations by slot
+    live_slots: Slots  # (M,) ascending
+    complete: bool  # the scorer must give a logit for every pair: a rule needs it
+    rows: NDArray[np.intp]  # instances that take part in the association, ascending
+    axes: NDArray[np.float32] | None = None  # (n, 2) body axes, if the orientation rule is on
+    last_axes: NDArray[np.float32] | None = None  # (S, 2) the tracks' last body axes by slot, with `axes`
+    force: bool = False  # every pair is accepted: no more tracks may begin
+    ended: list[int] = field(default_factory=list)  # ids of the tracks that ended before this frame
+    flags: list[str] = field(default_factory=list)  # of this frame, as in `Assignment.flags`
 
 
 @dataclass(slots=True, eq=False)
@@ -38,192 +57,85 @@ class Scores:
 
 
 @dataclass(slots=True, eq=False)
-class EncodeRequest:
-    """What `Scorer.encode` takes, for one of several scorers."""
+class Matches:
+    """Which instances are which tracks. The tracker adds the new tracks and writes the window, then calls `update`."""
 
-    scorer: Scorer
-    image: Image | None
-    instances: Instances
-
-
-@dataclass(slots=True, eq=False)
-class ScoreRequest:
-    """What `Scorer.score` takes, for one of several scorers."""
-
-    scorer: Scorer
-    instances: Instances
-    features: Any
-    frame_index: int
-    t_ns: int
-    window: RollingWindow
-    live_slots: Slots
-    complete: bool
-
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def ask_together(
-    items: Sequence[Item],
-    scorer_of: Callable[[Item], Scorer],
-    ask: Callable[[type[Scorer], list[Item]], Sequence[Result]],
-) -> list[Result | Exception]:
-    """What scorers answer to something that changes nothing: together where they can, in the order of the items.
-
-    Where one makes a group fail, each of it is asked again alone: so it shows whose fault it is.
-
-    Args:
-        items: one for each scorer.
-        scorer_of: an item's scorer.
-        ask: calls a `…_batch` method of a class with items of one key.
-    """
-    if len(items) == 1:
-        return [_ask_alone(type(scorer_of(items[0])), items[0], ask)]
-    groups: dict[tuple[type[Scorer], Hashable], list[int]] = {}
-    for place, item in enumerate(items):
-        scorer = scorer_of(item)
-        key = scorer.batch_key
-        groups.setdefault((type(scorer), id(scorer) if key is None else key), []).append(place)
-    answers: dict[int, Result | Exception] = {}
-    for (scorers, _), places in groups.items():
-        try:
-            answers.update(zip(places, ask(scorers, [items[place] for place in places]), strict=True))
-        except Exception as error:
-            for place in places:
-                answers[place] = error if len(places) == 1 else _ask_alone(scorers, items[place], ask)
-    return [answers[place] for place in range(len(items))]
-
-
-def _ask_alone(
-    scorers: type[Scorer], item: Item, ask: Callable[[type[Scorer], list[Item]], Sequence[Result]]
-) -> Result | Exception:
-    try:
-        return ask(scorers, [item])[0]
-    except Exception as error:
-        return error
+    rows: NDArray[np.intp]  # (m,) instances that were matched
+    slots: Slots  # (m,) their tracks, each once
+    probabilities: NDArray[np.float32]  # (m − n_new,) 0 to 1
+    unmatched: NDArray[np.intp]  # ascending rows without a track
+    n_new: int = 0  # the last n_new of the m are new tracks, whose slots hold nothing of theirs yet
+    positions: NDArray[np.int64] | None = None  # (m,) ring positions of the observations in the window
 
 
 class Scorer(ABC):
-    """Scores instances against live tracks and keeps, by slot, what it needs for that.
+    """Scores instances against live tracks and keeps, by slot, the state that it needs for that.
 
-    The tracker calls `score` and then `update` and `end`, once per frame, on one thread. `encode` may be called on
-    other frames before; it must not touch what `score` reads. Everything must be a function of what came in, so
-    that the same input gives the same logits.
+    For each frame the tracker calls `score`, then `end` and `update`, on one thread. `encode` may be called for later
+    frames before that; it must not change what `score` reads. All results must be a function of the arguments of
+    earlier calls, so that the same input gives the same logits.
     """
 
     boxes_from: BoxesFrom = "detection"
     needs_image: bool = False
-    is_light: bool = False  # works in Python and on small arrays: milliseconds, in which nothing else can run
-
-    @property
-    def batch_key(self) -> Hashable | None:
-        """Scorers of one class and one key may be called together by the `…_batch` methods; None: each alone."""
-        return None
-
-    @classmethod
-    def encode_batch(cls, requests: Sequence[EncodeRequest]) -> list[Any]:
-        """What `encode` gives for each, of scorers of one key."""
-        return [each.scorer.encode(each.image, each.instances) for each in requests]
-
-    @classmethod
-    def score_batch(cls, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """What `score` gives for each, of different scorers of one key: the same, whoever else is in the batch."""
-        return [
-            each.scorer.score(
-                each.instances, each.features, each.frame_index, each.t_ns, each.window, each.live_slots, each.complete
-            )
-            for each in requests
-        ]
+    # True: a step runs in Python on small arrays. It takes milliseconds and holds the interpreter, so the IO thread may
+    # run it inline.
+    is_light: bool = False
+    batch_key: Hashable | None = None  # set by a `BatchScorer`
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
-        """Go on with other settings from the next frame; the window's size comes by `resize`."""
+        """Use other settings from the next frame on. A new window size is passed to `resize`."""
 
     @abstractmethod
     def encode(self, image: Image | None, instances: Instances) -> Any:
-        """Features of a frame's instances; opaque to the tracker, one row per instance.
+        """Compute the features of a frame's instances; opaque to the tracker, one row per instance.
 
-        Changes nothing. Rows that are not `instances.valid` are never used. A feature that cannot be computed is
-        zero, not NaN: a NaN that gets into the window would spoil later frames.
+        Changes no state. Rows that are not `instances.valid` are never used. A feature that cannot be computed is
+        zero, not NaN: a NaN in the window would spoil later frames.
 
         Args:
-            image: the frame, (h, w) or (h, w, c); None where it came without.
-            instances: its instances.
+            image: the frame, (h, w) or (h, w, c); None if it was sent without one.
+            instances: the frame's instances.
         """
 
     def pack(self, features: Any) -> State | None:
-        """What `encode` gave, as plain arrays to be stored; None where it was None."""
+        """Convert the result of `encode` to plain arrays for the journal; None stays None."""
         assert features is None, "a scorer with features packs them"
         return None
 
     def unpack(self, packed: State | None) -> Any:
-        """What `pack` was given, so that a stored frame can be tracked again."""
+        """Convert the result of `pack` back, so that a journaled frame can be tracked again."""
         return packed
 
     @abstractmethod
-    def score(
-        self,
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        window: RollingWindow,
-        live_slots: Slots,
-        complete: bool,
-    ) -> Scores:
-        """Logits of every instance against references of the live tracks.
+    def score(self, query: Query) -> Scores:
+        """Compute the logits of every instance against references of the live tracks.
 
-        Called only when there are instances and live tracks. Changes nothing that a later call depends on, since
-        the frame may still be given up. A row that is not `instances.valid` may hold anything. A NaN in a valid
-        row leaves that row unassigned.
-
-        Args:
-            instances: (n) instances of the query frame.
-            features: what `encode` gave for them.
-            frame_index: the query frame's number.
-            t_ns: its capture time, Unix ns.
-            window: observations by slot.
-            live_slots: ascending; the columns of all that follows.
-            complete: every pair is wanted, since a rule of the configuration needs them. Otherwise a scorer with
-                one reference per track, all in one frame and by ascending slot, may leave out pairs and tracks of a
-                probability below `NEGLIGIBLE`.
+        Called only if there are instances and live tracks. Changes nothing that a later call depends on: the frame may
+        still fail. A row that is not `instances.valid` may hold anything. A NaN in a valid row leaves that row
+        unmatched. If `query.complete` is false, a scorer with one reference per track, all in one frame and by
+        ascending slot, may leave out pairs and tracks of a probability below `NEGLIGIBLE`.
         """
 
     @abstractmethod
-    def update(
-        self,
-        slots: Slots,
-        rows: NDArray[np.intp],
-        positions: NDArray[np.int64],
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        n_new: int,
-    ) -> None:
-        """Take in this frame's observations. Called for every frame, also when m is 0.
+    def update(self, query: Query, matches: Matches) -> None:
+        """Add this frame's observations. Called for every frame, also if m is 0.
 
         Args:
-            slots: (m,) the tracks that were seen, each once.
-            rows: (m,) their rows in `instances`.
-            positions: (m,) the window's ring positions that the observations went to.
-            instances: as given to `score`.
-            features: as given to `score`.
-            frame_index: the frame's number.
-            t_ns: its capture time.
-            n_new: so many of them, the last ones, begin with this observation; their slots hold nothing yet.
+            query: as given to `score`.
+            matches: the matched and the new tracks, with their ring positions.
         """
 
     @abstractmethod
     def end(self, slots: Slots) -> None:
-        """Forget the tracks in these slots; the slots may be given to new tracks at once."""
+        """Delete the state of the tracks in these slots. New tracks may get the slots at once."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget all tracks; what was learnt about the stream may stay."""
+        """Delete the state of all tracks. Statistics of the stream may stay."""
 
     def resize(self, source: NDArray[np.int64]) -> None:  # noqa: B027
-        """The window keeps another number of observations from now on.
+        """Keep another number of observations from now on.
 
         Args:
             source: (S, W) as `RollingWindow.resize` returns it.
@@ -231,8 +143,28 @@ class Scorer(ABC):
 
     @abstractmethod
     def snapshot(self, slots: Slots) -> State:
-        """All that later logits depend on, as plain arrays and scalars, for the tracks in these slots."""
+        """Return all that later logits depend on, as plain arrays and scalars, for the tracks in these slots."""
 
     @abstractmethod
     def restore(self, state: State, slots: Slots) -> None:
-        """Become what `snapshot` saw, for the same slots."""
+        """Restore the state that `snapshot` returned, for the same slots."""
+
+
+class BatchScorer(Scorer):
+    """A scorer that computes the frames of several streams in one pass.
+
+    Scorers of one class with equal `batch_key` may be passed to the two batch methods together. A stream's result is
+    the same to the last bit, alone or in any batch.
+    """
+
+    @classmethod
+    @abstractmethod
+    def encode_batch(
+        cls, scorers: Sequence[Any], images: Sequence[Image | None], instances: Sequence[Instances]
+    ) -> list[Any]:
+        """Return the result of `encode` for each; three sequences of one length."""
+
+    @classmethod
+    @abstractmethod
+    def score_batch(cls, scorers: Sequence[Any], queries: Sequence[Query]) -> list[Scores]:
+        """Return the result of `score` for each; two sequences of one length."""

@@ -1,4 +1,4 @@
-"""Association where most pairs are out of the question: the same results from the near pairs alone.
+"""Association where most pairs cannot match: the same results from the near pairs alone.
 
 Letters: n instances, M live tracks, K pairs.
 """
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled, piece
-from trackd.tracking.assignment import Matches
 from trackd.tracking.linear_assignment import best_pairs
 
-_MOST_CELLS = 262_144  # of a table that is searched as a whole; a crowd of thousands would take seconds
+_MOST_CELLS = 262_144  # of a table that is searched as a whole; a larger search takes seconds for thousands of rows
 
 
 @compiled(None, INTS, FLOATS32, FLOATS32, nogil=True)
@@ -86,7 +85,7 @@ def _sure(
     n_columns: int,
     sure: NDArray[np.bool_],
 ) -> None:
-    """Which pairs score more than the best others of their row and of their column together."""
+    """Mark the pairs that score more than the best other pairs of their row and of their column together."""
     row_best, row_second = np.empty(n_rows, np.float32), np.empty(n_rows, np.float32)
     column_best, column_second = np.empty(n_columns, np.float32), np.empty(n_columns, np.float32)
     _two_best(rows, scores, row_best, row_second)
@@ -99,7 +98,7 @@ def _sure(
 
 
 def softmax(rows: NDArray[np.intp], logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over each row's pairs with a zero "no match" logit; (K,) for (K,) ascending rows and logits."""
+    """Compute a softmax over each row's pairs with a zero "no match" logit; (K,) for (K,) ascending rows and logits."""
     probabilities = np.empty(len(rows), np.float32)
     _softmax(np.ascontiguousarray(rows), np.ascontiguousarray(logits), probabilities)
     return probabilities
@@ -111,11 +110,14 @@ def assign_pairs(
     columns: NDArray[np.intp],
     threshold: NDArray[np.float64],
     n_rows: int,
-) -> Matches:
-    """What `assignment.assign` gives where every other pair scores 0.
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return what `linear_assignment.best_pairs` returns for a table in which every other pair scores 0.
 
-    A pair that scores more than the best others of its row and of its column together is in the best assignment:
-    giving it up could win no more than those two. Only what is left after that needs a search.
+    A pair that scores more than the best other pairs of its row and of its column together is in the best assignment:
+    without it, those two are the most that could be gained. Only the remaining pairs need a search.
+
+    Returns:
+        (m,) ascending rows and (m,) columns of the pairs above their column's threshold.
     """
     rows, columns = np.ascontiguousarray(rows), np.ascontiguousarray(columns)
     sure = np.empty(len(scores), np.bool_)
@@ -124,19 +126,19 @@ def assign_pairs(
     open_rows, open_columns = np.ones(n_rows, bool), np.ones(len(threshold), bool)
     open_rows[chosen_rows] = False
     open_columns[chosen_columns] = False
-    rest = np.flatnonzero(open_rows[rows] & open_columns[columns])
-    if len(rest):
-        picked = rest[_best_pairs(scores[rest], rows[rest], columns[rest])]
+    remaining = np.flatnonzero(open_rows[rows] & open_columns[columns])
+    if len(remaining):
+        picked = remaining[_best_pairs(scores[remaining], rows[remaining], columns[remaining])]
         chosen_rows = np.concatenate([chosen_rows, rows[picked]])
         chosen_columns = np.concatenate([chosen_columns, columns[picked]])
         chosen = np.concatenate([chosen, scores[picked]])
     accepted = np.flatnonzero(chosen > threshold[chosen_columns])
     order = accepted[np.argsort(chosen_rows[accepted], kind="stable")]
-    return Matches(chosen_rows[order], chosen_columns[order], forced=False)
+    return chosen_rows[order], chosen_columns[order]
 
 
 def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Which of the pairs make the best assignment among themselves."""
+    """Return the numbers of the pairs that make the best assignment among themselves."""
     some_rows, row = np.unique(rows, return_inverse=True)
     some_columns, column = np.unique(columns, return_inverse=True)
     n, m = len(some_rows), len(some_columns)
@@ -145,11 +147,11 @@ def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: ND
         table[row, column] = scores
         best_rows, best_columns = best_pairs(table)
     else:
-        from scipy.sparse import csr_array  # for a crowd of thousands, and for nothing else
+        from scipy.sparse import csr_array  # slow to import, and needed only for thousands of pairs
         from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-        # A search among the pairs alone, each row with a place of its own to go to where it gets no column. The
-        # costs are above 0, since a cost of 0 would be no pair.
+        # Search among the pairs alone. Each row has one extra column of its own, so that it may stay unmatched. Costs
+        # are above 0, since the sparse matrix does not store a cost of 0.
         costs = np.concatenate([2.0 - scores, np.full(n, 2.0)])
         places = np.concatenate([row, np.arange(n)]), np.concatenate([column, m + np.arange(n)])
         best_rows, best_columns = min_weight_full_bipartite_matching(csr_array((costs, places), shape=(n, m + n)))
@@ -159,30 +161,32 @@ def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: ND
     order = np.argsort(keys)
     wanted = best_rows * m + best_columns
     found = order[np.minimum(keys.searchsorted(wanted, sorter=order), len(keys) - 1)]
-    return np.asarray(found[keys[found] == wanted])  # a table's other cells are no pairs
+    return np.asarray(found[keys[found] == wanted])  # other cells of the table are no pairs
 
 
 def pair_probabilities(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
-    matches: Matches,
+    matched_rows: NDArray[np.intp],
+    matched_columns: NDArray[np.intp],
     n_tracks: int,
     temperature: float,
 ) -> NDArray[np.float32]:
-    """What `confidence.pair_probabilities` gives where every other pair scores 0; (m,).
+    """Return what `association.pair_probabilities` returns for a table in which every other pair scores 0; (m,).
 
     Args:
         scores: (K,) at least 0.
         rows: (K,) ascending.
         columns: (K,) ascending within a row.
-        matches: m accepted pairs, each among the K.
+        matched_rows: (m,) ascending; with their columns, each among the K.
+        matched_columns: (m,).
         n_tracks: M.
-        temperature: the softmax's.
+        temperature: of the softmax.
     """
-    probabilities = np.empty(len(matches.rows), np.float32)
+    probabilities = np.empty(len(matched_rows), np.float32)
     _pair_probabilities(
-        np.ascontiguousarray(scores), np.ascontiguousarray(rows), np.ascontiguousarray(columns), matches.rows,
-        matches.columns, n_tracks, 1.0 / temperature, probabilities,
+        np.ascontiguousarray(scores), np.ascontiguousarray(rows), np.ascontiguousarray(columns), matched_rows,
+        matched_columns, n_tracks, 1.0 / temperature, probabilities,
     )  # fmt: skip
     return probabilities

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.tracking import division
+from trackd.tracking.association import associate
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
-from trackd.tracking.pairing import Look, Pairing
-from trackd.tracking.rules import rules
-from trackd.tracking.scorer import Scorer
-from trackd.tracking.step import Step, step_together
+from trackd.tracking.rules import orientation
+from trackd.tracking.rules.rules import active_rules, need_every_pair
+from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.window import RollingWindow, Slots, State
 
 if TYPE_CHECKING:
@@ -26,16 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Assignment:
-    """What became of one frame's instances and of the tracks."""
+    """The result of one frame: the track of each instance, and what changed in the tracks.
+
+    The field names are those of `Tracks` on the wire and of the journal (engine/outcome.py).
+    """
 
     track_ids: NDArray[np.int32]  # (n,) −1: not assigned
     track_scores: NDArray[np.float32]  # (n,) 0 to 1, NaN where new or not assigned
     new_tracks: tuple[int, ...] = ()
-    lost_tracks: tuple[int, ...] = ()  # missing from this frame on
-    found_tracks: tuple[int, ...] = ()  # back after a gap
-    ended_tracks: tuple[int, ...] = ()  # gone for good
+    lost_tracks: tuple[int, ...] = ()  # not seen in this frame, but in the one before
+    found_tracks: tuple[int, ...] = ()  # seen again after a gap
+    ended_tracks: tuple[int, ...] = ()  # their ids are never used again
     flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
-    parents: tuple[int, ...] = ()  # of new_tracks, by place: the track that divided, −1 for none; empty where none did
+    parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +48,7 @@ class LiveTracks:
     ids: NDArray[np.int32]  # (M,)
     active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
-    frame_index: NDArray[np.int64]  # (M,) of the last sighting
+    frame_index: NDArray[np.int64]  # (M,) of the last observation
 
     @property
     def states(self) -> list[str]:
@@ -54,102 +57,128 @@ class LiveTracks:
 
 
 class Tracker:
-    """Gives the instances of a stream lasting identities, frame by frame.
+    """Gives the instances of a stream lasting track ids, frame by frame.
 
-    Knows nothing of sockets, files, clocks or metrics: the same frames and configuration give the same ids. Not
-    thread-safe; one thread owns it.
+    Uses no sockets, files, clocks or metrics: the same frames and configuration give the same ids. Not thread-safe;
+    one thread at a time may call it.
     """
 
     def __init__(
         self, config: TrackerConfig, scorer: Scorer, max_active_tracks: int = 4096, clip_length: int | None = None
     ) -> None:
-        """Begin with no track.
+        """Start without tracks.
 
         Args:
             config: the `tracker` section.
             scorer: owned by this tracker from now on.
-            max_active_tracks: `limits.active_tracks`; bounds memory where no gap ends tracks.
+            max_active_tracks: `limits.active_tracks`; bounds memory if no gap ends tracks.
             clip_length: frames per clip, for `persistent_tracking: false`; None: one endless clip.
         """
-        self.config = config
         self.scorer = scorer
         self.clip_length = clip_length
         self.window = RollingWindow(config.window_size, max_active_tracks)
         self.lifecycle = Lifecycle(self.window)
         self._clip = 0
+        self._use(config)
+
+    def _use(self, config: TrackerConfig) -> None:
+        self.config = config
+        self._rules = active_rules(config)
+        self._needs_every_pair = need_every_pair(self._rules, config)
+        self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
 
     @property
     def next_id(self) -> int:
-        """The id that the next new track gets."""
+        """The id of the next new track."""
         return self.lifecycle.next_id
 
     def step(
         self, frame_index: int, t_ns: int, instances: Instances, features: Any = None, position: int = 0
     ) -> Assignment:
-        """Assign one frame's instances to tracks; a frame without instances ages them.
+        """Assign one frame's instances to tracks; a frame without instances ages the tracks.
 
         Args:
             frame_index: the source's own frame number; rises.
             t_ns: capture time, Unix ns.
             instances: the frame's instances.
-            features: what the scorer's `encode` gave for them.
-            position: the number of the frame in the stream since its start, from 0; decides the clip.
+            features: the result of the scorer's `encode` for them.
+            position: the number of the frame in the stream since its start, from 0; selects the clip.
         """
-        (result,) = step_together([Step(self, frame_index, t_ns, instances, features, position)])
-        if isinstance(result, Exception):
-            raise result
-        return result
+        query = self.begin(frame_index, t_ns, instances, features, position)
+        scores = self.scorer.score(query) if len(query.live_slots) and len(query.rows) else None
+        return self.finish(query, scores)
 
-    # --- the parts of a step, in their order; between them the scorer is asked, for this tracker or for many ---
+    # --- the two parts of a step; between them the scorer computes `Scores`, for one tracker or for several ---
 
-    def begin(self, frame_index: int, t_ns: int, instances: Instances, features: Any, position: int) -> Look:
-        """End what is over before this frame, and see who takes part."""
-        ended = self._end_before(frame_index, t_ns, position)
-        if instances.all_valid:
-            rows, flags = np.arange(len(instances)), []
-        else:
-            rows = np.flatnonzero(instances.valid)
-            flags = ["invalid_detection"] if instances.spoiled.any() else []
-        config, live = self.config, self.window.live
+    def begin(self, frame_index: int, t_ns: int, instances: Instances, features: Any, position: int) -> Query:
+        """End the tracks that are over before this frame, and select the instances that take part."""
+        config = self.config
+        ended: list[int] = []
+        if self.clip_length and position // self.clip_length != self._clip:
+            self._clip = position // self.clip_length
+            if not config.persistent_tracking:
+                ended = self.lifecycle.end(self.window.live)
+                self.scorer.clear()
+        if self._ends_gaps:
+            ended += self._end(self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s))
+        live = self.window.live
         force = config.max_tracks is not None and len(live) >= config.max_tracks
-        return Look(
-            frame_index, t_ns, instances, features, rules.axes_of(instances, config), live, rows, ended, flags, force,
-            complete=force or rules.need_every_pair(config),
+        query = Query(
+            instances, features, frame_index, t_ns, self.window, live, force or self._needs_every_pair,
+            np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
+            force=force, ended=ended,
         )  # fmt: skip
+        if not instances.all_valid and instances.spoiled.any():
+            query.flags.append("invalid_detection")
+        if config.max_angle_diff > 0:
+            query.axes, query.last_axes = orientation.axes_of(instances, config), self.lifecycle.axes
+        return query
 
-    def finish(self, look: Look, pairing: Pairing) -> Assignment:
-        """Bring tracks, window and scorer up to date; what became of the frame."""
-        instances, axes, frame_index, t_ns = look.instances, look.axes, look.frame_index, look.t_ns
-        ended, flags = look.ended, pairing.flags
+    def finish(self, query: Query, scores: Scores | None) -> Assignment:
+        """Associate, and update tracks, window and scorer.
+
+        Args:
+            query: the result of `begin`.
+            scores: the scorer's result for it; None if there are no live tracks or no instances that take part.
+        """
+        instances, axes, frame_index, t_ns = query.instances, query.axes, query.frame_index, query.t_ns
+        config, n = self.config, len(query.instances.valid)
+        matches = associate(query, scores, config, self._rules)
+        ended, flags = query.ended, query.flags
         parents: dict[int, int] = {}
-        if self.config.divisions:
-            parents, divided = self._divide(pairing, instances.extents)
+        if config.divisions:
+            parents, divided = self._divide(matches, instances.extents)
             ended += divided
-        slots, rows = pairing.slots, pairing.rows
-        everyone = len(rows) == len(instances)  # then the rows are in the order of the instances
-        extents = instances.extents if everyone else instances.extents[rows]
+        slots, rows = matches.slots, matches.rows
+        all_matched = len(rows) == n  # then `rows` is in the order of the instances
+        extents = instances.extents if all_matched else instances.extents[rows]
         sighting = self.lifecycle.see(slots, extents, None if axes is None else axes[rows], frame_index, t_ns)
-        ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, self.config.max_gap, self.config.max_gap_s))
-        unmatched, evicted = self._admit(pairing.unmatched, instances.scores)
-        if evicted:
-            ended += evicted
-            flags.append("evicted")
+        if self._ends_gaps:
+            ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, config.max_gap, config.max_gap_s))
         new_ids: list[int] = []
-        if len(unmatched):
-            born = self.lifecycle.begin(
-                instances.extents[unmatched], None if axes is None else axes[unmatched], frame_index, t_ns
+        new_rows = matches.unmatched
+        if len(new_rows):
+            new_rows, evicted = self._select_new_tracks(new_rows, instances.scores)
+            if evicted:
+                ended += evicted
+                flags.append("evicted")
+        if len(new_rows):
+            new_slots = self.lifecycle.begin(
+                instances.extents[new_rows], None if axes is None else axes[new_rows], frame_index, t_ns
             )
-            slots, rows = np.concatenate([slots, born]), np.concatenate([rows, unmatched])
-            new_ids = self.window.ids[born].tolist()
-        positions = self.window.append(slots, instances.boxes if everyone else instances.boxes[rows], frame_index)
-        self.scorer.update(slots, rows, positions, instances, look.features, frame_index, t_ns, len(new_ids))
-        if everyone:
-            track_ids, track_scores = self.window.ids[slots], pairing.probabilities
+            matches.slots, matches.rows = np.concatenate([slots, new_slots]), np.concatenate([rows, new_rows])
+            matches.n_new = len(new_rows)
+            new_ids = self.window.ids[new_slots].tolist()
+        boxes = instances.boxes if all_matched else instances.boxes[matches.rows]
+        matches.positions = self.window.append(matches.slots, boxes, frame_index)
+        self.scorer.update(query, matches)
+        if all_matched:
+            track_ids, track_scores = self.window.ids[slots], matches.probabilities
         else:
-            track_ids = np.full(len(instances), -1, np.int32)
-            track_ids[rows] = self.window.ids[slots]
-            track_scores = np.full(len(instances), np.nan, np.float32)
-            track_scores[pairing.rows] = pairing.probabilities
+            track_ids = np.full(n, -1, np.int32)
+            track_ids[matches.rows] = self.window.ids[matches.slots]
+            track_scores = np.full(n, np.nan, np.float32)
+            track_scores[rows] = matches.probabilities
         lost = sighting.lost
         if ended and lost:
             lost = tuple(track for track in lost if track not in ended)
@@ -161,14 +190,14 @@ class Tracker:
             found_tracks=sighting.found,
             ended_tracks=tuple(ended),
             flags=tuple(flags),
-            parents=tuple(parents.get(row, -1) for row in unmatched.tolist()) if parents else (),
+            parents=tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
         )
 
     def configure(self, config: TrackerConfig) -> None:
-        """Go on with another configuration from the next frame; all tracks keep their ids."""
+        """Use another configuration from the next frame on; all tracks keep their ids."""
         if config.window_size != self.window.window_size:
             self.scorer.resize(self.window.resize(config.window_size))
-        self.config = config
+        self._use(config)
 
     def live(self) -> LiveTracks:
         """The live tracks, active and lost."""
@@ -182,7 +211,7 @@ class Tracker:
         )
 
     def snapshot(self) -> State:
-        """All that later frames depend on, as nested maps of plain arrays and scalars."""
+        """Return all that later frames depend on, as nested maps of plain arrays and scalars."""
         return {
             "clip": self._clip,
             "window": self.window.snapshot(),
@@ -191,7 +220,7 @@ class Tracker:
         }
 
     def restore(self, state: State) -> None:
-        """Become what `snapshot` saw; made with the same scorer, this tracker goes on with the same ids."""
+        """Restore the state that `snapshot` returned; with the same kind of scorer, the ids continue."""
         self._clip = int(state["clip"])
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
@@ -200,30 +229,17 @@ class Tracker:
             self.configure(self.config)
 
     def check_integrity(self) -> None:
-        """Check what must always hold.
+        """Check the invariants.
 
         Raises:
-            RuntimeError: names what does not.
+            RuntimeError: names the invariant that does not hold.
         """
         self.window.check_integrity()
         if len(self.window.live) and int(self.window.ids[self.window.live].max()) >= self.next_id:
             raise RuntimeError("tracker: a live track has an id that was never given")
 
-    def _end_before(self, frame_index: int, t_ns: int, position: int) -> list[int]:
-        """End what a clip border or dropped frames end before this frame is looked at; ids."""
-        ended = []
-        clip = position // self.clip_length if self.clip_length else 0
-        if clip != self._clip:
-            self._clip = clip
-            if not self.config.persistent_tracking:
-                ended = self.lifecycle.end(self.window.live)
-                self.scorer.clear()
-        config = self.config
-        overdue = self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s)
-        return ended + self._end(overdue)
-
-    def _divide(self, pairing: Pairing, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
-        """End the tracks that have divided, and make unmatched of their children.
+    def _divide(self, matches: Matches, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
+        """End the tracks that have divided, and make their children unmatched rows, which begin tracks.
 
         Returns:
             The parent's id by the child's row, and the ids that ended.
@@ -232,10 +248,10 @@ class Tracker:
         limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
         candidates = live[~self.lifecycle.lost[live]]
         row_of = np.full(self.window.capacity, -1, np.intp)
-        row_of[pairing.slots] = pairing.rows
+        row_of[matches.slots] = matches.rows
         found = division.find_divisions(
-            self.lifecycle.extents[candidates], row_of[candidates], pairing.unmatched, extents
-        )[: max(limit - len(live), 0)]  # each takes one place more
+            self.lifecycle.extents[candidates], row_of[candidates], matches.unmatched, extents
+        )[: max(limit - len(live), 0)]  # each division needs one more slot
         if not found:
             return {}, []
         slots = candidates[[each.parent for each in found]]
@@ -244,16 +260,16 @@ class Tracker:
             for each, track_id in zip(found, self.window.ids[slots], strict=True)
             for row in each.children
         }
-        freed = np.isin(pairing.slots, slots)
-        pairing.unmatched = np.sort(np.concatenate([pairing.unmatched, pairing.rows[freed]]))
-        pairing.rows, pairing.slots = pairing.rows[~freed], pairing.slots[~freed]
-        pairing.probabilities = pairing.probabilities[~freed]
+        freed = np.isin(matches.slots, slots)
+        matches.unmatched = np.sort(np.concatenate([matches.unmatched, matches.rows[freed]]))
+        matches.rows, matches.slots = matches.rows[~freed], matches.slots[~freed]
+        matches.probabilities = matches.probabilities[~freed]
         return parents, self._end(np.sort(slots))
 
-    def _admit(self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], list[int]]:
-        """Who of the unmatched begins a track, and the ids of the tracks that are evicted for them."""
-        if not len(unmatched):
-            return unmatched, []
+    def _select_new_tracks(
+        self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], list[int]]:
+        """Select the unmatched rows that begin a track; returns also the ids of the tracks evicted for them."""
         n_live = len(self.window.live)
         wanted = len(unmatched)
         if self.config.max_tracks is not None:

@@ -3,12 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trackd.tracking.assignment import Matches, assign, thresholds
-from trackd.tracking.confidence import is_low, pair_probabilities
+from trackd.config import TrackerConfig
+from trackd.tracking.association import associate, pair_probabilities
+from trackd.tracking.instances import Instances
+from trackd.tracking.linear_assignment import best_pairs, thresholds
+from trackd.tracking.rules.confidence import is_low
 from trackd.tracking.rules.distance import filter_far, penalise_far
 from trackd.tracking.rules.iou import anchor_iou, iou, weigh_overlap
 from trackd.tracking.rules.orientation import body_axes, penalise_turned
-from trackd_client.detections import Skeleton
+from trackd.tracking.scorer import Query, Scores
+from trackd.tracking.window import RollingWindow
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.recordings.config import LiveDataset
 
 SKELETON = Skeleton(("head", "neck", "tail"))
 
@@ -91,23 +97,27 @@ def test_a_turned_instance_loses_and_one_without_axis_goes_free() -> None:
 
 
 def test_a_pair_must_exceed_its_threshold() -> None:
-    table = f4([[0.5, 0.0], [0.0, 0.5]])
-    found = assign(table, np.array([0.5, 0.4]), force=False)
-    assert (found.rows.tolist(), found.columns.tolist()) == ([1], [1])
+    rows, columns = best_pairs(f4([[0.5, 0.0], [0.0, 0.5]]), np.array([0.5, 0.4]))
+    assert (rows.tolist(), columns.tolist()) == ([1], [1])
 
 
 def test_the_best_total_wins_over_the_best_pair() -> None:
-    found = assign(f4([[0.9, 0.8], [0.8, 0.1]]), np.zeros(2), force=False)
-    assert found.columns.tolist() == [1, 0]
+    _, columns = best_pairs(f4([[0.9, 0.8], [0.8, 0.1]]), np.zeros(2))
+    assert columns.tolist() == [1, 0]
 
 
-def test_a_forced_pair_is_accepted_and_told() -> None:
-    table = f4([[0.001]])
-    assert len(assign(table, np.ones(1), force=False).rows) == 0
-    forced = assign(table, np.ones(1), force=True)
-    assert len(forced.rows) == 1
-    assert forced.forced
-    assert not assign(f4([[2.0]]), np.ones(1), force=True).forced
+@pytest.mark.parametrize(
+    ("logit", "force", "matched", "flags"),
+    [(-8.0, False, 0, []), (-8.0, True, 1, ["forced"]), (8.0, True, 1, [])],
+)
+def test_a_forced_pair_is_accepted_and_flagged(logit: float, force: bool, matched: int, flags: list[str]) -> None:
+    window, live = RollingWindow(1, 1), np.array([0])
+    instances = Instances.of(Detections(boxes=f4([[0, 0, 9, 9]])), LiveDataset())
+    query = Query(instances, None, 0, 0, window, live, True, np.arange(1), force=force)
+    scores = Scores(f4([[logit]]), live, np.zeros(1, np.int64), 2)
+    found = associate(query, scores, TrackerConfig(overlap_thresh=0.5, mult_thresh=False), ())
+    assert len(found.rows) == matched
+    assert query.flags == flags
 
 
 def test_thresholds_grow_with_what_a_track_has_been_seen() -> None:
@@ -117,7 +127,7 @@ def test_thresholds_grow_with_what_a_track_has_been_seen() -> None:
 
 def test_a_track_score_is_the_softmax_over_tracks() -> None:
     table = f4([[0.5, 0.3], [0.0, 1.0]])
-    found = pair_probabilities(table, Matches(np.array([0]), np.array([1]), False), 0.1)
+    found = pair_probabilities(table, np.array([0]), np.array([1]), 0.1)
     assert found[0] == pytest.approx(np.exp(3) / (np.exp(3) + np.exp(5)), rel=1e-5)
 
 

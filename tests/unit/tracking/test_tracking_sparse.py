@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackd.tracking import assignment, association, confidence, sparse
+from trackd.tracking import association, sparse
+from trackd.tracking.linear_assignment import best_pairs
 from trackd.tracking.scorer import Scores
 
 
@@ -22,18 +23,16 @@ def test_near_pairs_alone_give_what_all_pairs_give(seed: int, n: int, m: int, de
     np.testing.assert_allclose(scores, dense[rows, columns], rtol=1e-5)
 
     threshold = rng.choice([0.01, 0.3], m)
-    one = assignment.assign(dense, np.full(m, -1.0), force=False)
+    one = best_pairs(dense, np.full(m, -1.0))
     other = sparse.assign_pairs(scores, rows, columns, np.full(m, 0.0), n)
-    assert len(set(other.rows.tolist())) == len(other.rows)
-    assert len(set(other.columns.tolist())) == len(other.columns)
-    np.testing.assert_allclose(
-        dense[other.rows, other.columns].sum(), dense[one.rows, one.columns].sum(), rtol=1e-5, atol=1e-6
-    )
+    for matched in other:
+        assert len(set(matched.tolist())) == len(matched)
+    np.testing.assert_allclose(dense[other].sum(), dense[one].sum(), rtol=1e-5, atol=1e-6)
     accepted = sparse.assign_pairs(scores, rows, columns, threshold, n)
-    assert (dense[accepted.rows, accepted.columns] > threshold[accepted.columns]).all()
+    assert (dense[accepted] > threshold[accepted[1]]).all()
     np.testing.assert_allclose(
-        sparse.pair_probabilities(scores, rows, columns, accepted, m, 0.1),
-        confidence.pair_probabilities(dense, accepted, 0.1),
+        sparse.pair_probabilities(scores, rows, columns, *accepted, m, 0.1),
+        association.pair_probabilities(dense, *accepted, 0.1),
         rtol=1e-4,
     )
 
@@ -42,8 +41,8 @@ def test_equal_scores_are_never_given_twice() -> None:
     scores = np.array([0.5, 0.5, 0.5, 0.5], np.float32)
     rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     found = sparse.assign_pairs(scores, rows, columns, np.zeros(2), 2)
-    assert found.rows.tolist() == [0, 1]
-    assert sorted(found.columns.tolist()) == [0, 1]
+    assert found[0].tolist() == [0, 1]
+    assert sorted(found[1].tolist()) == [0, 1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,7 +60,5 @@ def test_a_crowd_is_searched_among_its_pairs_alone_and_comes_to_the_same_total(s
         sparse._MOST_CELLS = most
     table = np.zeros((n, m))
     table[rows, columns] = scores
-    assert len(set(pairs.rows.tolist())) == len(set(pairs.columns.tolist())) == len(pairs.rows)
-    np.testing.assert_allclose(
-        table[pairs.rows, pairs.columns].sum(), table[whole.rows, whole.columns].sum(), rtol=1e-5
-    )
+    assert len(set(pairs[0].tolist())) == len(set(pairs[1].tolist())) == len(pairs[0])
+    np.testing.assert_allclose(table[pairs].sum(), table[whole].sum(), rtol=1e-5)

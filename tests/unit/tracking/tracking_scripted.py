@@ -9,7 +9,7 @@ import numpy as np
 
 from trackd.config import TrackerConfig
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import Scorer, Scores
+from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
@@ -30,14 +30,16 @@ class ScriptedScorer(Scorer):
     def encode(self, image: Any, instances: Instances) -> None:
         return None
 
-    def score(self, instances, features, frame_index, t_ns, window, live_slots, complete) -> Scores:
-        table = np.full((len(instances), len(live_slots)), self.default, np.float32)
+    def score(self, query: Query) -> Scores:
+        live_slots = query.live_slots
+        table = np.full((len(query.instances), len(live_slots)), self.default, np.float32)
         for (row, track), logit in self.logits.items():
-            table[row, window.ids[live_slots] == track] = logit
+            table[row, query.window.ids[live_slots] == track] = logit
         return Scores(table, live_slots, np.zeros(len(live_slots), np.int64), 2)
 
-    def update(self, slots, rows, positions, instances, features, frame_index, t_ns, n_new) -> None:
-        assert len(slots) == len(rows) == len(positions) >= n_new
+    def update(self, query: Query, matches: Matches) -> None:
+        assert matches.positions is not None
+        assert len(matches.slots) == len(matches.rows) == len(matches.positions) >= matches.n_new
 
     def end(self, slots) -> None:
         self.ended.extend(slots.tolist())

@@ -65,3 +65,44 @@ def receive_parts(socket: Socket, *, wait: bool = False) -> list[bytes]:
         frame = next_frame(socket)
         parts.append(frame.bytes)
     return parts
+
+
+def receive_message(socket: Socket, limit: int, *, ready: bool = False) -> tuple[list[Part], zmq.Frame] | None:
+    """Receive the next message without waiting.
+
+    Parts beyond `limit` are received and dropped one by one, so that a message of a million parts needs no memory here.
+
+    Args:
+        socket: a ROUTER or XPUB socket.
+        limit: parts to keep.
+        ready: a poll has reported a message, so the check is left out.
+
+    Returns:
+        The parts, and the first frame, which holds the sender's properties; None if no message is there.
+    """
+    if not ready and not _get(socket, _EVENTS) & _READABLE:
+        return None
+    try:
+        first = frame = _recv(socket, _NOBLOCK, False)
+    except zmq.Again:
+        return None
+    parts: list[Part] = [frame.bytes]
+    while frame.more:
+        frame = _recv(socket, _NOBLOCK, False)
+        if len(parts) < limit:
+            # A part that is not copied keeps ZeroMQ's whole buffer of 8 KiB allocated as long as the part exists.
+            parts.append(frame.bytes if len(frame) < COPIED_BELOW else frame.buffer)
+    return parts, first
+
+
+def try_send(socket: Socket, parts: Sequence[Part]) -> bool:
+    """Send as `send_parts`; return False if the peer is closed or its queue is full."""
+    try:
+        send_parts(socket, parts)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno != zmq.EHOSTUNREACH:
+            raise
+        return False
+    return True

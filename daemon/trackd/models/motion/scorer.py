@@ -1,9 +1,9 @@
-"""The checkpoint-free scorer: where a track should be by now, how large it is, and what it looks like.
+"""The checkpoint-free scorer: predicted position, size and appearance of every track.
 
-Its logits are log-likelihood ratios, "the same track" against "something else": 0 is even odds. One reference per
-live track, so the cost does not grow with the window.
+Its logits are log-likelihood ratios, "the same track" against "something else": 0 is even odds. Each live track has one
+reference, so the cost does not grow with the window.
 
-Letters: n instances, M live tracks, m tracks seen.
+Letters: n instances, M live tracks, m matched.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, against_rivals, describe
 from trackd.models.motion.filter_bank import StreamMotion
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import Scorer, Scores
-from trackd.tracking.window import RollingWindow, Slots, State
+from trackd.tracking.scorer import Matches, Query, Scorer, Scores
+from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
 
 
@@ -27,13 +26,12 @@ class MotionScorer(Scorer):
 
     boxes_from = "detection"
     is_light = True
-    batch_key = "motion"
 
     def __init__(self, use_vis_feats: bool = True) -> None:
-        """Begin with nothing learnt.
+        """Start without tracks and statistics.
 
         Args:
-            use_vis_feats: with images, compare what instances look like.
+            use_vis_feats: with images, compare the appearance of instances.
         """
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
@@ -53,48 +51,30 @@ class MotionScorer(Scorer):
     def unpack(self, packed: State | None) -> Descriptors | None:
         return None if packed is None else Descriptors(packed["values"], packed["there"])
 
-    def score(
-        self,
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        window: RollingWindow,
-        live_slots: Slots,
-        complete: bool,
-    ) -> Scores:
-        logits, slots, pairs = self.motion.compare(instances, live_slots, frame_index, complete)
-        if features is not None:
-            looks = self.appearance.compare(features, slots, pairs)
-            logits += against_rivals(looks, logits, pairs)
+    def score(self, query: Query) -> Scores:
+        logits, slots, pairs = self.motion.compare(query.instances, query.live_slots, query.frame_index, query.complete)
+        if query.features is not None:
+            appearance = self.appearance.compare(query.features, slots, pairs)
+            logits += against_rivals(appearance, logits, pairs)
         return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, one_each=True)
 
-    def update(
-        self,
-        slots: Slots,
-        rows: NDArray[np.intp],
-        positions: NDArray[np.int64],
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        n_new: int,
-    ) -> None:
-        n_seen = len(slots) - n_new
-        self.motion.correct(slots[:n_seen], rows[:n_seen], n_new, frame_index)
+    def update(self, query: Query, matches: Matches) -> None:
+        n_new, slots, rows = matches.n_new, matches.slots, matches.rows
+        n_matched = len(slots) - n_new
+        self.motion.correct(slots[:n_matched], rows[:n_matched], n_new, query.frame_index)
         if n_new:
-            self.motion.begin(slots[n_seen:], rows[n_seen:], instances, frame_index)
-        self.motion.end_frame(frame_index)
-        if features is not None and len(slots):
-            self.appearance.observe(slots, rows, features, n_new)
-        elif n_new and features is None:
-            self.appearance.forget(slots[n_seen:])
+            self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
+        self.motion.end_frame(query.frame_index)
+        if query.features is not None and len(slots):
+            self.appearance.observe(slots, rows, query.features, n_new)
+        elif n_new and query.features is None:
+            self.appearance.forget(slots[n_matched:])
 
     def end(self, slots: Slots) -> None:
-        """Nothing: a slot's state is written anew when a track begins in it."""
+        """Do nothing: a new track overwrites the state of its slot."""
 
     def clear(self) -> None:
-        """Nothing, as `end`."""
+        """Do nothing, as `end`."""
 
     def snapshot(self, slots: Slots) -> State:
         return {"appearance": self.appearance.snapshot(slots), "motion": self.motion.snapshot(slots)}

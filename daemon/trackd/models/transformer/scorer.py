@@ -6,7 +6,7 @@ tracks), M live tracks, W observations kept per track, T distinct frames with th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,8 @@ from trackd.models.transformer.features import FeatureStore
 from trackd.models.transformer.padded import PaddedSteps
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import EncodeRequest, Scorer, ScoreRequest, Scores
-from trackd.tracking.window import RollingWindow, Slots, State
+from trackd.tracking.scorer import BatchScorer, Matches, Query, Scores
+from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Context:
-    """What one step is scored against, on the host."""
+    """What one query is compared with, on the host."""
 
     scorer: TransformerScorer
-    request: ScoreRequest
-    rows: NDArray[np.intp]  # (q,) the valid instances: they attend to each other, so others must not even be there
+    query: Query
+    rows: NDArray[np.intp]  # (q,) the valid instances; others must be left out, since self-attention would mix them in
     slots: Slots  # (R,) the track of each reference, ascending by frame
     positions: NDArray[np.int64]  # (R,) its ring position
     ranks: NDArray[np.int64]  # (R,) the rank of its frame
@@ -48,41 +48,36 @@ class _Context:
     bucket: Bucket
 
 
-class TransformerScorer(Scorer):
+class TransformerScorer(BatchScorer):
     """Logits of every instance against every observation in the window.
 
-    An observation's feature is computed once, when it is made, and stays on the device until it leaves the window.
-    Every step is padded to the shape of its `Bucket`, alone or beside others: on a CPU the logits are the same to
-    the last bit, and so are the ids.
+    An observation's feature is computed once, with its frame, and stays on the device until it leaves the window.
+    Every query is padded to the shape of its `Bucket`, alone or in a batch: on a CPU the logits are the same to the
+    last bit, and so are the ids.
     """
 
     boxes_from = "crop"
 
     def __init__(self, loaded: LoadedModel, settings: StreamSettings) -> None:
-        """Begin with an empty window.
+        """Start with an empty window.
 
         Args:
-            loaded: the checkpoint, on the device that is to be used; shared with other streams.
+            loaded: the checkpoint, on the device that runs it; shared with other streams.
             settings: of the stream.
         """
-        # Torch takes the process's number of threads up in a thread only when it is first asked for there; until
-        # then matrix products and convolutions on the engine's thread would use every core.
+        # A thread uses the process's number of torch threads only after its first call of `get_num_threads`. Without
+        # this call, matrix products and convolutions on the engine's thread would use every core.
         torch.get_num_threads()
         self._model = loaded.model
         self._requirements = Requirements.of(loaded.architecture)
         self._device = next(loaded.model.parameters()).device
-        self._batch_key = (loaded.model, self._device, next(loaded.model.parameters()).dtype)
+        self.batch_key = (loaded.model, self._device, next(loaded.model.parameters()).dtype)
         self._upload = FrameUpload(self._device)
         self._store = FeatureStore(settings.tracker.window_size, loaded.architecture.feature_dim, self._device)
         self.configure(settings)
 
-    @property
-    def batch_key(self) -> Hashable:
-        """The model, and where and how it runs."""
-        return self._batch_key
-
     def configure(self, settings: StreamSettings) -> None:
-        """Take up what says how crops are made from the next frame on."""
+        """Use other crop settings from the next frame on."""
         dataset = settings.dataset
         self.needs_image = settings.tracker.use_vis_feats
         self._crop_shape = crop_shape(dataset.crop_width_height, dataset.padding)
@@ -92,56 +87,57 @@ class TransformerScorer(Scorer):
     # --- crops and their features ---
 
     def encode(self, image: Image | None, instances: Instances) -> Tensor:
-        """Features (n, F) on the device: zeros where the row is not valid, or crops are not used.
+        """Compute features (n, F) on the device: zeros for rows that are not valid, or if crops are not used.
 
         Raises:
-            FrameError: no image where one is needed, one of the wrong channels, or a frame of unknown size.
+            FrameError: an image is needed and missing or has the wrong channels, or the frame's size is unknown.
         """
-        features: Tensor = self.encode_batch([EncodeRequest(self, image, instances)])[0]
+        features: Tensor = self.encode_batch([self], [image], [instances])[0]
         return features
 
     @classmethod
     @torch.inference_mode()
-    def encode_batch(cls, requests: Sequence[EncodeRequest]) -> list[Any]:
-        """As `Scorer.encode_batch`: the crops of all frames go through the encoder together, (n, F) for each."""
-        scorers = [_own(request.scorer) for request in requests]
-        for scorer, request in zip(scorers, requests, strict=True):
-            scorer._check(request)
+    def encode_batch(
+        cls, scorers: Sequence[TransformerScorer], images: Sequence[Image | None], instances: Sequence[Instances]
+    ) -> list[Tensor]:
+        """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each."""
+        for scorer, image, one in zip(scorers, images, instances, strict=True):
+            scorer._check(image, one)
         batch = CropBatch(scorers[0]._model) if scorers else None
         features = []
-        for scorer, request in zip(scorers, requests, strict=True):
+        for scorer, image, one in zip(scorers, images, instances, strict=True):
             assert batch is not None
-            rows = _valid_rows(request.instances)
-            whole = torch.zeros((len(request.instances), scorer._store.width), device=scorer._device)
+            rows = _valid_rows(one)
+            whole = torch.zeros((len(one), scorer._store.width), device=scorer._device)
             features.append(whole)
             if scorer.needs_image and len(rows):
-                at = None if request.instances.all_valid else torch.from_numpy(rows).to(scorer._device)
-                for first, crops in scorer._crops(request, rows, batch.limit):
+                at = None if one.all_valid else torch.from_numpy(rows).to(scorer._device)
+                for first, crops in scorer._crops(image, one, rows, batch.limit):
                     last = first + len(crops)
                     batch.add(crops, whole, slice(first, last) if at is None else at[first:last])
         if batch is not None:
             batch.flush()
         return features
 
-    def _check(self, request: EncodeRequest) -> None:
-        instances = request.instances
+    def _check(self, image: Image | None, instances: Instances) -> None:
         if not instances.valid.any():
             return
-        if self.needs_image and request.image is None:
+        if self.needs_image and image is None:
             raise FrameError(
-                "the model looks at crops and the frame came without an image; send images, or set "
-                "tracker.use_vis_feats to false"
+                "the model uses crops and the frame has no image; send images, or set tracker.use_vis_feats to false"
             )
         if instances.frame_shape is None:
             raise FrameError("the model needs the frame's size; send images with the frames, or frame_shape with open")
-        if self.needs_image and request.image is not None:
-            self._requirements.check_image(request.image.shape)
+        if self.needs_image and image is not None:
+            self._requirements.check_image(image.shape)
 
-    def _crops(self, request: EncodeRequest, rows: NDArray[np.intp], limit: int) -> Iterator[tuple[int, Tensor]]:
-        """The crops of one frame, in pieces of about `limit` numbers, each with the place of its first in `rows`."""
-        assert request.image is not None  # `_check` has seen to it
-        instances, needs = request.instances, self._requirements
-        frame = self._upload(request.image)
+    def _crops(
+        self, image: Image | None, instances: Instances, rows: NDArray[np.intp], limit: int
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield the crops of one frame in pieces of about `limit` numbers, each with its first position in `rows`."""
+        assert image is not None, "`_check` refuses a missing image"
+        needs = self._requirements
+        frame = self._upload(image)
         if frame.dtype is torch.uint16 and not self._unit_range:
             frame = stretched(frame)
         boxes = instances.boxes[rows, : needs.crops]
@@ -162,24 +158,14 @@ class TransformerScorer(Scorer):
 
     # --- logits ---
 
-    def score(
-        self,
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        window: RollingWindow,
-        live_slots: Slots,
-        complete: bool,
-    ) -> Scores:
-        request = ScoreRequest(self, instances, features, frame_index, t_ns, window, live_slots, complete)
-        return self.score_batch([request])[0]
+    def score(self, query: Query) -> Scores:
+        return self.score_batch([self], [query])[0]
 
     @classmethod
     @torch.inference_mode()
-    def score_batch(cls, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """As `Scorer.score_batch`: steps of one bucket go through the transformer together."""
-        contexts = [_own(request.scorer)._context(request) for request in requests]
+    def score_batch(cls, scorers: Sequence[TransformerScorer], queries: Sequence[Query]) -> list[Scores]:
+        """As `BatchScorer.score_batch`: queries of one bucket go through the transformer together."""
+        contexts = [scorer._context(query) for scorer, query in zip(scorers, queries, strict=True)]
         scores: dict[int, Scores] = {}
         for bucket, group in grouped(contexts, lambda context: context.bucket):
             first = group[0].scorer
@@ -193,16 +179,16 @@ class TransformerScorer(Scorer):
                 scores[id(context)] = context.scorer._scores(context, logits)
         return [scores[id(context)] for context in contexts]
 
-    def _context(self, request: ScoreRequest) -> _Context:
-        window, live = request.window, request.live_slots
+    def _context(self, query: Query) -> _Context:
+        window, live = query.window, query.live_slots
         held = window.frame_index[live]  # (M, W)
         tracks, positions = np.nonzero(held >= 0)
         frames, ranks = np.unique(held[tracks, positions], return_inverse=True)
         order = np.argsort(ranks, kind="stable")
-        rows = _valid_rows(request.instances)
+        rows = _valid_rows(query.instances)
         return _Context(
             scorer=self,
-            request=request,
+            query=query,
             rows=rows,
             slots=live[tracks[order]],
             positions=positions[order],
@@ -212,57 +198,49 @@ class TransformerScorer(Scorer):
         )
 
     def _write(self, context: _Context, steps: PaddedSteps, place: int) -> None:
-        """Boxes, times and places of one step, on the host."""
-        window, instances = context.request.window, context.request.instances
-        R, used, query = context.bucket.references, len(context.slots), len(context.rows)
-        assert instances.frame_shape is not None  # `encode` has seen to it
+        """Write boxes, times and places of one query, on the host."""
+        window, instances = context.query.window, context.query.instances
+        R, used, n_query = context.bucket.references, len(context.slots), len(context.rows)
+        assert instances.frame_shape is not None, "`encode` refuses a frame of unknown size"
         height, width = instances.frame_shape
         boxes, ranks, valid = steps.boxes[place], steps.ranks[place], steps.valid[place]
         boxes[:used] = normalise_boxes(window.boxes[context.slots, context.positions], width, height)
-        boxes[R : R + query] = normalise_boxes(instances.boxes[context.rows], width, height)
+        boxes[R : R + n_query] = normalise_boxes(instances.boxes[context.rows], width, height)
         ranks[:used] = context.ranks
         ranks[R:] = context.n_frames - 1
         valid[:] = 0
         valid[:used] = 1
-        valid[R : R + query] = 1
+        valid[R : R + n_query] = 1
         steps.places[place, :used] = self._store.places(context.slots, context.positions)
 
     def _gather(self, context: _Context, places: Tensor, features: Tensor, bucket: Bucket) -> None:
-        """The features of one step's tokens, on the device."""
-        request, used, R = context.request, len(context.slots), bucket.references
-        query = request.features
-        if not request.instances.all_valid:
-            query = query[torch.from_numpy(context.rows).to(self._device)]
+        """Gather the features of one query's tokens, on the device."""
+        used, R = len(context.slots), bucket.references
+        own = context.query.features
+        if not context.query.instances.all_valid:
+            own = own[torch.from_numpy(context.rows).to(self._device)]
         self._store.gather(places[:used], features[:used])
-        features[R : R + len(context.rows)] = query
+        features[R : R + len(context.rows)] = own
 
     def _scores(self, context: _Context, logits: NDArray[np.float32]) -> Scores:
-        n, used, query = len(context.request.instances), len(context.slots), len(context.rows)
+        n, used, n_query = len(context.query.instances), len(context.slots), len(context.rows)
         found = np.zeros((n, used), np.float32)
-        found[context.rows] = logits[:query, :used]
+        found[context.rows] = logits[:n_query, :used]
         return Scores(found, context.slots, context.ranks, context.n_frames)
 
-    def update(
-        self,
-        slots: Slots,
-        rows: NDArray[np.intp],
-        positions: NDArray[np.int64],
-        instances: Instances,
-        features: Any,
-        frame_index: int,
-        t_ns: int,
-        n_new: int,
-    ) -> None:
-        if len(slots):
+    def update(self, query: Query, matches: Matches) -> None:
+        if len(matches.slots):
+            assert matches.positions is not None
+            rows = torch.from_numpy(matches.rows.astype(np.int64)).to(self._device)
             with torch.inference_mode():
-                seen = features.index_select(0, torch.from_numpy(rows.astype(np.int64)).to(self._device))
-            self._store.write(slots, positions, seen)
+                observed = query.features.index_select(0, rows)
+            self._store.write(matches.slots, matches.positions, observed)
 
     def end(self, slots: Slots) -> None:
-        """Nothing: the window names no place in these slots until they are written again."""
+        """Do nothing: the window refers to no place in these slots until they are written again."""
 
     def clear(self) -> None:
-        """Nothing, as `end`."""
+        """Do nothing, as `end`."""
 
     def resize(self, source: NDArray[np.int64]) -> None:
         self._store.resize(source)
@@ -272,11 +250,6 @@ class TransformerScorer(Scorer):
 
     def restore(self, state: State, slots: Slots) -> None:
         self._store.restore(np.asarray(state["features"], np.float32), slots)
-
-
-def _own(scorer: Scorer) -> TransformerScorer:
-    assert isinstance(scorer, TransformerScorer), "a batch is of scorers of one batch_key"
-    return scorer
 
 
 def _valid_rows(instances: Instances) -> NDArray[np.intp]:

@@ -1,18 +1,27 @@
-"""Both meanings of `max_center_dist`: a filter ("2024") and a soft penalty ("2026").
+"""The rule `max_center_dist` in both meanings: a filter ("2024") and a soft penalty ("2026").
 
-Letters: n instances, M live tracks, W observations per track, A anchors.
+Letters: n instances, M tracks, W observations per track, A anchors.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+from trackd.tracking.rules.rule import Rule
+from trackd.tracking.scorer import Query
+from trackd.tracking.window import Slots
+
+if TYPE_CHECKING:
+    from trackd.config import TrackerConfig
 
 EPSILON = np.float32(1e-8)
 
 
 def box_centres(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean centre of the anchors that are there, (…, 2), of boxes (…, A, 4); NaN where none is."""
+    """Compute the mean centre of the anchors that are present, (…, 2), of boxes (…, A, 4); NaN if none is."""
     centres = (boxes[..., :2] + boxes[..., 2:]) * np.float32(0.5)
     if boxes.shape[-2] == 1:
         return np.asarray(centres[..., 0, :])
@@ -29,16 +38,16 @@ def filter_far(
     max_center_dist: float,
     frame_shape: tuple[int, int] | None,
 ) -> NDArray[np.float32]:
-    """Under "2024" a score stays only where the instance is near one of the track's window boxes.
+    """Set to 0 the scores of instances that are not near any of the track's window boxes ("2024").
 
     Near: squared centre distance / squared diagonal of the instance's box < `max_center_dist`, both of boxes divided
-    by the frame's width and height (the global tracking transformer's rule). Where the frame's shape is unknown,
-    pixels take the place of normalised boxes: the same on a square frame.
+    by the frame's width and height (the global tracking transformer's rule). If the frame's shape is unknown,
+    the boxes stay in pixels: on a square frame the result is the same.
 
     Args:
         scores: (n, M).
         boxes: (n, A, 4) of the instances.
-        window_boxes: (M, W, A, 4), NaN where the window holds nothing.
+        window_boxes: (M, W, A, 4), NaN where the window holds no observation.
         max_center_dist: dimensionless, such as 0.1.
         frame_shape: (h, w) in pixels, or None.
     """
@@ -67,9 +76,9 @@ def penalise_far(
     multiplier: float,
     frame_shape: tuple[int, int] | None,
 ) -> NDArray[np.float32]:
-    """Under "2026" what lies beyond `max_center_dist` pixels of the track's last box costs score.
+    """Lower the scores of instances beyond `max_center_dist` pixels of the track's last box ("2026").
 
-    DREEM 0.5's rule, excess = max(0, distance − max_center_dist) / frame diagonal, then `penalise`.
+    DREEM 0.5's rule: excess = max(0, distance − max_center_dist) / frame diagonal, then `penalise`.
 
     Args:
         scores: (n, M).
@@ -77,7 +86,7 @@ def penalise_far(
         last_boxes: (M, A, 4).
         max_center_dist: pixels.
         multiplier: `distance_penalty_multiplier`.
-        frame_shape: (h, w) in pixels; None: the diagonal counts as 1, which only the penalty's epsilon notices.
+        frame_shape: (h, w) in pixels; None: the diagonal is 1, which changes only the effect of the epsilon.
     """
     diagonal = 1.0 if frame_shape is None else float(np.hypot(*frame_shape))
     query, last = box_centres(boxes), box_centres(last_boxes)
@@ -89,7 +98,20 @@ def penalise_far(
 
 
 def penalise(scores: NDArray[np.float32], excess: NDArray[np.float32], multiplier: float) -> NDArray[np.float32]:
-    """DREEM's row-scaled penalty: S − multiplier · mean|S| / mean(excess) · excess, means over the row; (n, M)."""
+    """Apply DREEM's penalty: S − multiplier · mean|S| / mean(excess) · excess, means over the row; (n, M)."""
     size = np.abs(scores).mean(axis=1, keepdims=True)
     weight = np.float32(multiplier) * size / (excess.mean(axis=1, keepdims=True) + EPSILON)
     return np.asarray(scores - weight * excess)
+
+
+def _weigh(scores: NDArray[np.float32], query: Query, slots: Slots, config: TrackerConfig) -> NDArray[np.float32]:
+    far, shape = config.max_center_dist, query.instances.frame_shape
+    assert far is not None
+    boxes = query.instances.boxes[query.rows]
+    if config.semantics == "2024":
+        return filter_far(scores, boxes, query.window.boxes[slots], far, shape)
+    last = query.window.last_boxes(slots)
+    return penalise_far(scores, boxes, last, far, config.distance_penalty_multiplier, shape)
+
+
+RULE = Rule("max_center_dist", lambda config: bool(config.max_center_dist), weigh=_weigh)

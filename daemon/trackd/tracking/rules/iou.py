@@ -1,20 +1,27 @@
-"""Intersection over union, and the `iou` rule that weighs it into the scores.
+"""Intersection over union, and the rule `iou` that weighs it into the scores.
 
-Letters: n instances, M live tracks, A anchors.
+Letters: n instances, M tracks, A anchors.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.tracking.rules.rule import Rule
+from trackd.tracking.scorer import Query
+from trackd.tracking.window import Slots
+
+if TYPE_CHECKING:
+    from trackd.config import TrackerConfig
+
 
 def iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of (n, 4) with (M, 4) boxes x1 y1 x2 y2; (n, M).
+    """Compute the intersection over union of (n, 4) with (M, 4) boxes x1 y1 x2 y2; (n, M).
 
-    NaN where a box is NaN or both have no area.
+    NaN if a box is NaN, or if both have no area.
     """
     x1, y1, x2, y2 = boxes.T[:, :, None]
     u1, v1, u2, v2 = others.T[:, None, :]
@@ -33,7 +40,7 @@ def iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.f
 
 
 def anchor_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean IoU over the anchors that both have, (n, M); 0 where there is none.
+    """Compute the mean IoU over the anchors that both have, (n, M); 0 if they share none.
 
     Args:
         boxes: (n, A, 4) of the instances.
@@ -54,7 +61,16 @@ def anchor_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArr
 def weigh_overlap(
     scores: NDArray[np.float32], overlap: NDArray[np.float32], mode: Literal["mult", "max"]
 ) -> NDArray[np.float32]:
-    """DREEM's `weight_iou`: "mult" adds |IoU − S| · IoU to S, "max" takes the larger; all (n, M)."""
+    """Apply DREEM's `weight_iou`: "mult" adds |IoU − S| · IoU to S, "max" takes the maximum; all (n, M)."""
     if mode == "max":
         return np.asarray(np.maximum(scores, overlap))
     return np.asarray(scores + np.abs(overlap - scores) * overlap)
+
+
+def _weigh(scores: NDArray[np.float32], query: Query, slots: Slots, config: TrackerConfig) -> NDArray[np.float32]:
+    assert config.iou is not None
+    overlap = anchor_iou(query.instances.boxes[query.rows], query.window.last_boxes(slots))
+    return weigh_overlap(scores, overlap, config.iou)
+
+
+RULE = Rule("iou", lambda config: config.iou is not None, weigh=_weigh)

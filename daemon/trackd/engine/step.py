@@ -1,0 +1,269 @@
+"""One step: a frame of each ready stream, from the queue to its settlement.
+
+The file reads in order of time. `StepRunner.run` takes the work of a step; each frame becomes a `FrameStep`, which goes
+through `prepare`, `encode`, `score` and `assign`, and ends in a `Settlement`. Frames whose scorers share a model go
+through its passes together. An error in one frame stays in its `FrameStep` and stops no other stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from trackd.engine.image import decode_image, image_shape
+from trackd.engine.inbox import Inbox, Work
+from trackd.engine.outcome import CommandResult, Outcome, Settlement, frame_record, skip_record
+from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
+from trackd.engine.stream_state import StreamState
+from trackd.models.errors import FrameError
+from trackd.store.records import FrameRecord, Record
+from trackd.tracking.instances import Instances
+from trackd.tracking.scorer import BatchScorer, Query, Scores
+from trackd.tracking.tracker import Assignment
+from trackd_client.detections import Image
+from trackd_client.protocol import ErrorCode, FrameHead, ProtocolError, Status
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class FrameStep:
+    """One frame of a step; each function below fills the fields that the next one reads."""
+
+    queue: StreamQueue
+    item: QueuedFrame
+    state: StreamState
+    image: Image | None = None  # pixels, if the scorer needs them
+    instances: Instances | None = None
+    features: Any = None  # one row per instance, opaque
+    query: Query | None = None
+    scores: Scores | None = None  # None also if there is nothing to compare
+    assignment: Assignment | None = None
+    error: Exception | None = None  # of the first function that failed; later ones skip this frame
+
+
+class StepRunner:
+    """Runs steps. It holds the state of all streams; one thread at a time may call it."""
+
+    def __init__(self, inbox: Inbox, journaling: bool, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Start without streams.
+
+        Args:
+            inbox: counts the settled frames.
+            journaling: whether outcomes have the records that must be stored before they are published.
+            clock: monotonic ns.
+        """
+        self.streams: dict[StreamQueue, StreamState] = {}
+        self._inbox = inbox
+        self._journaling = journaling
+        self._clock = clock
+        self._command_records: list[Record] = []  # of the command that runs
+
+    def run(self, work: Sequence[Work]) -> list[Outcome]:
+        """Run one step and return its outcomes, one for each item."""
+        taken_ns = self._clock()
+        outcomes: list[Outcome] = []
+        steps: list[FrameStep] = []
+        for queue, item in work:
+            if isinstance(item, Command):
+                outcomes.append(self._execute(item))
+            elif isinstance(item, Skip):
+                outcomes.append(self._skip(queue, item, taken_ns))
+            else:
+                state = self.streams[queue]
+                deadline_ms = state.settings.stream.deadline_ms
+                if deadline_ms is not None and taken_ns - item.received_ns > deadline_ms * 1e6:
+                    late = Skip(item.frame.head, Status.DROPPED, "deadline", item.received_ns)
+                    outcomes.append(self._skip(queue, late, taken_ns))
+                else:
+                    steps.append(FrameStep(queue, item, state))
+        if steps:
+            prepare(steps)
+            encode(steps)
+            encoded_ns = self._clock()
+            score(steps)
+            assign(steps)
+            associated_ns = self._clock()
+            outcomes += [self._finish(step, taken_ns, encoded_ns, associated_ns) for step in steps]
+        return outcomes
+
+    def record(self, make: Callable[[], Record]) -> None:
+        """Store something before the running command's result is published; made only with a journal."""
+        if self._journaling:
+            self._command_records.append(make())
+
+    def _execute(self, command: Command) -> CommandResult:
+        self._command_records = []
+        try:
+            return CommandResult(command.done, command.run(), None, tuple(self._command_records))
+        except Exception as error:
+            return CommandResult(command.done, None, error)
+
+    def _finish(self, step: FrameStep, taken_ns: int, encoded_ns: int, associated_ns: int) -> Settlement:
+        """Settle a frame as tracked; as rejected if a function failed."""
+        queue, item, state, frame = step.queue, step.item, step.state, step.item.frame
+        records: tuple[Record, ...] = ()
+        if step.error is None and self._journaling:
+            try:
+                records = state.stored(self._frame_record(step), frame.seq)
+            except Exception as error:
+                step.error = error
+        if step.error is not None:
+            code, reason = _code_and_reason(step.error, frame.head)
+            return self._skip(queue, Skip(frame.head, Status.REJECTED, reason, item.received_ns, code), taken_ns)
+        queue.active_tracks = len(state.tracker.window.live)
+        settlement = Settlement(
+            queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, associated_ns,
+            detections=frame.detections, instances=step.instances, assignment=step.assignment, records=records,
+        )  # fmt: skip
+        self._inbox.book(queue, frame.seq, Status.TRACKED, None, None)
+        return settlement
+
+    def _frame_record(self, step: FrameStep) -> FrameRecord:
+        state = step.state
+        assert step.instances is not None
+        assert step.assignment is not None
+        features = state.scorer.pack(step.features)
+        return frame_record(state.name, state.epoch, step.item.frame, step.instances, features, step.assignment)
+
+    def _skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:
+        """Settle a frame as dropped or rejected."""
+        head, epoch = skip.head, self.streams[queue].epoch
+        self._inbox.book(queue, head.seq, skip.status, skip.reason, skip.code)
+        return Settlement(
+            queue, head, epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns,
+            reason=skip.reason, code=skip.code,
+            records=(skip_record(head, epoch, skip.status, skip.reason),) if self._journaling else (),
+        )  # fmt: skip
+
+
+def prepare(steps: Sequence[FrameStep]) -> None:
+    """Make the instances of each frame, and decode its image if the scorer needs it."""
+    for step in steps:
+        _attempt(_prepare, step)
+
+
+def _prepare(step: FrameStep) -> None:
+    frame, state = step.item.frame, step.state
+    detections, shape = frame.detections, state.frame_shape
+    if frame.image is not None:
+        if state.scorer.needs_image and len(detections):
+            step.image = decode_image(frame.image)
+        # The size of the image itself takes precedence over the size that `open` gave.
+        shape = image_shape(frame.image) or shape
+    try:
+        step.instances = Instances.of(
+            detections, state.settings.dataset, state.skeleton, state.scorer.boxes_from, shape
+        )
+    except ValueError as error:
+        raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
+
+
+def encode(steps: Sequence[FrameStep]) -> None:
+    """Compute the features of each frame."""
+    _in_batches(steps, _encode, _encode_batch)
+
+
+def _encode(step: FrameStep) -> None:
+    assert step.instances is not None
+    step.features = step.state.scorer.encode(step.image, step.instances)
+
+
+def _encode_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
+    instances = [cast(Instances, step.instances) for step in steps]
+    results = scorers[0].encode_batch(scorers, [step.image for step in steps], instances)
+    for step, features in zip(steps, results, strict=True):
+        step.features = features
+
+
+def score(steps: Sequence[FrameStep]) -> None:
+    """Compute the logits of each frame against its stream's tracks."""
+    for step in steps:
+        if step.error is None:
+            _attempt(_begin, step)
+    _in_batches(steps, _score, _score_batch)
+
+
+def _begin(step: FrameStep) -> None:
+    frame, state, instances = step.item.frame, step.state, step.instances
+    assert instances is not None
+    position = frame.seq - state.first_seq
+    step.query = state.tracker.begin(frame.frame_index, frame.t_ns, instances, step.features, position)
+
+
+def _score(step: FrameStep) -> None:
+    query = step.query
+    if query is not None and len(query.live_slots) and len(query.rows):
+        step.scores = step.state.scorer.score(query)
+
+
+def _score_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
+    chosen = [
+        (scorer, step, step.query)
+        for scorer, step in zip(scorers, steps, strict=True)
+        if step.query is not None and len(step.query.live_slots) and len(step.query.rows)
+    ]
+    if chosen:
+        results = scorers[0].score_batch([each[0] for each in chosen], [each[2] for each in chosen])
+        for (_, step, _), scores in zip(chosen, results, strict=True):
+            step.scores = scores
+
+
+def assign(steps: Sequence[FrameStep]) -> None:
+    """Give the instances of each frame their track ids, and update its stream's tracks."""
+    for step in steps:
+        if step.error is None:
+            _attempt(_assign, step)
+
+
+def _assign(step: FrameStep) -> None:
+    assert step.query is not None
+    step.assignment = step.state.tracker.finish(step.query, step.scores)
+
+
+def _attempt(function: Callable[[FrameStep], None], step: FrameStep) -> None:
+    try:
+        function(step)
+    except Exception as error:
+        step.error = error
+
+
+def _in_batches(
+    steps: Sequence[FrameStep],
+    alone: Callable[[FrameStep], None],
+    together: Callable[[list[BatchScorer], list[FrameStep]], None],
+) -> None:
+    """Call `together` for the steps of each batch key, and `alone` for every other step.
+
+    If a batch fails, each of its steps is repeated alone, so that the error stays in the step that causes it.
+    """
+    batches: dict[tuple[type, Hashable], list[FrameStep]] = {}
+    for step in steps:
+        if step.error is None:
+            scorer = step.state.scorer
+            if scorer.batch_key is None:
+                _attempt(alone, step)
+            else:
+                batches.setdefault((type(scorer), scorer.batch_key), []).append(step)
+    for batch in batches.values():
+        if len(batch) > 1:
+            try:
+                together([cast(BatchScorer, step.state.scorer) for step in batch], batch)
+                continue
+            except Exception:
+                logger.debug("a batch of %d frames failed; each is repeated alone", len(batch), exc_info=True)
+        for step in batch:
+            _attempt(alone, step)
+
+
+def _code_and_reason(error: Exception, head: FrameHead) -> tuple[ErrorCode, str]:
+    """Return what the client is told of a frame whose step failed; an unexpected error is also logged."""
+    if isinstance(error, ProtocolError):
+        return error.code, error.message
+    if isinstance(error, FrameError):
+        return ErrorCode.INVALID_FRAME, str(error)
+    logger.error("stream=%s seq=%d: the step failed", head.stream, head.seq, exc_info=error)
+    return ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"
