@@ -39,14 +39,14 @@ class Part(NamedTuple):
 
 PARTS: tuple[Part, ...] = (
     Part(
-        "Step of the `motion` scorer beside its peers, detections in, ids out, one thread",
+        "Step of the `motion` scorer compared with its peers, from detections to ids, one thread",
         "python benchmarks/step.py --plot benchmarks/latency.svg",
         needs_shared=True,
         picture="latency.svg",
     ),
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
-    Part("Transformer step beside torch's own layers, one thread", "python benchmarks/layers.py"),
-    Part("Visual encoder beside torch's own modes", "python benchmarks/encoder.py"),
+    Part("Transformer step compared with torch's own layers, one thread", "python benchmarks/layers.py"),
+    Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
     Part("Eight streams at full rate, clients included", "python benchmarks/sustained.py"),
@@ -56,7 +56,7 @@ PARTS: tuple[Part, ...] = (
         "python benchmarks/memory.py",
         full="python benchmarks/memory.py 200000",
     ),
-    Part("Identity on synthetic and real sets, beside the best peer", "python benchmarks/accuracy.py", True),
+    Part("Identity on synthetic and real sets, compared with the best peer", "python benchmarks/accuracy.py", True),
     Part("Recordings with ground truth", "python benchmarks/recordings.py", True),
 )
 

@@ -172,7 +172,7 @@ def targets(counts: list[int], ratios: Figures) -> list[Target]:
         wanted, ratio = FASTER_THAN_BYTETRACK.get(n, 1.0), ratios.get(BYTETRACK, {}).get(n)
         found.append(
             Target(
-                f"`motion` step, N = {n}, beside ByteTrack of `trackers`",
+                f"`motion` step, N = {n}, compared with ByteTrack of `trackers`",
                 f"≥ {wanted:g}× as fast",
                 "peers are not installed" if ratio is None else f"{ratio:.1f}×",
                 None if ratio is None else ratio >= wanted,
@@ -181,7 +181,7 @@ def targets(counts: list[int], ratios: Figures) -> list[Target]:
     closest = min(((each[n], peer, n) for peer, each in ratios.items() for n in each), default=None)
     found.append(
         Target(
-            "`motion` step beside every peer, at every N",
+            "`motion` step compared with every peer, at every N",
             "faster",
             "peers are not installed" if closest is None else f"≥ {closest[0]:.2f}× ({closest[1]}, N = {closest[2]})",
             None if closest is None else closest[0] > 1,

@@ -113,13 +113,13 @@ class FaultedRun:
         wanted = [count + 5 for count in self.follower.counts()]
         self.follower.wait_for(wanted, unless=lambda: self.daemon.process.poll() is not None)
 
-    def wait_for_death(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[int, str]:
+    def wait_for_death(self, each_round: Callable[[], None] = lambda: None) -> tuple[int, str]:
         """Wait until the daemon has killed itself; return its exit code and its stderr."""
         deadline = time.monotonic() + DEATH_S
         while self.daemon.process.poll() is None:
             assert self.cameras.process.poll() is None, self.cameras.stderr()
             assert time.monotonic() < deadline, f"the daemon did not die within {DEATH_S} s"
-            meanwhile()
+            each_round()
             time.sleep(0.01)
         return self.daemon.process.returncode, self.daemon.process.communicate(timeout=10)[1]
 

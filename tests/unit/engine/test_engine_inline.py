@@ -37,7 +37,7 @@ class CountedInbox(Inbox):
 
 
 class Bench:
-    """An engine with one stream and a clock of its own, and the outcomes with the thread that delivered them.
+    """An engine with one stream and a simulated clock, and its outcomes with the thread that delivered them.
 
     Args:
         scorer: of the stream.
