@@ -1,10 +1,10 @@
-"""Accuracy of the `motion` scorer beside its peers: HOTA, AssA, IDF1, MOTA, id switches.
+"""Accuracy of the `motion` scorer and of its peers: HOTA, AssA, IDF1, MOTA, id switches.
 
     TRACKD_SHARED=../shared python benchmarks/accuracy.py [NAME ...]
 
-The same sequences, seeds and scoring as `$TRACKD_SHARED/peers/PEERS.md`; the peers' figures are the best per column
-there, not of one peer. "two or more" leaves out the rows of tracks that were seen only once, as peers that confirm
-tracks do.
+Sequences, seeds and scoring are those of `$TRACKD_SHARED/peers/PEERS.md`. The peers' figures are the best of each
+column there, not those of one peer. "two or more" excludes tracks with a single observation, as do peers that confirm
+tracks.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ PEERS = {
     "hard": Best(45.5, 36.9, 56.4, 68.1),
     "dance": Best(67.8, 58.3, 75.3, 87.3),
     "lowfps": Best(51.6, 35.2, 49.2, 82.7),
-    # PEERS.md has these sequences only within larger sets; from bench_peers.py on each, with trackers 2.6.1 and
-    # ultralytics 8.4.190
+    # PEERS.md has these sequences only as parts of larger sets. These figures are of bench_peers.py on each sequence,
+    # with trackers 2.6.1 and ultralytics 8.4.190.
     "tud_campus": Best(53.4, 56.0, 74.5, 63.2),
     "mot17_09": Best(50.1, 50.2, 60.6, 55.0),
     "mot17_10": Best(42.7, 38.5, 48.1, 51.7),
-    "flies": Best(91.2, 91.2, 100.0, 100.0),  # motpy, which makes up boxes for missed frames; else 89.7 and 97.5
+    "flies": Best(91.2, 91.2, 100.0, 100.0),  # motpy, which invents boxes in missed frames; otherwise 89.7 and 97.5
     "two_flies_noisy": Best(99.6, 100.0, 99.6, 99.2),
 }
 LEVEL_SIZES = {"easy": 50, "default": 50, "hard": 50, "dance": 12, "lowfps": 30}
 
 
 def table(rows: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Ids and boxes per frame as MOTChallenge rows."""
+    """Return ids and boxes per frame as MOTChallenge rows."""
     out = [np.empty((0, 9))]
     for number, (ids, boxes) in enumerate(rows, 1):
         one = np.ones((len(ids), 9))
@@ -95,7 +95,7 @@ def mot(name: str) -> list[tuple[Frames, np.ndarray]]:
 
 
 def boxes_of(path: Path) -> dict[int, np.ndarray]:
-    """Rows track, x1 y1 x2 y2, score of every posed instance, by frame."""
+    """Return rows of track, x1 y1 x2 y2, score of every instance with a pose, by frame."""
     labels = sleap_io.load_slp(str(path), open_videos=False)
     by_frame = {}
     for frame in labels.labeled_frames:
@@ -153,8 +153,8 @@ def track(frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
     return rows
 
 
-def seen_again(results: np.ndarray) -> np.ndarray:
-    """Without the rows of tracks that have only one."""
+def observed_twice(results: np.ndarray) -> np.ndarray:
+    """Return the results without tracks that have only one row."""
     ids, counts = np.unique(results[:, 1], return_counts=True)
     return results[np.isin(results[:, 1], ids[counts > 1])]
 
@@ -164,7 +164,7 @@ def main() -> None:
     print(f"{'':18}  HOTA  DetA  AssA  IDF1  MOTA  IDSW     FP     FN")
     for name in names:
         pairs = [(truth, table(track(frames))) for frames, truth in SETS[name]()]
-        again = [(truth, seen_again(found)) for truth, found in pairs]
+        again = [(truth, observed_twice(found)) for truth, found in pairs]
         for label, scored in ((name, pairs), ("  two or more", again)):
             total, _ = score.score(scored)
             print(

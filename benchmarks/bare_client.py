@@ -1,4 +1,4 @@
-"""Raw ZeroMQ clients of bare_loop.py's daemon and echo: no sessions, no threads, no resends."""
+"""Raw ZeroMQ clients for the daemon and echo of bare_loop.py: no sessions, no threads, no resends."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from trackd.commands.bench import made_detections
 from trackd_client.protocol import REPLY_LIMITS, Ack, Frame, Message, Open, Opened, Tracks, decode, encode, topic
 
 INSTANCES = 10
-PATIENCE_MS = 10_000
+TIMEOUT_MS = 10_000
 
 
 def frames(seed: int = 0, image: np.ndarray | None = None) -> Iterator[Frame]:
-    """Frames for ever, of the boxes that `trackd bench` sends."""
+    """Yield frames without end, with the boxes of `trackd bench`."""
     for detections in made_detections(INSTANCES, 1280, 720, seed):
         yield Frame("bench", 0, 0, 0, detections, image)
 
 
 def frame_bytes(image: np.ndarray | None = None) -> list[bytes]:
-    """A frame message's parts."""
+    """Return the parts of a frame message."""
     return [bytes(part) for part in encode(next(frames(image=image)))]
 
 
@@ -46,8 +46,8 @@ class _Stream:
         self.credit -= 1
 
     def receive(self) -> Message:
-        """One message of the daemon's to this connection."""
-        if not self.dealer.poll(PATIENCE_MS):
+        """Return the daemon's next message to this connection."""
+        if not self.dealer.poll(TIMEOUT_MS):
             raise TimeoutError(f"the bare daemon did not answer stream {self.name!r}")
         return self.take(self.dealer.recv_multipart())
 
@@ -58,7 +58,7 @@ class _Stream:
         return message
 
     def drain(self) -> None:
-        """Take all that has come on both sockets."""
+        """Read all messages that both sockets have received."""
         while self.dealer.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self.take(self.dealer.recv_multipart())
         while self.tracks.getsockopt(zmq.EVENTS) & zmq.POLLIN:
@@ -67,13 +67,13 @@ class _Stream:
 
 @dataclass(frozen=True)
 class Bound:
-    """Where a bare daemon or echo listens, and what can be asked of it."""
+    """The endpoints of a bare daemon or echo, and the measurements with it."""
 
     ingest: str
     tracks: str
 
     def echo(self, parts: list[bytes], seconds: float) -> np.ndarray:
-        """Round trips of the same bytes, ms."""
+        """Return round trips of the same bytes, ms."""
         times = []
         with zmq.Context.instance().socket(zmq.DEALER) as dealer:
             dealer.linger = 0
@@ -81,26 +81,26 @@ class Bound:
             until = time.perf_counter() + seconds
             while (sent := time.perf_counter()) < until:
                 dealer.send_multipart(parts, copy=False)
-                if not dealer.poll(PATIENCE_MS):
+                if not dealer.poll(TIMEOUT_MS):
                     raise TimeoutError("no echo")
                 dealer.recv_multipart(copy=False)
                 times.append(1e3 * (time.perf_counter() - sent))
         return np.array(times[10:])
 
     def closed_loop(self, seconds: float) -> np.ndarray:
-        """From before a frame is encoded until its tracks are decoded, ms, of each frame."""
+        """Return the time from before a frame is encoded until its tracks are decoded, ms, for each frame."""
         times = []
         with self._open("closed", "tracks", 0) as stream:
             until = time.perf_counter() + seconds
             while (sent := time.perf_counter()) < until:
                 stream.send()
                 while not isinstance(stream.receive(), Tracks):
-                    pass  # the ack of the frame before
+                    pass  # the ack of the previous frame
                 times.append(1e3 * (time.perf_counter() - sent))
         return np.array(times[10:])
 
     def sustained(self, streams: int, seconds: float) -> tuple[int, float]:
-        """Frames, and frames/s, of several streams as fast as credit allows; all tracks received by subscribers."""
+        """Return frames and frames/s of several streams as fast as credit allows; subscribers receive all tracks."""
         with ExitStack() as stack:
             opened = [stack.enter_context(self._open(f"bench-{number}", "ack", number)) for number in range(streams)]
             poller = zmq.Poller()
@@ -116,7 +116,7 @@ class Bound:
                     sent += stream.credit
                     while stream.credit > 0:
                         stream.send()
-                if not poller.poll(PATIENCE_MS):
+                if not poller.poll(TIMEOUT_MS):
                     raise TimeoutError("tracks are missing")
                 for stream in opened:
                     stream.drain()
@@ -138,8 +138,8 @@ class Bound:
 
 
 def _subscribed(stream: _Stream) -> None:
-    """Wait until the subscription holds: a frame's tracks arrive."""
-    deadline = time.monotonic() + PATIENCE_MS / 1e3
+    """Wait until the subscription is active, which is when a frame's tracks arrive."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1e3
     while not stream.seen:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no tracks of stream {stream.name!r}")
@@ -147,5 +147,5 @@ def _subscribed(stream: _Stream) -> None:
         stream.receive()
         stream.tracks.poll(50)
         stream.drain()
-    while stream.tracks.poll(50):  # those of the frames before
+    while stream.tracks.poll(50):  # the tracks of earlier frames
         stream.drain()

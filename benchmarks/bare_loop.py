@@ -1,12 +1,12 @@
-"""The bound that the daemon is measured against: the least that a tracking daemon of this wire can do.
+"""The bound for the daemon's speed: a minimal tracking daemon with this wire protocol.
 
     python benchmarks/bare_loop.py [--rounds R] [--seconds S]
 
 The bare daemon has an IO thread with ROUTER and PUB and a second thread that computes an IoU matrix and scipy's
-assignment to the frame before; frame, tracks and ack are this wire's own, through `encode` and `decode`. No tracks that
-live or end, no checks, no credit, no metrics, no history. The bare echo sends every message back as it came. The
-clients are raw DEALERs and SUBs on one thread. Run by itself it prints what the bound is; closed_loop.py, sustained.py
-and images.py put trackd beside it in the same run.
+assignment to the previous frame. Its messages are those of the wire protocol, through `encode` and `decode`. It has no
+tracks, no checks, no credit, no metrics and no history. The bare echo returns every message unchanged. The clients are
+raw DEALERs and SUBs on one thread. Run alone it prints the bound; closed_loop.py, sustained.py and images.py measure
+trackd and the bound in the same run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from trackd.tracking.rules.iou import iou
 from trackd_client.protocol import DEFAULT_LIMITS, Ack, Frame, Open, Opened, Status, Tracks, decode, encode, topic
 
 CREDIT = 32  # the daemon's default queue_depth
-BURST = 64  # messages that are read before the answers go out
+BURST = 64  # messages that are read before the answers are sent
 SWITCH_INTERVAL_S = 5e-4  # the daemon's
 READY_S = 30.0
 
 
 class BareDaemon:
-    """Two threads, two sockets and nothing that could be left out."""
+    """Two threads and two sockets, with only what is necessary."""
 
     def __init__(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -49,10 +49,10 @@ class BareDaemon:
         self._inbox: SimpleQueue[tuple[bytes, Frame]] = SimpleQueue()
         self._outbox: deque[tuple[bytes, Frame, np.ndarray]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self._replies: dict[bytes, bool] = {}  # whether an owner wants its tracks
+        self._replies: dict[bytes, bool] = {}  # whether an owner gets its tracks
 
     def run(self) -> None:
-        """The IO thread; ends with the process that started it."""
+        """Run the IO thread; it ends with the process that started it."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         threading.Thread(target=self._associate, daemon=True).start()
         poller = zmq.Poller()
@@ -82,7 +82,7 @@ class BareDaemon:
                 self.ingest.send_multipart([owner, *encode(Opened(message.stream, 0, 0, CREDIT))])
 
     def _associate(self) -> None:
-        """The engine thread."""
+        """Run the engine thread."""
         last: dict[bytes, np.ndarray] = {}
         while True:
             owner, frame = self._inbox.get()
@@ -111,31 +111,31 @@ class BareDaemon:
 
 
 def echo() -> None:
-    """Send back what comes, on one thread."""
+    """Return every message, on one thread."""
     socket = zmq.Context.instance().socket(zmq.ROUTER)
     socket.bind("tcp://127.0.0.1:*")
-    _say_ready(socket)
+    _print_ready(socket)
     parent = os.getppid()
     while os.getppid() == parent:
         if socket.poll(1000):
             socket.send_multipart(socket.recv_multipart(copy=False), copy=False)
 
 
-def _say_ready(ingest: zmq.Socket[bytes], tracks: zmq.Socket[bytes] | None = None) -> None:
+def _print_ready(ingest: zmq.Socket[bytes], tracks: zmq.Socket[bytes] | None = None) -> None:
     addresses = [socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0") for socket in (ingest, tracks or ingest)]
     print("ready", *addresses, flush=True)
 
 
 @contextmanager
 def running_bare(what: str = "daemon") -> Iterator[Bound]:
-    """A bare daemon (`what` "daemon") or echo ("echo") in a process of its own, and the client for it."""
+    """Run a bare daemon (`what` "daemon") or echo ("echo") in a separate process; yield its client."""
     with subprocess.Popen([sys.executable, __file__, "serve", what], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             readable, _, _ = select.select([process.stdout], [], [], READY_S)
             words = process.stdout.readline().split() if readable else []
             if len(words) != 3:
-                raise RuntimeError(f"the bare {what} did not become ready within {READY_S:g} s")
+                raise RuntimeError(f"the bare {what} was not ready within {READY_S:g} s")
             yield Bound(*words[1:])
         finally:
             process.terminate()
@@ -148,7 +148,7 @@ def main() -> None:
             echo()
             return
         daemon = BareDaemon()
-        _say_ready(daemon.ingest, daemon.tracks)
+        _print_ready(daemon.ingest, daemon.tracks)
         daemon.run()
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

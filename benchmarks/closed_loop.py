@@ -1,9 +1,9 @@
-"""The closed loop over tcp loopback, boxes only: `Stream.track` beside the least that such a loop can take.
+"""The closed loop over tcp loopback, boxes only: `Stream.track` and the lower bounds of such a loop.
 
     python benchmarks/closed_loop.py [--rounds R] [--seconds S]
 
-Four things in turn, so that a busy machine is busy for all of them alike: the step by itself, the bare echo of the same
-bytes, the bare loop of bare_loop.py, trackd. Ratios are of one round; what is shown is the median over the rounds.
+It measures four things in turn, so that other load slows all of them: the step alone, the bare echo of the same bytes,
+the bare loop of bare_loop.py, trackd. A ratio is of one round; the table has medians over the rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 512
 
 
 def rounds(count: int, seconds: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """p50 and p99 in ms of each (rounds, 2), and the median time of trackd's stages, ms."""
+    """Return p50 and p99 in ms of each (rounds, 2), and the median time of trackd's stages, ms."""
     found: dict[str, list[np.ndarray]] = defaultdict(list)
     stages: list[tuple[int, ...]] = []
     made = made_detections(INSTANCES, 1280, 720)
@@ -65,8 +65,8 @@ def targets(figures: dict[str, np.ndarray]) -> list[Target]:
         ),
         Target("closed loop p99, N = 10", f"≤ {P99_MS} ms on an idle machine", f"{p99:.2f} ms", bool(p99 <= P99_MS)),
         Target(
-            "closed loop p99, beside the bare loop's",
-            f"≤ {most:.1f}× ({P99_MS} ms where the bare loop had {BARE_P99_MS})",
+            "closed loop p99, relative to the bare loop",
+            f"≤ {most:.1f}× ({P99_MS} ms at {BARE_P99_MS} ms of the bare loop)",
             f"{tail:.1f}×",
             bool(tail <= most),
         ),

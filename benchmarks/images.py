@@ -2,9 +2,9 @@
 
     python benchmarks/images.py [--rounds R] [--seconds S]
 
-In turn, so that a busy machine is busy for all alike: the bare echo of such a frame's bytes, trackd as fast as credit
-allows, trackd at 60 fps. Latency is from when a frame was due until its subscriber has the ids. The targets are of a
-machine on which that echo took `ECHO_MS`, so each stands a second time as a count of echoes.
+It measures in turn, so that other load slows all three: the bare echo of such a frame's bytes, trackd as fast as credit
+allows, trackd at 60 fps. Latency is from a frame's due time until its subscriber has the ids. The targets are for a
+machine on which that echo took `ECHO_MS`, so each is also given as a number of echoes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from trackd.commands.daemon_process import running_daemon
 
 WIDTH, HEIGHT, FPS = 1920, 1080, 60.0
 RATE, P99_MS = 300.0, 10.0
-ECHO_MS = 0.68  # the slower of the figures of $TRACKD_SHARED/measured.md: the stricter
+ECHO_MS = 0.68  # the slower of the figures in $TRACKD_SHARED/measured.md, which is stricter
 
 
 def rounds(count: int, seconds: float) -> tuple[np.ndarray, int]:
-    """Rows echo ms, frames/s, p50 ms and p99 ms at 60 fps (rounds, 4); and the frames that were lost or dropped."""
+    """Return rows (rounds, 4) of echo ms, frames/s, p50 and p99 ms at 60 fps; and the number of lost frames."""
     image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH), np.uint8)
     rows, lost = [], 0
     fast = Load(1, math.inf, INSTANCES, WIDTH, HEIGHT, seconds)
@@ -50,8 +50,8 @@ def main() -> None:
     echo, held, p50, p99 = np.median(rows, axis=0)
     print(f"medians of {options.rounds} rounds of {options.seconds:g} s")
     print(f"bare echo of a frame        {echo:8.2f} ms p50")
-    print(f"trackd, as fast as it goes  {held:8.0f} frames/s")
-    print(f"trackd at 60 fps            {p50:8.2f} ms p50  {p99:.2f} ms p99, due to ids")
+    print(f"trackd at full rate         {held:8.0f} frames/s")
+    print(f"trackd at 60 fps            {p50:8.2f} ms p50  {p99:.2f} ms p99, due time to ids")
     print(f"{lost} frames lost or dropped")
     print()
     what = "1080p mono, N = 10, appearance"
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _in_echoes(what: str, most_ms: float, times_ms: np.ndarray, echo_ms: np.ndarray) -> Target:
     most, count = most_ms / ECHO_MS, float(np.median(times_ms / echo_ms))
-    wanted = f"≤ {most:.1f} ({most_ms:.3g} ms where one took {ECHO_MS})"
+    wanted = f"≤ {most:.1f} ({most_ms:.3g} ms at an echo of {ECHO_MS})"
     return Target(f"{what}, in echoes of its bytes", wanted, f"{count:.1f}", count <= most)
 
 

@@ -1,8 +1,8 @@
-"""What the journal costs: closed loop and sustained rate, without it, with `durability: process`, with `power`.
+"""The cost of the journal: closed loop and sustained rate without it, with `durability: process`, with `power`.
 
     python benchmarks/journal.py
 
-Each figure is the median of interleaved rounds, so that a busy machine is busy for all three alike.
+Each figure is the median of interleaved rounds, so that other load slows all three.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODES: dict[str, list[str]] = {
 
 
 def measure(overrides: list[str]) -> tuple[float, float, float]:
-    """p50 and p99 of the closed loop in ms, and the rate of one stream sent as fast as credit allows."""
+    """Return p50 and p99 of the closed loop in ms, and the rate of one stream as fast as credit allows."""
     boxes = walk(10, 1280, 720)
     frames = [Detections(boxes=next(boxes)) for _ in range(FRAMES)]
     with (

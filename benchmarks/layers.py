@@ -1,11 +1,11 @@
-"""The transformer's step beside torch's own layers of the same shapes: medians of CPU time in ms, one thread.
+"""The transformer's step and torch's own layers of the same shapes: medians of CPU time in ms, one thread.
 
     python benchmarks/layers.py
 
-d_model 128, 1 head, 1 + 1 layers. `score` is all of a step without the visual encoder: the window's references and
-boxes put together, the forward pass, the logits on the host. `torch` is `nn.TransformerEncoderLayer` over all tokens,
-`nn.TransformerDecoderLayer` for the queries and two linear layers for each side of the product, in inference mode and
-without embeddings or padding. Both take turns, so that what slows one slows the other.
+d_model 128, 1 head, 1 + 1 layers. `score` is a whole step without the visual encoder: it collects the window's
+references and boxes, runs the forward pass and copies the logits to the host. `torch` is `nn.TransformerEncoderLayer`
+over all tokens, `nn.TransformerDecoderLayer` for the queries and two linear layers for each side of the product, in
+inference mode and without embeddings or padding. The two alternate, so that other load slows both.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STREAMS = 8
 
 
 class TorchLayers(nn.Module):
-    """What torch offers for the same arithmetic."""
+    """Torch's layers for the same arithmetic."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def load() -> LoadedModel:
 
 
 def full_window(loaded: LoadedModel, n: int, window_size: int, seed: int = 0) -> ScoreRequest:
-    """The scoring of a frame of n instances against n tracks that were seen in every frame of the window."""
+    """Return the request to score n instances against n tracks, which are observed in every frame of the window."""
     tree = {"tracker": {"window_size": window_size, "max_tracks": n, "overlap_thresh": 0.0}}
     settings = StreamSettings.of(check_config(tree))
     tracker = Tracker(settings.tracker, TransformerScorer(loaded, settings))
@@ -91,8 +91,8 @@ def full_window(loaded: LoadedModel, n: int, window_size: int, seed: int = 0) ->
     return ScoreRequest(tracker.scorer, instances, features, number, number, window, window.live, True)
 
 
-def take_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU time of each, ms."""
+def alternate(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Run the functions in turn; return the median CPU time of each, ms."""
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -105,7 +105,7 @@ def take_turns(works: dict[str, Callable[[], object]], repeats: int) -> dict[str
 
 
 def arithmetic(n: int, window_size: int) -> float:
-    """Multiplications and additions of a step, millions."""
+    """Return the number of multiplications and additions of a step, millions."""
     tokens = (window_size + 1) * n
     linear = 2 * D * D * (10 * tokens + 6 * n)  # rows through a D x D matrix: 6 + 2 + 2 and 4 + 2
     attention = 4 * D * tokens * tokens + 4 * D * tokens * n
@@ -113,19 +113,19 @@ def arithmetic(n: int, window_size: int) -> float:
 
 
 def measure(loaded: LoadedModel, layers: TorchLayers, n: int, window_size: int, repeats: int) -> tuple[float, float]:
-    """CPU time of `score` and of torch's layers, ms."""
+    """Return the CPU time of `score` and of torch's layers, ms."""
     request = full_window(loaded, n, window_size)
     tokens = torch.randn(1, (window_size + 1) * n, D)
-    times = take_turns(
+    times = alternate(
         {"score": lambda: TransformerScorer.score_batch([request]), "torch": lambda: layers(tokens, n)}, repeats
     )
     return times["score"], times["torch"]
 
 
 def measure_batch(loaded: LoadedModel, n: int, repeats: int) -> tuple[float, float]:
-    """CPU time of scoring several streams one after the other, and in one batch, ms."""
+    """Return the CPU time to score several streams one by one, and in one batch, ms."""
     requests = [full_window(loaded, n, 8, seed) for seed in range(STREAMS)]
-    times = take_turns(
+    times = alternate(
         {
             "alone": lambda: [TransformerScorer.score_batch([request]) for request in requests],
             "together": lambda: TransformerScorer.score_batch(requests),
@@ -152,18 +152,20 @@ def main() -> None:
         rows.append((score, bare, arithmetic(50, window_size)))
         print(f"{window_size:18d} {score:8.2f} {bare:8.2f} {score / bare:7.2f} {rows[-1][2]:7.0f}")
     grown = [large / small for small, large in zip(*rows, strict=True)]
-    print(f"64 by 8            {grown[0]:8.1f} {grown[1]:8.1f} {'':7} {grown[2]:7.1f}")
+    print(f"64 / 8             {grown[0]:8.1f} {grown[1]:8.1f} {'':7} {grown[2]:7.1f}")
     print()
     print(f"{STREAMS} streams        N    alone together   ratio   (ms for all)")
     for n in (2, 5, 10, 50):
         alone, together = measure_batch(loaded, n, max(5, 200 // n))
         print(f"{n:18d} {alone:8.2f} {together:8.2f} {together / alone:7.2f}")
     worst = max(ratios)
-    print(Target("transformer step, N 10 to 100, by torch's own layers", "≤ 1.5", f"{worst:.2f}", worst <= 1.5))
+    print(
+        Target("transformer step, N 10 to 100, relative to torch's own layers", "≤ 1.5", f"{worst:.2f}", worst <= 1.5)
+    )
     print(
         Target(
-            "transformer step, window 64 by window 8, N 50",
-            f"≤ {grown[2]:.1f}, as the arithmetic",
+            "transformer step, window 64 relative to window 8, N 50",
+            f"≤ {grown[2]:.1f}, the ratio of the operations",
             f"{grown[0]:.1f}",
             grown[0] <= grown[2],
         )

@@ -1,13 +1,12 @@
-"""The daemon's resident memory while tracks come and go: the mean of each tenth of the run.
+"""The daemon's resident memory while tracks begin and end: the mean of each tenth of the run.
 
     python benchmarks/memory.py [FRAMES] [--journal]
 
-A real daemon, `STREAMS` streams as fast as they go, from one thread. In every frame some instances are missing and
-some live their last, so that tracks are born, lost, found and ended all the time. Two bounds must be reached within
-the first tenth, or the rest shows how they fill: each stream's `history`, and the tracks that live on as lost, since
-nothing ends them here but that there are too many of them. So a stream has fewer of these than by default, and in a
-run shorter than the target's a shorter history. Such a run shows mostly what any process takes while it warms up: it
-decides nothing.
+A real daemon with `STREAMS` streams at full rate, from one thread. In every frame some instances are missing and some
+disappear for good, so that tracks begin, are lost, are found and end throughout. Two bounds must be reached within the
+first tenth, otherwise memory grows until they are: each stream's `history`, and its lost tracks, which end here only at
+`limits.active_tracks`. So this limit is lower than by default, and a run that is shorter than the target's has a
+shorter history. Such a run shows mostly the warm-up of the process, so it gives no verdict.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ STREAMS = 4
 INSTANCES = 12
 LIFETIME = 60  # frames, mean
 MISSED = 0.05
-ACTIVE_TRACKS = 512  # `limits.active_tracks`: reached after some 2,500 frames of a stream
-EVERY = 20  # frames of each stream between two looks
+ACTIVE_TRACKS = 512  # `limits.active_tracks`: reached after about 2,500 frames of a stream
+EVERY = 20  # frames of each stream between two samples
 SHORT_HISTORY = 64  # frames
 LONG = 200_000  # frames of the target
 GROWTH = 1.02
 
 
-def coming_and_going(seed: int) -> Iterator[Detections]:
-    """Detections of instances that wander, are missed now and then, and are replaced elsewhere after a life."""
+def changing_instances(seed: int) -> Iterator[Detections]:
+    """Yield detections of instances that wander, are missed at random, and are replaced elsewhere after a lifetime."""
     rng = np.random.default_rng(seed)
     size = np.array([1280.0, 720.0])
     places = rng.uniform(0, 1, (INSTANCES, 2)) * size
     while True:
         places += rng.normal(0, 2, places.shape)
-        gone = rng.random(INSTANCES) < 1 / LIFETIME
-        places[gone] = rng.uniform(0, 1, (int(gone.sum()), 2)) * size
-        seen = places[rng.random(INSTANCES) >= MISSED]
-        yield Detections(boxes=np.concatenate([seen - 20, seen + 20], axis=1).astype(np.float32))
+        ended = rng.random(INSTANCES) < 1 / LIFETIME
+        places[ended] = rng.uniform(0, 1, (int(ended.sum()), 2)) * size
+        visible = places[rng.random(INSTANCES) >= MISSED]
+        yield Detections(boxes=np.concatenate([visible - 20, visible + 20], axis=1).astype(np.float32))
 
 
 def run(frames: int, journal: bool) -> tuple[np.ndarray, int, int]:
-    """Resident memory in MiB of each tenth (10,), the identities and the frames that a subscriber saw of one stream."""
+    """Return resident memory in MiB of each tenth (10,), and the number of ids and frames of one stream."""
     depth = Config().stream.history_frames
     if frames < LONG:
         depth = SHORT_HISTORY
@@ -73,7 +72,7 @@ def run(frames: int, journal: bool) -> tuple[np.ndarray, int, int]:
         Client(at["ingest"], at["tracks"], at["control"], timeout_s=60) as client,
     ):
         streams = [client.open_stream(f"memory-{number}") for number in range(STREAMS)]
-        sources = [coming_and_going(number) for number in range(STREAMS)]
+        sources = [changing_instances(number) for number in range(STREAMS)]
         updates = client.tracks(streams[0].name, until_closed=True)
         follower = threading.Thread(target=follow, args=(updates,), daemon=True)
         follower.start()
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--journal", action="store_true", help="with a state_dir")
     options = parser.parse_args()
     if options.frames < 10 * STREAMS * EVERY:
-        parser.error(f"a tenth needs a look at each stream: at least {10 * STREAMS * EVERY} frames")
+        parser.error(f"a tenth needs a sample of each stream: at least {10 * STREAMS * EVERY} frames")
     tenths, identities, seen = run(options.frames, options.journal)
     growth = float(tenths[9] / tenths[1])
     print(f"{options.frames} frames of {STREAMS} streams; one of them had {identities} identities in {seen} frames")
@@ -103,10 +102,12 @@ def main() -> None:
     print("MiB    " + "".join(f"{mib:8.1f}" for mib in tenths))
     print()
     what = "resident memory over 200,000 frames" + (" with the journal" if options.journal else "")
-    whole = seen == options.frames // STREAMS and identities > INSTANCES
+    complete = seen == options.frames // STREAMS and identities > INSTANCES
     long = options.frames >= LONG
     measured = f"{growth:.3f}×" + ("" if long else f", but over {options.frames}: `memory.py {LONG}` takes minutes")
-    print(Target(what, f"last tenth ≤ {GROWTH} × the second", measured, (growth <= GROWTH and whole) if long else None))
+    print(
+        Target(what, f"last tenth ≤ {GROWTH} × the second", measured, (growth <= GROWTH and complete) if long else None)
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plot of step.py's figures: what a frame costs against the number of instances."""
+"""The plot of step.py's figures: the time of a frame against the number of instances."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = {
 
 
 def draw(figures: dict[str, dict[int, float]], path: Path) -> None:
-    """Draw the medians, ms by tracker and number of instances; the suffix of `path` says the format."""
+    """Draw the medians, ms by tracker and number of instances; the suffix of `path` selects the format."""
     mpl.use("agg")
     mpl.rcParams["svg.fonttype"] = "none"
     mpl.rcParams["svg.hashsalt"] = "trackd"
@@ -38,7 +38,7 @@ def draw(figures: dict[str, dict[int, float]], path: Path) -> None:
             color=SHOWN.get(name, "lightgrey"),
             label=label,
         )
-        others = others if name in SHOWN else "_another"  # one entry in the legend for all of them
+        others = others if name in SHOWN else "_another"  # one legend entry for all of them
     counts = sorted(figures["trackd"])
     ours = [figures["trackd"][n] for n in counts]
     axes.plot(counts, ours, marker="o", linewidth=2.5, color="tab:blue", label="trackd, motion")

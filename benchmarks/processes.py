@@ -1,4 +1,4 @@
-"""The process behind a context manager that starts one: its memory and its CPU time."""
+"""The child process that a context manager starts: its memory and its CPU time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def watched(starting: AbstractContextManager[T]) -> Iterator[tuple[T, psutil.Process]]:
-    """What `starting` yields, and the one child process that it starts."""
+    """Enter `starting`; yield its value and the one child process that it starts."""
     known = {child.pid for child in psutil.Process().children()}
     with starting as started:
         (process,) = [child for child in psutil.Process().children() if child.pid not in known]
@@ -21,6 +21,6 @@ def watched(starting: AbstractContextManager[T]) -> Iterator[tuple[T, psutil.Pro
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU time of a process so far, all its threads, user and system."""
+    """Return the CPU time of a process so far: all threads, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system)

@@ -1,10 +1,10 @@
-"""Track and score every recording of $TRACKD_SHARED/data that has a ground truth: one text table.
+"""Track and score every recording of $TRACKD_SHARED/data that has a ground truth; prints a table.
 
     TRACKD_SHARED=../shared python benchmarks/recordings.py [NAME ...]
 
-Each set goes through `trackd eval` with the defaults of the `motion` scorer; the CTC sets a second time with
-`tracker.divisions`. Where only tracks are shipped, the truth's own positions are the detections ("perfect
-detections"); `noisy` and the MOT sets have a detector's.
+`trackd eval` scores each set with the defaults of the `motion` scorer, and the CTC sets a second time with
+`tracker.divisions`. For sets that have only tracks, the positions of the ground truth are the detections ("perfect
+detections"); `noisy` and the MOT sets have those of a detector.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`make bench`: every figure of benchmarks/RESULTS.md, each beside the command that makes it, and the targets on top.
+"""`make bench`: every figure of benchmarks/RESULTS.md, each with the command that makes it, and the targets on top.
 
     python benchmarks/run.py [--full] [--only WORD ...] [--out FILE]
 
-Runs the parts one after the other and writes what they print. Timings are of this machine; what counts is the ratio
-between lines of one run. A part says what its targets are and whether they are met in lines of targets.py.
+Runs the parts one after the other and writes their output. Timings are those of this machine; compare the ratios
+between lines of one run. A part prints its targets and whether they are met, in the format of targets.py.
 """
 
 from __future__ import annotations
@@ -24,65 +24,65 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from targets import Target, read_targets
 
 HERE = Path(__file__).parent
-PART_S = 1800.0  # after which a part is given up
+PART_S = 1800.0  # time limit of a part
 
 
 class Part(NamedTuple):
     """A section of the results."""
 
     title: str
-    command: str  # run in the repository's root; `python` is this one
+    command: str  # run in the repository's root; `python` is this interpreter
     needs_shared: bool = False  # whether it reads $TRACKD_SHARED
-    picture: str = ""  # a file beside RESULTS.md that it makes
-    full: str = ""  # the command instead with --full
+    picture: str = ""  # a file that it writes, in the folder of RESULTS.md
+    full: str = ""  # the command with --full
 
 
 PARTS: tuple[Part, ...] = (
     Part(
-        "Step of the `motion` scorer beside its peers, detections in, ids out, one thread",
+        "Step of the `motion` scorer compared with its peers, from detections to ids, one thread",
         "python benchmarks/step.py --plot benchmarks/latency.svg",
         needs_shared=True,
         picture="latency.svg",
     ),
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
-    Part("Transformer step beside torch's own layers, one thread", "python benchmarks/layers.py"),
-    Part("Visual encoder beside torch's own modes", "python benchmarks/encoder.py"),
+    Part("Transformer step compared with torch's own layers, one thread", "python benchmarks/layers.py"),
+    Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
-    Part("Eight streams as fast as they go, clients included", "python benchmarks/sustained.py"),
+    Part("Eight streams at full rate, clients included", "python benchmarks/sustained.py"),
     Part("1080p gray, one stream, with appearance", "python benchmarks/images.py"),
     Part(
-        "Resident memory while tracks come and go",
+        "Resident memory while tracks begin and end",
         "python benchmarks/memory.py",
         full="python benchmarks/memory.py 200000",
     ),
-    Part("Identity on synthetic and real sets, beside the best peer", "python benchmarks/accuracy.py", True),
+    Part("Identity on synthetic and real sets, compared with the best peer", "python benchmarks/accuracy.py", True),
     Part("Recordings with ground truth", "python benchmarks/recordings.py", True),
 )
 
 
 def run(command: str, environment: dict[str, str]) -> tuple[str, bool]:
-    """What a part prints, or why it failed, and whether it ended well."""
+    """Return a part's output, or why it failed, and whether it succeeded."""
     words = [sys.executable if word == "python" else word for word in shlex.split(command)]
     try:
         done = subprocess.run(words, cwd=HERE.parent, env=environment, capture_output=True, text=True, timeout=PART_S)
     except subprocess.TimeoutExpired:
-        return f"given up after {PART_S:.0f} s", False
-    well = done.returncode == 0
-    return done.stdout if well else f"{done.stdout}\n{done.stderr}", well
+        return f"stopped after {PART_S:.0f} s", False
+    succeeded = done.returncode == 0
+    return done.stdout if succeeded else f"{done.stdout}\n{done.stderr}", succeeded
 
 
 def section(part: Part, command: str, printed: str) -> list[str]:
-    """A part as Markdown; its targets stand in the table on top."""
+    """Return a part as Markdown, without its targets, which are in the table on top."""
     kept = [line.rstrip() for line in printed.splitlines() if not read_targets(line)]
     lines = ["", f"## {part.title}", "", f"`{command}`", "", "```", *"\n".join(kept).strip("\n").splitlines(), "```"]
     return [*lines, "", f"![{part.title}]({part.picture})"] if part.picture else lines
 
 
 def summary(found: list[tuple[Target, str]]) -> list[str]:
-    """The table of the targets."""
+    """Return the table of the targets."""
     rows = [f"{target.row()} `{command.removeprefix('python benchmarks/')}` |" for target, command in found]
-    return ["", "| target | wanted | measured | | by |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
+    return ["", "| target | wanted | measured | | command |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
 
 
 def main() -> int:
@@ -111,12 +111,12 @@ def main() -> int:
             progress.update(task, description=part.title)
             console.rule(part.title)
             if part.needs_shared and not shared.is_dir():
-                console.print(f"left out: no shared recordings at {shared}; set TRACKD_SHARED")
+                console.print(f"skipped: no shared recordings at {shared}; set TRACKD_SHARED")
             else:
                 command = (options.full and part.full) or part.command
-                printed, well = run(command, environment)
-                failed += not well
-                console.print(printed, highlight=False, markup=False, style=None if well else "red")
+                printed, succeeded = run(command, environment)
+                failed += not succeeded
+                console.print(printed, highlight=False, markup=False, style=None if succeeded else "red")
                 lines += section(part, command, printed)
                 found += [(target, command) for target in read_targets(printed)]
             progress.advance(task)

@@ -1,12 +1,12 @@
-"""What one frame costs the tracker with the `motion` scorer, beside its peers in the same run: medians, one thread.
+"""The time of one frame in the tracker with the `motion` scorer and in its peers: medians of one run, one thread.
 
     TRACKD_SHARED=../shared python benchmarks/step.py [N ...] [--rounds R] [--plot FILE]
 
-The sequences of `$TRACKD_SHARED/peers/PEERS.md` (level `default`, seed 1, the first 20 frames left out, no images); our
-step is `Instances.of` and `Tracker.step`, a peer's is its update call. In each round ours runs before each package of
-peers, each package in a process of its own, and a ratio is taken to ours next to it; then medians over the rounds. A
-peer other than ByteTrack that needs longer than `BUDGET_S` for its frames is stopped: fewer frames flatter it, since
-few tracks are lost by then.
+The sequences are those of `$TRACKD_SHARED/peers/PEERS.md` (level `default`, seed 1, without the first 20 frames and
+without images). Our step is `Instances.of` and `Tracker.step`, a peer's step is its update call. In each round our step
+runs before each package of peers, and each package has a separate process. A peer's ratio is to the run of ours just
+before it; the table has medians over the rounds. A peer other than ByteTrack that needs longer than `BUDGET_S` for its
+frames is stopped. Fewer frames are to its advantage, since few tracks are lost by then.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ FASTER_THAN_BYTETRACK = {10: 1.5, 50: 3.0, 100: 4.0, 500: 5.0}
 WARM_UP = 20
 FRAMES = {500: 100}  # of a scene; else 200
 BUDGET_S = 0.4
-ANSWER_S = 240.0  # the first question pays for the imports
+ANSWER_S = 240.0  # the first answer includes the imports
 LEFT_OUT = {("motpy", 500)}  # as in bench_peers.py
 
 NOT_COMPARED = (
-    "not compared: boxmot's C++ trackers (pip brings their source; building it needs Eigen and OpenCV's headers), "
+    "not compared: boxmot's C++ trackers (pip installs their source; a build needs Eigen and OpenCV's headers), "
     "laptrack (offline)"
 )
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ Figures = dict[str, dict[int, float]]  # median ms by tracker and number of inst
 
 
 def scenes(n: int, frames: int) -> list[Detections]:
-    """The frames of PEERS.md."""
+    """Return the frames of PEERS.md."""
     sys.path.insert(0, str(Path(os.environ.get("TRACKD_SHARED", "../shared")).resolve() / "peers"))
     import gen
 
@@ -71,7 +71,7 @@ def scenes(n: int, frames: int) -> list[Detections]:
 
 
 def step_times(frames: list[Detections]) -> np.ndarray:
-    """What our step takes for each frame, ms, with a new tracker."""
+    """Return the time of our step for each frame, ms, with a new tracker."""
     tracker, dataset, times = Tracker(TrackerConfig(), MotionScorer()), LiveDataset(), []
     for number, detections in enumerate(frames):
         started = time.perf_counter()
@@ -82,7 +82,7 @@ def step_times(frames: list[Detections]) -> np.ndarray:
 
 
 def steady(times: np.ndarray) -> np.ndarray:
-    """Without the frames of the warm-up; as bench_peers.py does it where there are few."""
+    """Return the times without the warm-up, which is shorter for few frames, as in bench_peers.py."""
     return times[min(WARM_UP, len(times) // 4) :]
 
 
@@ -106,10 +106,10 @@ class Peers:
         stack.callback(self._process.kill)
 
     def times(self, peer: str, n: int, frames: int, budget_s: float) -> np.ndarray:
-        """What a peer's update takes for each frame, ms.
+        """Return the time of a peer's update for each frame, ms.
 
         Raises:
-            RuntimeError: it cannot be imported or broke.
+            RuntimeError: the peer cannot be imported or failed.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -118,7 +118,7 @@ class Peers:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
             if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
-                self._process.kill()  # or its answer would be taken for the next one's
+                self._process.kill()  # otherwise its late answer would be read as the next one
             answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
         except OSError as error:
             answer = {"error": str(error)}
@@ -128,14 +128,14 @@ class Peers:
 
 
 def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int, float], dict[str, str]]:
-    """Medians in ms, ratios to ours, p99 of ours in ms, and why a peer is missing."""
+    """Return medians in ms, ratios to ours, our p99 in ms, and why a peer is missing."""
     times: dict[tuple[str, int], list[float]] = defaultdict(list)
     ratios: dict[tuple[str, int], list[float]] = defaultdict(list)
     tails: dict[int, list[float]] = defaultdict(list)
     faults: dict[str, str] = {}
     with ExitStack() as stack:
-        there = (PEERS_VENV / "bin" / "python").exists()
-        packages = {name: Peers(name, stack) for name in PACKAGES} if there else {}
+        installed = (PEERS_VENV / "bin" / "python").exists()
+        packages = {name: Peers(name, stack) for name in PACKAGES} if installed else {}
         for n in counts:
             length = FRAMES.get(n, 200)
             frames = scenes(n, length)
@@ -172,7 +172,7 @@ def targets(counts: list[int], ratios: Figures) -> list[Target]:
         wanted, ratio = FASTER_THAN_BYTETRACK.get(n, 1.0), ratios.get(BYTETRACK, {}).get(n)
         found.append(
             Target(
-                f"`motion` step, N = {n}, beside ByteTrack of `trackers`",
+                f"`motion` step, N = {n}, compared with ByteTrack of `trackers`",
                 f"≥ {wanted:g}× as fast",
                 "peers are not installed" if ratio is None else f"{ratio:.1f}×",
                 None if ratio is None else ratio >= wanted,
@@ -181,7 +181,7 @@ def targets(counts: list[int], ratios: Figures) -> list[Target]:
     closest = min(((each[n], peer, n) for peer, each in ratios.items() for n in each), default=None)
     found.append(
         Target(
-            "`motion` step beside every peer, at every N",
+            "`motion` step compared with every peer, at every N",
             "faster",
             "peers are not installed" if closest is None else f"≥ {closest[0]:.2f}× ({closest[1]}, N = {closest[2]})",
             None if closest is None else closest[0] > 1,
@@ -194,10 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("counts", nargs="*", type=int, default=[10, 50, 100, 500])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plot", type=Path, help="draw what was measured")
+    parser.add_argument("--plot", type=Path, help="draw the figures to this file")
     options = parser.parse_args()
     figures, ratios, tails, faults = measure(options.counts, options.rounds)
-    print(f"median ms (times ours), window {TrackerConfig().window_size}, {options.rounds} rounds")
+    print(f"median ms (ratio to ours), window {TrackerConfig().window_size}, {options.rounds} rounds")
     print(f"{'':22}" + "".join(f"{f'N = {n}':>17}" for n in options.counts))
     for name in sorted(figures, key=lambda name: figures[name][options.counts[0]]):
         cells = [f"{figures[name][n]:9.3f}" if n in figures[name] else f"{'–':>9}" for n in options.counts]
@@ -205,7 +205,7 @@ def main() -> None:
         print(f"{name:22}" + "".join(f"{cell}{ratio:>8}" for cell, ratio in zip(cells, times, strict=True)))
     print(f"{'trackd, p99':22}" + "".join(f"{tails[n]:9.3f}{'':8}" for n in options.counts))
     if len(figures) == 1:
-        print("no peer beside it: `make bench-peers` installs them")
+        print("no peers: `make bench-peers` installs them")
     else:
         print(NOT_COMPARED)
     for peer, why in faults.items():

@@ -1,11 +1,11 @@
-"""Eight streams as fast as they go, boxes only, clients and subscribers included: trackd beside the bare loop.
+"""Eight streams at full rate, boxes only, clients and subscribers included: trackd and the bare loop.
 
     python benchmarks/sustained.py [--rounds R] [--seconds S] [--streams N] [--clients N]
 
-In turn, so that a busy machine is busy for both alike: the bare loop of bare_loop.py, trackd. A ratio is of one round;
-what is shown is the median over the rounds. Every frame that was sent must come back tracked. Our clients are one
-`Client` with all streams, as a program with several cameras has it: a thread that sends and one that reads. The bare
-ones are one thread. `--clients 8` gives each stream a client and two threads of its own in the same process.
+It measures the bare loop of bare_loop.py and trackd in turn, so that other load slows both. A ratio is of one round;
+the table has medians over the rounds. Every frame that is sent must be tracked. Our client is one `Client` with all
+streams, as in a program with several cameras: one thread sends and one reads. The bare client is one thread.
+`--clients 8` gives each stream a separate client and two threads in the same process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BARE_RATE = 11_000.0  # of the bare loop on the machine of the targets; $TRACKD_
 
 @dataclass
 class Round:
-    """What one of the two did in one round."""
+    """The figures of one of the two in one round."""
 
     rate: float  # frames/s
     daemon_us: float  # CPU time of a frame
@@ -40,7 +40,7 @@ class Round:
 
 
 def rounds(count: int, seconds: float, streams: int, clients: int) -> tuple[list[Round], list[Round], int]:
-    """The bare loop's rounds, trackd's, and how many of trackd's frames were lost or dropped."""
+    """Return the bare loop's rounds, trackd's rounds, and the number of trackd's frames that were lost or dropped."""
     bare, ours, lost = [], [], 0
     load = Load(streams, math.inf, INSTANCES, seconds=seconds, clients=clients)
     with (
@@ -61,7 +61,7 @@ def rounds(count: int, seconds: float, streams: int, clients: int) -> tuple[list
 
 @contextmanager
 def spent(daemon: psutil.Process) -> Iterator[list[float]]:
-    """CPU seconds of the daemon and of this process in the block, once it has ended."""
+    """Measure the CPU seconds of the daemon and of this process; the list is filled when the block ends."""
     processes = (daemon, psutil.Process())
     before = [cpu_s(process) for process in processes]
     cpu: list[float] = []
@@ -89,8 +89,10 @@ def main() -> None:
     print()
     what, wanted = f"{options.streams} streams, N = 10, lossless", RATE / BARE_RATE
     print(Target(what, f"≥ {RATE:.0f} frames/s", f"{held:.0f} frames/s, {lost} lost", bool(held >= RATE and not lost)))
-    wanted_text = f"≥ {wanted:.2f}× ({RATE:.0f} where the bare loop had {BARE_RATE:.0f})"
-    print(Target(f"{what}, beside the bare loop", wanted_text, f"{share:.2f}×", bool(share >= wanted and not lost)))
+    wanted_text = f"≥ {wanted:.2f}× ({RATE:.0f} at {BARE_RATE:.0f} of the bare loop)"
+    print(
+        Target(f"{what}, relative to the bare loop", wanted_text, f"{share:.2f}×", bool(share >= wanted and not lost))
+    )
 
 
 def _cpu(name: str, each: list[Round]) -> str:

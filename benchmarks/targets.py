@@ -1,4 +1,4 @@
-"""A target as a benchmark prints it and as run.py reads it back: what, wanted, measured, met."""
+"""A target in the form that a benchmark prints and run.py reads: what, wanted, measured, met."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Target:
     what: str
     wanted: str
     measured: str
-    met: bool | None  # None: it could not be measured here
+    met: bool | None  # None: not measured
 
     @property
     def verdict(self) -> str:
@@ -25,12 +25,12 @@ class Target:
         return _SEPARATOR.join((_MARK, self.what, self.wanted, self.measured, self.verdict))
 
     def row(self) -> str:
-        """As a row of a Markdown table."""
+        """Return the target as a row of a Markdown table."""
         return f"| {self.what} | {self.wanted} | {self.measured} | {self.verdict} |"
 
 
 def read_targets(printed: str) -> list[Target]:
-    """The targets in what a benchmark printed."""
+    """Return the targets in a benchmark's output."""
     verdicts = {"met": True, "**not met**": False, "not measured": None}
     found = []
     for line in printed.splitlines():

@@ -1,10 +1,10 @@
-"""What one frame costs with a checkpoint: medians in ms, one thread, on the CPU.
+"""The time of one frame with a checkpoint: medians in ms, one thread, on the CPU.
 
     python benchmarks/transformer.py [N ...]
 
-The setting of DREEM's own figures: window 8 and full (9 N tokens), d_model 128, 1 head, 1 + 1 layers, learned
+The settings of DREEM's own figures: a full window of 8 (9 N tokens), d_model 128, 1 head, 1 + 1 layers, learned
 embeddings, crops of 128 px and 3 channels, iou mult, max_center_dist, max_tracks N. `forward` is the model's
-pass alone, on the tokens that `score` put together; `step` holds all but the encoding.
+pass alone, on the tokens that `score` collects; `step` is everything but the encoding.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ WARM_UP = 12
 
 
 def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
-    """Medians of the parts of a frame, ms."""
+    """Return the median time of each part of a frame, ms."""
     torch.manual_seed(0)
     architecture = Architecture.from_model_cfg({**MODEL, "encoder_cfg": ENCODERS[encoder]})
     model = GlobalTrackingTransformer(architecture)
-    model.fold()  # as a checkpoint's is when it has been read
+    model.fold()  # as after the load of a checkpoint
     loaded = LoadedModel("bench", model, architecture, Path("bench"), LoadReport((), ()))
     tracker_cfg = {"iou": "mult", "semantics": "2026", "max_center_dist": 60.0, "max_tracks": n}
     settings = StreamSettings.of(check_config({"tracker": tracker_cfg})).changed({"crop_size": 118, "padding": 5})
@@ -86,7 +86,7 @@ def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
 
 
 def _time(times: dict[str, list[float]], name: str, owner: Any) -> None:
-    """Note how long each call of a method takes."""
+    """Replace a method by one that also appends the time of each call, ms."""
     method = getattr(owner, name)
 
     def timed(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Paths and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-# What is not compiled yet is compiled now: a daemon that a test starts would say so, where one line is looked for.
+# This import compiles the tracker if necessary. Otherwise the first daemon of a test would log a line about it.
 import trackd.daemon  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "integration"))  # daemon_process and raw_client, for every folder
+sys.path.insert(0, str(ROOT / "tests" / "integration"))  # daemon_process and raw_client, for tests in every folder
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of recordings and oracles; tests that need it are skipped where it is absent."""
+    """The folder of recordings and oracles; tests that need it are skipped if it is absent."""
     path = Path(os.environ.get("TRACKD_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
         pytest.skip(f"no shared recordings: {path} is absent; set TRACKD_SHARED")

@@ -1,10 +1,10 @@
-"""Four cameras in a process of their own: the load under which the kill matrix has its faults, and which it kills too.
+"""Four cameras in a separate process: the load of the kill matrix, which kills this process too.
 
     python cameras.py INGEST TRACKS CONTROL
 
-takes the streams `cam0` to `cam3` over, goes on with each from the seq that the daemon expects, and ends when its stdin
-does, once all is settled. What a camera sees in a frame follows from the two numbers alone, so that another process can
-go on, and another run is the same.
+opens the streams `cam0` to `cam3` with `takeover`, continues each at the seq that the daemon expects, and ends at the
+end of its stdin, once all frames are settled. A frame's detections are a function of the camera and the index, so that
+another process can continue a stream, and another run is the same.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _N_OBJECTS = 5
 
 
 def detections(camera: int, index: int) -> Detections:
-    """What a camera sees in a frame: objects that cross, are missed now and then, and go away and come back."""
+    """A frame's detections: objects that cross, are missed at random, and leave and return."""
     number = np.arange(_N_OBJECTS)
     x = 320 + 250 * np.sin(index / (40 + 9 * number) + 2 * number + camera)
     y = 240 + 180 * np.cos(index / (55 - 4 * number) + number + camera)
     away = (index + 47 * number + 13 * camera) % 170 < 30
     missed = np.random.default_rng((camera, index)).random(_N_OBJECTS) < 0.1
-    seen = ~(away | missed)
-    return Detections(boxes=np.stack([x - 30, y - 40, x + 30, y + 40], axis=1)[seen].astype("<f4"))
+    visible = ~(away | missed)
+    return Detections(boxes=np.stack([x - 30, y - 40, x + 30, y + 40], axis=1)[visible].astype("<f4"))
 
 
 def send_next(stream: Stream, camera: int) -> None:
@@ -44,36 +44,36 @@ def send_next(stream: Stream, camera: int) -> None:
 
 
 class Cameras:
-    """The process, as a test holds it."""
+    """The process, for a test."""
 
     def __init__(self, at: dict[str, str]) -> None:
         command = [sys.executable, __file__, at["ingest"], at["tracks"], at["control"]]
-        # A pipe that nobody reads would hold it up some day.
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it stays open as long as the process)
+        # The process would block on a full pipe that is not read.
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
         )
         assert self.process.stdout is not None
-        if self.process.stdout.readline() != "open\n":  # it ends by itself within OPEN_S
+        if self.process.stdout.readline() != "open\n":  # the process ends within OPEN_S
             self.kill()
-            raise AssertionError(f"no camera was opened: {self.said()}")
+            raise AssertionError(f"the cameras opened no streams: {self.stderr()}")
 
     def kill(self) -> None:
-        """kill -9, where it still runs."""
+        """Send SIGKILL, unless the process has ended."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate(timeout=10)
 
     def stop(self) -> list[int]:
-        """Have all settled, and the process end; returns how many frames each stream has had."""
+        """End the process once all frames are settled; return how many frames each stream has had."""
         out, _ = self.process.communicate(timeout=OPEN_S + 30)
-        assert self.process.returncode == 0, self.said()
+        assert self.process.returncode == 0, self.stderr()
         return [int(word) for word in out.split()]
 
-    def said(self) -> str:
-        """What it wrote on stderr."""
-        self._said.seek(0)
-        return self._said.read()
+    def stderr(self) -> str:
+        """Return what the process wrote on stderr."""
+        self._stderr.seek(0)
+        return self._stderr.read()
 
 
 def _feed(stream: Stream, camera: int, stopping: threading.Event) -> int:
@@ -96,10 +96,10 @@ def _main(ingest: str, tracks: str, control: str) -> None:
 
 
 def _stdin_ended() -> bool:
-    return not _waiting.is_alive()
+    return not _stdin_reader.is_alive()
 
 
 if __name__ == "__main__":
-    _waiting = threading.Thread(target=sys.stdin.read, daemon=True)
-    _waiting.start()
+    _stdin_reader = threading.Thread(target=sys.stdin.read, daemon=True)
+    _stdin_reader.start()
     _main(*sys.argv[1:])

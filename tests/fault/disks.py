@@ -1,4 +1,4 @@
-"""Disks that take no more, each a real one: a small tmpfs, a limit on file sizes, files that may not be changed."""
+"""Real disks that refuse writes: a small tmpfs, a limit on file sizes, immutable files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def tmpfs(folder: Path, nbytes: int) -> Iterator[Path]:
-    """A file system of its own, of so many bytes."""
+    """Mount a separate file system of `nbytes`."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = run("mount", "-t", "tmpfs", "-o", f"size={nbytes}", "trackd-test", str(folder))
     if mounted.returncode != 0:
-        pytest.skip(f"this machine lets nobody mount a tmpfs: {mounted.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be mounted on this machine: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -36,10 +36,10 @@ def tmpfs(folder: Path, nbytes: int) -> Iterator[Path]:
 
 @contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """A file or folder that nobody may change, root included."""
+    """Make a file or folder immutable, also for root."""
     changed = run("chattr", "+i", str(path))
     if changed.returncode != 0:
-        pytest.skip(f"this machine has no chattr +i here: {changed.stderr.strip()}")
+        pytest.skip(f"chattr +i does not work here: {changed.stderr.strip()}")
     try:
         yield
     finally:
@@ -47,22 +47,22 @@ def immutable(path: Path) -> Iterator[None]:
 
 
 class Disk(ABC):
-    """A folder whose disk takes more, or takes none."""
+    """A folder whose disk can be full or have room."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @abstractmethod
     def fill(self, pid: int) -> None:
-        """Take nothing more from a process."""
+        """Refuse all further writes of a process."""
 
     @abstractmethod
     def free(self, pid: int) -> None:
-        """Take what comes."""
+        """Accept its writes again."""
 
 
 class Tmpfs(Disk):
-    """Full with somebody else's file (ENOSPC)."""
+    """A disk that another file fills (ENOSPC)."""
 
     def fill(self, pid: int) -> None:
         with (self.folder / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ class Tmpfs(Disk):
 
 
 class Quota(Disk):
-    """No file of the process's may grow (EFBIG)."""
+    """A limit on the size of the process's files (EFBIG)."""
 
     def fill(self, pid: int) -> None:
         largest = max(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
@@ -87,7 +87,7 @@ class Quota(Disk):
 
 
 class Immutable(Disk):
-    """The files may not be changed (EPERM), though they are open for writing."""
+    """Immutable files (EPERM), which are open for writing already."""
 
     def _change(self, how: str) -> None:
         for path in self.folder.iterdir():
@@ -102,7 +102,7 @@ class Immutable(Disk):
 
 @contextmanager
 def disk(kind: str, tmp_path: Path) -> Iterator[Disk]:
-    """A disk of a kind: `tmpfs`, `quota`, `immutable`."""
+    """Provide a disk of a kind: `tmpfs`, `quota`, `immutable`."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if kind == "tmpfs":
@@ -121,20 +121,20 @@ def disk(kind: str, tmp_path: Path) -> Iterator[Disk]:
 
 
 def has_strace() -> bool:
-    """Whether a process can be looked into here."""
+    """Return whether strace can trace a process here."""
     return shutil.which("strace") is not None and run("strace", "-e", "trace=none", "true").returncode == 0
 
 
 @contextmanager
 def syncs_counted(pid: int, log: Path) -> Iterator[None]:
-    """Note every fsync and fdatasync of a process and its threads in a file."""
+    """Write every fsync and fdatasync of a process and its threads to a file."""
     command = ["strace", "-f", "-p", str(pid), "-e", "trace=fsync,fdatasync", "-e", "signal=none", "-o", str(log)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
         assert tracer.stderr is not None
         line = tracer.stderr.readline()
         if "attached" not in line:
             tracer.kill()
-            pytest.skip(f"strace may not look into a process here: {line.strip()}")
+            pytest.skip(f"strace cannot attach to a process here: {line.strip()}")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""What the fault tests share: a daemon whose log is read all along, its process as the kernel sees it, and laws."""
+"""The fault tests' common tools: a daemon whose log is read continuously, its process figures, and laws."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ long_form = pytest.mark.skipif(not SOAK, reason="in the long form only: TRACKD_S
 
 
 def sdk(daemon: DaemonProcess, timeout_s: float = 5.0) -> Client:
-    """A client of a daemon."""
+    """Return a client of a daemon."""
     addresses = daemon.addresses
     return Client(addresses["ingest"], addresses["tracks"], addresses["control"], timeout_s=timeout_s)
 
 
 def crowd(seq: int, n: int = 800) -> np.ndarray:
-    """So many boxes, side by side, that the engine is busy with them for some ten milliseconds."""
+    """Return `n` boxes side by side; 800 of them keep the engine busy for about ten milliseconds."""
     side = int(np.ceil(np.sqrt(n)))
     x, y = np.meshgrid(np.arange(side) * 50.0 + seq % 10, np.arange(side) * 50.0)
     corner = np.stack([x.ravel(), y.ravel()], axis=1)[:n]
@@ -47,7 +47,7 @@ def crowd(seq: int, n: int = 800) -> np.ndarray:
 
 
 def drain_replies(client: RawClient, wait_ms: int = 100) -> list[dict[str, Any]]:
-    """All that has come to a connection, until nothing does for a while."""
+    """Return the messages of a connection, until none arrives for `wait_ms`."""
     replies = []
     while client.ingest.poll(wait_ms):
         replies.append(client.recv())
@@ -56,7 +56,7 @@ def drain_replies(client: RawClient, wait_ms: int = 100) -> list[dict[str, Any]]
 
 @contextmanager
 def zmq_context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
-    """A context that is gone afterwards with all its sockets, also where the test failed."""
+    """A context that is destroyed afterwards with all its sockets, also after a failed test."""
     context = zmq.Context()
     try:
         yield context
@@ -65,28 +65,28 @@ def zmq_context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 
 def rounds(short: int, long: int) -> int:
-    """How often: `long` with TRACKD_SOAK set."""
+    """Return the number of rounds: `long` with TRACKD_SOAK set."""
     return long if SOAK else short
 
 
 def disk_mb(folder: Path) -> float:
-    """What lies in a folder, MB."""
+    """Return the size of a folder's files, MB."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MB
 
 
 def within(short_s: float, long_s: float) -> pytest.MarkDecorator:
-    """A test's time limit in each form."""
+    """The time limit of a test in each form."""
     return pytest.mark.timeout(long_s if SOAK else short_s)
 
 
 def progress(text: str) -> None:
-    """A line for whoever watches the long form (`make soak` shows it)."""
+    """Print a line of progress in the long form (`make soak` shows it)."""
     if SOAK:
         print(f"    {time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 class FaultDaemon(DaemonProcess):
-    """A daemon whose stderr is read as it comes: a full pipe would hold it up. The last lines are kept."""
+    """A daemon whose stderr is read continuously, since a full pipe would block it. The last lines are kept."""
 
     def __init__(self, *overrides: str, **kwargs: Any) -> None:
         super().__init__(*overrides, **kwargs)
@@ -114,7 +114,7 @@ class FaultDaemon(DaemonProcess):
         return self.get("/healthz")
 
     def end(self, timeout_s: float = 20.0) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         if self.alive:
             self.process.terminate()
         return self.process.wait(timeout_s)
@@ -131,7 +131,7 @@ class FaultDaemon(DaemonProcess):
 
 
 def imbalances(metrics: dict[str, float]) -> list[str]:
-    """The streams of a scrape for which received is not tracked + dropped + rejected + queued."""
+    """Return the streams of a scrape for which received is not tracked + dropped + rejected + queued."""
     sums: dict[str, Counter[str]] = {}
     for name, value in metrics.items():
         match = _SAMPLE.match(name)
@@ -145,7 +145,7 @@ def imbalances(metrics: dict[str, float]) -> list[str]:
 
 
 def refused(metrics: dict[str, float]) -> Counter[str]:
-    """Messages that were answered with an error, by code: refused ones, and frames that settled as rejected."""
+    """Count by code the messages that were answered with an error: refused ones and rejected frames."""
     counts: Counter[str] = Counter()
     for name, value in metrics.items():
         match = re.match(r'^trackd_(?:errors|frames_rejected)_total\{code="([^"]*)"', name)
@@ -155,10 +155,10 @@ def refused(metrics: dict[str, float]) -> Counter[str]:
 
 
 class GoodClient:
-    """A well-behaved closed loop on a thread of its own: the witness that nobody else's faults reach.
+    """A correct closed loop in a separate thread: the witness that the faults of other clients do not affect.
 
-    Every frame must come back as tracked, in order, within `patience_s`. The next one goes `pace_s` later; with `fps`
-    it goes at a camera's time, or at once where that is over.
+    Every frame must settle as tracked, in order, within `patience_s`. The next one is sent `pace_s` later; with `fps`
+    it is sent at the camera's time, or at once if that time has passed.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class GoodClient:
         self.frames += 1
 
     def stop(self) -> None:
-        """End, and say what went wrong on the way."""
+        """End the loop; fail with its fault if it had one."""
         self._stop.set()
         self._thread.join(10 + self.patience_s)
         self._client.close()
@@ -227,7 +227,7 @@ class GoodClient:
 
 
 def zmtp(address: str, kind: str, timeout_s: float = 10.0) -> socket.socket:
-    """A plain TCP connection that has shaken hands as a ZeroMQ socket of a kind (ZMTP 3.0, NULL): it may then lie."""
+    """Return a TCP connection after the handshake of a ZeroMQ socket of a kind (ZMTP 3.0, NULL)."""
     host, port = address.removeprefix("tcp://").rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=timeout_s)
     greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
@@ -242,7 +242,7 @@ def zmtp(address: str, kind: str, timeout_s: float = 10.0) -> socket.socket:
 
 
 def zmtp_part(body: bytes, *, more: bool = False) -> bytes:
-    """One part of a message as it is on the wire."""
+    """Return one part of a message as its bytes on the wire."""
     if len(body) < 256:
         return bytes([1 if more else 0, len(body)]) + body
     return bytes([3 if more else 2]) + struct.pack(">Q", len(body)) + body
@@ -251,7 +251,7 @@ def zmtp_part(body: bytes, *, more: bool = False) -> bytes:
 def _read_exactly(connection: socket.socket, n: int) -> bytes:
     data = b""
     while len(data) < n:
-        came = connection.recv(n - len(data))
-        assert came, "the daemon closed the connection"
-        data += came
+        chunk = connection.recv(n - len(data))
+        assert chunk, "the daemon closed the connection"
+        data += chunk
     return data

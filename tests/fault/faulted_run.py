@@ -1,4 +1,4 @@
-"""A run of four cameras with all that befalls it, and the same run uninterrupted."""
+"""A run of four cameras through faults, and the same run uninterrupted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cameras import STREAMS, Cameras, send_next
 from daemon_process import DaemonProcess, fixed_ports
-from follower import Follower, said
+from follower import Follower, content
 from tcp_proxy import TcpProxy, proxies
 
 from trackd_client import Client, Status, TrackdError, Tracks
@@ -18,15 +18,15 @@ from trackd_client import Client, Status, TrackdError, Tracks
 logger = logging.getLogger(__name__)
 
 DEATH_S = 120.0
-# Short, so that snapshots have old rows to trim; longer than what passes unheard while a subscriber comes back.
+# Short, so that snapshots have old rows to trim; longer than the gap that a subscriber has after a reconnect.
 HISTORY_FRAMES = 400
 
 
 class Uninterrupted:
-    """What the cameras' streams come to where nothing happens: a daemon without a journal that nobody disturbs."""
+    """The results of the cameras' streams without a fault, from a daemon without a journal."""
 
     def __init__(self) -> None:
-        with ExitStack() as closing:  # of what there is, where the rest fails
+        with ExitStack() as closing:  # closes the parts that exist if a later one fails
             at = closing.enter_context(DaemonProcess("daemon.http=null")).addresses
             self._follower = Follower(at)
             closing.callback(self._follower.close)
@@ -41,7 +41,7 @@ class Uninterrupted:
         self._closing.close()
 
     def rows(self, counts: list[int]) -> dict[str, list[Tracks]]:
-        """The first so many settlements of each stream."""
+        """Return the first `counts` settlements of each stream."""
         while any(stream.next_seq < count for stream, count in zip(self._streams, counts, strict=True)):
             for camera, (stream, count) in enumerate(zip(self._streams, counts, strict=True)):
                 if stream.next_seq < count:
@@ -51,11 +51,11 @@ class Uninterrupted:
 
 
 class FaultedRun:
-    """The cameras, their follower and the daemon between them, which is killed and started again where it was.
+    """The cameras, their follower and a daemon that is killed and started again on the same ports.
 
     Args:
-        state_dir: of the daemons' journal.
-        cut: have all connections go through proxies that can be cut.
+        state_dir: the folder of the daemons' journal.
+        cut: connect through proxies that can be cut.
         crash_at: the label and count at which the first daemon dies.
     """
 
@@ -68,8 +68,8 @@ class FaultedRun:
         ]
         self.proxies: dict[str, TcpProxy] = {}
         self.sent: list[int] = []
-        with ExitStack() as closing:  # of what there is, where the rest fails
-            self.start_daemon(crash_at)
+        with ExitStack() as closing:  # closes the parts that exist if a later one fails
+            self.daemon = DaemonProcess(*self._overrides, env={"TRACKD_CRASH_AT": crash_at})
             closing.callback(self.kill_daemon)
             self.at = self.daemon.addresses
             if cut:
@@ -78,7 +78,7 @@ class FaultedRun:
             self.follower = Follower(self.at)
             closing.callback(self.follower.close)
             self.cameras = Cameras(self.at)
-            closing.callback(lambda: self.cameras.kill())  # those of that time
+            closing.callback(lambda: self.cameras.kill())  # a test may have replaced them
             self._closing = closing.pop_all()
 
     def __enter__(self) -> FaultedRun:
@@ -88,56 +88,63 @@ class FaultedRun:
         self._closing.close()
 
     def start_daemon(self, crash_at: str = "") -> None:
-        """Start a daemon where the last one was; with `label:count` it kills itself there."""
-        self.daemon = DaemonProcess(*self._overrides, env={"TRACKD_CRASH_AT": crash_at})
+        """Start the next daemon on the same ports and journal; with `label:count` it kills itself there.
+
+        The clients reconnect and resend before the daemon prints its ready line. So one with a label may die before
+        that line, and that is a death like any other.
+        """
+        env = {"TRACKD_CRASH_AT": crash_at}
+        self.daemon = DaemonProcess(*self._overrides, env=env, may_be_killed=bool(crash_at))
 
     def kill_daemon(self) -> None:
-        """kill -9, where it still runs."""
+        """Send SIGKILL, unless the process has ended."""
         if self.daemon.process.poll() is None:
             self.daemon.process.kill()
             self.daemon.process.communicate(timeout=10)
 
     def restart_daemon(self) -> None:
-        """kill -9 amid its life, and another in its place."""
+        """Kill the running daemon and start another one."""
         assert self.daemon.process.poll() is None, self.daemon.process.communicate(timeout=10)[1]
         self.kill_daemon()
         self.start_daemon()
 
     def wait_for_load(self) -> None:
-        """Until each stream has got on since this was asked; not where the daemon dies meanwhile, as it may have to."""
+        """Wait until each stream has 5 more settlements, or until the daemon has died at its label."""
         wanted = [count + 5 for count in self.follower.counts()]
         self.follower.wait_for(wanted, unless=lambda: self.daemon.process.poll() is not None)
 
-    def wait_for_death(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[int, str]:
-        """Until the daemon has died by itself; returns its exit code and what it wrote on stderr."""
+    def wait_for_death(self, each_round: Callable[[], None] = lambda: None) -> tuple[int, str]:
+        """Wait until the daemon has killed itself; return its exit code and its stderr."""
         deadline = time.monotonic() + DEATH_S
         while self.daemon.process.poll() is None:
-            assert self.cameras.process.poll() is None, self.cameras.said()
-            assert time.monotonic() < deadline, f"it did not die within {DEATH_S} s"
-            meanwhile()
+            assert self.cameras.process.poll() is None, self.cameras.stderr()
+            assert time.monotonic() < deadline, f"the daemon did not die within {DEATH_S} s"
+            each_round()
             time.sleep(0.01)
         return self.daemon.process.returncode, self.daemon.process.communicate(timeout=10)[1]
 
     def store_snapshots(self) -> None:
-        """Have the tracker of each stream stored amid its load, as every 500 frames do too."""
-        with Client(self.at["ingest"], self.at["tracks"], self.at["control"], timeout_s=5) as client:
+        """Store a snapshot of each stream's tracker under load, as the daemon does every 500 frames."""
+        with (
+            suppress(TrackdError),  # the daemon may die of it; then no later request gets an answer either
+            Client(self.at["ingest"], self.at["tracks"], self.at["control"], timeout_s=5) as client,
+        ):
             for name in STREAMS:
-                with suppress(TrackdError):  # it is to die of this
-                    client.configure(name, {})
+                client.configure(name, {})
 
     def finish(self) -> None:
-        """After some more of it end the load, have everything settled and read."""
+        """End the load after some more frames, and wait until everything is settled and read."""
         self.wait_for_load()
         self.sent = self.cameras.stop()
         self.follower.wait_for(self.sent)
 
-    def remembered(self) -> dict[str, list[Tracks]]:
-        """What the daemon still remembers of each stream."""
+    def history(self) -> dict[str, list[Tracks]]:
+        """Return the daemon's history of each stream."""
         with Client(self.at["ingest"], self.at["tracks"], self.at["control"]) as client:
             return {name: client.history(name) for name in STREAMS}
 
     def check(self, uninterrupted: Uninterrupted) -> None:
-        """Each stream, once, in order and complete, is that of the uninterrupted run, and nothing published differs."""
+        """Check that each stream is complete, in order and equal to the uninterrupted run, as published too."""
         expected = uninterrupted.rows(self.sent)
         for name in STREAMS:
             rows = self.follower.rows[name]
@@ -145,7 +152,7 @@ class FaultedRun:
             assert len({row.epoch for row in rows}) == 1
             assert {row.status for row in rows} == {Status.TRACKED}
             for row, same in zip(rows, expected[name], strict=True):
-                assert said(row) == said(same), f"{name}, seq {row.seq}"
+                assert content(row) == content(same), f"{name}, seq {row.seq}"
         self._check_published()
 
     def _check_published(self) -> None:
@@ -156,6 +163,6 @@ class FaultedRun:
         again = len(published) - once
         logger.info("frames=%d published=%d again=%d cuts=%d", sum(self.sent), once, again, cuts)
         for tracks in published:
-            given = self.follower.rows[tracks.stream][tracks.seq]
-            assert tracks.epoch == given.epoch
-            assert said(tracks) == said(given), f"{tracks.stream}, seq {tracks.seq}: published with other words"
+            row = self.follower.rows[tracks.stream][tracks.seq]
+            assert tracks.epoch == row.epoch
+            assert content(tracks) == content(row), f"{tracks.stream}, seq {tracks.seq}: published with other content"

@@ -1,4 +1,4 @@
-"""Who reads the tracks of the four cameras: through the SDK, and beside it all that is published, twice too."""
+"""A reader of the four cameras' tracks: through the SDK, and with a plain SUB socket that receives repeats too."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trackd_client.protocol import ProtocolError, decode
 SILENCE_S = 60.0
 
 
-def said(tracks: Tracks) -> tuple[Any, ...]:
-    """All that a settlement says of its frame: what may differ is when, in which epoch, and whether again."""
+def content(tracks: Tracks) -> tuple[Any, ...]:
+    """Return the fields that must not differ between runs: all but timing and epoch."""
     arrays = (tracks.track_ids, tracks.track_scores, tracks.boxes)
     return (
         tracks.seq, tracks.frame_index, tracks.t_ns, str(tracks.status), tracks.reason,
@@ -27,11 +27,11 @@ def said(tracks: Tracks) -> tuple[Any, ...]:
 
 
 class Follower:
-    """Reads from the first frame on, each stream in a thread of its own, whatever becomes of the daemon.
+    """Reads each stream from its first frame in a separate thread, also over restarts of the daemon.
 
     Attributes:
-        rows: by stream, what the SDK's subscription gave.
-        published: what a plain SUB socket saw: with gaps, and some of it more than once.
+        rows: by stream, the settlements of the SDK's subscription.
+        published: the settlements that a plain SUB socket received, with gaps and repeats.
     """
 
     def __init__(self, at: dict[str, str]) -> None:
@@ -54,17 +54,17 @@ class Follower:
             thread.start()
 
     def counts(self) -> list[int]:
-        """How far each stream has come: the seq that is to come next."""
+        """Return the next seq of each stream."""
         return [rows[-1].seq + 1 if (rows := self.rows[name]) else 0 for name in STREAMS]
 
     def wait_for(
         self, counts: list[int], timeout_s: float = SILENCE_S, unless: Callable[[], bool] = lambda: False
     ) -> None:
-        """Until each stream has come so far, or until `unless` is true."""
+        """Wait until each stream has `counts` settlements, or until `unless` is true."""
         deadline = time.monotonic() + timeout_s
         while not unless() and any(have < want for have, want in zip(self.counts(), counts, strict=True)):
             assert not self.failures, self.failures
-            assert time.monotonic() < deadline, f"to {counts} it has come only to {self.counts()} in {timeout_s} s"
+            assert time.monotonic() < deadline, f"{self.counts()} settlements within {timeout_s} s, not {counts}"
             time.sleep(0.01)
 
     def close(self) -> None:

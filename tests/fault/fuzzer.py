@@ -1,9 +1,9 @@
-"""Random and mutated messages for each of the daemon's sockets; run as a program, so that it takes no time from a test.
+"""Random and mutated messages for each of the daemon's sockets; a program, so that it takes no time from a test.
 
     python fuzzer.py ingest|control|tracks ADDRESS SEED COUNT MESSAGES_PER_SECOND
 
-sends them at that rate, reads every answer, and prints one line of JSON: `codes` (the errors that came back, by code;
-for `tracks`, where none can, the parts that were no subscriptions) and `seconds`.
+sends them at that rate, reads every answer, and prints one line of JSON: `codes` (the received errors by code; for
+`tracks`, which sends no errors, the number of parts that were not subscriptions) and `seconds`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def nested(depth: int) -> Any:
     return value
 
 
-def sound(rng: random.Random, seqs: dict[str, int]) -> tuple[dict[str, Any], list[bytes]]:
-    """A valid message of a random kind."""
+def valid(rng: random.Random, seqs: dict[str, int]) -> tuple[dict[str, Any], list[bytes]]:
+    """Return a valid message of a random kind."""
     stream = rng.choice(FUZZED)
     kind = rng.choices(["open", "frame", "close", "ping", "request"], [1, 6, 0.5, 1, 0.5])[0]
     if kind == "open":
@@ -71,7 +71,7 @@ def sound(rng: random.Random, seqs: dict[str, int]) -> tuple[dict[str, Any], lis
 
 
 def mutated(rng: random.Random, header: dict[str, Any], parts: list[bytes]) -> list[bytes]:
-    """The message with something wrong with it, most of the time."""
+    """Return the message with a random fault, in most cases."""
     choice = rng.random()
     if choice < 0.4:  # a value anywhere in the header
         holder: Any = header
@@ -105,7 +105,7 @@ def mutated(rng: random.Random, header: dict[str, Any], parts: list[bytes]) -> l
 
 
 def collect(replies: list[list[bytes]], codes: Counter[str]) -> bool:
-    """Count errors by code; whether the last one was the answer to our closing ping."""
+    """Count errors by code; return whether the answer to the closing message was among the replies."""
     done = False
     for parts in replies:
         header = msgpack.unpackb(parts[-1] if parts[0] == b"" else parts[0], strict_map_key=False)
@@ -126,45 +126,45 @@ CLOSING = {
 
 
 def fuzz(name: str, address: str, seed: int, count: int, per_second: float) -> Counter[str]:
-    """Send and read; returns the errors that came back, by code."""
+    """Send and read; return the number of errors by code."""
     rng = random.Random(seed)
     codes: Counter[str] = Counter()
     seqs: dict[str, int] = {}
     context = zmq.Context()
-    door = context.socket(zmq.DEALER)
-    door.linger, door.sndtimeo, door.rcvtimeo, door.rcvhwm = 0, 10_000, 20_000, 0
+    dealer = context.socket(zmq.DEALER)
+    dealer.linger, dealer.sndtimeo, dealer.rcvtimeo, dealer.rcvhwm = 0, 10_000, 20_000, 0
     try:
-        door.connect(address)
+        dealer.connect(address)
         for number in paced(count, per_second):
-            door.send_multipart(mutated(rng, *sound(rng, seqs)))
-            while number % 50 == 49 and door.poll(0):
-                collect([door.recv_multipart()], codes)
-        door.send_multipart([msgpack.packb({"v": 1, **CLOSING[name]})])
-        while not collect([door.recv_multipart()], codes):
+            dealer.send_multipart(mutated(rng, *valid(rng, seqs)))
+            while number % 50 == 49 and dealer.poll(0):
+                collect([dealer.recv_multipart()], codes)
+        dealer.send_multipart([msgpack.packb({"v": 1, **CLOSING[name]})])
+        while not collect([dealer.recv_multipart()], codes):
             pass
-        while door.poll(500):  # what waits in the streams' queues is settled meanwhile
-            collect([door.recv_multipart()], codes)
+        while dealer.poll(500):  # the frames in the streams' queues are being settled
+            collect([dealer.recv_multipart()], codes)
     finally:
         context.destroy(linger=0)
     return codes
 
 
 def fuzz_tracks(address: str, seed: int, count: int, per_second: float) -> Counter[str]:
-    """Subscriptions, sound and odd ones, and what is none at all; returns how many parts were none."""
+    """Send valid and odd subscriptions and other bytes; return the number of parts that were not subscriptions."""
     rng = random.Random(seed)
     codes: Counter[str] = Counter()
     kept: list[bytes] = []
     context = zmq.Context()
-    door = context.socket(zmq.XSUB)  # unlike SUB it may send anything
-    door.linger, door.sndtimeo, door.rcvhwm = 10_000, 10_000, 0
+    xsub = context.socket(zmq.XSUB)  # unlike SUB it can send any bytes
+    xsub.linger, xsub.sndtimeo, xsub.rcvhwm = 10_000, 10_000, 0
     try:
-        door.connect(address)
+        xsub.connect(address)
         for number in paced(count, per_second):
             parts = odd_subscription(rng, kept)
             codes["bad_message"] += sum(part[:1] not in (b"\0", b"\1") for part in parts)
-            door.send_multipart(parts)
-            while number % 50 == 49 and door.poll(0):
-                door.recv_multipart()
+            xsub.send_multipart(parts)
+            while number % 50 == 49 and xsub.poll(0):
+                xsub.recv_multipart()
         time.sleep(0.5)
     finally:
         context.destroy(linger=10_000)
@@ -172,7 +172,7 @@ def fuzz_tracks(address: str, seed: int, count: int, per_second: float) -> Count
 
 
 def odd_subscription(rng: random.Random, kept: list[bytes]) -> list[bytes]:
-    """What a subscriber might say; `kept` are the topics that it holds, a few hundred at most."""
+    """Return a random message of a subscriber; `kept` are its current topics, a few hundred at most."""
     choice = rng.random()
     if kept and (choice < 0.3 or len(kept) > 300):
         return [b"\0" + kept.pop(rng.randrange(len(kept)))]
@@ -183,14 +183,14 @@ def odd_subscription(rng: random.Random, kept: list[bytes]) -> list[bytes]:
         kept.append(rng.randbytes(rng.choice([0, 1, 40, 250])))
         return [b"\1" + kept[-1]]
     if choice < 0.65:
-        return [b"\0" + rng.randbytes(20)]  # of a topic that it does not hold
+        return [b"\0" + rng.randbytes(20)]  # of a topic without a subscription
     if choice < 0.7:
         return [bytes([rng.randrange(2, 256)]) + rng.randbytes(20) for _ in range(rng.randrange(2, 5))]
     return [bytes([rng.randrange(2, 256)]) + rng.randbytes(rng.choice([0, 1, 60, 2_000]))]
 
 
 def paced(count: int, per_second: float) -> Any:
-    """0 to `count`, no faster than that."""
+    """Yield 0 to `count` - 1 at no more than `per_second`."""
     began = time.monotonic()
     for number in range(count):
         ahead_s = number / per_second - (time.monotonic() - began)

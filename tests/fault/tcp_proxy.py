@@ -1,4 +1,4 @@
-"""A network that can be cut: whoever connects here is connected to the daemon, until the test closes the sockets."""
+"""A network that can be cut: each connection is forwarded to the daemon until the test closes the sockets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import threading
 from collections.abc import Iterator
 
 _AT_ONCE = 65_536  # bytes
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST, whatever is still on its way
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST, and discard unsent bytes
 
 
 class TcpProxy:
-    """Passes bytes to and fro in a thread of its own.
+    """Forwards bytes in both directions in a separate thread.
 
     Args:
-        upstream: where the daemon is, `tcp://host:port`.
+        upstream: the daemon's endpoint, `tcp://host:port`.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -35,7 +35,7 @@ class TcpProxy:
         self._thread.start()
 
     def cut(self) -> None:
-        """Close all connections on both sides, amid whatever message; new ones are taken at once."""
+        """Close all connections on both sides, also in the middle of a message; new ones are accepted at once."""
         with self._lock:
             for one, other in list(self._pairs.items()):
                 if one in self._pairs:
@@ -57,24 +57,24 @@ class TcpProxy:
                 for key, _ in ready:
                     if key.fileobj is self._listener:
                         self._accept()
-                    elif key.fileobj in self._pairs:  # else it was cut meanwhile
-                        self._pass_on(key.fileobj)
+                    elif key.fileobj in self._pairs:  # not if it was cut since the select
+                        self._forward(key.fileobj)
 
     def _accept(self) -> None:
         downstream, _ = self._listener.accept()
         try:
             upstream = socket.create_connection(self._upstream, timeout=2)
-        except OSError:  # no daemon is there
+        except OSError:  # no daemon listens
             downstream.close()
             return
         for one, other in ((downstream, upstream), (upstream, downstream)):
-            # A peer that does not read holds this proxy up for a while, and is then cut off.
+            # A peer that does not read blocks this proxy for two seconds; then its connection is closed.
             one.settimeout(2)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs[one] = other
             self._selector.register(one, selectors.EVENT_READ)
 
-    def _pass_on(self, one: socket.socket) -> None:
+    def _forward(self, one: socket.socket) -> None:
         other = self._pairs[one]
         try:
             data = one.recv(_AT_ONCE)
@@ -96,7 +96,7 @@ class TcpProxy:
 
 @contextlib.contextmanager
 def proxies(addresses: dict[str, str]) -> Iterator[dict[str, TcpProxy]]:
-    """One for each endpoint, by its name."""
+    """Start a proxy for each endpoint; return them by the endpoint's name."""
     made: dict[str, TcpProxy] = {}
     try:
         for name, address in addresses.items():

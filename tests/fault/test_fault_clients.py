@@ -1,4 +1,4 @@
-"""Slow and hostile clients: each harms itself at most."""
+"""Slow and hostile clients: none affects another client."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def daemon():
 
 @pytest.fixture
 def cam() -> str:
-    """A stream's name that no other test has."""
+    """A stream name that no other test uses."""
     return f"cam{next(_NUMBERS)}"
 
 
 # --- credit ---
 
 
-def test_a_stream_taken_over_with_frames_under_way_goes_on(daemon, cam):
+def test_a_stream_that_is_taken_over_with_frames_in_flight_continues(daemon, cam):
     with sdk(daemon) as first, sdk(daemon) as second:
         stream = first.open_stream(cam)
         for seq in range(32):
@@ -80,7 +80,7 @@ def test_a_stream_taken_over_with_frames_under_way_goes_on(daemon, cam):
         taken.flush(5)
 
 
-def test_a_client_whose_connection_was_cut_under_load_goes_on(daemon, cam):
+def test_a_client_whose_connection_is_cut_under_load_continues(daemon, cam):
     with sdk(daemon) as client:
         stream = client.open_stream(cam)
         for seq in range(32):
@@ -94,7 +94,7 @@ def test_a_client_whose_connection_was_cut_under_load_goes_on(daemon, cam):
         assert daemon.metrics()[f'trackd_frames_received_total{{stream="{cam}"}}'] == 72
 
 
-def test_after_takeover_ping_pong_the_last_owner_can_send(daemon, cam):
+def test_after_many_takeovers_the_last_owner_can_send(daemon, cam):
     with RawClient(daemon.addresses) as a, RawClient(daemon.addresses) as b:
         a.open(cam)
         for _ in range(rounds(20, 500)):
@@ -109,7 +109,7 @@ def test_after_takeover_ping_pong_the_last_owner_can_send(daemon, cam):
         assert sorted(credits.values(), key=str) == [32, None], credits
 
 
-def test_takeover_ping_pong_loses_no_frame_and_keeps_the_books(daemon, cam):
+def test_many_takeovers_lose_no_frame_and_keep_the_counts_balanced(daemon, cam):
     with RawClient(daemon.addresses) as a, RawClient(daemon.addresses) as b:
         config = {"on_overload": "drop_oldest"}
         a.open(cam, config=config)
@@ -117,14 +117,14 @@ def test_takeover_ping_pong_loses_no_frame_and_keeps_the_books(daemon, cam):
         for turn in range(rounds(20, 500)):
             client = (b, a)[turn % 2]
             opened = client.open(cam, takeover=True)
-            while opened["kind"] == "error":  # that it lost the stream before
+            while opened["kind"] == "error":  # about the earlier loss of the stream
                 opened = client.recv_kind("opened", "error")
             assert opened["next_seq"] == seq
             for _ in range(5):
                 client.frame(cam, seq, walking_boxes(seq))
                 seq += 1
             client.send({"kind": "ping", "t_ns": 1})
-            client.recv_kind("pong")  # or the other's open could overtake these frames
+            client.recv_kind("pong")  # otherwise the other client's open could overtake these frames
         wait_until(lambda: row_of(a, cam)["queued"] == 0)
         row = row_of(a, cam)
         assert row["received"] == seq == row["tracked"] + row["dropped"]
@@ -132,24 +132,24 @@ def test_takeover_ping_pong_loses_no_frame_and_keeps_the_books(daemon, cam):
 
 
 @long_form
-def test_a_client_that_was_paused_gets_its_last_acks_when_it_reads_again():
+def test_a_client_that_stopped_reading_gets_its_last_acks_when_it_reads_again():
     with FaultDaemon() as daemon, zmq_context() as context:
-        door = context.socket(zmq.DEALER)
-        door.linger, door.rcvhwm, door.rcvtimeo = 0, 1, 5000
-        door.setsockopt(zmq.RCVBUF, 4096)
-        door.connect(daemon.ingest)
+        dealer = context.socket(zmq.DEALER)
+        dealer.linger, dealer.rcvhwm, dealer.rcvtimeo = 0, 1, 5000
+        dealer.setsockopt(zmq.RCVBUF, 4096)
+        dealer.connect(daemon.ingest)
 
         def send(header: dict[str, Any], *parts: bytes) -> None:
-            door.send_multipart([msgpack.packb({"v": 1, **header}), *parts])
+            dealer.send_multipart([msgpack.packb({"v": 1, **header}), *parts])
 
         n = 50
         for i in range(n):
             send({"kind": "open", "stream": f"s{i}", "reply": "tracks"})
         for _ in range(n):
-            assert msgpack.unpackb(door.recv_multipart()[0])["kind"] == "opened"
+            assert msgpack.unpackb(dealer.recv_multipart()[0])["kind"] == "opened"
         boxes = walking_boxes(0, 60)
         detections = {"boxes": {"dtype": "<f4", "shape": [60, 4], "part": 1}}
-        for seq in range(32):  # no more than its credit
+        for seq in range(32):  # all of its credit
             for i in range(n):
                 header = {"stream": f"s{i}", "seq": seq, "frame_index": seq, "t_ns": seq, "image": None}
                 send({"kind": "frame", **header, "detections": detections}, boxes.tobytes())
@@ -157,27 +157,27 @@ def test_a_client_that_was_paused_gets_its_last_acks_when_it_reads_again():
         acked: dict[str, int] = {}
         deadline = time.monotonic() + 2.2  # a heartbeat or two
         while time.monotonic() < deadline:
-            if door.poll(100):
-                reply = msgpack.unpackb(door.recv_multipart()[0])
+            if dealer.poll(100):
+                reply = msgpack.unpackb(dealer.recv_multipart()[0])
                 if reply["kind"] == "ack":
                     acked[reply["stream"]] = reply["seq"]
         assert set(acked.values()) == {31}, acked
 
 
-def test_a_client_that_never_reads_harms_nobody_and_is_counted(daemon, cam):
+def test_a_client_that_never_reads_affects_no_other_client_and_is_counted(daemon, cam):
     with GoodClient(daemon.addresses, f"w-{cam}"), zmq_context() as context:
-        door = context.socket(zmq.DEALER)
-        door.linger, door.rcvhwm, door.sndtimeo = 0, 1, 2000
-        door.setsockopt(zmq.RCVBUF, 4096)
-        door.connect(daemon.ingest)
-        door.send(msgpack.packb({"v": 1, "kind": "open", "stream": "deaf"}))
+        dealer = context.socket(zmq.DEALER)
+        dealer.linger, dealer.rcvhwm, dealer.sndtimeo = 0, 1, 2000
+        dealer.setsockopt(zmq.RCVBUF, 4096)
+        dealer.connect(daemon.ingest)
+        dealer.send(msgpack.packb({"v": 1, "kind": "open", "stream": "unread"}))
         before = daemon.rss_mb
         ping = msgpack.packb({"v": 1, "kind": "ping", "t_ns": 1})
-        # The system alone holds 4 MB of replies: each of these brings some 500 bytes.
+        # The kernel buffers 4 MB of replies; each of these messages causes about 500 bytes.
         bad = msgpack.packb({"v": 1, "kind": "frame", "stream": "d" * 128, "seq": 9, "frame_index": 1, "t_ns": 1})
         try:
             for i in range(rounds(30_000, 1_000_000)):
-                door.send(bad if i % 2 else ping)
+                dealer.send(bad if i % 2 else ping)
         except zmq.Again:
             pass
         wait_until(lambda: daemon.metrics()["trackd_unsent_replies_total"] > 0, 20)
@@ -185,10 +185,10 @@ def test_a_client_that_never_reads_harms_nobody_and_is_counted(daemon, cam):
         assert daemon.healthy()[0] == 200
 
 
-# --- streams that come and go ---
+# --- streams that open and close ---
 
 
-def test_opens_beyond_the_limit_are_refused_and_counted_and_the_witness_stays():
+def test_opens_beyond_the_limit_are_refused_and_counted_and_the_witness_continues():
     with FaultDaemon("limits.streams=16", "stream.idle_timeout_s=1.0") as daemon, GoodClient(daemon.addresses):
         n = rounds(500, 20_000)
         with RawClient(daemon.addresses) as client:
@@ -197,7 +197,9 @@ def test_opens_beyond_the_limit_are_refused_and_counted_and_the_witness_stays():
             kinds = [client.recv_kind("opened", "error") for _ in range(n)]
         assert sum(m["kind"] == "opened" for m in kinds) == 15
         assert refused(daemon.metrics()) == {"too_large": n - 15}
-        wait_until(lambda: daemon.metrics()["trackd_streams_open"] == 1, 6, "the vanished client's streams' end")
+        wait_until(
+            lambda: daemon.metrics()["trackd_streams_open"] == 1, 6, "the disconnected client's streams are closed"
+        )
 
 
 def test_a_stream_closed_with_frames_in_flight_settles_them_all_first(daemon, cam):
@@ -208,7 +210,7 @@ def test_a_stream_closed_with_frames_in_flight_settles_them_all_first(daemon, ca
             for seq in range(20):
                 client.frame(cam, seq, crowd(seq, 200))
             client.send({"kind": "close", "stream": cam})
-            client.frame(cam, 20, walking_boxes(20))  # behind the close: refused
+            client.frame(cam, 20, walking_boxes(20))  # after the close: refused
             closed = client.recv_kind("closed")
             assert closed["last_seq"] == 19
             assert closed["epoch"] == opened["epoch"]
@@ -256,10 +258,10 @@ def test_reset_and_configure_storms_under_load_lose_nothing(daemon, cam):
         assert refused(daemon.metrics()) == before
 
 
-# --- one message, everybody's harm ---
+# --- a single message that could affect all clients ---
 
 
-def test_an_open_that_fails_harms_no_other_stream():
+def test_an_open_that_fails_affects_no_other_stream():
     with FaultDaemon() as daemon, RawClient(daemon.addresses) as client:
         config = {"window_size": 10**12, "on_overload": "drop_newest"}
         client.send({"kind": "open", "stream": "big", "config": config})
@@ -271,7 +273,7 @@ def test_an_open_that_fails_harms_no_other_stream():
 
 
 @pytest.mark.parametrize("size", [2**63, 10**12, 10**6])
-def test_a_window_beyond_reason_is_a_bad_config(daemon, cam, size):
+def test_a_window_that_is_too_large_is_a_bad_config(daemon, cam, size):
     with RawClient(daemon.addresses) as client:
         reply = client.open(cam, config={"window_size": size})
         assert reply["kind"] == "error"
@@ -302,7 +304,7 @@ def test_frames_with_images_after_frames_without_are_tracked(daemon, cam, images
 
 
 @pytest.mark.timeout(60)
-def test_a_frame_of_instances_at_one_place_does_not_hold_the_others_up():
+def test_a_frame_with_all_instances_at_one_place_does_not_block_other_streams():
     with FaultDaemon() as daemon, RawClient(daemon.addresses) as hostile, RawClient(daemon.addresses) as good:
         good.open("good", reply="tracks")
         hostile.open("crowd", config={"on_overload": "drop_newest"})
@@ -319,7 +321,7 @@ def test_a_frame_of_instances_at_one_place_does_not_hold_the_others_up():
             pytest.fail("the good stream's frame was not tracked within 4 s")
 
 
-def test_a_stream_whose_outputs_are_slow_does_not_hold_the_others_up(tmp_path):
+def test_a_stream_whose_outputs_are_slow_does_not_block_other_streams(tmp_path):
     with (
         FaultDaemon(f"out_dir={tmp_path}", "daemon.drain_s=1") as daemon,
         RawClient(daemon.addresses) as client,
@@ -351,8 +353,8 @@ def test_images_in_shared_memory_count_against_the_budget_of_bytes():
         client.open("cam", config={"on_overload": "drop_newest"})
         with ImageRing((1000, 1000), slots=4) as ring:
             image = ring.write(np.zeros((1000, 1000), np.uint8))
-            place = {"name": image.name, "offset": image.offset, "shape": [1000, 1000], "dtype": image.dtype}
-            reference = {"encoding": "shm", **place, "generation": image.generation}
+            location = {"name": image.name, "offset": image.offset, "shape": [1000, 1000], "dtype": image.dtype}
+            reference = {"encoding": "shm", **location, "generation": image.generation}
             client.frame("cam", 0, walking_boxes(0), image=reference)
             assert client.next_tracks()[0]["status"] == "dropped"
 
@@ -360,7 +362,7 @@ def test_images_in_shared_memory_count_against_the_budget_of_bytes():
 # --- control ---
 
 
-def test_a_client_that_asks_for_much_history_does_not_hold_the_others_up():
+def test_a_client_that_requests_much_history_does_not_block_other_clients():
     with FaultDaemon() as daemon, RawClient(daemon.addresses) as client, RawClient(daemon.addresses) as good:
         fill_history(client)
         for _ in range(32):
@@ -401,7 +403,7 @@ def ask_history(client: RawClient) -> None:
     client.control.send(msgpack.packb({"v": 1, "kind": "request", "id": 1, "method": "history", "params": params}))
 
 
-def test_a_path_that_is_no_file_does_not_stop_later_loads(daemon, tmp_path):
+def test_a_model_path_that_is_a_pipe_is_refused_at_once(daemon, tmp_path):
     os.mkfifo(tmp_path / "pipe.ckpt")
     with RawClient(daemon.addresses) as client:
         client.control.rcvtimeo = 8000
@@ -416,11 +418,11 @@ def test_a_subscriber_that_never_reads_loses_its_own_messages_only():
     with FaultDaemon() as daemon, sdk(daemon) as client:
         _, port = daemon.tracks.removeprefix("tcp://").split(":")
         with zmq_context() as context:
-            deaf = context.socket(zmq.SUB)
-            deaf.rcvhwm, deaf.linger = 1, 0
-            deaf.setsockopt(zmq.RCVBUF, 4096)
-            deaf.subscribe(b"")
-            deaf.connect(daemon.tracks)
+            unread = context.socket(zmq.SUB)
+            unread.rcvhwm, unread.linger = 1, 0
+            unread.setsockopt(zmq.RCVBUF, 4096)
+            unread.subscribe(b"")
+            unread.connect(daemon.tracks)
             wait_until(lambda: any(c.laddr.port == int(port) for c in daemon.ps.net_connections("tcp") if c.raddr), 3)
             n = rounds(1200, 30_000)
             reader = client.tracks("cam", timeout_s=10)
@@ -432,14 +434,14 @@ def test_a_subscriber_that_never_reads_loses_its_own_messages_only():
             assert next(reader).seq == 0
             for seq in range(1, n):
                 stream.send(None, Detections(boxes=boxes))
-                if seq % 600 == 0 or seq == n - 1:  # it may lag behind, but no further than its queue is long
+                if seq % 600 == 0 or seq == n - 1:  # it may lag, by no more than the length of its queue
                     stream.flush()
                     seen = [next(reader).seq for _ in range((seq - 1) % 600 + 1)]
                     assert seen == list(range(seq - len(seen) + 1, seq + 1))
             assert daemon.rss_mb - before < 60  # its 1000 messages, and the history
 
 
-def test_a_subscriber_cut_off_by_a_reset_connection_harms_nobody(daemon, cam):
+def test_subscribers_that_reset_their_connections_affect_no_client(daemon, cam):
     with GoodClient(daemon.addresses, f"w-{cam}"):
         host, port = daemon.tracks.removeprefix("tcp://").split(":")
         for _ in range(rounds(30, 1000)):
@@ -450,7 +452,7 @@ def test_a_subscriber_cut_off_by_a_reset_connection_harms_nobody(daemon, cam):
         assert daemon.healthy()[0] == 200
 
 
-def test_a_subscriber_hears_of_no_loss_where_a_stream_was_reset(daemon, cam, caplog):
+def test_a_subscriber_reports_no_loss_after_a_stream_was_reset(daemon, cam, caplog):
     with sdk(daemon) as client, caplog.at_level(logging.WARNING, "trackd_client.following.gap_filler"):
         reader = client.tracks(cam, timeout_s=5)
         stream = client.open_stream(cam)
@@ -460,7 +462,7 @@ def test_a_subscriber_hears_of_no_loss_where_a_stream_was_reset(daemon, cam, cap
         assert [next(reader).seq for _ in range(10)] == list(range(10))
         client.reset(cam)
         with contextlib.suppress(Timeout):
-            reader.next(0.6)  # long enough to look for what is behind the reset, and to miss nothing
+            reader.next(0.6)  # long enough for a search for missing frames, which finds none
         for seq in range(10, 15):
             stream.send(None, Detections(boxes=walking_boxes(seq)), frame_index=seq)
         assert [next(reader).seq for _ in range(5)] == list(range(10, 15))

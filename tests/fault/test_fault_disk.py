@@ -1,4 +1,4 @@
-"""A journal that cannot be written: nothing is acked that is not stored, all is said, and all goes on afterwards."""
+"""A journal that cannot be written: unstored frames are not acked, the fault is reported, all streams recover."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEPTH = 32
 
 
 def frames(n: int, seed: int = 0) -> list[np.ndarray]:
-    """Boxes that wander, come and go."""
+    """Return the boxes of `n` frames, which wander and are missing at random."""
     generator = np.random.default_rng(seed)
     walker = walk(8, 1280, 720, seed)
     return [next(walker)[generator.random(8) > 0.1] for _ in range(n)]
@@ -40,22 +40,22 @@ BOXES = frames(200)
 
 @pytest.fixture(scope="module")
 def undisturbed() -> list[list[int]]:
-    """The ids of `BOXES` from a daemon that nothing happens to."""
+    """The ids of `BOXES` from a daemon without a fault."""
     with FaultDaemon() as daemon, sdk(daemon) as client, client.open_stream("cam", reply="tracks") as stream:
         return [stream.track(None, Detections(boxes=boxes)).track_ids.tolist() for boxes in BOXES]
 
 
 def reason(daemon: DaemonProcess, path: str = "/readyz") -> str | None:
-    """Why the daemon is not ready; None where it is."""
+    """Return why the daemon is not ready; None if it is."""
     status, body = daemon.get(path)
     assert (status == 200) == json.loads(body)["ok"]
     return json.loads(body)["reason"]
 
 
 def stored_seqs(journal: Path, stream: str = "cam") -> list[int]:
-    """What another process finds in the journal of a daemon that writes nothing just now.
+    """Return the stored seqs of a stream, from the journal of a daemon that writes nothing at the moment.
 
-    It looks at a copy, since the daemon lets nobody else open it.
+    It opens a copy, since the daemon locks the journal.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in ("journal.sqlite-wal", "journal.sqlite"):
@@ -77,16 +77,16 @@ def send(client: RawClient, first: int, last: int) -> None:
 
 
 def published(client: RawClient, n: int) -> list[tuple[int, list[int]]]:
-    """The next settlements that a subscriber gets, as (seq, ids)."""
-    got = []
-    while len(got) < n:
+    """Return the subscriber's next `n` settlements as (seq, ids)."""
+    settlements = []
+    while len(settlements) < n:
         header, parts = client.next_tracks()
-        got.append((header["seq"], array(header, parts, "track_ids").tolist()))
-    return got
+        settlements.append((header["seq"], array(header, parts, "track_ids").tolist()))
+    return settlements
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "quota", "immutable"])
-def test_on_a_full_disk_nothing_is_acked_that_is_not_stored_and_all_goes_on_when_there_is_room(
+def test_on_a_full_disk_no_frame_is_acked_before_it_is_stored_and_all_streams_continue_once_there_is_room(
     tmp_path, undisturbed, kind
 ):
     with disk(kind, tmp_path) as full:
@@ -100,13 +100,13 @@ def test_on_a_full_disk_nothing_is_acked_that_is_not_stored_and_all_goes_on_when
                     pass
             full.fill(daemon.process.pid)
             send(client, 96, 96 + DEPTH)
-            wait_until(lambda: reason(daemon) is not None, 10, "/readyz telling of the full disk")
+            wait_until(lambda: reason(daemon) is not None, 10, "/readyz reports the full disk")
             assert str(journal) in reason(daemon)
             assert "cannot be written" in reason(daemon)
-            told = client.recv_kind("error")
-            assert (told["code"], told["stream"]) == ("internal", "cam")
-            assert str(journal) in told["message"]
-            time.sleep(0.7)  # it tries again
+            error = client.recv_kind("error")
+            assert (error["code"], error["stream"]) == ("internal", "cam")
+            assert str(journal) in error["message"]
+            time.sleep(0.7)  # the daemon retries
             assert reason(daemon, "/healthz") is None
             replies = drain_replies(client)
             assert acked(replies) <= max(stored_seqs(journal))
@@ -118,8 +118,7 @@ def test_on_a_full_disk_nothing_is_acked_that_is_not_stored_and_all_goes_on_when
                 pass
             assert reason(daemon) is None
             assert stored_seqs(journal) == list(range(last))
-            got = published(client, last)
-            assert got == list(enumerate(undisturbed[:last]))
+            assert published(client, last) == list(enumerate(undisturbed[:last]))
             assert client.tracks.poll(200) == 0 or not client.recv_tracks()[0].startswith(b"tracks/")
             daemon.process.send_signal(signal.SIGKILL)
             daemon.process.wait(10)
@@ -133,7 +132,7 @@ def test_on_a_full_disk_nothing_is_acked_that_is_not_stored_and_all_goes_on_when
 
 
 class Camera(threading.Thread):
-    """Sends BOXES through the SDK, whatever becomes of the daemon, and keeps what comes back."""
+    """Sends BOXES through the SDK, also over restarts of the daemon, and keeps the ids."""
 
     def __init__(self, at: dict[str, str], n: int) -> None:
         super().__init__(daemon=True)
@@ -155,8 +154,8 @@ class Camera(threading.Thread):
             self.failure = error
 
 
-def camera_on_a_disk_that_fills(full: Disk, daemon: FaultDaemon, n_frames: int) -> Camera:
-    """A camera amid its load, with the disk full beneath it and the daemon aware of that."""
+def camera_on_a_full_disk(full: Disk, daemon: FaultDaemon, n_frames: int) -> Camera:
+    """Start a camera, fill the disk under load, and wait until the daemon reports it."""
     camera = Camera(daemon.addresses, n_frames)
     camera.start()
     time.sleep(0.3)
@@ -165,11 +164,11 @@ def camera_on_a_disk_that_fills(full: Disk, daemon: FaultDaemon, n_frames: int) 
     return camera
 
 
-def test_a_daemon_killed_on_a_full_disk_goes_on_with_the_same_ids_once_there_is_room(tmp_path, undisturbed):
+def test_a_daemon_killed_on_a_full_disk_continues_with_the_same_ids_once_there_is_room(tmp_path, undisturbed):
     with disk("tmpfs", tmp_path) as full:
         fixed = [*fixed_ports(), f"daemon.state_dir={full.folder}"]
         with FaultDaemon(*fixed) as daemon:
-            camera = camera_on_a_disk_that_fills(full, daemon, 200)
+            camera = camera_on_a_full_disk(full, daemon, 200)
             time.sleep(1.2)
             daemon.process.send_signal(signal.SIGKILL)
             daemon.process.wait(10)
@@ -182,7 +181,7 @@ def test_a_daemon_killed_on_a_full_disk_goes_on_with_the_same_ids_once_there_is_
     assert camera.ids == undisturbed
 
 
-def test_a_client_that_opens_a_stream_on_a_full_disk_waits_and_is_told_why(tmp_path):
+def test_a_client_that_opens_a_stream_on_a_full_disk_waits_and_gets_the_reason(tmp_path):
     with (
         disk("tmpfs", tmp_path) as full,
         FaultDaemon(f"daemon.state_dir={full.folder}") as daemon,
@@ -201,7 +200,7 @@ def test_a_client_that_opens_a_stream_on_a_full_disk_waits_and_is_told_why(tmp_p
 
 
 def sdk_stream(client: Client):
-    """Open a stream however long the daemon takes."""
+    """Open a stream, with retries for up to 20 s."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -211,11 +210,11 @@ def sdk_stream(client: Client):
 
 
 @long_form
-def test_a_drain_on_a_full_disk_ends_with_the_reason_and_a_later_daemon_goes_on(tmp_path, undisturbed):
+def test_a_drain_on_a_full_disk_ends_with_the_reason_and_the_next_daemon_continues(tmp_path, undisturbed):
     with disk("tmpfs", tmp_path) as full:
         fixed = [*fixed_ports(), f"daemon.state_dir={full.folder}", "daemon.drain_s=1.5"]
         with FaultDaemon(*fixed) as daemon:
-            camera = camera_on_a_disk_that_fills(full, daemon, 120)
+            camera = camera_on_a_full_disk(full, daemon, 120)
             assert daemon.end() == 1
         assert any("had not drained" in line and "journal.sqlite cannot be written" in line for line in daemon.log)
         full.free(0)
@@ -225,8 +224,8 @@ def test_a_drain_on_a_full_disk_ends_with_the_reason_and_a_later_daemon_goes_on(
     assert camera.ids == undisturbed[:120]
 
 
-def test_streams_that_shed_hold_little_memory_while_nothing_can_be_stored(tmp_path):
-    """They have no credit to end: what is tracked and not stored is bounded in bytes, and then the engine waits."""
+def test_streams_that_drop_frames_use_little_memory_while_nothing_can_be_stored(tmp_path):
+    """No credit limits them. The tracked frames that are not stored are bounded in bytes; then the engine waits."""
     state = tmp_path / "state"
     with (
         FaultDaemon(f"daemon.state_dir={state}", "daemon.stall_s=2") as daemon,
@@ -251,7 +250,7 @@ def test_streams_that_shed_hold_little_memory_while_nothing_can_be_stored(tmp_pa
             time.sleep(0.01)
         received = 'trackd_frames_received_total{stream="cam"}'
         wait_until(lambda: daemon.metrics()[received] == 90, 30)
-        time.sleep(2.5)  # beyond stall_s: a restart would help nobody
+        time.sleep(2.5)  # longer than stall_s: a restart would not help
         assert daemon.rss_mb - before < 500
         metrics = daemon.metrics()
         assert 20 < metrics['trackd_frames_tracked_total{stream="cam"}'] < 45
@@ -266,7 +265,7 @@ def test_streams_that_shed_hold_little_memory_while_nothing_can_be_stored(tmp_pa
 
 
 def serve_refused(*overrides: str) -> str:
-    """The one line with which a daemon does not start."""
+    """Return the one line of a daemon that refuses to start."""
     free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
     words = [word for override in [*free, "daemon.http=null", *overrides] for word in ("--set", override)]
     result = subprocess.run(
@@ -277,7 +276,7 @@ def serve_refused(*overrides: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("how", ["a journal that may not be changed", "a full disk"])
+@pytest.mark.parametrize("how", ["an immutable journal", "a full disk"])
 def test_a_state_dir_that_cannot_be_written_is_one_clear_line_at_start(tmp_path, how):
     state = tmp_path / "disk"
     if how == "a full disk":
@@ -291,7 +290,7 @@ def test_a_state_dir_that_cannot_be_written_is_one_clear_line_at_start(tmp_path,
     assert f"daemon.state_dir: {state / 'journal.sqlite'} cannot be written" in line
 
 
-def test_a_state_dir_that_is_removed_under_a_running_daemon_costs_no_identity(tmp_path, undisturbed):
+def test_a_state_dir_that_is_removed_while_the_daemon_runs_costs_no_identity(tmp_path, undisturbed):
     state = tmp_path / "state"
     fixed = [*fixed_ports(), f"daemon.state_dir={state}"]
     with FaultDaemon(*fixed) as daemon:
@@ -310,7 +309,7 @@ def test_a_state_dir_that_is_removed_under_a_running_daemon_costs_no_identity(tm
     assert camera.ids == undisturbed
 
 
-def test_the_journal_stays_within_journal_bytes_and_a_restart_goes_on_from_it(tmp_path):
+def test_the_journal_stays_within_journal_bytes_and_a_restart_continues_from_it(tmp_path):
     bound = 8 * MB
     fixed = [f"daemon.state_dir={tmp_path}", f"daemon.journal_bytes={bound}", "daemon.http=null"]
     generator = np.random.default_rng(0)
@@ -319,7 +318,7 @@ def test_the_journal_stays_within_journal_bytes_and_a_restart_goes_on_from_it(tm
     largest = 0
     with FaultDaemon(*fixed) as daemon, sdk(daemon, timeout_s=20) as client:
         stream = client.open_stream("cam")
-        for i in range(n):  # 12 kB a frame: 13 MB, of which a restart needs the last 500 frames, 6 MB
+        for i in range(n):  # 12 kB a frame: 13 MB; a restart needs the last 500 frames of them, 6 MB
             keypoints = generator.random((len(boxes[i]), 200, 2), np.float32)
             stream.send(None, Detections(boxes=boxes[i], keypoints=keypoints))
             if i % 20 == 0:
@@ -328,7 +327,7 @@ def test_the_journal_stays_within_journal_bytes_and_a_restart_goes_on_from_it(tm
         before = client.history("cam", from_seq=n - 20)
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait(10)
-    assert 0.8 * bound < largest < 1.1 * bound + 5 * MB, largest  # the write-ahead log's 4 MB beside it
+    assert 0.8 * bound < largest < 1.1 * bound + 5 * MB, largest  # and the write-ahead log's 4 MB
     with FaultDaemon(*fixed) as daemon, sdk(daemon) as client:
         after = client.history("cam", from_seq=n - 20)
         assert [row.seq for row in after] == list(range(n - 20, n))
@@ -336,10 +335,10 @@ def test_the_journal_stays_within_journal_bytes_and_a_restart_goes_on_from_it(tm
         assert client.open_stream("cam").next_seq == n
         first = client.history("cam", limit=1)[0].seq
         assert 0 < first <= n - 500
-    print(f"journal_bytes={bound}: the folder held {largest} at most, history went back to seq {first} of {n}")
+    print(f"journal_bytes={bound}: the folder had at most {largest} bytes; history started at seq {first} of {n}")
 
 
-def test_streams_that_come_and_go_leave_the_journal_flat(tmp_path):
+def test_streams_that_open_and_close_leave_the_journal_flat(tmp_path):
     n = rounds(80, 2000)
     sizes = []
     with FaultDaemon(f"daemon.state_dir={tmp_path}", "daemon.http=null") as daemon, sdk(daemon) as client:
@@ -350,13 +349,13 @@ def test_streams_that_come_and_go_leave_the_journal_flat(tmp_path):
             if number % (n // 8) == n // 8 - 1:
                 sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
         assert not any(stored_seqs(tmp_path / "journal.sqlite", f"cam{number}") for number in range(40))
-    assert sizes[-1] < 5 * MB  # the write-ahead log, which is begun again at 4 MB, and few pages
+    assert sizes[-1] < 5 * MB  # the write-ahead log, which restarts at 4 MB, and a few pages
     assert (tmp_path / "journal.sqlite").stat().st_size < 100_000
 
 
-@pytest.mark.skipif(not has_strace(), reason="strace is not here, or may not look into a process")
+@pytest.mark.skipif(not has_strace(), reason="strace is missing or cannot attach to a process")
 @pytest.mark.parametrize("durability", ["process", "power"])
-def test_power_syncs_by_group_before_its_acks_and_process_never(tmp_path, durability):
+def test_durability_power_syncs_each_group_before_its_acks_and_process_never_syncs(tmp_path, durability):
     log = tmp_path / "strace.log"
     fixed = [f"daemon.state_dir={tmp_path / 'state'}", f"daemon.durability={durability}", "daemon.http=null"]
     n_closed, n_burst = 30, 400
@@ -376,5 +375,5 @@ def test_power_syncs_by_group_before_its_acks_and_process_never(tmp_path, durabi
     if durability == "process":
         assert (in_loop, in_burst) == (0, 0)
     else:
-        assert in_loop >= n_closed  # each ack waits for its own
+        assert in_loop >= n_closed  # each ack waits for its own sync
         assert 1 <= in_burst < n_burst / 2

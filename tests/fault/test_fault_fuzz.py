@@ -1,4 +1,4 @@
-"""Random and mutated messages to every socket: the daemon stays up, the witness loses nothing, refusals are counted."""
+"""Random and mutated messages to each socket: the daemon survives, the witness loses no frame, refusals are counted."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from raw_client import RawClient
 
 FUZZER = Path(__file__).with_name("fuzzer.py")
 N_MESSAGES = rounds(2_000, 100_000)
-# At full speed a fuzzer on a small machine takes the daemon's CPU, not its patience: how fast it may go is said here.
+# Without a limit, a fuzzer on a small machine takes the CPU that the daemon needs.
 PER_SECOND = float(os.environ.get("TRACKD_FUZZ_PER_S", 500))
-ALONE_S = rounds(1, 30)  # before, and after
+ALONE_S = rounds(1, 30)  # the witness without the fuzzer, before and after it
 CAMERA_FPS = 30
 LEAST_OF_RATE = 0.8 if SOAK else 0.5
 LEAST_CODES = {"ingest": 6, "control": 3, "tracks": 1}
@@ -51,10 +51,10 @@ def daemon():
 @within(120, 1800)
 @pytest.mark.parametrize("name", ["ingest", "control", "tracks"])
 def test_beside_a_fuzzer_a_camera_keeps_its_rate_and_its_frames_and_each_refusal_is_counted_by_code(daemon, name):
-    """The camera waits for each frame's ids before it takes the next, 30 times a second where that is possible."""
+    """The camera waits for each frame's ids before it sends the next one, at 30 frames a second if possible."""
     at_first = daemon.metrics()
     with GoodClient(daemon.addresses, f"beside_{name}", fps=CAMERA_FPS) as witness:
-        ways: list[str] = []
+        figures: list[str] = []
 
         def rate_while(condition) -> float:
             first, began = witness.frames, time.monotonic()
@@ -63,7 +63,7 @@ def test_beside_a_fuzzer_a_camera_keeps_its_rate_and_its_frames_and_each_refusal
                 time.sleep(0.1)
             rate = (witness.frames - first) / (time.monotonic() - began)
             p50, p99 = np.quantile(witness.latencies[first:], [0.5, 0.99]) * 1000
-            ways.append(f"{rate:.1f} fps (round trip {p50:.1f} ms, p99 {p99:.1f})")
+            figures.append(f"{rate:.1f} fps (round trip {p50:.1f} ms, p99 {p99:.1f})")
             return rate
 
         def for_a_while():
@@ -77,36 +77,36 @@ def test_beside_a_fuzzer_a_camera_keeps_its_rate_and_its_frames_and_each_refusal
                 beside = rate_while(lambda: fuzzer.poll() is None)
             finally:
                 fuzzer.kill()
-            said = json.loads(fuzzer.stdout.read())
+            report = json.loads(fuzzer.stdout.read())
         alone_again = rate_while(for_a_while())
         metrics = daemon.metrics()
         assert daemon.healthy()[0] == 200
-        codes = said["codes"]
+        codes = report["codes"]
         progress(
-            f"{name}: {N_MESSAGES} messages at {N_MESSAGES / said['seconds']:.0f}/s; camera {ways[0]} before, "
-            f"{ways[1]} beside, {ways[2]} after; refused {codes}"
+            f"{name}: {N_MESSAGES} messages at {N_MESSAGES / report['seconds']:.0f}/s; camera {figures[0]} before, "
+            f"{figures[1]} beside, {figures[2]} after; refused {codes}"
         )
         assert imbalances(metrics) == []
-        if name == "ingest":  # afterwards the daemon goes on answering the fuzzer that is gone
+        if name == "ingest":  # on the other sockets the daemon still answers the fuzzer after its end
             assert metrics["trackd_unsent_replies_total"] == at_first["trackd_unsent_replies_total"]
         assert codes.get("internal", 0) == 0, [line for line in daemon.log if "Error" in line][-5:]
         assert len(codes) >= LEAST_CODES[name], codes
         assert refused(metrics) - refused(at_first) == codes
         lost = metrics[f'trackd_frames_received_total{{stream="{witness.stream}"}}'] - witness.frames
-        assert -2 <= lost <= 2  # frames on their way while the two are read; the witness itself has seen every seq
+        assert -2 <= lost <= 2  # frames in flight between the two readings; the witness itself checks every seq
         assert beside >= LEAST_OF_RATE * (alone + alone_again) / 2, (alone, beside, alone_again)
 
 
 def environment() -> dict[str, str]:
-    """Of the fuzzer's process: it shares the raw client."""
+    """Return the environment of the fuzzer's process, which imports the raw client."""
     import raw_client
 
     folder = str(Path(raw_client.__file__).parent)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
 
 
-def test_sockets_of_the_wrong_kinds_do_no_harm(daemon):
-    with GoodClient(daemon.addresses, "sockets_of_the_wrong_kinds_do_no_ha"), zmq_context() as context:
+def test_sockets_of_the_wrong_kinds_affect_no_client(daemon):
+    with GoodClient(daemon.addresses, "beside_wrong_sockets"), zmq_context() as context:
         kinds = ("PUB", "PUSH", "REQ", "ROUTER", "SUB", "PAIR")
         for name, kind in itertools.product(("ingest", "tracks", "control"), kinds):
             wrong = context.socket(getattr(zmq, kind))
@@ -123,9 +123,9 @@ def test_sockets_of_the_wrong_kinds_do_no_harm(daemon):
         assert daemon.healthy()[0] == 200
 
 
-def test_garbage_on_plain_tcp_does_no_harm(daemon):
+def test_garbage_on_plain_tcp_affects_no_client(daemon):
     rng = random.Random(4)
-    with GoodClient(daemon.addresses, "garbage_on_plain_tcp_does_no_harm"):
+    with GoodClient(daemon.addresses, "beside_garbage"):
         before = daemon.ps.num_fds()
         greeting = b"\xff" + bytes(8) + b"\x7f"
         for i in range(rounds(90, 3000)):
@@ -141,28 +141,28 @@ def test_garbage_on_plain_tcp_does_no_harm(daemon):
         assert daemon.ps.num_fds() <= before + 3
 
 
-def test_lying_frames_after_a_sound_handshake_do_no_harm(daemon):
+def test_invalid_zmtp_frames_after_a_valid_handshake_affect_no_client(daemon):
     rng = random.Random(5)
-    with GoodClient(daemon.addresses, "lying_frames_after_a_sound_handshak"):
+    with GoodClient(daemon.addresses, "beside_invalid_frames"):
         for i in range(rounds(40, 1000)):
             name, kind = rng.choice([("ingest", "DEALER"), ("control", "REQ"), ("tracks", "SUB")])
             with zmtp(daemon.addresses[name], kind) as raw:
-                lies = [
-                    b"\x02" + (2**63 - 1).to_bytes(8, "big") + b"x",  # 8 EiB to come
+                invalid = [
+                    b"\x02" + (2**63 - 1).to_bytes(8, "big") + b"x",  # announces 8 EiB
                     b"\x02" + (200_000_000).to_bytes(8, "big") + b"x",  # beyond limits.message_bytes
-                    zmtp_part(b"half", more=True),  # and no more
+                    zmtp_part(b"half", more=True),  # and no further part
                     zmtp_part(b"\x01" * 9, more=True) * 100 + zmtp_part(b""),
                     b"\x04\x05\x04PING",
                     b"\x06" + (3).to_bytes(8, "big") + b"\x02XY",
                     rng.randbytes(200),
                 ]
-                raw.sendall(lies[i % len(lies)])
+                raw.sendall(invalid[i % len(invalid)])
         assert daemon.healthy()[0] == 200
         with RawClient(daemon.addresses) as client:
             assert client.open("after")["kind"] == "opened"
 
 
-def test_a_client_killed_in_the_midst_of_a_message_leaves_nothing_of_it():
+def test_a_client_killed_in_the_middle_of_a_message_leaves_nothing_of_it():
     script = (
         "import os, sys, time, zmq, msgpack\n"
         "s = zmq.Context().socket(zmq.DEALER); s.connect(sys.argv[1])\n"
@@ -191,7 +191,7 @@ def test_a_subscription_larger_than_any_topic_costs_nothing():
     with FaultDaemon() as daemon:
         with zmtp(daemon.tracks, "SUB") as raw:
             before = daemon.rss_mb
-            with contextlib.suppress(ConnectionError):  # refused: as it should be
+            with contextlib.suppress(ConnectionError):  # the daemon may refuse it
                 raw.sendall(zmtp_part(b"\x01" + b"x" * 3_000_000))
             time.sleep(0.5)
             after = daemon.rss_mb

@@ -1,4 +1,4 @@
-"""Garbage, slow connections and floods at the HTTP door, while frames flow."""
+"""Garbage, slow connections and floods at the HTTP endpoint under load."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fault_tools import SOAK, FaultDaemon, GoodClient, imbalances, long_form, ro
 from raw_client import RawClient
 
 
-def door(daemon: FaultDaemon) -> tuple[str, int]:
+def http_address(daemon: FaultDaemon) -> tuple[str, int]:
     host, port = daemon.addresses["http"].removeprefix("http://").split(":")
     return host, int(port)
 
 
-def test_garbage_requests_are_refused_and_harm_nobody():
+def test_garbage_requests_are_refused_and_affect_no_client():
     rng = random.Random(6)
     lines = [
         b"GET /metrics HTTP/9.9\r\n\r\n", b"POST /healthz HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nx",
@@ -34,7 +34,7 @@ def test_garbage_requests_are_refused_and_harm_nobody():
     with FaultDaemon() as daemon, GoodClient(daemon.addresses):
         before = daemon.rss_mb
         for i in range(rounds(100, 5000)):
-            with socket.create_connection(door(daemon), timeout=5) as raw:
+            with socket.create_connection(http_address(daemon), timeout=5) as raw:
                 raw.settimeout(2)
                 try:
                     raw.sendall(lines[i % len(lines)] if i % 3 else rng.randbytes(300) + b"\r\n\r\n")
@@ -47,10 +47,10 @@ def test_garbage_requests_are_refused_and_harm_nobody():
         assert daemon.rss_mb - before < 30
 
 
-def test_slow_connections_are_few_and_do_not_stay():
+def test_slow_connections_are_limited_and_closed():
     with FaultDaemon() as daemon, GoodClient(daemon.addresses):
         before = daemon.ps.num_fds()
-        slow = [socket.create_connection(door(daemon), timeout=5) for _ in range(150)]
+        slow = [socket.create_connection(http_address(daemon), timeout=5) for _ in range(150)]
         for raw in slow[:75]:
             raw.sendall(b"GET /metr")
         time.sleep(0.5)
@@ -61,13 +61,13 @@ def test_slow_connections_are_few_and_do_not_stay():
 
 
 @long_form
-def test_slow_connections_leave_room_for_cameras():
+def test_slow_connections_leave_file_handles_for_cameras():
     with FaultDaemon() as daemon, GoodClient(daemon.addresses):
         subprocess.run(["prlimit", "--pid", str(daemon.process.pid), "--nofile=200:200"], check=True)
         slow = []
         for _ in range(300):
             try:
-                slow.append(socket.create_connection(door(daemon), timeout=0.5))
+                slow.append(socket.create_connection(http_address(daemon), timeout=0.5))
             except OSError:
                 break
         try:
@@ -80,18 +80,18 @@ def test_slow_connections_leave_room_for_cameras():
                 raw.close()
 
 
-def test_every_scrape_of_a_flood_balances_while_frames_flow():
+def test_every_scrape_of_a_flood_balances_under_load():
     with FaultDaemon() as daemon, GoodClient(daemon.addresses) as witness:
         faults: list[str] = []
         scrapes = [0] * 6
         deadline = time.monotonic() + rounds(1, 60)
 
-        def scrape(place: int) -> None:
+        def scrape(number: int) -> None:
             while time.monotonic() < deadline:
                 faults.extend(imbalances(daemon.metrics()))
-                scrapes[place] += 1
+                scrapes[number] += 1
 
-        scrapers = [threading.Thread(target=scrape, args=(place,)) for place in range(len(scrapes))]
+        scrapers = [threading.Thread(target=scrape, args=(number,)) for number in range(len(scrapes))]
         first = witness.frames
         for scraper in scrapers:
             scraper.start()
@@ -102,7 +102,7 @@ def test_every_scrape_of_a_flood_balances_while_frames_flow():
         assert witness.frames > first + 20
 
 
-@pytest.mark.skipif(not SOAK, reason="a rate, measured in the long form: TRACKD_SOAK=1")
+@pytest.mark.skipif(not SOAK, reason="a rate, measured in the long form only: TRACKD_SOAK=1")
 def test_the_witness_keeps_its_rate_beside_a_scrape_flood():
     script = "import sys, urllib.request as u\nwhile True: u.urlopen(sys.argv[1] + '/metrics').read()\n"
     with FaultDaemon() as daemon, GoodClient(daemon.addresses, pace_s=1 / 60) as witness:

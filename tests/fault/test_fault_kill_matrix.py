@@ -1,7 +1,7 @@
-"""No identity lost: killed anywhere, cut off anywhere, every stream is read as if nothing had happened, id for id.
+"""No identity is lost: after kills and cuts each stream reads as in an uninterrupted run, id for id.
 
-Four cameras in a process of their own send; an SDK subscriber reads each stream from the first frame to the last. All
-kills at labelled points hit one and the same run, one after the other: each daemon but the last dies at its label.
+Four cameras in a separate process send frames; an SDK subscriber reads each stream from the first frame to the last.
+All kills at labelled points happen in one run, one after the other: each daemon but the last dies at its label.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import pytest
 from cameras import STREAMS, Cameras
 from fault_tools import SOAK, rounds
 from faulted_run import FaultedRun, Uninterrupted
-from follower import said
+from follower import content
 
-# Each with a count that lies amid the load: of frames, of transactions, of snapshots behind the four that the streams'
-# coming back makes. The trims come late, when there is something to trim; `fold` is what a SIGTERM comes to.
+# The counts lie under load. They count frames, transactions, or snapshots after the four that the streams' resume
+# stores. The trims are late, when there are old rows to trim. A SIGTERM leads to `fold`.
 CRASHES = {
     "before_receive": 100, "after_receive": 100, "before_publish": 100, "after_publish": 100, "before_ack": 100,
     "after_ack": 100, "before_journal": 25, "after_journal": 25, "before_snapshot": 7, "after_snapshot": 5,
@@ -27,14 +27,16 @@ CRASHES = {
 }  # fmt: skip
 LABELS = list(CRASHES) * 3 if SOAK else [label for label in CRASHES if "fold" not in label]
 
+pytestmark = pytest.mark.timeout(900)  # the first test to use a fixture waits for its whole run
+
 
 @dataclass
 class Death:
-    """How a daemon ended, and what had been read of each stream by then."""
+    """The end of a daemon, and how many settlements of each stream had been read by then."""
 
     code: int
     stderr: str
-    given: list[int]
+    counts: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def uninterrupted():
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """The run that is hit at every label, and its deaths."""
+    """The run with a kill at every label, and its deaths."""
     with FaultedRun(tmp_path_factory.mktemp("labelled"), crash_at=f"{LABELS[0]}:{CRASHES[LABELS[0]]}") as run:
         deaths = []
         for label, successor in zip(LABELS, [*LABELS[1:], ""], strict=True):
@@ -61,62 +63,58 @@ def labelled(tmp_path_factory):
         yield run, deaths
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(len(LABELS)), ids=[f"{label}-{n}" for n, label in enumerate(LABELS)])
-def test_killed_at_a_labelled_point_the_daemons_successor_goes_on_with_the_same_ids(labelled, uninterrupted, number):
+def test_after_a_kill_at_a_labelled_point_the_next_daemon_continues_with_the_same_ids(labelled, uninterrupted, number):
     run, deaths = labelled
     death = deaths[number]
     assert death.code == -signal.SIGKILL
     assert death.stderr == f"killed at {LABELS[number]}\n"
-    # What came of each stream behind it; a daemon may die before a subscriber has come back to it.
-    later = [*(each.given for each in deaths[number + 1 :]), run.sent]
-    until = next(counts for counts in later if all(map(operator.gt, counts, death.given)))
+    # The next settlements of each stream. A daemon may die before a subscriber has reconnected to it.
+    later = [*(each.counts for each in deaths[number + 1 :]), run.sent]
+    until = next(counts for counts in later if all(map(operator.gt, counts, death.counts)))
     expected = uninterrupted.rows(until)
     for camera, name in enumerate(STREAMS):
-        there = slice(death.given[camera], until[camera])
-        assert [said(row) for row in run.follower.rows[name][there]] == [said(row) for row in expected[name][there]]
+        part = slice(death.counts[camera], until[camera])
+        assert [content(row) for row in run.follower.rows[name][part]] == [content(row) for row in expected[name][part]]
 
 
 def test_over_all_kills_at_labelled_points_nothing_is_missing_and_nothing_contradicts(labelled, uninterrupted):
     run, _ = labelled
     run.check(uninterrupted)
-    # Rows were trimmed from the journal on the way, or the labels of the trim would have been idle.
-    assert all(rows[0].seq > 0 for rows in run.remembered().values())
+    # Rows were trimmed from the journal during the run; without that the trim labels would test nothing.
+    assert all(rows[0].seq > 0 for rows in run.history().values())
 
 
-@pytest.mark.timeout(900)
-def test_killed_at_random_moments_under_load_nothing_is_missing_and_nothing_contradicts(tmp_path, uninterrupted):
-    chance = random.Random(6)
+def test_after_kills_at_random_moments_under_load_nothing_is_missing_and_nothing_contradicts(tmp_path, uninterrupted):
+    rng = random.Random(6)
     with FaultedRun(tmp_path) as run:
         for _ in range(rounds(3, 50)):
-            time.sleep(chance.uniform(0.0, 0.8))
+            time.sleep(rng.uniform(0.0, 0.8))
             run.restart_daemon()
         run.finish()
         run.check(uninterrupted)
 
 
-@pytest.mark.timeout(900)
-def test_with_the_client_killed_amid_its_load_the_next_one_goes_on(tmp_path, uninterrupted):
-    chance = random.Random(7)
+def test_after_a_client_is_killed_under_load_the_next_client_continues(tmp_path, uninterrupted):
+    rng = random.Random(7)
     with FaultedRun(tmp_path) as run:
         for number in range(rounds(2, 20)):
-            time.sleep(chance.uniform(0.2, 0.6))
+            time.sleep(rng.uniform(0.2, 0.6))
             run.cameras.kill()
-            if number % 2:  # what the daemon had accepted and not settled is then gone with both
+            if number % 2:  # then the frames that the daemon had accepted and not settled are lost with both
                 run.restart_daemon()
             run.cameras = Cameras(run.at)
         run.finish()
         run.check(uninterrupted)
 
 
-@pytest.mark.timeout(900)
-def test_with_the_network_cut_again_and_again_nothing_is_missing_and_nothing_contradicts(tmp_path, uninterrupted):
-    chance = random.Random(8)
+def test_after_repeated_network_cuts_nothing_is_missing_and_nothing_contradicts(tmp_path, uninterrupted):
+    rng = random.Random(8)
     with FaultedRun(tmp_path, cut=True) as run:
         for _ in range(rounds(8, 100)):
-            time.sleep(chance.uniform(0.05, 0.4))
-            # Now all of it, now one of the three.
-            for name in chance.choice([list(run.proxies), *([name] for name in run.proxies)]):
+            time.sleep(rng.uniform(0.05, 0.4))
+            # Either all three endpoints, or one of them.
+            for name in rng.choice([list(run.proxies), *([name] for name in run.proxies)]):
                 run.proxies[name].cut()
         run.finish()
         run.check(uninterrupted)

@@ -1,4 +1,4 @@
-"""Drains, signals and stand-stills of the daemon under load."""
+"""Drains, signals and pauses (SIGSTOP) of the daemon under load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import pytest
 from checkpoint_files import bad_file, write_checkpoint
-from daemon_process import wait_until
+from daemon_process import fixed_ports, wait_until
 from fault_tools import FaultDaemon, GoodClient, crowd, imbalances, long_form, progress, rounds, sdk
 from raw_client import RawClient, array, walking_boxes
 
@@ -18,7 +18,7 @@ POLICIES = ("block", "drop_oldest", "drop_newest")
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", pytest.param("drain", marks=long_form)])
-def test_a_drain_under_load_settles_and_publishes_all_that_was_taken(how):
+def test_a_drain_under_load_settles_and_publishes_every_accepted_frame(how):
     with FaultDaemon() as daemon:
         clients = {policy: RawClient(daemon.addresses, subscribe=policy) for policy in POLICIES}
         stop = threading.Event()
@@ -26,7 +26,7 @@ def test_a_drain_under_load_settles_and_publishes_all_that_was_taken(how):
         def feed(policy: str, client: RawClient) -> None:
             seq = 0
             while not stop.is_set():
-                client.frame(policy, seq, crowd(seq, 1000))  # so many that some frames come while the rest is settled
+                client.frame(policy, seq, crowd(seq, 1000))  # slow enough that frames arrive during the drain
                 seq += 1
                 time.sleep(0.002)
 
@@ -90,7 +90,7 @@ def test_two_sigterms_to_an_idle_daemon_leave_no_traceback(delay_s):
     assert not any("Traceback" in line for line in daemon.log), list(daemon.log)
 
 
-def test_after_a_stand_still_health_recovers_and_streams_go_on():
+def test_after_a_pause_health_recovers_and_streams_continue():
     with FaultDaemon("daemon.stall_s=2") as daemon, GoodClient(daemon.addresses) as witness, sdk(daemon) as client:
         stream = client.open_stream("cam")
         stream.send(None, Detections(boxes=walking_boxes(0)))
@@ -111,7 +111,7 @@ def test_after_a_stand_still_health_recovers_and_streams_go_on():
 
 
 @pytest.mark.parametrize("n_streams", [40])
-def test_a_stand_still_longer_than_the_idle_timeout_closes_no_stream(n_streams):
+def test_a_pause_longer_than_the_idle_timeout_closes_no_stream(n_streams):
     with FaultDaemon() as daemon, RawClient(daemon.addresses) as client:
         for i in range(n_streams):
             client.open(f"cam{i}", config={"idle_timeout_s": 1.5})
@@ -119,7 +119,7 @@ def test_a_stand_still_longer_than_the_idle_timeout_closes_no_stream(n_streams):
         for _ in range(rounds(1, 20)):
             daemon.process.send_signal(signal.SIGSTOP)
             try:
-                time.sleep(2.0)  # what the owner sends now arrives with the first look at the socket, or just after
+                time.sleep(2.0)  # the owner's messages arrive with the first poll of the socket, or just after it
             finally:
                 daemon.process.send_signal(signal.SIGCONT)
             time.sleep(0.01)
@@ -131,26 +131,24 @@ def test_a_stand_still_longer_than_the_idle_timeout_closes_no_stream(n_streams):
         assert "closed" not in kinds
 
 
-def test_a_daemon_killed_and_started_again_is_found_by_its_clients():
-    with FaultDaemon() as daemon:
-        addresses = {name: daemon.addresses[name] for name in ("ingest", "tracks", "control")}
-        with sdk(daemon) as client:
-            stream = client.open_stream("cam")
-            for seq in range(10):
+def test_clients_reconnect_to_a_daemon_that_was_killed_and_started_again():
+    fixed = fixed_ports()
+    with FaultDaemon(*fixed) as daemon, sdk(daemon) as client:
+        stream = client.open_stream("cam")
+        for seq in range(10):
+            stream.send(None, Detections(boxes=walking_boxes(seq)))
+        stream.flush()
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait(5)
+        with FaultDaemon(*fixed) as again:
+            for seq in range(10, 30):
                 stream.send(None, Detections(boxes=walking_boxes(seq)))
             stream.flush()
-            daemon.process.send_signal(signal.SIGKILL)
-            daemon.process.wait(5)
-            overrides = [f"daemon.endpoints.{name}={address}" for name, address in addresses.items()]
-            with FaultDaemon(*overrides) as again:
-                for seq in range(10, 30):
-                    stream.send(None, Detections(boxes=walking_boxes(seq)))
-                stream.flush()
-                assert again.metrics()['trackd_frames_tracked_total{stream="cam"}'] == 20
+            assert again.metrics()['trackd_frames_tracked_total{stream="cam"}'] == 20
 
 
-def test_models_that_cannot_be_loaded_leave_the_daemon_as_it_was(tmp_path):
-    """Asked for at runtime, at `open` and by `stream.configure`, beside a camera and a stream whose ids must go on."""
+def test_a_model_that_cannot_be_loaded_changes_nothing_in_the_daemon(tmp_path):
+    """Load it at runtime, at `open` and by `stream.configure`, beside a camera and a stream that must keep its ids."""
 
     def track(client: RawClient, seq: int) -> list[int]:
         client.frame("cam", seq, walking_boxes(seq))
@@ -169,7 +167,7 @@ def test_models_that_cannot_be_loaded_leave_the_daemon_as_it_was(tmp_path):
         GoodClient(daemon.addresses, patience_s=30) as witness,
         RawClient(daemon.addresses, subscribe="cam") as client,
     ):
-        # The first load imports torch, which holds the interpreter up for a second or two on a busy machine.
+        # The first load imports torch, which blocks the interpreter for a second or two on a busy machine.
         client.control.rcvtimeo = client.ingest.rcvtimeo = client.tracks.rcvtimeo = 60_000
         epoch = client.open("cam", reply="tracks")["epoch"]
         assert track(client, 0) == [0, 1, 2]
@@ -198,8 +196,8 @@ def test_models_that_cannot_be_loaded_leave_the_daemon_as_it_was(tmp_path):
         assert not (tmp_path / "it_ran").exists()
         threads = daemon.ps.num_threads()
         client.request("model.load", name="corrupt", path=str(bad[0]))
-        wait_until(lambda: daemon.ps.num_threads() <= threads, 5, "the loader's thread ending")
-        # The name of a load that failed is free: a good file takes it.
+        wait_until(lambda: daemon.ps.num_threads() <= threads, 5, "the loader's thread ends")
+        # The name of a failed load is free for a good file.
         good = client.request("model.load", name="corrupt", path=str(write_checkpoint(tmp_path / "good.ckpt")))
         assert good["result"]["name"] == "corrupt"
         assert client.open("other", model="corrupt", frame_shape=[720, 1280])["kind"] == "opened"
@@ -216,8 +214,8 @@ def test_models_that_cannot_be_loaded_leave_the_daemon_as_it_was(tmp_path):
 
 
 @long_form
-def test_loads_that_fail_again_and_again_hold_no_camera_up(tmp_path):
-    """Loads that fail, one after another, beside a camera; memory and threads are those of the first hundred."""
+def test_repeated_failed_loads_do_not_delay_a_camera(tmp_path):
+    """Fail 400 loads beside a camera; memory and threads stay at those of the first hundred."""
     paths = [bad_file(kind, tmp_path) for kind in ("corrupt", "truncated", "wrong_architecture", "malicious")]
     with (
         FaultDaemon("daemon.device=cpu") as daemon,

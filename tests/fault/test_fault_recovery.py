@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, the daemon goes on with the same ids, and no frame is lost or repeated."""
+"""After a kill and a restart the daemon continues with the same ids, and no frame is lost or repeated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ N_KILLS = 4
 
 
 def frames(seed: int, n: int = N_FRAMES) -> list[np.ndarray]:
-    """Boxes that wander, come and go."""
+    """Return the boxes of `n` frames, which wander and are missing at random."""
     generator = np.random.default_rng(seed)
     walker = walk(8, 1280, 720, seed)
     return [next(walker)[generator.random(8) > 0.1] for _ in range(n)]
@@ -50,17 +50,17 @@ def uninterrupted(seed: int) -> list[list[int]]:
 
 
 class Feeder(threading.Thread):
-    """A camera that sends a stream through the SDK, whatever becomes of the daemon."""
+    """A camera that sends a stream through the SDK, also over restarts of the daemon."""
 
     def __init__(self, at: dict[str, str], name: str, seed: int) -> None:
         super().__init__(daemon=True)
-        self.at, self.name_of_stream, self.seed = at, name, seed
+        self.at, self.stream, self.seed = at, name, seed
         self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:
             with Client(self.at["ingest"], self.at["tracks"], self.at["control"], timeout_s=60) as client:
-                stream = client.open_stream(self.name_of_stream)
+                stream = client.open_stream(self.stream)
                 for index, boxes in enumerate(frames(self.seed)):
                     stream.send(None, Detections(boxes=boxes), frame_index=index, t_ns=index)
                     time.sleep(0.001)
@@ -91,16 +91,16 @@ def check(at: dict[str, str], expected: dict[int, list[list[int]]], seeds: range
         assert [row.track_ids.tolist() for row in rows] == expected[seed]
 
 
-@long_form  # what subscribers read after kills is compared in its short form too: test_fault_kill_matrix.py
-def test_history_is_whole_after_kills_in_a_row_under_load(tmp_path, expected):
+@long_form  # test_fault_kill_matrix.py compares what subscribers read after kills in the short form too
+def test_history_is_complete_after_several_kills_under_load(tmp_path, expected):
     fixed = [*fixed_ports(), f"daemon.state_dir={tmp_path}", "daemon.http=null"]
-    chance = random.Random(N_KILLS)
+    rng = random.Random(N_KILLS)
     daemon = DaemonProcess(*fixed)
     feeders = [Feeder(daemon.addresses, f"cam{seed}", seed) for seed in range(4)]
     for feeder in feeders:
         feeder.start()
     for _ in range(N_KILLS):
-        time.sleep(chance.uniform(0.1, 0.5))
+        time.sleep(rng.uniform(0.1, 0.5))
         os.kill(daemon.process.pid, signal.SIGKILL)
         daemon.process.communicate(timeout=10)
         daemon = DaemonProcess(*fixed)
@@ -113,7 +113,7 @@ def test_history_is_whole_after_kills_in_a_row_under_load(tmp_path, expected):
     assert (code, stderr) == (0, "")
 
 
-def test_a_drained_daemon_goes_on_where_it_was(tmp_path, expected):
+def test_after_a_drain_the_next_daemon_continues_with_the_same_ids(tmp_path, expected):
     fixed = [*fixed_ports(), f"daemon.state_dir={tmp_path}", "daemon.http=null"]
     daemon = DaemonProcess(*fixed)
     feeder = Feeder(daemon.addresses, "cam1", 1)
@@ -139,12 +139,12 @@ def assert_refuses(state_dir: Path, *words: str) -> None:
         assert word in line
 
 
-def test_a_damaged_journal_is_one_clear_line_and_never_a_silent_fresh_start(tmp_path):
+def test_a_damaged_journal_ends_the_start_with_one_line_and_is_never_replaced_silently(tmp_path):
     (tmp_path / "journal.sqlite").write_bytes(b"SQLite format 3\0" + os.urandom(8000))
     assert_refuses(tmp_path, "journal.sqlite", "Move it away")
 
 
-def test_a_journal_of_another_version_is_one_clear_line(tmp_path):
+def test_a_journal_of_another_version_ends_the_start_with_one_line(tmp_path):
     database = sqlite3.connect(tmp_path / "journal.sqlite")
     database.execute("PRAGMA user_version = 99")
     database.commit()

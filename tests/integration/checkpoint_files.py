@@ -1,4 +1,4 @@
-"""Small checkpoints as DREEM writes them, made by the tests."""
+"""Small checkpoint files in DREEM's format."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ RESNET = {**DESCRIPTOR, "encoder_cfg": {"model_name": "resnet18"}}
 
 
 def write_checkpoint(path: Path, cfg: dict[str, Any] = DESCRIPTOR, stored_cfg: dict[str, Any] | None = None) -> Path:
-    """A Lightning checkpoint with seeded weights whose logits are of about 1.
+    """Write a Lightning checkpoint with seeded weights; its logits are about 1.
 
     Args:
         path: the file.
-        cfg: the model that the weights are of.
-        stored_cfg: the `model_cfg` in the file, where that is to be another.
+        cfg: the model of the weights.
+        stored_cfg: the `model_cfg` in the file, if it must differ from `cfg`.
     """
     torch.manual_seed(0)
     model = GlobalTrackingTransformer(Architecture.from_model_cfg(cfg))
@@ -45,7 +45,7 @@ def write_checkpoint(path: Path, cfg: dict[str, Any] = DESCRIPTOR, stored_cfg: d
 
 
 class Bomb:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Bomb:
 
 
 def bad_file(kind: str, folder: Path) -> Path:
-    """A file that is no good checkpoint; where its pickle is run, `it_ran` appears beside it."""
+    """Write a file that is not a valid checkpoint; if its pickle is run, it creates `it_ran` in the same folder."""
     path = folder / f"{kind}.ckpt"
     if kind == "corrupt":
         path.write_bytes(np.random.default_rng(0).bytes(20_000))
@@ -70,6 +70,6 @@ def bad_file(kind: str, folder: Path) -> Path:
 
 
 def load(folder: Path, cfg: dict[str, Any] = DESCRIPTOR) -> LoadedModel:
-    """Such a checkpoint, written and read."""
+    """Write such a checkpoint and load it."""
     torch.set_num_threads(1)
     return load_checkpoint(write_checkpoint(folder / "tiny.ckpt", cfg))

@@ -1,8 +1,9 @@
-"""A real `trackd serve` in a process of its own, on free ports of loopback."""
+"""A real `trackd serve` in a separate process, on free ports of loopback."""
 
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
 import socket
@@ -14,23 +15,51 @@ from contextlib import ExitStack
 from pathlib import Path
 
 READY_S = 60.0  # the first start on a machine compiles the tracker
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def fixed_ports() -> list[str]:
-    """Overrides with endpoints that stay, so that a daemon started again is where its clients look for it."""
-    found = []
-    with ExitStack() as held:  # all at once, or one could be given twice
+    """Return overrides with fixed endpoints, so that clients reconnect to a daemon that is started again.
+
+    The ports lie outside the range from which the kernel chooses ports itself. Otherwise another process could get a
+    port while the daemon that owns it is down, and the next daemon could not bind it.
+    """
+    first, last = 32768, 60999
+    if _PORT_RANGE.exists():
+        first, last = map(int, _PORT_RANGE.read_text().split())
+    ports = [port for port in range(10_000, 65_000) if not first <= port <= last] or list(range(first, last + 1))
+    found: list[str] = []
+    with ExitStack() as probes:  # all stay bound until the end, so that no port is chosen twice
         for name in ("ingest", "tracks", "control"):
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{probe.getsockname()[1]}")
+            while True:
+                port = random.SystemRandom().choice(ports)
+                probe = probes.enter_context(socket.socket())
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:  # in use
+                    continue
+                found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{port}")
+                break
     return found
 
 
 class DaemonProcess:
-    """Starts the daemon, waits for its ready line, and ends it by its pid."""
+    """Starts the daemon, waits for its ready line, and ends it by its pid.
 
-    def __init__(self, *overrides: str, config: Path | None = None, env: dict[str, str] | None = None) -> None:
+    Args:
+        overrides: of the configuration, `key=value`.
+        config: the configuration file.
+        env: further environment variables.
+        may_be_killed: accept a daemon that is killed before its ready line; it has no addresses then.
+    """
+
+    def __init__(
+        self,
+        *overrides: str,
+        config: Path | None = None,
+        env: dict[str, str] | None = None,
+        may_be_killed: bool = False,
+    ) -> None:
         free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
         command = [sys.executable, "-m", "trackd.cli", "serve"]
         if config is not None:
@@ -40,12 +69,14 @@ class DaemonProcess:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
         )
-        self.addresses = self._wait_until_ready()
+        self.addresses = self._wait_until_ready(may_be_killed)
 
-    def _wait_until_ready(self) -> dict[str, str]:
+    def _wait_until_ready(self, may_be_killed: bool = False) -> dict[str, str]:
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], READY_S)
         line = self.process.stdout.readline() if readable else ""
+        if may_be_killed and readable and not line and self.process.wait(10) == -signal.SIGKILL:
+            return {}
         if not line.startswith("ready "):
             self.process.kill()
             _, stderr = self.process.communicate(timeout=5)
@@ -59,7 +90,7 @@ class DaemonProcess:
             raise AttributeError(name) from None
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of an HTTP request."""
+        """Return status and body of an HTTP request."""
         try:
             with urllib.request.urlopen(self.addresses["http"] + path, timeout=5) as response:
                 return response.status, response.read().decode()
@@ -67,13 +98,13 @@ class DaemonProcess:
             return error.code, error.read().decode()
 
     def metrics(self) -> dict[str, float]:
-        """All samples of a scrape, by name and labels as they are printed."""
+        """Return all samples of a scrape, by name and labels as in its text."""
         _, text = self.get("/metrics")
         samples = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 20.0) -> tuple[int, str]:
-        """End it; returns its exit code and what it wrote on stderr."""
+        """End the daemon; return its exit code and its stderr."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         _, stderr = self.process.communicate(timeout=timeout_s)
@@ -93,8 +124,8 @@ class DaemonProcess:
 
 
 def wait_until(condition, timeout_s: float = 5.0, what: str = "the condition") -> None:
-    """Poll until a condition holds."""
+    """Poll until a condition is true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about within {timeout_s} s"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A client written from protocol.md alone: pyzmq, msgpack and numpy, nothing of the SDK."""
+"""A client written from protocol.md alone, with pyzmq, msgpack and numpy and without the SDK."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zmq
 TIMEOUT_MS = 5000
 
 
-Keys = tuple[bytes, bytes, bytes]  # the server's public, one's own public and secret
+Keys = tuple[bytes, bytes, bytes]  # the server's public key, the client's public key and secret key
 
 
 class RawClient:
@@ -27,7 +27,7 @@ class RawClient:
         if subscribe is not None:
             self.tracks.subscribe(f"tracks/{subscribe}/".encode())
             self.tracks.subscribe(f"events/{subscribe}/".encode())
-            time.sleep(0.2)  # a subscription takes a moment to arrive
+            time.sleep(0.2)  # until the subscription has arrived
 
     def connect(self, kind: int, endpoint: str) -> zmq.Socket:
         socket = self.context.socket(kind)
@@ -47,12 +47,12 @@ class RawClient:
         return msgpack.unpackb(self.ingest.recv_multipart()[0])
 
     def recv_kind(self, *kinds: str) -> dict[str, Any]:
-        """The next message of one of these kinds; others are passed over."""
+        """Return the next message of one of these kinds; skip others."""
         for _ in range(10_000):
             message = self.recv()
             if message["kind"] in kinds:
                 return message
-        raise AssertionError(f"no {kinds} came")
+        raise AssertionError(f"no {kinds} received")
 
     def nothing_comes(self, wait_ms: int = 200) -> bool:
         return self.ingest.poll(wait_ms) == 0
@@ -74,19 +74,19 @@ class RawClient:
         return topic, msgpack.unpackb(header), parts
 
     def next_tracks(self) -> tuple[dict[str, Any], list[bytes]]:
-        """The next settlement; events are passed over."""
+        """Return the next settlement; skip events."""
         for _ in range(10_000):
             topic, header, parts = self.recv_tracks()
             if topic.startswith(b"tracks/"):
                 return header, parts
-        raise AssertionError("no tracks came")
+        raise AssertionError("no tracks received")
 
     def next_event(self, *events: str) -> dict[str, Any]:
         for _ in range(10_000):
             topic, header, _ = self.recv_tracks()
             if topic.startswith(b"events/") and header["event"] in events:
                 return header
-        raise AssertionError(f"no event {events} came")
+        raise AssertionError(f"no event {events} received")
 
     def request(self, method: str, delimiter: bool = False, **params: Any) -> dict[str, Any]:
         message = msgpack.packb({"v": 1, "kind": "request", "id": 7, "method": method, "params": params})
@@ -110,13 +110,13 @@ class RawClient:
 
 
 def array(header: dict[str, Any], parts: list[bytes], name: str) -> np.ndarray:
-    """An array of a message's header."""
+    """Return an array of a message by its name in the header."""
     ref = header[name]
     return np.frombuffer(parts[ref["part"] - 1], ref["dtype"]).reshape(ref["shape"])
 
 
 def walking_boxes(seq: int, n: int = 3) -> np.ndarray:
-    """n boxes that walk to the right side by side, far apart."""
+    """Return n boxes, far apart, that move to the right together."""
     x = 10 + 2 * seq % 900 + np.zeros(n)
     y = 10 + 100 * np.arange(n)
     return np.stack([x, y, x + 30, y + 40], axis=1).astype("<f4")

@@ -1,4 +1,4 @@
-"""Checkpoints in a real daemon: refused at start, loaded at start, loaded beside streams that run."""
+"""Checkpoints in a real daemon: refused at start, loaded at start, loaded while streams run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (320, 960), np.uint8)
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "truncated", "wrong_architecture", "malicious", "missing"])
-def test_a_file_that_is_no_good_checkpoint_ends_the_start_with_one_line(tmp_path: Path, kind: str):
+def test_a_file_that_is_not_a_valid_checkpoint_ends_the_start_with_one_line(tmp_path: Path, kind: str):
     path = bad_file(kind, tmp_path)
     command = [sys.executable, "-m", "trackd.cli", "serve", "--set", f"ckpt_path={path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -65,7 +65,7 @@ def send(client: RawClient, seq: int, image: np.ndarray | None = IMAGE) -> None:
     client.send(header, boxes, *([] if image is None else [image]))
 
 
-def test_status_and_models_tell_what_is_loaded_and_where(client: RawClient, checkpoints: dict[str, Path]):
+def test_status_and_models_list_what_is_loaded_and_where(client: RawClient, checkpoints: dict[str, Path]):
     status = client.request("status")["result"]
     assert status["device"] == "cpu"
     assert {"first", "pair", "colour", "motion"} <= set(status["models"])
@@ -74,7 +74,7 @@ def test_status_and_models_tell_what_is_loaded_and_where(client: RawClient, chec
     assert [name for name, row in rows.items() if row["default"]] == ["first"]
 
 
-def test_a_stream_without_a_wish_is_tracked_by_the_first_checkpoint(client: RawClient):
+def test_a_stream_that_names_no_model_is_tracked_by_the_first_checkpoint(client: RawClient):
     opened = client.open(client.stream, config={"crop_size": 24, "padding": 0, "overlap_thresh": 0.0})
     assert opened["kind"] == "opened"
     for seq in range(12):
@@ -87,7 +87,7 @@ def test_a_stream_without_a_wish_is_tracked_by_the_first_checkpoint(client: RawC
     assert rows[client.stream]["model"] == "first"
 
 
-def test_a_frame_without_the_image_that_the_model_needs_is_rejected_and_the_stream_goes_on(client: RawClient):
+def test_a_frame_without_the_image_that_the_model_needs_is_rejected_and_the_next_one_is_tracked(client: RawClient):
     client.open(client.stream, config={"crop_size": 24, "overlap_thresh": 0.0})
     send(client, 0)
     send(client, 1, image=None)
@@ -104,7 +104,7 @@ def test_a_frame_without_the_image_that_the_model_needs_is_rejected_and_the_stre
     assert "send images" in error["message"]
 
 
-def test_a_stream_that_sends_no_images_says_so_and_how_large_its_frames_are(client: RawClient):
+def test_a_stream_without_images_is_tracked_if_it_gives_its_frame_shape(client: RawClient):
     config = {"use_vis_feats": False, "overlap_thresh": 0.0}
     client.open(client.stream, config=config, frame_shape=[320, 960])
     for seq in range(4):
@@ -113,7 +113,7 @@ def test_a_stream_that_sends_no_images_says_so_and_how_large_its_frames_are(clie
         assert sorted(array(header, parts, "track_ids")) == [0, 1, 2]
 
 
-def test_a_frame_whose_size_nobody_told_is_rejected(client: RawClient):
+def test_a_frame_of_unknown_size_is_rejected(client: RawClient):
     client.open(client.stream, config={"use_vis_feats": False})
     send(client, 0, image=None)
     header, _ = client.next_tracks()
@@ -166,7 +166,7 @@ def test_settings_that_do_not_fit_the_model_are_refused_later_too(client: RawCli
 
 
 def test_a_checkpoint_is_loaded_while_a_stream_runs(tmp_path: Path, checkpoints: dict[str, Path]):
-    # A daemon of its own: its first checkpoint brings torch in as well, the longest load that there is.
+    # A separate daemon: its first checkpoint imports torch too, which makes this the longest load.
     with DaemonProcess("daemon.device=cpu") as daemon, RawClient(daemon.addresses, subscribe="cam") as client:
         client.stream = "cam"
         client.open("cam", reply="tracks")
@@ -182,7 +182,7 @@ def test_a_checkpoint_is_loaded_while_a_stream_runs(tmp_path: Path, checkpoints:
             seq += 1
         reply = msgpack.unpackb(client.control.recv())
         assert reply["result"] == {**reply["result"], "name": "late", "device": "cpu", "default": False}
-        assert seq > 20  # frames went on being tracked
+        assert seq > 20  # frames were tracked during the load
         print(f"{seq} frames during the load, the slowest took {max(waits) * 1e3:.0f} ms")
         assert max(waits) < 1.0
 
@@ -192,7 +192,7 @@ def test_a_checkpoint_is_loaded_while_a_stream_runs(tmp_path: Path, checkpoints:
         assert client.recv_kind("tracks")["status"] == "tracked"
 
 
-def test_a_load_that_fails_leaves_the_daemon_as_it_was(client: RawClient, tmp_path: Path):
+def test_a_load_that_fails_changes_nothing_in_the_daemon(client: RawClient, tmp_path: Path):
     before = client.request("models")["result"]
     bad = bad_file("malicious", tmp_path)
     for params, complaint in (

@@ -1,4 +1,4 @@
-"""Overload policies, deadlines and fairness, and the law that every frame received is accounted for."""
+"""Overload policies, deadlines and fairness, and the law that every received frame is counted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def daemon():
 
 
 def slow_frame(client: RawClient, stream: str, seq: int) -> None:
-    """A frame of so many instances that the engine is busy with it for some ten milliseconds."""
+    """Send a frame of 800 instances, which keeps the engine busy for about ten milliseconds."""
     x, y = np.meshgrid(np.arange(32) * 50.0 + seq % 10, np.arange(25) * 50.0)
     corner = np.stack([x.ravel(), y.ravel()], axis=1)
     client.frame(stream, seq, np.concatenate([corner, corner + 40], axis=1))
@@ -33,7 +33,7 @@ def settlements(client: RawClient, n: int) -> list[tuple[int, str, str | None]]:
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
-def test_a_stream_that_sheds_settles_every_frame_in_order(daemon, policy):
+def test_a_stream_that_drops_frames_settles_every_frame_in_order(daemon, policy):
     n = 60
     with RawClient(daemon.addresses, subscribe="cam") as client:
         client.open("cam", config={"on_overload": policy, "queue_depth": 4})
@@ -48,12 +48,12 @@ def test_a_stream_that_sheds_settles_every_frame_in_order(daemon, policy):
         assert {reason for _, status, reason in settled if status == "dropped"} == {"overload"}
         tracked = [seq for seq, status, _ in settled if status == "tracked"]
         if policy == "drop_oldest":
-            assert tracked[-1] == n - 1, "the newest frame is what this policy keeps"
+            assert tracked[-1] == n - 1, "this policy keeps the newest frame"
         else:
-            assert tracked[:4] == [0, 1, 2, 3], "the oldest frames are what this policy keeps"
+            assert tracked[:4] == [0, 1, 2, 3], "this policy keeps the oldest frames"
 
 
-def test_frames_older_than_the_deadline_are_dropped_and_say_so(daemon):
+def test_frames_older_than_the_deadline_are_dropped_with_that_reason(daemon):
     with RawClient(daemon.addresses, subscribe="cam") as client:
         client.open("cam", config={"deadline_ms": 5, "queue_depth": 32})
         for seq in range(32):
@@ -63,7 +63,7 @@ def test_frames_older_than_the_deadline_are_dropped_and_say_so(daemon):
         assert {reason for _, status, reason in settled if status == "dropped"} == {"deadline"}
 
 
-def test_a_stream_with_a_backlog_does_not_hold_another_up(daemon):
+def test_a_stream_with_a_backlog_does_not_block_another_stream(daemon):
     with RawClient(daemon.addresses, subscribe="quick") as quick, RawClient(daemon.addresses) as slow:
         slow.open("slow", config={"queue_depth": 64})
         quick.open("quick", reply="tracks")
@@ -75,7 +75,7 @@ def test_a_stream_with_a_backlog_does_not_hold_another_up(daemon):
         assert next(row["queued"] for row in left if row["stream"] == "slow") > 32
 
 
-def test_every_scrape_balances_while_three_policies_run(daemon):
+def test_every_scrape_balances_under_all_three_policies(daemon):
     stop = threading.Event()
     faults: list[str] = []
     scrapes = 0
@@ -129,7 +129,7 @@ def test_every_scrape_balances_while_three_policies_run(daemon):
     assert metrics['trackd_latency_seconds_count{stage="total"}'] == 450
 
 
-def test_a_closed_streams_counts_go_on_in_the_sum_over_closed_streams(daemon):
+def test_a_closed_streams_counts_are_added_to_the_sum_over_closed_streams(daemon):
     with RawClient(daemon.addresses) as client:
         client.open("cam")
         client.frame("cam", 0, walking_boxes(0))

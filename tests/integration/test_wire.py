@@ -1,4 +1,4 @@
-"""The wire against a real daemon, by a client that was written from the protocol's page alone."""
+"""The wire protocol of a real daemon, with a client that was written from protocol.md alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_thousand_frames_give_a_thousand_tracks_in_order_and_all_acks(client):
         assert np.array_equal(array(header, parts, "boxes"), walking_boxes(seq))
         track_ids = array(header, parts, "track_ids")
         assert track_ids.dtype == np.dtype("<i4")
-        if seq % 450 == 0:  # where the boxes jump back, whatever the tracker makes of it
+        if seq % 450 == 0:  # here the boxes jump back, and the ids may change
             ids = track_ids if seq == 0 else None
         if ids is not None:
             assert track_ids.tolist() == [0, 1, 2]
@@ -67,14 +67,14 @@ def test_a_duplicate_is_acked_and_not_repeated(client):
     client.frame(client.stream, 0, walking_boxes(0))
     assert client.recv_kind("ack")["seq"] == 0
     client.frame(client.stream, 0, walking_boxes(0))
-    again = client.recv_kind("ack", "error")
-    assert (again["kind"], again["seq"], again["credit"]) == ("ack", 0, 0)
+    answer = client.recv_kind("ack", "error")
+    assert (answer["kind"], answer["seq"], answer["credit"]) == ("ack", 0, 0)
     client.frame(client.stream, 1, walking_boxes(1))
     seqs = [client.next_tracks()[0]["seq"] for _ in range(2)]
     assert seqs == [0, 1]
 
 
-def test_a_gap_is_refused_with_the_seq_that_is_expected_and_changes_nothing(client):
+def test_a_gap_is_refused_with_the_expected_seq_and_changes_nothing(client):
     client.open(client.stream)
     client.frame(client.stream, 5, walking_boxes(5))
     error = client.recv_kind("error")
@@ -109,7 +109,7 @@ def test_a_shape_that_does_not_fit_its_bytes_rejects_the_frame_and_the_next_one_
         ({"t_ns": 2**64 - 1}, "bad_message"),
     ],
 )
-def test_a_header_that_cannot_be_used_gets_its_code_and_takes_no_place_in_the_stream(client, change, code):
+def test_an_invalid_header_gets_its_error_code_and_uses_no_seq(client, change, code):
     client.open(client.stream)
     client.frame(client.stream, 0, walking_boxes(0), **change)
     assert client.recv_kind("error")["code"] == code
@@ -117,14 +117,14 @@ def test_a_header_that_cannot_be_used_gets_its_code_and_takes_no_place_in_the_st
     assert client.recv_kind("ack", "error")["kind"] == "ack"
 
 
-def test_bytes_that_are_no_message_get_bad_message(client):
+def test_bytes_that_are_not_a_message_get_bad_message(client):
     client.ingest.send_multipart([b"\xc1 nonsense"])
     assert client.recv()["code"] == "bad_message"
     client.ingest.send_multipart([msgpack.packb([1, 2])])
     assert client.recv()["code"] == "bad_message"
 
 
-def test_no_header_however_nested_or_shaped_ends_the_daemon(client):
+def test_deeply_nested_headers_and_huge_shapes_do_not_end_the_daemon(client):
     deep: list = []
     for _ in range(900):
         deep = [deep]
@@ -143,7 +143,7 @@ def test_no_header_however_nested_or_shaped_ends_the_daemon(client):
     assert client.recv_kind("error")["code"] == "invalid_frame"
 
 
-def test_a_stream_taken_over_tells_its_last_frame_index(daemon, client):
+def test_a_takeover_returns_the_last_frame_index(daemon, client):
     client.open(client.stream)
     client.frame(client.stream, 0, walking_boxes(0), frame_index=876)
     client.recv_kind("ack")
@@ -168,7 +168,7 @@ def test_a_frame_without_credit_is_refused_and_may_be_sent_again(client):
     assert client.open(client.stream, config={"queue_depth": 1})["credit"] == 1
     sent, refused = 0, 0
     for _ in range(100):
-        # Two frames at once into a queue of one: most often the second comes before the first is settled.
+        # Two frames for a queue of one: in most rounds the second one arrives before the first one is settled.
         client.frame(client.stream, sent, walking_boxes(sent))
         client.frame(client.stream, sent + 1, walking_boxes(sent + 1))
         answers = [client.recv_kind("ack", "error") for _ in range(2)]
@@ -183,7 +183,7 @@ def test_a_frame_without_credit_is_refused_and_may_be_sent_again(client):
     assert [client.next_tracks()[0]["seq"] for _ in range(sent)] == list(range(sent))
 
 
-def test_a_nan_box_costs_its_own_row_only(client):
+def test_a_nan_box_affects_only_its_own_row(client):
     client.open(client.stream)
     client.frame(client.stream, 0, walking_boxes(0))
     boxes = walking_boxes(1)
@@ -208,7 +208,7 @@ def test_a_frame_index_that_does_not_rise_is_rejected(client):
     assert [client.next_tracks()[0]["status"] for _ in range(3)] == ["tracked", "rejected", "tracked"]
 
 
-def test_reply_tracks_comes_before_its_ack(client):
+def test_the_tracks_reply_is_sent_before_its_ack(client):
     client.open(client.stream, reply="tracks")
     client.frame(client.stream, 0, walking_boxes(0))
     assert [client.recv()["kind"] for _ in range(2)] == ["tracks", "ack"]
@@ -240,19 +240,23 @@ def test_a_stream_belongs_to_the_connection_that_opened_it(daemon, client):
         assert array(header, parts, "track_ids").tolist() == [0, 1, 2]
 
 
-def test_an_owner_that_is_silent_for_too_long_loses_its_stream_to_who_asks(daemon, client):
+def test_an_owner_that_is_silent_for_too_long_loses_its_stream_to_the_next_open(daemon, client):
     client.open(client.stream, config={"owner_timeout_s": 0.3})
     with RawClient(daemon.addresses) as other:
         assert other.open(client.stream)["code"] == "stream_busy"
-        wait_until(lambda: other.open(client.stream)["kind"] == "opened", 3.0, "a silent owner's stream being given")
+        wait_until(
+            lambda: other.open(client.stream)["kind"] == "opened",
+            3.0,
+            "the silent owner's stream is opened by another client",
+        )
 
 
 def test_a_stream_whose_owner_is_silent_is_closed(client):
     client.open(client.stream, config={"idle_timeout_s": 0.5})
-    assert "heard" in client.next_event("closed")["detail"]["reason"]
+    assert "owner" in client.next_event("closed")["detail"]["reason"]
 
 
-def test_a_closed_stream_begins_afresh_in_a_later_epoch(client):
+def test_a_closed_stream_restarts_in_a_later_epoch(client):
     first = client.open(client.stream)
     client.frame(client.stream, 0, walking_boxes(0))
     client.send({"kind": "close", "stream": client.stream})
@@ -283,20 +287,20 @@ def test_a_bad_config_is_refused_with_the_key_and_opens_nothing(client, config, 
     assert client.open(client.stream)["kind"] == "opened"
 
 
-def test_an_unknown_model_is_refused_with_those_that_are_loaded(client):
+def test_an_unknown_model_is_refused_with_the_names_of_the_loaded_ones(client):
     error = client.open(client.stream, model="resnet")
     assert error["code"] == "unknown_model"
     assert "motion" in error["message"]
 
 
-def test_the_effective_config_comes_back(client):
+def test_opened_returns_the_effective_config(client):
     opened = client.open(client.stream, config={"window_size": 5, "crop_size": 64, "on_overload": "drop_newest"})
     assert opened["config"]["tracker"]["window_size"] == 5
     assert opened["config"]["dataset"]["crop_size"] == 64
     assert opened["config"]["stream"]["on_overload"] == "drop_newest"
 
 
-def test_an_encoded_image_with_no_such_header_rejects_its_frame(client):
+def test_an_encoded_image_with_a_wrong_header_rejects_its_frame(client):
     client.open(client.stream)
     client.send(
         {
@@ -309,7 +313,7 @@ def test_an_encoded_image_with_no_such_header_rejects_its_frame(client):
     assert client.next_tracks()[0]["status"] == "rejected"
 
 
-def test_keypoints_go_out_as_they_came(client):
+def test_keypoints_are_published_unchanged(client):
     client.open(client.stream, skeleton={"nodes": ["head", "tail"], "edges": [[0, 1]]})
     points = np.array([[[1.5, 2.5], [np.nan, np.nan]]], "<f8")
     detections = {"keypoints": {"dtype": "<f8", "shape": [1, 2, 2], "part": 1}}
@@ -325,7 +329,7 @@ def test_keypoints_go_out_as_they_came(client):
     assert array(header, parts, "track_ids").tolist() == [0]
 
 
-def test_a_shared_image_of_another_name_is_refused(client):
+def test_a_shared_image_outside_of_the_naming_scheme_is_refused(client):
     client.open(client.stream)
     image = {"encoding": "shm", "name": "../etc/passwd", "offset": 64, "shape": [4, 4], "dtype": "|u1", "generation": 1}
     client.frame(client.stream, 0, walking_boxes(0), image=image)

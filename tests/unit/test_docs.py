@@ -1,4 +1,4 @@
-"""The docs say what the code does: what can drift apart is compared here."""
+"""The docs match the code: keys, codes, fields, metrics, methods, links and examples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trackd_client.recordings.config import Folder
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "clients" / "python" / "README.md"])
-WRITTEN_HERE = ("configuration", "deployment", "getting-started", "protocol", "recordings", "sdk", "tracking")
+GUIDES = ("configuration", "deployment", "getting-started", "protocol", "recordings", "sdk", "tracking")
 
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -41,20 +41,20 @@ def page(name: str) -> str:
 
 
 def quoted(word: str, text: str) -> bool:
-    """Whether a word stands in code: between backticks or in a block, alone or with others."""
+    """Return whether a word occurs in code: between backticks or in a block, alone or with others."""
     word = rf"(?<![\w.]){re.escape(word)}(?!\w)"
     spans = SPAN.findall(FENCED.sub("", text)) + FENCED.findall(text) + INDENTED.findall(text)
     return any(re.search(word, span) for span in spans)
 
 
 def keys_with_a_row(text: str) -> set[str]:
-    """What stands between backticks in the first cells of a page's tables."""
+    """Return the words between backticks in the first cells of a page's tables."""
     cells = re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE)
     return {word for cell in cells for word in SPAN.findall(cell)}
 
 
 def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
-    """Every key of a configuration as (the section's path, the key)."""
+    """Yield every key of a configuration as (the section's path, the key)."""
     for name in known_keys(model):
         field = model.model_fields.get(name)
         nested = field.default if field is not None else None
@@ -66,7 +66,7 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]
 
 
 def part_of(text: str, heading: str) -> str:
-    """A second-level section of a page, with all below it."""
+    """Return a second-level section of a page with its subsections."""
     found = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, f"no section {heading!r}"
     return found[1]
@@ -78,7 +78,7 @@ def control_methods() -> list[str]:
 
 
 def slugs(text: str) -> set[str]:
-    """The anchors that a page's headings have, as GitHub makes them."""
+    """Return the anchors of a page's headings, in GitHub's form."""
     headings = HEADING.findall(FENCED.sub("", text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -87,8 +87,8 @@ def describe_path(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("name", WRITTEN_HERE)
-def test_the_guides_are_there(name: str) -> None:
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_guide_exists(name: str) -> None:
     assert page(name).startswith("# ")
 
 
@@ -97,7 +97,7 @@ def test_every_configuration_key_is_in_its_section_of_the_configuration_page(sec
     text = page("configuration")
     heading = {"": "Top level", "daemon.endpoints": "daemon"}.get(section, section)
     if section == "dataset" or (section == "dataloader"):
-        assert f"`{section}.{key}`" in text  # the training halves, which are only passed over
+        assert f"`{section}.{key}`" in text  # the training parts, which the daemon skips
         return
     wanted = {f"endpoints.{key}" if section == "daemon.endpoints" else key}
     if section == "dataset.test_dataset" and key == "dir":
@@ -105,7 +105,7 @@ def test_every_configuration_key_is_in_its_section_of_the_configuration_page(sec
     assert wanted <= keys_with_a_row(part_of(text, heading)), f"{section}.{key} has no row in docs/configuration.md"
 
 
-def test_the_configuration_page_names_no_key_that_is_not_there() -> None:
+def test_the_configuration_page_names_no_unknown_key() -> None:
     known: dict[str, set[str]] = {}
     for section, key in sections(Config):
         known.setdefault(section, set()).add(key)
@@ -120,7 +120,7 @@ def test_the_configuration_page_names_no_key_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TRAINING_ONLY))
-def test_every_part_of_a_dreem_file_that_is_left_out_is_named(name: str) -> None:
+def test_every_skipped_section_of_a_dreem_file_is_named(name: str) -> None:
     assert quoted(name, page("configuration"))
 
 
@@ -145,7 +145,7 @@ def test_every_control_method_has_its_row(method: str) -> None:
     assert f"\n| `{method}` | " in part_of(page("protocol"), "control")
 
 
-def test_the_control_methods_were_found() -> None:
+def test_the_search_finds_the_control_methods() -> None:
     assert {"status", "history", "model.load", "drain"} <= set(control_methods())
 
 
@@ -184,7 +184,7 @@ def test_every_output_has_its_row(kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=describe_path)
-def test_relative_links_lead_somewhere(path: Path) -> None:
+def test_relative_links_lead_to_an_existing_page_and_heading(path: Path) -> None:
     text = FENCED.sub("", path.read_text(encoding="utf-8"))
     broken = []
     for link in [*LINK.findall(text), *IMAGE.findall(text)]:
@@ -195,6 +195,12 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
         if not file.exists() or (anchor and anchor not in slugs(file.read_text(encoding="utf-8"))):
             broken.append(link)
     assert broken == []
+
+
+def test_every_test_on_the_reliability_page_exists() -> None:
+    paths = re.findall(r"`(tests/[^`]*)`", page("reliability"))
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def snippets() -> list[tuple[str, str]]:
@@ -211,7 +217,7 @@ def test_python_examples_compile(where: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(("where", "code"), snippets(), ids=[where for where, _ in snippets()])
-def test_python_examples_import_what_is_public(where: str, code: str) -> None:
+def test_python_examples_import_public_names_only(where: str, code: str) -> None:
     import trackd_client
 
     for names in re.findall(r"^from trackd_client import (.*)$", code, re.MULTILINE):
@@ -219,7 +225,7 @@ def test_python_examples_import_what_is_public(where: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=describe_path)
-def test_yaml_examples_are_configurations(path: Path) -> None:
+def test_yaml_examples_are_valid_configurations(path: Path) -> None:
     import yaml
 
     from trackd.config import check_config

@@ -18,12 +18,12 @@ def softmax(*logits: float) -> np.ndarray:
     return weights[1:] / weights.sum()
 
 
-def test_no_match_takes_its_share_of_every_frame() -> None:
+def test_no_match_has_a_share_of_the_probability_of_every_frame() -> None:
     assert of([[0.0]], [3], [0], 2, [3])[0, 0] == pytest.approx(0.5)
     np.testing.assert_allclose(of([[1.0, 2.0]], [0, 1], [0, 0], 2, [0, 1])[0], softmax(1, 2), rtol=1e-6)
 
 
-def test_a_track_gathers_its_probability_over_the_frames_of_the_window() -> None:
+def test_a_tracks_score_is_the_sum_of_its_probabilities_over_the_window() -> None:
     found = of([[1.0, 2.0, 3.0]], [4, 9, 4], [0, 0, 1], 3, [4, 9])
     first, second = softmax(1, 2), softmax(3)
     np.testing.assert_allclose(found[0], [first[0] + second[0], first[1]], rtol=1e-6)
@@ -45,12 +45,12 @@ def test_decay_weighs_the_previous_frame_fully_and_older_ones_less() -> None:
     np.testing.assert_allclose(whole[1] / whole[0], [0.25, 0.5, 1.0], rtol=1e-6)
 
 
-def test_huge_logits_neither_overflow_nor_turn_into_nan() -> None:
+def test_huge_logits_neither_overflow_nor_become_nan() -> None:
     found = of([[1e4, -1e4, 1e4]], [0, 1, 2], [0, 0, 1], 3, [0, 1, 2])
     np.testing.assert_allclose(found[0], [1, 0, 1])
 
 
-def test_a_nan_belongs_to_its_row_unless_a_reference_is_nan_for_all() -> None:
+def test_only_a_row_of_nan_logits_is_broken() -> None:
     logits = np.array([[1, np.nan], [np.nan, np.nan]], np.float32)
     clean, broken = usable_logits(logits)
     assert broken is not None
@@ -59,13 +59,13 @@ def test_a_nan_belongs_to_its_row_unless_a_reference_is_nan_for_all() -> None:
     assert clean[0, 1] < -1e20
 
 
-def test_infinite_logits_are_only_very_sure() -> None:
+def test_infinite_logits_are_treated_as_very_large_ones() -> None:
     clean, broken = usable_logits(np.array([[np.inf, -np.inf]], np.float32))
     assert broken is None
     np.testing.assert_allclose(of(clean, [0, 1], [0, 0], 2, [0, 1])[0], [1, 0])
 
 
-def test_usable_logits_are_passed_on_untouched() -> None:
+def test_usable_logits_are_returned_unchanged() -> None:
     logits = np.array([[1.0, -3.0]], np.float32)
     clean, broken = usable_logits(logits)
     assert clean is logits

@@ -1,4 +1,4 @@
-"""A stream gets the same from a step whether it is alone in it or beside others, to the last bit."""
+"""A step's results for a stream are the same to the last bit, alone or in a batch with other streams."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.5, "window_size": 3},
     {"mult_thresh": True},
 )
-SIZES = (0, 1, 5, 5, 9, 12, 30, 120)  # instances; the last two have more pairs than are compared one by one
+SIZES = (0, 1, 5, 5, 9, 12, 30, 120)  # instances; the last two exceed the limit up to which all pairs are compared
 
 
 class Scene:
-    """A stream's frames, and its tracker."""
+    """A stream's frames and its tracker."""
 
     def __init__(self, seed: int, n: int, settings: dict[str, Any]) -> None:
         rng = np.random.default_rng(seed)
@@ -40,13 +40,13 @@ class Scene:
         for index in range(0, 60, 1 + seed % 3):
             speed = speed + rng.normal(0, 1, speed.shape)
             centres = centres + speed
-            seen = centres[rng.random(n) > 0.1] if seed % 4 else centres
-            half = rng.uniform(8, 12, (len(seen), 1))
-            boxes = np.concatenate([seen - half, seen + half], axis=1).astype(np.float32)
+            visible = centres[rng.random(n) > 0.1] if seed % 4 else centres
+            half = rng.uniform(8, 12, (len(visible), 1))
+            boxes = np.concatenate([visible - half, visible + half], axis=1).astype(np.float32)
             if len(boxes) and rng.random() < 0.05:
                 boxes[rng.integers(len(boxes))] = np.nan
             self.frames.append((index, Detections(boxes=boxes)))
-        self.looks = seed % 5 == 0  # comes with images
+        self.has_images = seed % 5 == 0
         self.done = 0
         self.found: list[Assignment] = []
 
@@ -58,7 +58,7 @@ class Scene:
         index, detections = self.frames[self.done]
         self.done += 1
         instances = Instances.of(detections, LiveDataset())
-        features = self.tracker.scorer.encode(self._image if self.looks else None, instances)
+        features = self.tracker.scorer.encode(self._image if self.has_images else None, instances)
         return Step(self.tracker, index, index * 40_000_000, instances, features, self.done - 1)
 
 
@@ -71,7 +71,7 @@ def scenes(seed: int) -> list[Scene]:
 
 
 def run(some: list[Scene], seed: int | None) -> None:
-    """Step by step; with a seed several scenes in each step, as a random schedule has it, else one after the other."""
+    """Run all steps: with a seed several random scenes in each step, else one scene after the other."""
     rng = np.random.default_rng(seed)
     while left := [scene for scene in some if not scene.over]:
         chosen = left[:1] if seed is None else [scene for scene in left if rng.random() < 0.6]
@@ -92,7 +92,7 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_alone_or_in_any_company_a_stream_gets_the_same(seed: int) -> None:
+def test_a_stream_gets_the_same_results_alone_or_in_any_batch(seed: int) -> None:
     alone, together = scenes(seed), scenes(seed)
     run(alone, None)
     run(together, seed)
@@ -104,7 +104,7 @@ def test_alone_or_in_any_company_a_stream_gets_the_same(seed: int) -> None:
 
 
 class Failing(MotionScorer):
-    """Fails at the frames that bear a mark."""
+    """Fails at the frames that are marked."""
 
     @property
     def batch_key(self) -> str:
@@ -117,7 +117,7 @@ class Failing(MotionScorer):
         return super().score_batch(requests)
 
 
-def test_an_error_is_its_own_streams() -> None:
+def test_an_error_in_one_stream_affects_no_other() -> None:
     trackers = [Tracker(TrackerConfig(), Failing(use_vis_feats=False)) for _ in range(3)]
     instances = Instances.of(Detections(boxes=np.array([[0, 0, 9, 9]], np.float32)), LiveDataset())
     for index in range(3):

@@ -12,7 +12,7 @@ from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
 
 PARENT = [100, 100, 140, 120]
-CHILDS = [[98, 99, 118, 119], [122, 101, 142, 121]]
+CHILDREN = [[98, 99, 118, 119], [122, 101, 142, 121]]
 NONE = np.empty(0, np.intp)
 
 
@@ -25,12 +25,12 @@ def divisions(parents, own, unmatched, extents):
 
 
 @pytest.mark.parametrize(("own", "unmatched"), [([0], [1]), ([1], [0]), ([-1], [0, 1])])
-def test_a_newcomer_with_the_tracks_own_instance_or_another_newcomer_is_a_division(own, unmatched):
-    assert divisions([PARENT], own, unmatched, CHILDS) == [Division(0, (0, 1))]
+def test_an_unmatched_detection_and_the_tracks_own_instance_or_a_second_unmatched_one_are_a_division(own, unmatched):
+    assert divisions([PARENT], own, unmatched, CHILDREN) == [Division(0, (0, 1))]
 
 
-def test_an_instance_of_another_track_is_nobodys_daughter():
-    assert divisions([PARENT, CHILDS[0]], [-1, 0], [1], CHILDS) == []
+def test_an_instance_of_another_track_is_no_child():
+    assert divisions([PARENT, CHILDREN[0]], [-1, 0], [1], CHILDREN) == []
 
 
 @pytest.mark.parametrize(
@@ -38,23 +38,23 @@ def test_an_instance_of_another_track_is_nobodys_daughter():
     [[200, 101, 220, 121], [122, 101, 162, 141], [122, 101, 126, 105], [np.nan] * 4],
     ids=["far", "as large as the parent", "a speck", "not finite"],
 )
-def test_what_is_far_or_of_another_size_is_no_daughter(second):
-    assert divisions([PARENT], [0], [1], [CHILDS[0], second]) == []
+def test_an_unmatched_detection_that_is_far_or_of_another_size_is_no_child(second):
+    assert divisions([PARENT], [0], [1], [CHILDREN[0], second]) == []
 
 
-def test_the_parent_stands_between_her_daughters():
+def test_the_parents_place_is_between_its_children():
     beside = [[160, 100, 180, 120], [182, 100, 202, 120]]
     assert divisions([[100, 100, 180, 120]], [0], [1], beside) == []
 
 
-def test_of_two_mothers_the_better_centred_one_has_the_daughters():
+def test_of_two_possible_parents_the_better_centred_one_gets_the_children():
     off = [108, 100, 148, 120]
-    assert divisions([off, PARENT], [-1, -1], [0, 1], CHILDS) == [Division(1, (0, 1))]
+    assert divisions([off, PARENT], [-1, -1], [0, 1], CHILDREN) == [Division(1, (0, 1))]
 
 
-def test_without_newcomers_or_tracks_nothing_divides():
-    assert divisions([PARENT], [0], [], CHILDS) == []
-    assert divisions([], [], [0, 1], CHILDS) == []
+def test_without_unmatched_detections_or_tracks_nothing_divides():
+    assert divisions([PARENT], [0], [], CHILDREN) == []
+    assert divisions([], [], [0, 1], CHILDREN) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,10 +78,10 @@ def tracked(**config):
     tracker = Tracker(TrackerConfig(**config), MotionScorer())
     for i in range(3):
         step(tracker, i, [PARENT])
-    return tracker, step(tracker, 3, CHILDS)
+    return tracker, step(tracker, 3, CHILDREN)
 
 
-def test_the_parent_ends_and_two_child_begin_with_her_as_their_parent():
+def test_the_parent_ends_and_two_children_begin_with_it_as_their_parent():
     tracker, assignment = tracked(divisions=True)
     assert assignment.ended_tracks == (0,)
     assert assignment.new_tracks == (1, 2)
@@ -90,26 +90,26 @@ def test_the_parent_ends_and_two_child_begin_with_her_as_their_parent():
     assert assignment.lost_tracks == ()
     assert np.isnan(assignment.track_scores).all()
     tracker.check_integrity()
-    following = step(tracker, 4, CHILDS)
+    following = step(tracker, 4, CHILDREN)
     assert (following.track_ids.tolist(), following.parents) == ([1, 2], ())
 
 
-def test_without_divisions_one_child_goes_on_as_the_mother():
+def test_with_divisions_off_one_child_keeps_the_parents_id():
     _, assignment = tracked()
     assert assignment.parents == ()
     assert assignment.ended_tracks == ()
     assert 0 in assignment.track_ids
 
 
-def test_with_all_places_taken_nothing_divides():
+def test_at_max_tracks_nothing_divides():
     _, assignment = tracked(divisions=True, max_tracks=1)
     assert assignment.parents == ()
     assert sorted(assignment.track_ids.tolist()) == [-1, 0]
 
 
-def test_a_newcomer_beside_child_has_no_parent():
+def test_a_new_track_beside_the_children_has_no_parent():
     tracker = Tracker(TrackerConfig(divisions=True), MotionScorer())
     step(tracker, 0, [PARENT])
-    assignment = step(tracker, 1, [[500, 500, 520, 520], *CHILDS])
+    assignment = step(tracker, 1, [[500, 500, 520, 520], *CHILDREN])
     assert assignment.new_tracks == (1, 2, 3)
     assert assignment.parents == (-1, 0, 0)

@@ -14,11 +14,11 @@ def points(anchors, handle_missing="centroid", seed=0, pose=POSE):
     return anchor_points(Detections(keypoints=pose), SKELETON, anchors, handle_missing, np.random.default_rng(seed))
 
 
-def test_a_crop_reaches_half_its_side_from_the_centre_and_then_the_padding() -> None:
+def test_a_crop_extends_half_its_side_and_the_padding_from_the_centre() -> None:
     assert crop_boxes([[[200.0, 300.5]]], 128, 5).tolist() == [[[131.0, 231.5, 269.0, 369.5]]]
 
 
-def test_an_odd_side_is_floored_as_integer_division_floors_it() -> None:
+def test_half_of_an_odd_side_is_rounded_as_by_integer_division() -> None:
     assert crop_boxes([[[50.0, 50.0]]], 7, 0).tolist() == [[[46.0, 46.0, 53.0, 53.0]]]
 
 

@@ -13,7 +13,7 @@ POSES = np.array([[[100.0, 100.0], [120.0, 110.0]], [[300.0, 300.0], [np.nan, np
 DATASET = LiveDataset(crop_size=64, padding=5)
 
 
-def test_a_senders_boxes_are_compared_and_published_as_they_are() -> None:
+def test_a_clients_boxes_are_compared_and_published_unchanged() -> None:
     instances = Instances.of(Detections(boxes=BOXES), DATASET)
     assert np.array_equal(instances.boxes[:, 0], BOXES)
     assert np.array_equal(instances.extents, BOXES)
@@ -22,7 +22,7 @@ def test_a_senders_boxes_are_compared_and_published_as_they_are() -> None:
     assert np.isnan(instances.scores).all()
 
 
-def test_crop_boxes_stand_around_the_centres_of_boxes_where_crops_are_wanted() -> None:
+def test_with_boxes_from_crop_the_crop_boxes_are_centred_on_the_clients_boxes() -> None:
     instances = Instances.of(Detections(boxes=BOXES + 200), DATASET, None, "crop")
     assert instances.boxes[0, 0].tolist() == [205 - 37, 210 - 37, 205 + 37, 210 + 37]
     assert np.array_equal(instances.extents, BOXES + 200)
@@ -35,7 +35,7 @@ def test_a_pose_is_published_with_its_bounding_box_and_one_node_with_its_crop() 
     assert instances.centres.tolist() == [[110, 105], [300, 300]]
 
 
-def test_named_anchors_win_over_a_senders_boxes() -> None:
+def test_named_anchors_have_priority_over_a_clients_boxes() -> None:
     both = Detections(boxes=BOXES, keypoints=POSES)
     named = Instances.of(both, LiveDataset(crop_size=64, padding=5, anchors="head"), SKELETON)
     assert named.boxes[0, 0].tolist() == [63, 63, 137, 137]
@@ -44,7 +44,7 @@ def test_named_anchors_win_over_a_senders_boxes() -> None:
 
 
 @pytest.mark.parametrize("bad", [[np.nan, 0, 1, 1], [0, 0, np.inf, 1], [5, 0, 1, 1], [0, 0, 1e9, 1e9]])
-def test_a_broken_box_spoils_its_own_row_only(bad: list[float]) -> None:
+def test_a_broken_box_spoils_only_its_own_row(bad: list[float]) -> None:
     instances = Instances.of(Detections(boxes=np.array([*BOXES.tolist(), bad], np.float32)), DATASET)
     assert instances.spoiled.tolist() == [False, False, True]
     assert instances.valid.tolist() == [True, True, False]
@@ -83,8 +83,8 @@ def test_ignore_keeps_an_instance_with_a_missing_box() -> None:
 @pytest.mark.parametrize("boxes_from", ["detection", "crop"])
 def test_an_empty_frame_has_no_rows(boxes_from) -> None:
     assert len(Instances.of(Detections.empty(), DATASET, None, boxes_from)) == 0
-    nobody = Detections(keypoints=np.empty((0, 2, 2)))
-    assert Instances.of(nobody, DATASET, SKELETON, boxes_from).boxes.shape == (0, 1, 4)
+    empty = Detections(keypoints=np.empty((0, 2, 2)))
+    assert Instances.of(empty, DATASET, SKELETON, boxes_from).boxes.shape == (0, 1, 4)
 
 
 def test_detections_without_boxes_and_key_points_are_an_error() -> None:

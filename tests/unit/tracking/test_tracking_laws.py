@@ -1,4 +1,4 @@
-"""What holds for every stream, whatever its detections and logits."""
+"""Laws for every stream, with any detections and logits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ configs = st.sampled_from(sorted(CONFIGS))
 
 
 def stream(seed: int, n_frames: int = 25, broken: float = 0.1) -> list[tuple[int, Detections]]:
-    """Wandering boxes that come and go, in changing order, with frames dropped and some rows broken."""
+    """Return wandering boxes that appear and disappear, in changing order, with dropped frames and some broken rows."""
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 9))
     centres, speed = rng.uniform(0, 300, (size, 2)), rng.normal(0, 4, (size, 2))
@@ -94,7 +94,7 @@ def test_every_instance_gets_one_row_and_every_track_at_most_one_instance(seed: 
 
 @LAWS
 @given(seeds, configs)
-def test_ids_rise_and_never_come_back_after_their_end(seed: int, config: str) -> None:
+def test_ids_rise_and_are_never_used_after_their_end(seed: int, config: str) -> None:
     ended: set[int] = set()
     highest = -1
     for found in run(tracker(config), stream(seed)):
@@ -110,7 +110,7 @@ def test_ids_rise_and_never_come_back_after_their_end(seed: int, config: str) ->
 
 @LAWS
 @given(seeds, configs)
-def test_the_account_of_tracks_balances(seed: int, config: str) -> None:
+def test_new_lost_found_and_ended_tracks_agree_with_the_live_tracks(seed: int, config: str) -> None:
     one = tracker(config)
     live: set[int] = set()
     active: set[int] = set()
@@ -137,7 +137,7 @@ def test_the_same_stream_gives_the_same_ids(seed: int, config: str) -> None:
 
 @LAWS
 @given(seeds, configs, st.integers(0, 25))
-def test_a_restored_tracker_goes_on_as_if_nothing_had_happened(seed: int, config: str, cut: int) -> None:
+def test_a_restored_tracker_continues_with_the_same_results(seed: int, config: str, cut: int) -> None:
     frames = stream(seed)
     whole, first, second = tracker(config), tracker(config), tracker(config)
     expected = plain(run(whole, frames))[cut:]
@@ -147,7 +147,7 @@ def test_a_restored_tracker_goes_on_as_if_nothing_had_happened(seed: int, config
     assert second.next_id == whole.next_id
 
 
-def test_a_snapshot_is_not_changed_by_what_comes_after() -> None:
+def test_a_snapshot_is_not_changed_by_later_frames() -> None:
     frames = stream(3)
     one, other = tracker("defaults"), tracker("defaults")
     run(one, frames[:10])
@@ -179,9 +179,7 @@ def test_shuffled_detections_get_the_same_tracks(seed: int) -> None:
 
 @pytest.mark.parametrize("few_tracks", [0, 1000])
 @pytest.mark.parametrize("dense_pairs", [0, 10**9])
-def test_leaving_out_what_is_far_changes_no_id(
-    few_tracks: int, dense_pairs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skipping_far_pairs_changes_no_id(few_tracks: int, dense_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(12):
         frames = stream(seed, 40)
         expected = [found.track_ids.tolist() for found in run(tracker("defaults"), frames)]
@@ -196,7 +194,7 @@ def test_leaving_out_what_is_far_changes_no_id(
 
 @LAWS
 @given(seeds, configs)
-def test_no_nan_escapes_from_what_was_assigned(seed: int, config: str) -> None:
+def test_results_have_nan_only_where_it_is_documented(seed: int, config: str) -> None:
     frames = stream(seed, broken=0.3)
     one = tracker(config)
     for (_, detections), found in zip(frames, run(one, frames), strict=True):
@@ -210,7 +208,7 @@ def test_no_nan_escapes_from_what_was_assigned(seed: int, config: str) -> None:
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS))
-def test_a_long_stream_keeps_its_memory(config: str) -> None:
+def test_a_long_stream_does_not_grow_its_window(config: str) -> None:
     one = tracker(config)
     for seed in range(4):
         frames = [(index + 1000 * seed, found) for index, found in stream(seed)]

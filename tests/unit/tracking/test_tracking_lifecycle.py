@@ -15,7 +15,7 @@ def test_first_instances_become_tracks_in_the_order_of_the_detections() -> None:
     assert np.isnan(first.track_scores).all()
 
 
-def test_a_matched_instance_keeps_its_track_and_says_how_sure_that_is() -> None:
+def test_a_matched_instance_keeps_its_track_and_has_a_track_score() -> None:
     scene = Scene()
     scene.frame(2)
     second = scene.frame(2, {0: 1, 1: 0})
@@ -24,14 +24,14 @@ def test_a_matched_instance_keeps_its_track_and_says_how_sure_that_is() -> None:
     assert (second.new_tracks, second.lost_tracks, second.found_tracks, second.ended_tracks) == ((), (), (), ())
 
 
-def test_a_track_is_lost_once_found_once_and_ends_never_without_a_gap_limit() -> None:
+def test_a_track_is_lost_once_and_found_once_and_never_ends_without_a_gap_limit() -> None:
     scene = Scene()
     scene.frame(2)
     assert scene.frame(1, {0: 1}).lost_tracks == (0,)
     assert scene.frame(1, {0: 1}).lost_tracks == ()
     assert scene.tracker.live().states == ["lost", "active"]
-    back = scene.frame(1, {0: 0}, index=100_000)
-    assert (back.found_tracks, back.lost_tracks, back.ended_tracks) == ((0,), (1,), ())
+    found = scene.frame(1, {0: 0}, index=100_000)
+    assert (found.found_tracks, found.lost_tracks, found.ended_tracks) == ((0,), (1,), ())
 
 
 def test_empty_frames_age_tracks() -> None:
@@ -68,13 +68,13 @@ def test_a_gap_in_seconds_ends_a_track_by_capture_time() -> None:
     assert scene.frame(0, t_s=1.0).ended_tracks == (0,)
 
 
-def test_a_slow_camera_does_not_end_the_tracks_it_sees_in_every_frame() -> None:
+def test_a_track_that_is_in_every_frame_of_a_slow_camera_does_not_end() -> None:
     scene = Scene(max_gap_s=0.5)
     for index in range(4):
         assert scene.frame(1, {0: 0} if index else None, t_s=float(index)).track_ids.tolist() == [0]
 
 
-def test_whichever_gap_is_full_first_ends_a_track() -> None:
+def test_the_first_gap_limit_that_is_reached_ends_a_track() -> None:
     by_frames, by_time = Scene(max_gap=2, max_gap_s=99), Scene(max_gap=99, max_gap_s=0.05)
     for scene in (by_frames, by_time):
         scene.frame(1)
@@ -90,7 +90,7 @@ def test_an_id_is_never_given_again_even_after_all_tracks_have_ended() -> None:
     assert scene.tracker.next_id == 5
 
 
-def test_a_slot_that_is_freed_and_taken_in_one_frame_starts_afresh() -> None:
+def test_a_slot_that_is_freed_and_reused_in_one_frame_starts_empty() -> None:
     scene = Scene(max_gap=1)
     scene.frame(1)
     result = scene.frame(1)
@@ -99,18 +99,18 @@ def test_a_slot_that_is_freed_and_taken_in_one_frame_starts_afresh() -> None:
     assert scene.tracker.window.count[scene.tracker.window.live].tolist() == [1]
 
 
-def test_the_limit_on_tracks_holds_in_the_first_frame_and_takes_the_surest_detections() -> None:
+def test_max_tracks_holds_in_the_first_frame_and_selects_the_detections_with_the_highest_scores() -> None:
     scene = Scene(max_tracks=2)
     first = scene.frame(4, scores=[0.1, 0.9, np.nan, 0.5])
     assert first.track_ids.tolist() == [-1, 0, -1, 1]
     assert first.flags == ()
 
 
-def test_without_scores_the_first_detections_get_the_places() -> None:
+def test_without_scores_max_tracks_selects_the_first_detections() -> None:
     assert Scene(max_tracks=2).frame(3).track_ids.tolist() == [0, 1, -1]
 
 
-def test_while_the_limit_is_reached_pairs_are_accepted_regardless_and_flagged() -> None:
+def test_at_max_tracks_pairs_below_the_threshold_are_accepted_and_flagged() -> None:
     scene = Scene(max_tracks=2)
     scene.frame(2)
     forced = scene.frame(2, logits={(0, 1): NEVER + 1, (1, 0): NEVER + 1})
@@ -121,30 +121,30 @@ def test_while_the_limit_is_reached_pairs_are_accepted_regardless_and_flagged() 
     assert usual.flags == ()
 
 
-def test_below_the_limit_a_far_instance_begins_a_track_instead() -> None:
+def test_below_max_tracks_a_far_instance_begins_a_track() -> None:
     scene = Scene(max_tracks=3)
     scene.frame(1)
     assert scene.frame(1).track_ids.tolist() == [1]
 
 
-def test_a_track_that_ends_frees_its_place() -> None:
+def test_a_track_that_ends_frees_its_place_under_max_tracks() -> None:
     scene = Scene(max_tracks=1, max_gap=1)
     scene.frame(1)
     scene.frame(0)
     assert scene.frame(1).track_ids.tolist() == [1]
 
 
-def test_the_threshold_grows_with_the_tracks_observations_or_not() -> None:
+def test_the_threshold_grows_with_the_tracks_observations_if_mult_thresh_is_on() -> None:
     for mult_thresh, kept in ((True, False), (False, True)):
         scene = Scene(overlap_thresh=0.2, mult_thresh=mult_thresh, window_size=4)
         scene.frame(1)
         for _ in range(3):
             scene.frame(1, {0: 0})
-        result = scene.frame(1, logits={(0, 0): 0.0})  # a probability of one half against 0.2 or 0.8
+        result = scene.frame(1, logits={(0, 0): 0.0})  # a probability of 0.5 against a threshold of 0.2 or 0.8
         assert bool(result.track_ids[0] == 0) is kept
 
 
-def test_memory_is_bounded_by_ending_the_longest_missing_track() -> None:
+def test_at_the_limit_of_active_tracks_the_longest_missing_track_ends() -> None:
     scene = Scene(max_active_tracks=3)
     scene.frame(2)
     scene.frame(1, {0: 1})
@@ -154,7 +154,7 @@ def test_memory_is_bounded_by_ending_the_longest_missing_track() -> None:
     assert result.flags == ("evicted",)
 
 
-def test_more_instances_than_memory_holds_leave_the_least_sure_without_a_track() -> None:
+def test_above_the_limit_of_active_tracks_the_instances_with_the_lowest_scores_get_no_track() -> None:
     scene = Scene(max_active_tracks=2)
     first = scene.frame(3, scores=[0.2, 0.8, 0.9])
     assert first.track_ids.tolist() == [-1, 0, 1]
@@ -163,7 +163,7 @@ def test_more_instances_than_memory_holds_leave_the_least_sure_without_a_track()
     assert second.flags == ()
 
 
-def test_a_broken_detection_gets_no_track_and_spoils_nothing_else() -> None:
+def test_a_broken_detection_gets_no_track_and_affects_no_other() -> None:
     scene = Scene()
     boxes = boxes_of(3)
     boxes[1] = np.nan
@@ -182,7 +182,7 @@ def test_a_nan_logit_leaves_its_row_unassigned_and_flagged() -> None:
     assert result.new_tracks == ()
 
 
-def test_a_frame_of_nothing_but_nan_logits_survives() -> None:
+def test_a_frame_with_only_nan_logits_does_not_fail() -> None:
     scene = Scene()
     scene.frame(1)
     scene.scorer.default = float("nan")
@@ -201,14 +201,14 @@ def test_clips_are_kept_apart_without_persistent_tracking_and_ids_still_rise() -
     assert kept.frame(1, {0: 0}).track_ids.tolist() == [0]
 
 
-def test_a_frame_of_doubt_is_flagged() -> None:
+def test_a_frame_with_an_uncertain_instance_is_flagged() -> None:
     scene = Scene(confidence_threshold=0.5)
     scene.frame(2)
     assert scene.frame(2, logits={(0, 0): 1.0, (0, 1): 1.0, (1, 1): 9.0}).flags == ("low_confidence",)
     assert scene.frame(2, {0: 0, 1: 1}).flags == ()
 
 
-def test_another_configuration_keeps_the_identities() -> None:
+def test_a_new_configuration_keeps_the_track_ids() -> None:
     scene = Scene(window_size=4)
     scene.frame(2)
     scene.frame(2, {0: 0, 1: 1})
@@ -218,7 +218,7 @@ def test_another_configuration_keeps_the_identities() -> None:
     assert (result.track_ids.tolist(), result.ended_tracks) == ([1], (0,))
 
 
-def test_live_tracks_show_the_last_published_box_and_frame() -> None:
+def test_live_tracks_have_the_last_published_box_and_frame() -> None:
     scene = Scene()
     scene.frame(2)
     scene.frame(1, {0: 1})
@@ -229,14 +229,14 @@ def test_live_tracks_show_the_last_published_box_and_frame() -> None:
     np.testing.assert_array_equal(live.boxes, boxes_of(2)[[0, 0]])
 
 
-def test_the_iou_rule_lets_overlap_speak() -> None:
+def test_the_iou_rule_can_match_a_pair_that_the_scorer_would_not() -> None:
     for iou, kept in ((None, False), ("max", True)):
         scene = Scene(iou=iou)
         scene.frame(1)
         assert bool(scene.frame(1).track_ids[0] == 0) is kept
 
 
-def test_the_distance_rule_2024_forbids_what_is_far_and_2026_discourages_it() -> None:
+def test_the_distance_rule_excludes_far_pairs_in_2024_and_penalises_them_in_2026() -> None:
     far = boxes_of(3)[2:]
     for settings in ({"max_center_dist": 0.1}, {"max_center_dist": 50.0, "semantics": "2026"}):
         scene = Scene(**settings)

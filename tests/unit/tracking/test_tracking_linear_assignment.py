@@ -11,7 +11,7 @@ from trackd.tracking.linear_assignment import best_pairs
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, 100_000), st.integers(1, 14), st.integers(1, 14), st.sampled_from([2, 4, 10, 0]))
-def test_the_pairs_are_scipys_also_where_several_assignments_are_best(seed: int, n: int, m: int, levels: int) -> None:
+def test_the_pairs_equal_scipys_also_if_several_assignments_are_optimal(seed: int, n: int, m: int, levels: int) -> None:
     rng = np.random.default_rng(seed)
     scores = (rng.integers(0, levels, (n, m)) / levels if levels else rng.normal(size=(n, m))).astype(np.float32)
     rows, columns = best_pairs(scores)
@@ -21,7 +21,7 @@ def test_the_pairs_are_scipys_also_where_several_assignments_are_best(seed: int,
 
 
 @pytest.mark.parametrize("shape", [(200, 200), (150, 230), (230, 150)])
-def test_large_tables_are_assigned_as_well(shape: tuple[int, int]) -> None:
+def test_the_assignment_of_a_large_table_is_optimal(shape: tuple[int, int]) -> None:
     scores = np.random.default_rng(1).random(shape).astype(np.float32)
     rows, columns = best_pairs(scores)
     expected = linear_sum_assignment(scores, maximize=True)
@@ -29,6 +29,6 @@ def test_large_tables_are_assigned_as_well(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
-def test_nothing_is_paired_where_there_is_nothing(shape: tuple[int, int]) -> None:
+def test_an_empty_table_gives_no_pairs(shape: tuple[int, int]) -> None:
     rows, columns = best_pairs(np.zeros(shape, np.float32))
     assert len(rows) == len(columns) == 0

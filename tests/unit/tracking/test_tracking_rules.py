@@ -45,7 +45,7 @@ def test_mult_adds_overlap_and_max_takes_the_larger() -> None:
     np.testing.assert_allclose(weigh_overlap(table, shared, "max")[0], [0.5, 0.9])
 
 
-def test_under_2024_an_instance_far_from_all_of_a_tracks_window_scores_nothing() -> None:
+def test_under_2024_a_pair_far_from_the_tracks_whole_window_has_score_0() -> None:
     query = f4([square(0, 0)])
     window = f4([[square(300, 0), square(3, 0)], [square(300, 0), square(90, 0)]])
     found = filter_far(f4([[0.7, 0.6]]), query, window, 0.1, None)
@@ -63,12 +63,12 @@ def test_under_2024_distances_are_normalised_by_the_frame() -> None:
     assert filter_far(table, query, window, 0.4, (250, 1000))[0, 0] == 1
 
 
-def test_an_empty_place_in_the_window_is_never_near() -> None:
+def test_an_empty_slot_of_the_window_is_never_near() -> None:
     window = f4([[[[np.nan] * 4], square(0, 0)], [[[np.nan] * 4], [[np.nan] * 4]]])
     assert filter_far(f4([[1.0, 1.0]]), f4([square(0, 0)]), window, 0.1, None).tolist() == [[1, 0]]
 
 
-def test_under_2026_only_the_excess_in_pixels_costs() -> None:
+def test_under_2026_only_the_distance_beyond_the_limit_is_penalised() -> None:
     query, last = f4([square(0, 0)]), f4([square(30, 0), square(0, 70)])
     table = f4([[0.6, 0.4]])
     near = penalise_far(table, query, last, 100, 1.0, (100, 100))
@@ -90,7 +90,7 @@ def test_without_named_nodes_the_axis_is_the_principal_one() -> None:
     assert np.isnan(body_axes(np.full((1, 3, 2), 4.0), None, None, None)).all()
 
 
-def test_a_turned_instance_loses_and_one_without_axis_goes_free() -> None:
+def test_a_turned_instance_is_penalised_and_one_without_an_axis_is_not() -> None:
     axes, last = f4([[1, 0]]), f4([[-1, 0], [0, 1], [np.nan, np.nan]])
     found = penalise_turned(f4([[0.5, 0.5, 0.5]]), axes, last, 30, 1.0)[0]
     np.testing.assert_allclose(found, [0.5, 0.5 - 1.5, 0.5], atol=1e-4)
@@ -120,7 +120,7 @@ def test_a_forced_pair_is_accepted_and_flagged(logit: float, force: bool, matche
     assert query.flags == flags
 
 
-def test_thresholds_grow_with_what_a_track_has_been_seen() -> None:
+def test_thresholds_grow_with_a_tracks_number_of_observations() -> None:
     assert thresholds(0.01, True, np.array([1, 8])).tolist() == [0.01, 0.08]
     assert thresholds(0.01, False, np.array([1, 8])).tolist() == [0.01, 0.01]
 
@@ -138,6 +138,6 @@ def test_a_frame_is_uncertain_when_a_row_could_be_any_track() -> None:
     assert is_low(np.concatenate([sure, even]), 0.1, 0.1)
 
 
-def test_one_track_and_no_threshold_never_flag() -> None:
+def test_one_track_or_a_threshold_of_0_never_flags() -> None:
     assert not is_low(f4([[0.5]]), 0.1, 1.0)
     assert not is_low(f4([[0.5, 0.5]]), 0.1, 0.0)

@@ -11,7 +11,9 @@ from trackd.tracking.scorer import Scores
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12), st.floats(0.05, 1.0))
-def test_near_pairs_alone_give_what_all_pairs_give(seed: int, n: int, m: int, density: float) -> None:
+def test_the_sparse_near_pairs_give_the_same_results_as_the_dense_table(
+    seed: int, n: int, m: int, density: float
+) -> None:
     rng = np.random.default_rng(seed)
     near = rng.random((n, m)) < density
     rows, columns = np.nonzero(near)
@@ -37,7 +39,7 @@ def test_near_pairs_alone_give_what_all_pairs_give(seed: int, n: int, m: int, de
     )
 
 
-def test_equal_scores_are_never_given_twice() -> None:
+def test_pairs_with_equal_scores_use_each_row_and_column_once() -> None:
     scores = np.array([0.5, 0.5, 0.5, 0.5], np.float32)
     rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     found = sparse.assign_pairs(scores, rows, columns, np.zeros(2), 2)
@@ -47,7 +49,7 @@ def test_equal_scores_are_never_given_twice() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 30))
-def test_a_crowd_is_searched_among_its_pairs_alone_and_comes_to_the_same_total(seed: int, n: int, m: int) -> None:
+def test_the_sparse_search_for_many_instances_reaches_the_same_total(seed: int, n: int, m: int) -> None:
     rng = np.random.default_rng(seed)
     rows, columns = np.nonzero(rng.random((n, m)) < 0.5)
     scores = rng.random(len(rows)).astype(np.float32)

@@ -26,7 +26,7 @@ def test_a_track_keeps_its_last_observations_only() -> None:
     assert (window.last_boxes(window.live) == 4).all()
 
 
-def test_the_window_grows_by_doubling_up_to_its_limit_and_keeps_what_it_held() -> None:
+def test_the_window_grows_by_doubling_up_to_its_limit_and_keeps_its_observations() -> None:
     window = filled(n_tracks=16)
     window.acquire(np.arange(16, 17, dtype=np.int32))
     assert window.capacity == 32
@@ -36,7 +36,7 @@ def test_the_window_grows_by_doubling_up_to_its_limit_and_keeps_what_it_held() -
         window.acquire(np.arange(100, 184, dtype=np.int32))
 
 
-def test_a_freed_slot_is_taken_first_and_remembers_nothing() -> None:
+def test_a_freed_slot_is_reused_first_and_is_empty() -> None:
     window = filled(n_tracks=3)
     window.release(np.array([1]))
     assert window.live.tolist() == [0, 2]
@@ -48,7 +48,7 @@ def test_a_freed_slot_is_taken_first_and_remembers_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
-def test_another_window_size_keeps_the_latest_observations(size: int) -> None:
+def test_a_new_window_size_keeps_the_latest_observations(size: int) -> None:
     window = filled()
     before = window.frame_index.copy()
     source = window.resize(size)
@@ -61,7 +61,7 @@ def test_another_window_size_keeps_the_latest_observations(size: int) -> None:
     assert (window.last_boxes(window.live) == 9).all()
 
 
-def test_a_restored_window_is_the_same_window() -> None:
+def test_a_restored_window_equals_the_original() -> None:
     window = filled(n_tracks=3)
     window.release(np.array([0]))
     other = RollingWindow(8, 100)
@@ -71,7 +71,7 @@ def test_a_restored_window_is_the_same_window() -> None:
         np.testing.assert_array_equal(getattr(other, name), getattr(window, name))
 
 
-def test_another_number_of_anchors_starts_from_the_mean_of_the_old() -> None:
+def test_a_new_number_of_anchors_starts_from_the_mean_of_the_old_ones() -> None:
     window = filled()
     window.append(window.live, np.full((2, 3, 4), 7, np.float32), 9)
     assert window.boxes.shape[2] == 3
@@ -79,7 +79,7 @@ def test_another_number_of_anchors_starts_from_the_mean_of_the_old() -> None:
     window.check_integrity()
 
 
-def test_corruption_is_noticed() -> None:
+def test_check_integrity_finds_corruption() -> None:
     window = filled()
     window.ids[1] = window.ids[0]
     with pytest.raises(RuntimeError, match="two slots"):
@@ -90,6 +90,6 @@ def test_corruption_is_noticed() -> None:
         window.check_integrity()
 
 
-def test_a_window_of_nothing_is_refused() -> None:
+def test_a_window_size_of_0_is_refused() -> None:
     with pytest.raises(ValueError, match="window_size must be at least 1; got 0"):
         RollingWindow(0, 10)

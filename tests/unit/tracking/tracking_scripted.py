@@ -1,4 +1,4 @@
-"""A scorer whose logits the test gives, and short ways to make frames."""
+"""A scorer with given logits, and a scene that makes frames."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ScriptedScorer(Scorer):
 
 
 class Scene:
-    """A tracker with a scripted scorer; each `frame` says which instance is which track."""
+    """A tracker with a scripted scorer; each `frame` states which instance belongs to which track."""
 
     def __init__(self, max_active_tracks: int = 64, clip_length: int | None = None, **settings: Any) -> None:
         self.scorer = ScriptedScorer()
@@ -91,6 +91,6 @@ class Scene:
 
 
 def boxes_of(n: int) -> np.ndarray:
-    """n boxes of 20 by 10 pixels, 100 pixels apart."""
+    """Return n boxes of 20 by 10 pixels, 100 pixels apart."""
     left = 100.0 * np.arange(n)[:, None]
     return (left * [1, 0, 1, 0] + [0, 0, 20, 10]).astype(np.float32)
