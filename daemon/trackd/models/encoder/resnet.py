@@ -15,10 +15,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trackd.models.architecture import Architecture
 from trackd.models.encoder.pieces import Pieces
 
-# Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, which
-# end in other last bits: with passes of 2 to 15 a crop's feature depends on that crop alone.
+# Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, so
+# that the last bits differ. In a pass of 2 to 15 crops, a crop's feature depends on that crop alone.
 _LEAST, _MOST = 2, 15
-_LEAST_ROWS = 4  # the same of a matrix product's rows
 
 
 class BasicBlock(nn.Module):
@@ -113,10 +112,7 @@ class ResNetEncoder(nn.Module):
                 f"got {crops.shape[1]}"
             )
         sizes = self.pieces.sizes(len(crops) - n_lone, _LEAST, _MOST) + [1] * n_lone
-        pooled = torch.cat(self.pieces.map(self._pool, torch.split(crops, sizes)))
-        if len(pooled) < _LEAST_ROWS:
-            pooled = F.pad(pooled, (0, 0, 0, _LEAST_ROWS - len(pooled)))
-        return F.normalize(self.out_layer(pooled))[: len(crops)]
+        return F.normalize(torch.cat(self.pieces.map(self._encode, torch.split(crops, sizes))))
 
     def prepare(self, dtype: torch.dtype, pieces: Pieces) -> None:
         """Take up how the network runs; its batch norms have to be folded.
@@ -135,9 +131,16 @@ class ResNetEncoder(nn.Module):
             _fold(module)
         self.feature_extractor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _pool(self, crops: Tensor) -> Tensor:
-        pooled: Tensor = self.feature_extractor(crops.to(self.dtype, memory_format=torch.channels_last))
-        return pooled.float()
+    def _encode(self, crops: Tensor) -> Tensor:
+        """One pass: (n, C, h, w) -> (n, D), before their length is made 1."""
+        pooled = self.feature_extractor(crops.to(self.dtype, memory_format=torch.channels_last)).float()
+        if crops.device.type != "cpu":
+            projected: Tensor = self.out_layer(pooled)
+            return projected
+        # Row by row. A product of many rows differs in its last bits with the number of rows, and on some processors
+        # with a row's place among them. The limits differ between processors: 4 and 16 rows were seen.
+        weight, bias = self.out_layer.weight, self.out_layer.bias
+        return torch.stack([torch.addmv(bias, weight, row) for row in pooled])
 
 
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last: of a shortcut
