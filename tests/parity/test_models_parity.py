@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.transformer.boxes import normalise_boxes
+from trackd.models.transformer.loaded_model import LoadedModel
 
 TOLERANCE = 1e-4  # of the largest recorded number of the frame
 

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from trackd.config import StreamSettings, TrackerConfig, check_config
-from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.rules import orientation

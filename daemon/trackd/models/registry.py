@@ -18,7 +18,7 @@ from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
 
 if TYPE_CHECKING:
-    from trackd.models.checkpoint.load import LoadedModel
+    from trackd.models.transformer.loaded_model import LoadedModel
 
 MOTION = "motion"
 MAX_NAME = 128

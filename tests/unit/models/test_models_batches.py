@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
 from trackd.models.transformer import padded
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
@@ -78,7 +78,7 @@ def alone(request: ScoreRequest) -> Any:
 
 @pytest.mark.parametrize("staged", [False, True], ids=["in place", "the way that a graph goes"])
 def test_logits_of_streams_in_one_batch_are_bit_for_bit_those_they_get_alone(loaded: LoadedModel, staged: bool):
-    loaded.model.padded = StepPool(loaded.model, staged)
+    loaded.padded = StepPool(loaded.model, staged)
     streams = [
         stream(loaded, n, seed, spoil=seed % 2 == 1) for seed, n in enumerate((1, 2, 2, 3, 3, 4, 5, 6, 6, 30, 90, 6))
     ]
@@ -195,7 +195,7 @@ def test_groups_hold_every_step_once_in_order_and_never_a_giant_beside_a_dwarf(s
 
 
 def test_buffers_of_a_shape_are_used_again(loaded: LoadedModel):
-    pool = loaded.model.padded = StepPool(loaded.model)
+    pool = loaded.padded = StepPool(loaded.model)
     _, request = stream(loaded, 5, 0)
     bucket = bucket_of(len(alone(request).slots), len(request.instances), 1, finely=True)
     places = set()

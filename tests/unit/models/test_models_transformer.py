@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
 from trackd.models.transformer import crop_batch
 from trackd.models.transformer.boxes import normalise_boxes
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import ScoreRequest, Scores

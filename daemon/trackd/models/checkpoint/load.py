@@ -18,6 +18,7 @@ from trackd.models.checkpoint.unpickling import LightningArchive, plain, unwrap
 from trackd.models.encoder.resnet import timm_key
 from trackd.models.errors import CheckpointError
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.loaded_model import LoadedModel, LoadReport
 
 __all__ = [
     "CheckpointError",
@@ -34,25 +35,6 @@ _METADATA_KEY = "trackd_model_cfg"
 # DREEM added these in 2024-12 whether a model uses them or not.
 _DRIFT_PREFIX = "transformer.fourier_"
 _FREQ = "transformer.fourier_embeddings.freq"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """Harmless differences between a checkpoint's tensors and the model's: parameters that the model never reads."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A checkpoint ready for use; on the CPU until its model is moved."""
-
-    name: str  # file stem
-    model: GlobalTrackingTransformer
-    architecture: Architecture
-    path: Path
-    report: LoadReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from trackd.models.encoder.pieces import Pieces
 from trackd.models.encoder.resnet import ResNetEncoder
 from trackd.models.transformer.attention import Attention
 from trackd.models.transformer.embeddings import FourierTime, Mlp, position_embedding, temporal_embedding, window_time
-from trackd.models.transformer.padded import StepPool
 
 
 class FeedForward(nn.Module):
@@ -187,7 +186,6 @@ class GlobalTrackingTransformer(nn.Module):
         else:
             self.visual_encoder = DescriptorEncoder(architecture.encoder.use_hu_moments)
         self.transformer = Transformer(architecture)
-        self.padded = StepPool(self)
         self.eval()
         self.requires_grad_(False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trackd.models.transformer.buckets import Bucket
-
-if TYPE_CHECKING:
-    from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 logger = logging.getLogger(__name__)
 
