@@ -99,7 +99,7 @@ class ResNetEncoder(nn.Module):
         self.pieces = Pieces()
 
     def forward(self, crops: Tensor, n_lone: int = 0) -> Tensor:
-        """Crops (n, C, h, w) -> (n, D); the last n_lone pass each by itself, so that they have what they'd have alone.
+        """Crops (n, C, h, w) -> (n, D); each of the last n_lone has its own pass, as if it were alone.
 
         Raises:
             ValueError: C is neither 1 (tiled to 3) nor `in_chans`.
@@ -115,18 +115,18 @@ class ResNetEncoder(nn.Module):
         return F.normalize(torch.cat(self.pieces.map(self._encode, torch.split(crops, sizes))))
 
     def prepare(self, dtype: torch.dtype, pieces: Pieces) -> None:
-        """Take up how the network runs; its batch norms have to be folded.
+        """Set how the network runs; call `fold` first.
 
         Args:
-            dtype: of the convolutions; features stay float32.
-            pieces: what shares crops out to threads.
+            dtype: of the convolutions; features are float32.
+            pieces: distributes crops over threads.
         """
         self.dtype = dtype
         self.pieces = pieces
         self.feature_extractor.to(dtype)
 
     def fold(self) -> None:
-        """Make every batch norm part of the convolution before it: a pass over memory less for each."""
+        """Merge every batch norm into the convolution before it: saves one pass over memory each."""
         for module in self.feature_extractor.modules():
             _fold(module)
         self.feature_extractor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -143,7 +143,7 @@ class ResNetEncoder(nn.Module):
         return torch.stack([torch.addmv(bias, weight, row) for row in pooled])
 
 
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last: of a shortcut
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last pair: of a shortcut
 
 
 def _fold(module: nn.Module) -> None:
@@ -160,7 +160,7 @@ _TORCH_NAMES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "la
 def timm_key(key: str) -> str:
     """The timm name of a `feature_extractor` parameter that torchvision's Sequential numbers.
 
-    `feature_extractor.4.0.conv1.weight` -> `feature_extractor.layer1.0.conv1.weight`; other keys stay.
+    `feature_extractor.4.0.conv1.weight` -> `feature_extractor.layer1.0.conv1.weight`; other keys are unchanged.
     """
     before, marker, after = key.partition("feature_extractor.")
     head, dot, rest = after.partition(".")

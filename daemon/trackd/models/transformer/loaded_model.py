@@ -12,7 +12,7 @@ from trackd.models.transformer.padded import StepPool
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """Harmless differences between a checkpoint's tensors and the model's: parameters that the model never reads."""
+    """Harmless differences between a checkpoint's tensors and the model's: parameters that the model does not use."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
