@@ -1,15 +1,15 @@
-"""Functions that run as machine code: loops over instances and tracks that cost what their arithmetic costs.
+"""Functions compiled to machine code: loops over instances and tracks without overhead per operation.
 
-At ten instances a numpy call takes longer for itself than for its numbers, so a step made of a hundred of them is
-nearly all overhead. Such loops are written in Python all the same, and Numba compiles them: once on a machine, into its
-cache beside the source (or where `NUMBA_CACHE_DIR` says), so that only the very first start waits for it.
+At ten instances the overhead of a numpy call exceeds its arithmetic, so a step of a hundred numpy calls is mostly
+overhead. Such loops are written in Python, and Numba compiles them once per machine. Its cache is beside the source, or
+in `NUMBA_CACHE_DIR`; only the first start waits for the compiler.
 
-Argument types are given, so that nothing is compiled while a stream waits: a call with others is a `TypeError`. Arrays
-are in C order. Tables of named numbers are arrays of records (numpy's structured types).
+Argument types are declared, so that nothing is compiled while a stream waits: a call with other types is a `TypeError`.
+Arrays are in C order. Tables of named numbers are arrays of records (numpy's structured types).
 
-A trap: the cache is renewed when the function's own file changes, or its types, and knows nothing of other files. So
-the constants and the compiled functions that a compiled function names stand in its own file; all else comes as an
-argument. tests/unit/test_compiled.py looks.
+A trap: Numba renews the cache when the function's own file or its types change, not when another file does. The
+constants and the compiled functions that a compiled function uses must therefore be in its own file; everything else is
+an argument. tests/unit/test_compiled.py checks this.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INTS, FLOATS, FLAGS, FLOATS32, INTS32 = (
 INT_TABLE, FLOAT_TABLE, FLOAT32_TABLE, INT32_TABLE = (
     one[:, ::1] for one in (types.int64, types.float64, types.float32, types.int32)
 )
-GIVEN_BOXES = types.Array(types.float32, 2, "C", readonly=True)  # also of memory that must not be written
+GIVEN_BOXES = types.Array(types.float32, 2, "C", readonly=True)  # also read-only memory
 
 
 def record(dtype: np.dtype[Any]) -> Any:
@@ -48,23 +48,23 @@ def records(dtype: np.dtype[Any]) -> Any:
 
 
 def piece(function: Function) -> Function:
-    """A function that is compiled as a part of those which call it, in the same file."""
+    """Mark a function that is compiled as a part of its callers, which are in the same file."""
     made: Function = register_jitable(function)
     return made
 
 
 @cache
-def _say_once() -> None:
-    logger.warning("the tracker is being compiled for this machine, once; that takes some seconds")
+def _warn_once() -> None:
+    logger.warning("compiling the tracker for this machine; this takes some seconds and happens once")
 
 
 def compiled(result: Any, *arguments: Any, nogil: bool = False) -> Callable[[Function], Function]:
     """Compile a function.
 
     Args:
-        result: its type, None for nothing.
-        arguments: their types.
-        nogil: other threads may run meanwhile; for work of more than a fraction of a millisecond.
+        result: the type of the result; None: no result.
+        arguments: the types of the arguments.
+        nogil: let other threads run during a call; for work of more than a fraction of a millisecond.
     """
     signature = (types.void if result is None else result)(*arguments)
 
@@ -72,7 +72,7 @@ def compiled(result: Any, *arguments: Any, nogil: bool = False) -> Callable[[Fun
         def attempt(keep: bool) -> Function:
             made = njit(signature, cache=keep, nogil=nogil, error_model="numpy")(function)
             if keep and made.stats.cache_misses:
-                _say_once()
+                _warn_once()
             compiled_function: Function = made
             return compiled_function
 

@@ -1,4 +1,4 @@
-"""Reads what DREEM itself did, as recorded under `$TRACKD_SHARED/oracle` (its README describes the files).
+"""Reads DREEM's own results, as recorded under `$TRACKD_SHARED/oracle` (its README describes the files).
 
 Letters: F frames, S instances of a recording in frame order; a uid is an index into S. A anchors, K pose nodes.
 Within a case, q queries, n tokens (context, then queries), T columns of score matrices.
@@ -31,12 +31,12 @@ def oracle_root() -> Path:
 
 
 def case_paths() -> list[Path]:
-    """Every tracker run on record."""
+    """Every recorded tracker run."""
     return [path for path in sorted((oracle_root() / "cases").glob("*.npz")) if not path.stem.startswith("debug_")]
 
 
 def activation_paths() -> list[Path]:
-    """Every single forward pass on record with its intermediate activations."""
+    """Every recorded forward pass with its intermediate activations."""
     return sorted((oracle_root() / "cases").glob("debug_*.npz"))
 
 
@@ -51,7 +51,7 @@ def checkpoint_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Recording:
-    """The input: what DREEM was given, frame by frame."""
+    """DREEM's input, frame by frame."""
 
     name: str
     frame_id: Array  # (F,) int
@@ -62,7 +62,7 @@ class Recording:
     crop_scale: float
     channel_repeat: int
     gt_id: Array  # (S,) int, -1: none
-    pose_names: tuple[str, ...]  # empty: DREEM saw centroids only
+    pose_names: tuple[str, ...]  # empty: DREEM had centroids only
     pose_xy: Array | None  # (S, K, 2) float64, NaN: invisible
 
     @cached_property
@@ -80,7 +80,7 @@ class Recording:
         return np.arange(self.first_uid[frame], self.first_uid[frame + 1])
 
     def crops(self, uids: Array) -> Tensor:
-        """(n, C, h, w) float32, bit for bit what DREEM's encoder got."""
+        """(n, C, h, w) float32, bit for bit the input of DREEM's encoder."""
         crops = self.crop_u8[uids].astype(np.float32)
         if self.crop_scale != 1:
             crops /= np.float32(self.crop_scale)
@@ -89,7 +89,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class QueryFrame:
-    """One call of the model, and what DREEM's tracker made of it."""
+    """One call of the model, and the following results of DREEM's tracker."""
 
     frame: int  # position in the recording
     ref_uid: Array  # (n,) tokens in DREEM's order

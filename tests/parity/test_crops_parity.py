@@ -1,4 +1,4 @@
-"""Crops cut from the real video are the pixels that DREEM's encoder got."""
+"""Crops of a real video equal the input of DREEM's encoder."""
 
 from __future__ import annotations
 

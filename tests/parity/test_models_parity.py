@@ -1,4 +1,4 @@
-"""The forward pass gives what DREEM gave, on every run and every activation on record."""
+"""The forward pass equals DREEM's in every recorded run and activation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.transformer.boxes import normalise_boxes
+from trackd.models.transformer.loaded_model import LoadedModel
 
 TOLERANCE = 1e-4  # of the largest recorded number of the frame
 
@@ -38,7 +39,7 @@ def _one_thread():
 
 
 def relative_error(got: Tensor, wanted: np.ndarray) -> float:
-    """Largest difference, in parts of the largest wanted number."""
+    """The largest difference over the largest expected number."""
     assert tuple(got.shape) == wanted.shape
     assert torch.isfinite(got).all()
     return float(np.abs(got.numpy() - wanted).max() / max(np.abs(wanted).max(), 1e-6))
@@ -57,7 +58,7 @@ def test_every_query_frame_of_a_run_has_dreems_features_and_logits(path: Path):
     feature_errors, logit_errors = [], []
     for step in case.query_frames:
         known = np.isin(step.feature_uid, list(features))
-        # DREEM overwrites an old instance's feature when one detection comes alone; its history is followed here.
+        # DREEM overwrites the feature of an old instance if a frame has one detection; this repeats it.
         for uid, recorded in zip(step.feature_uid[known], step.feature[known], strict=True):
             features[int(uid)] = torch.from_numpy(recorded)
         new = np.unique(step.ref_uid[~np.isin(step.ref_uid, list(features))])
@@ -79,9 +80,9 @@ def test_every_query_frame_of_a_run_has_dreems_features_and_logits(path: Path):
 
 
 @pytest.mark.parametrize("path", oracle.activation_paths(), ids=lambda path: path.stem)
-def test_every_activation_on_the_way_is_dreems(path: Path):
+def test_every_activation_equals_dreems(path: Path):
     record = oracle.read_activations(path)
-    model = load_checkpoint(record.checkpoint).model  # not the shared one: it gets hooks
+    model = load_checkpoint(record.checkpoint).model  # not the shared one: hooks are added
     outputs = _listen(model.transformer)
     features = model.encode_crops(record.recording.crops(record.uids))
     boxes = boxes_of(record.recording, record.uids)
@@ -112,7 +113,7 @@ def test_every_activation_on_the_way_is_dreems(path: Path):
 
 
 def _listen(transformer: nn.Module) -> dict[str, Tensor]:
-    """Keeps the output of every submodule of later calls under its name."""
+    """Record the output of every submodule in later calls, by name."""
     outputs: dict[str, Tensor] = {}
     for name, module in transformer.named_modules():
         module.register_forward_hook(lambda _module, _args, out, name=name: outputs.__setitem__(name, out))

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from trackd.config import StreamSettings, TrackerConfig, check_config
-from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.rules import orientation
@@ -32,12 +33,12 @@ pytestmark = [
     ),
 ]
 
-IDS_RESTART = "synth_reset"  # all tracks end, and DREEM gives their ids again
+IDS_RESTART = "synth_reset"  # all tracks end, and DREEM reuses their ids
 FIRST_FRAME_OVERSHOOTS = "synth_maxtracks5"  # DREEM does not count the first frame's tracks against max_tracks
-WRONG_AXIS = "two_flies_pca_angle"  # DREEM takes the column of a matrix whose row is the principal axis
+WRONG_AXIS = "two_flies_pca_angle"  # DREEM uses a column of a matrix whose rows are the axes
 DIFFERENT = (IDS_RESTART, FIRST_FRAME_OVERSHOOTS, WRONG_AXIS)
 
-NOT_A_RULE = {"enable_crop_saving"}  # what DREEM keeps in memory
+NOT_A_RULE = {"enable_crop_saving"}  # affects DREEM's memory only
 
 
 @lru_cache(maxsize=1)
@@ -60,14 +61,14 @@ def read(name: str) -> oracle.Case:
 def our_config(case: oracle.Case) -> TrackerConfig:
     """DREEM's tracker section as ours, with the meanings of DREEM 0.5."""
     keys: dict[str, Any] = {key: value for key, value in case.tracker.items() if key not in NOT_A_RULE}
-    if keys.get("max_gap") is not None:  # DREEM knows no gap below the window's size
+    if keys.get("max_gap") is not None:  # DREEM has no gap below the window's size
         keys["max_gap"] = max(keys["max_gap"], keys["window_size"])
     floats = {key: float(keys[key]) for key in ("max_center_dist", "max_angle_diff") if keys.get(key) is not None}
     return TrackerConfig(semantics="2026", **{**keys, **floats})
 
 
 def instances_of(recording: oracle.Recording, frame: int) -> Instances:
-    """What `Instances.of` makes of a frame, from the boxes on record."""
+    """The result of `Instances.of` for a frame, from the recorded boxes."""
     uids = recording.uids(frame)
     boxes, n = recording.boxes_px[uids], len(uids)
     return Instances(
@@ -85,7 +86,7 @@ def instances_of(recording: oracle.Recording, frame: int) -> Instances:
 
 
 def track(case: oracle.Case, after_first_frame: Callable[[Tracker], None] | None = None) -> np.ndarray:
-    """(S,) the ids that trackd gives to the case's instances."""
+    """(S,) trackd's ids of the case's instances."""
     loaded, config, recording = _load(case.checkpoint), our_config(case), case.recording
     if after_first_frame is not None:
         config = config.model_copy(update={"max_tracks": None})
@@ -103,7 +104,7 @@ def track(case: oracle.Case, after_first_frame: Callable[[Tracker], None] | None
 
 
 def equal_up_to_relabelling(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether one id of ours stands for one of theirs throughout, and "not assigned" for itself."""
+    """Whether the ids correspond one to one throughout, and "not assigned" to itself."""
     pairs = set(zip(ours.tolist(), theirs.tolist(), strict=True))
     one_to_one = len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
     return one_to_one and all((a < 0) == (b < 0) for a, b in pairs)
@@ -119,7 +120,7 @@ def test_a_whole_recording_gets_dreems_ids(path: Path):
 
 @pytest.mark.parametrize("name", ["resnet_ctc", "resnet_two_flies"])
 def test_a_bfloat16_encoder_gives_dreems_ids_as_well(name: str):
-    """What `daemon.encoder_dtype: auto` takes where it is native; elsewhere it is emulated, which takes a while."""
+    """The default of `daemon.encoder_dtype` where bfloat16 is native; elsewhere it is emulated and slow."""
     case = read(name)
     loaded = _load(case.checkpoint)
     loaded.model.prepare(torch.bfloat16, threads=1)
@@ -130,11 +131,11 @@ def test_a_bfloat16_encoder_gives_dreems_ids_as_well(name: str):
         _load.cache_clear()
 
 
-def test_ids_differ_from_dreems_only_in_that_they_are_never_used_again():
+def test_ids_differ_from_dreems_only_in_that_they_are_never_reused():
     case = read(IDS_RESTART)
     ours, theirs = track(case), case.assigned_id
     assert not equal_up_to_relabelling(ours, theirs)
-    # DREEM's counter starts again wherever no track is left.
+    # DREEM's counter restarts when no track is left.
     drained = np.array([not live for live in case.live])
     life = np.cumsum(drained)[case.recording.frame_of]
     for number in np.unique(life):
@@ -142,7 +143,7 @@ def test_ids_differ_from_dreems_only_in_that_they_are_never_used_again():
     assert len(np.unique(ours)) > len(np.unique(theirs))
 
 
-def test_ids_differ_from_dreems_only_in_that_the_first_frame_keeps_to_max_tracks():
+def test_ids_differ_from_dreems_only_in_that_max_tracks_limits_the_first_frame():
     case = read(FIRST_FRAME_OVERSHOOTS)
     limited = our_config(case)
     ours = track(case)

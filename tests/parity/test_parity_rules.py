@@ -1,4 +1,4 @@
-"""The rules after the logits give what DREEM recorded: same logits, references and boxes in, same scores out."""
+"""The rules after the logits equal DREEM's: the same logits, references and boxes give the same scores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.shared
 
 @dataclass
 class Association:
-    """One recorded frame: what went into the rules, and DREEM's matrices."""
+    """One recorded frame: the input of the rules, and DREEM's matrices."""
 
     recorded: dict[str, np.ndarray]
     settings: dict
@@ -110,7 +110,7 @@ def tables(one: Association, last_axes: np.ndarray | None = None) -> dict[str, n
 
 
 @pytest.mark.parametrize("name", [case for case in CASES if case != MIRRORED_AXIS])
-def test_every_recorded_score_is_met(name: str) -> None:
+def test_every_score_equals_the_recorded_one(name: str) -> None:
     compared = 0
     for one in associations(name):
         for key, ours in tables(one).items():
@@ -133,7 +133,7 @@ def test_the_same_pairs_are_matched_with_the_same_confidence(name: str) -> None:
 
 
 @pytest.mark.skipif(MIRRORED_AXIS not in CASES, reason="no oracle")
-def test_a_body_without_named_nodes_has_its_own_axis_where_dreem_mirrors_it() -> None:
+def test_a_body_without_named_nodes_has_its_principal_axis_where_dreem_mirrors_it() -> None:
     differing = 0
     for one in associations(MIRRORED_AXIS):
         assert one.poses is not None

@@ -26,7 +26,7 @@ CASES = ("two_flies_plain", "two_flies_w2_max", "two_flies_angle", "resnet_two_f
 
 
 def write_config(case: oracle.Case, folder: Path) -> Path:
-    """A DREEM 0.5 inference file for one run on record, with crops as they were cut for it."""
+    """A DREEM 0.5 inference file for one recorded run, with the crop settings of that run."""
     tracker = {key: value for key, value in case.tracker.items() if value is not None}
     dataset = {
         "slp_files": [str(FOLDER / "two_flies.slp")],
@@ -89,7 +89,7 @@ def test_trackd_track_gives_dreems_ids_on_label_images(tmp_path: Path, name: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["inference_2024.yaml", "inference_2026.yaml"])
-def test_dreems_own_inference_files_run_as_they_stand(tmp_path: Path, name: str):
+def test_dreems_own_inference_files_run_unchanged(tmp_path: Path, name: str):
     config = oracle.shared_root() / "dreem_yaml" / name
     command = [sys.executable, "-m", "trackd.cli", "track", str(config)]
     env = {**os.environ, "TRACKD_SHARED": str(oracle.shared_root())}

@@ -1,4 +1,4 @@
-"""What compiled functions must be like, since their cache knows only of their own file."""
+"""Rules for compiled functions, whose cache depends on their own file only."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_there_are_compiled_functions() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_what_a_compiled_function_names_stands_in_its_own_file(name: str) -> None:
-    """A constant of another file could change without the cached code being made anew."""
+def test_a_compiled_function_uses_no_name_imported_from_another_file_of_ours(name: str) -> None:
+    """The cached code would not change with a constant of another file."""
     function = FUNCTIONS[name].py_func
     tree = ast.parse(inspect.getsource(importlib.import_module(function.__module__)))
     from_elsewhere = {
@@ -51,19 +51,19 @@ def test_what_a_compiled_function_names_stands_in_its_own_file(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_a_compiled_function_is_compiled_for_the_types_it_is_called_with_and_no_others(name: str) -> None:
+def test_a_compiled_function_has_one_signature_and_refuses_other_types(name: str) -> None:
     function = FUNCTIONS[name]
     assert len(function.signatures) == 1
     with pytest.raises(TypeError):
         function(*[None] * len(function.signatures[0]))
 
 
-def test_constants_that_two_files_must_have_of_their_own_are_the_same() -> None:
+def test_constants_that_two_files_define_are_equal() -> None:
     assert math.log(scorer.NEGLIGIBLE) == predict.GATE
-    assert update.FIRST_STRANGERS == predict.USUAL_STRANGERS
+    assert update.FIRST_NEW_TRACKS == predict.USUAL_NEW_TRACKS
 
 
-def test_without_a_place_for_the_cache_a_function_is_compiled_all_the_same(monkeypatch, caplog) -> None:
+def test_a_function_is_compiled_even_without_a_place_for_the_cache(monkeypatch, caplog) -> None:
     def refuse(self) -> None:
         raise RuntimeError("cannot cache function 'twice': no locator available for file 'x.py'")
 

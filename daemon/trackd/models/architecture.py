@@ -1,7 +1,7 @@
-"""What a checkpoint's `hyper_parameters.model_cfg` says about the model, checked and typed.
+"""The model's architecture: a checkpoint's `hyper_parameters.model_cfg`, checked and typed.
 
 A key absent from `model_cfg` takes the default of DREEM's `GlobalTrackingTransformer`. A key that could change the
-forward pass and isn't known here is an error, never ignored.
+forward pass and is not known here is an error.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from trackd.models.section import Section
 
 
 class TemporalInput(StrEnum):
-    """What the temporal embedding is given for an instance of the frame with rank t among T frames."""
+    """The input of the temporal embedding, for an instance of the frame with rank t among T frames."""
 
     INDEX = "index"  # t; DREEM since 2024-07-30
     FRACTION = "fraction"  # t / T; before
 
 
 class EmbeddingMode(StrEnum):
-    """How positions or times become vectors."""
+    """How positions or times are embedded."""
 
     OFF = "off"
     FIXED = "fixed"
@@ -31,7 +31,7 @@ class EmbeddingMode(StrEnum):
 
 
 class EncoderKind(StrEnum):
-    """Which visual encoder turns crops into features."""
+    """The visual encoder that computes features of crops."""
 
     RESNET = "resnet"
     DESCRIPTOR = "descriptor"
@@ -71,7 +71,7 @@ class EncoderConfig:
 
     kind: EncoderKind = EncoderKind.RESNET
     model_name: str = "resnet18"
-    backend: str = "timm"  # "timm" or "torch": names the layout of the keys, not the function
+    backend: str = "timm"  # "timm" or "torch": the layout of the keys; the function is the same
     in_chans: int = 3
     use_hu_moments: bool = False
     fourier_dim: int | None = None  # feature width of `fourier_proj`; None: the checkpoint has none
@@ -79,7 +79,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Everything that shapes the model and its forward pass."""
+    """All parameters of the model and of its forward pass."""
 
     d_model: int = 1024
     nhead: int = 8
@@ -174,7 +174,7 @@ _MODEL_KEYS = {
     *("return_intermediate_dec", "norm", "num_layers_attn_head", "dropout_attn_head", "embedding_meta"),
     *("return_embedding", "decoder_self_attn", "ckpt_path"),
 }
-# Encoder keys that say how to start or train the network, not what it computes.
+# Encoder keys that affect initialisation or training, not the forward pass.
 _INERT_RESNET_KEYS = {"pretrained", "weights", "progress", "drop_rate", "drop_path_rate", "zero_init_residual"}
 
 
@@ -208,12 +208,12 @@ def _embedding(cfg: Section, d_model: int) -> EmbeddingConfig:
 
 
 def _encoder(cfg: Section) -> EncoderConfig:
-    """`encoder_cfg`: with `encoder_type` only `encoder_type_args` counts, without it the rest is for a resnet."""
+    """`encoder_cfg`: with `encoder_type` only `encoder_type_args` counts; without it all keys are a resnet's."""
     if "encoder_type" not in cfg.values:
         return _resnet(cfg, None)
     kind = cfg.choice("encoder_type", EncoderKind, EncoderKind.RESNET)
     fourier_dim = cfg.integer("ndim", 5, 1, 65536)
-    # Until early 2025 the arguments stood under the type's own name.
+    # Until early 2025 the key of the arguments was the type's name.
     args = cfg.section("encoder_type_args" if "encoder_type_args" in cfg.values else kind.value)
     if kind is EncoderKind.RESNET:
         return _resnet(args, fourier_dim)
@@ -224,7 +224,7 @@ def _encoder(cfg: Section) -> EncoderConfig:
 def _resnet(cfg: Section, fourier_dim: int | None) -> EncoderConfig:
     cfg.only({"model_name", "backend", "in_chans", *_INERT_RESNET_KEYS})
     name = cfg.text("model_name", "resnet18")
-    base = name.lower().split(".")[0]  # timm writes the weights' origin behind a dot
+    base = name.lower().split(".")[0]  # timm appends the weights' origin after a dot
     if base not in ("resnet18", "resnet50"):
         raise CheckpointError(f"{cfg.name}.model_name must be resnet18 or resnet50; got {name!r}")
     backend = cfg.text("backend", "timm").lower()

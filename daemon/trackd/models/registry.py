@@ -1,6 +1,6 @@
-"""The models that streams can ask for by name, and the scorers made of them.
+"""The models that streams select by name, and their scorers.
 
-Torch is imported when the first checkpoint is read, and not before: `motion` does without.
+Torch is imported when the first checkpoint is read: `motion` does not need it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
 
 if TYPE_CHECKING:
-    from trackd.models.checkpoint.load import LoadedModel
+    from trackd.models.transformer.loaded_model import LoadedModel
 
 MOTION = "motion"
 MAX_NAME = 128
@@ -26,7 +26,7 @@ MAX_NAME = 128
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that is ready to be used."""
+    """A checkpoint on its device, ready for use."""
 
     name: str
     loaded: LoadedModel
@@ -48,7 +48,7 @@ class ModelRegistry:
             base: the configuration file's folder, for relative paths.
 
         Raises:
-            ConfigError: a checkpoint that cannot be used, two of one name, or a device that is not there.
+            ConfigError: a checkpoint that cannot be used, two of one name, or a device that does not exist.
         """
         self._daemon = config.daemon
         self._temporal_input = config.model.temporal_input
@@ -63,19 +63,19 @@ class ModelRegistry:
 
     @property
     def device(self) -> str:
-        """Where the checkpoints run; "cpu" while there is none."""
+        """The device of the checkpoints; "cpu" if none is loaded."""
         return next((checkpoint.device for checkpoint in self._checkpoints.values()), "cpu")
 
     @property
     def names(self) -> list[str]:
-        """All that a stream may ask for."""
+        """The names of all models."""
         return [*self._checkpoints, MOTION]
 
     def resolve(self, name: str | None) -> str:
-        """The name of a loaded model; the default's for None.
+        """The name of a loaded model; None gives the default.
 
         Raises:
-            KeyError: no model of that name is loaded; its text names those that are.
+            KeyError: no model of that name is loaded; its text names the loaded ones.
         """
         if name is None:
             return self.default
@@ -84,21 +84,21 @@ class ModelRegistry:
         return name
 
     def check_stream(self, name: str, settings: StreamSettings, frame_shape: Sequence[int] | None) -> None:
-        """Check that a stream has what a model needs.
+        """Check a stream's settings against a model's requirements.
 
         Args:
             name: of a loaded model.
             settings: of the stream.
-            frame_shape: (h, w) or (h, w, channels) where `open` gave it.
+            frame_shape: (h, w) or (h, w, channels) if `open` stated it.
 
         Raises:
-            ConfigError: what does not fit.
+            ConfigError: a setting does not fit.
         """
         if name != MOTION:
             self._checkpoints[name].requirements.check_stream(settings, frame_shape)
 
     def scorer_factory(self, name: str) -> Callable[[StreamSettings], Scorer]:
-        """Makes a fresh scorer for one stream."""
+        """A function that makes a new scorer for one stream."""
         if name == MOTION:
             return lambda settings: MotionScorer(use_vis_feats=settings.tracker.use_vis_feats)
         from trackd.models.transformer.scorer import TransformerScorer
@@ -107,18 +107,18 @@ class ModelRegistry:
         return lambda settings: TransformerScorer(loaded, settings)
 
     def rows(self) -> list[dict[str, object]]:
-        """What `models` answers."""
+        """The rows of the reply to `models`."""
         rows = [_row(checkpoint) for checkpoint in self._checkpoints.values()]
         rows.append({"name": MOTION, "device": "cpu", "path": None})
         return [{**row, "default": row["name"] == self.default} for row in rows]
 
-    # --- loading while streams run: reserve, read on a thread of its own, settle ---
+    # --- loading while streams run: reserve, read on a separate thread, finish_loading ---
 
     def reserve(self, name: str) -> None:
-        """Keep a name for a checkpoint that is about to be read.
+        """Reserve a name for a checkpoint before it is read.
 
         Raises:
-            ConfigError: the name is taken or unfit, or another checkpoint is being read.
+            ConfigError: the name is taken or not allowed, or another checkpoint is being read.
         """
         self._check_name(name, "name")
         if self._loading is not None:
@@ -126,7 +126,7 @@ class ModelRegistry:
         self._loading = name
 
     def read(self, name: str, path: str, key: str = "path") -> Checkpoint:
-        """A checkpoint from its file to its device; changes nothing here, so any thread may call it.
+        """Read a checkpoint onto its device. The registry does not change, so any thread may call this.
 
         Raises:
             ConfigError: it cannot be used; one line.
@@ -137,7 +137,7 @@ class ModelRegistry:
         from trackd.models.checkpoint.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
         from trackd.models.checkpoint.load import load_checkpoint
 
-        torch.set_num_threads(1)  # more cost more than they bring, beside the daemon's own threads
+        torch.set_num_threads(1)  # beside the daemon's own threads, more of torch's are slower
         device = resolve_device(self._daemon.device)
         try:
             loaded = load_checkpoint(place, self._temporal_input)
@@ -155,7 +155,7 @@ class ModelRegistry:
         return Checkpoint(name, loaded, requirements, str(device))
 
     def finish_loading(self, checkpoint: Checkpoint | None) -> dict[str, object] | None:
-        """The end of what `reserve` began; None where the reading failed.
+        """Add the checkpoint that `reserve` announced; None: reading failed.
 
         Returns:
             The new model's row.

@@ -1,4 +1,4 @@
-"""Reading a checkpoint's config key by key, with errors that name the key, the value and what would be right."""
+"""Typed reading of a checkpoint's config; errors name the key, the value and what would be right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Section:
         self.values = values
 
     def only(self, known: set[str]) -> None:
-        """Refuses keys that aren't known."""
+        """Raise an error for an unknown key."""
         for key in self.values:
             if key not in known:
                 raise CheckpointError(f"{self.name}.{key} is not supported; known keys: {', '.join(sorted(known))}")

@@ -30,13 +30,13 @@ def test_two_anchors_of_three_channels_make_crops_of_six():
     assert Architecture.from_model_cfg({"encoder_cfg": {"in_chans": 6}}).anchors == 2
 
 
-def test_with_an_encoder_type_only_its_own_arguments_count():
+def test_with_an_encoder_type_only_its_arguments_are_used():
     cfg = {"encoder_type": "resnet", "model_name": "resnet50", "encoder_type_args": {"in_chans": 6}}
     a = Architecture.from_model_cfg({"encoder_cfg": cfg})
     assert (a.encoder.model_name, a.encoder.in_chans, a.encoder.fourier_dim) == ("resnet18", 6, 5)
 
 
-def test_arguments_under_the_types_own_name_count_too():
+def test_arguments_under_the_types_name_are_accepted():
     cfg = {"encoder_type": "resnet", "resnet": {"model_name": "resnet50"}}
     assert Architecture.from_model_cfg({"encoder_cfg": cfg}).encoder.model_name == "resnet50"
 

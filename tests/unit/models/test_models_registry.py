@@ -25,7 +25,7 @@ def settings_of(**changes: Any) -> StreamSettings:
     return StreamSettings.of(check_config({})).changed(changes)
 
 
-def test_without_a_checkpoint_there_is_motion():
+def test_without_a_checkpoint_the_default_is_motion():
     registry = ModelRegistry(check_config({}))
     assert (registry.default, registry.names, registry.device) == ("motion", ["motion"], "cpu")
     assert registry.rows() == [{"name": "motion", "device": "cpu", "path": None, "default": True}]
@@ -47,7 +47,7 @@ def test_a_daemon_without_a_checkpoint_never_imports_torch():
     assert done.stdout == "False\n"
 
 
-def test_the_visual_encoder_runs_as_the_daemons_section_says(tmp_path: Path):
+def test_the_visual_encoder_runs_as_configured(tmp_path: Path):
     path = write_checkpoint(tmp_path / "mice.ckpt", RESNET)
     daemon = {"device": "cpu", "encoder_dtype": "bfloat16", "encoder_threads": 3}
     registry = ModelRegistry(check_config({"ckpt_path": str(path), "daemon": daemon}))
@@ -58,7 +58,7 @@ def test_the_visual_encoder_runs_as_the_daemons_section_says(tmp_path: Path):
 
 
 @pytest.mark.parametrize("daemon", [{"encoder_dtype": "float16"}, {"encoder_threads": 0}])
-def test_an_encoder_that_cannot_run_so_is_refused(daemon: dict[str, Any]):
+def test_an_invalid_encoder_setting_is_refused(daemon: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(daemon))):
         check_config({"daemon": daemon})
 
@@ -89,7 +89,7 @@ def test_no_checkpoint_may_be_named_as_the_built_in_model(tmp_path: Path):
         ModelRegistry(config_of(write_checkpoint(tmp_path / "motion.ckpt")))
 
 
-def test_a_relative_path_is_tried_beside_the_configuration_here_and_under_shared(tmp_path: Path, monkeypatch):
+def test_a_relative_path_is_tried_in_three_folders(tmp_path: Path, monkeypatch):
     folders = [tmp_path / name for name in ("beside", "here", "shared")]
     for folder in folders:
         folder.mkdir()
@@ -104,7 +104,7 @@ def test_a_relative_path_is_tried_beside_the_configuration_here_and_under_shared
         assert row["path"] == str(folder / "a.ckpt")
 
 
-def test_a_file_that_is_no_checkpoint_is_one_line_that_names_the_key(tmp_path: Path):
+def test_a_file_that_is_no_checkpoint_is_an_error_of_one_line_that_names_the_key(tmp_path: Path):
     path = tmp_path / "notes.ckpt"
     path.write_text("not a checkpoint")
     with pytest.raises(ConfigError) as caught:
@@ -114,14 +114,14 @@ def test_a_file_that_is_no_checkpoint_is_one_line_that_names_the_key(tmp_path: P
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "mps"])
-def test_a_device_that_is_not_there_is_an_error(tmp_path: Path, device: str):
+def test_a_missing_device_is_an_error(tmp_path: Path, device: str):
     if device == "mps" and sys.platform == "darwin":
         pytest.skip("this machine may have it")
     with pytest.raises(ConfigError, match=rf"daemon\.device must be auto.* got '{device}'"):
         ModelRegistry(config_of(write_checkpoint(tmp_path / "a.ckpt"), device=device))
 
 
-def test_a_checkpoint_loaded_later_is_there_once_it_is_settled(tmp_path: Path):
+def test_a_checkpoint_loaded_later_is_available_once_loading_has_finished(tmp_path: Path):
     path = write_checkpoint(tmp_path / "a.ckpt")
     registry = ModelRegistry(config_of())
     registry.reserve("late")
@@ -132,7 +132,7 @@ def test_a_checkpoint_loaded_later_is_there_once_it_is_settled(tmp_path: Path):
     assert registry.default == "motion"
 
 
-def test_a_name_is_loaded_once_and_one_checkpoint_at_a_time(tmp_path: Path):
+def test_a_name_is_loaded_once_and_checkpoints_one_at_a_time(tmp_path: Path):
     registry = ModelRegistry(config_of(write_checkpoint(tmp_path / "a.ckpt")))
     for name, complaint in (("a", "is taken by"), ("motion", "built-in"), ("", "1 to 128"), ("x" * 129, "1 to 128")):
         with pytest.raises(ConfigError, match=complaint):
@@ -154,7 +154,7 @@ def test_a_stream_must_have_the_models_anchors(tmp_path: Path):
         registry.check_stream("motion", settings_of(anchors=anchors), None)
 
 
-def test_a_frames_channels_are_checked_where_they_are_known_and_looked_at(tmp_path: Path):
+def test_a_frames_channels_are_checked_if_they_are_known_and_used(tmp_path: Path):
     names = {"descriptor": DESCRIPTOR, "resnet": RESNET}
     registry = ModelRegistry(config_of(*(write_checkpoint(tmp_path / f"{n}.ckpt", cfg) for n, cfg in names.items())))
     for shape in (None, (60, 90), (60, 90, 1), (60, 90, 3)):

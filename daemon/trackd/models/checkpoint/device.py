@@ -1,4 +1,4 @@
-"""Where checkpoints run, and how."""
+"""The device, number type and threads that checkpoints run with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trackd_client.configuration import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_MAX_THREADS = 8  # that `daemon.encoder_threads` means where it says none
+_MAX_THREADS = 8  # the upper limit of the default of `daemon.encoder_threads`
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # of a processor, as Linux names them
 
 
 def resolve_device(asked: str) -> torch.device:
-    """The device that `daemon.device` means on this machine.
+    """The device that `daemon.device` selects on this machine.
 
     Args:
         asked: "auto" (CUDA where there is one, else the CPU), "cpu", "mps", "cuda" or "cuda:N".
@@ -43,10 +43,10 @@ def resolve_device(asked: str) -> torch.device:
 
 
 def resolve_encoder_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The number type that `daemon.encoder_dtype` means on this device.
+    """The number type that `daemon.encoder_dtype` selects on this device.
 
     Args:
-        asked: "auto" (bfloat16 where the device computes with it, else float32), "float32" or "bfloat16".
+        asked: "auto" (bfloat16 if the device supports it natively, else float32), "float32" or "bfloat16".
         device: where checkpoints run.
     """
     if device.type == "cuda":
@@ -54,16 +54,16 @@ def resolve_encoder_dtype(asked: str, device: torch.device) -> torch.dtype:
     else:
         native = device.type == "cpu" and bool(_processor_flags() & _BFLOAT16_FLAGS)
     if asked == "bfloat16" and not native:
-        logger.warning("daemon.encoder_dtype: bfloat16 is emulated on this %s, and slow; take float32", device.type)
+        logger.warning("daemon.encoder_dtype: bfloat16 is emulated on this %s and slow; use float32", device.type)
     return torch.bfloat16 if asked == "bfloat16" or (asked == "auto" and native) else torch.float32
 
 
 def resolve_encoder_threads(asked: int | None, device: torch.device) -> int:
-    """How many threads encode a frame's crops.
+    """The number of threads that encode a frame's crops.
 
     Args:
-        asked: `daemon.encoder_threads`; None: one for each core that the process may use, at most 8.
-        device: where checkpoints run; anywhere but on the CPU one thread feeds it.
+        asked: `daemon.encoder_threads`; None: one per core that the process may use, at most 8.
+        device: where checkpoints run; other devices than the CPU use one thread.
     """
     if device.type != "cpu":
         return 1

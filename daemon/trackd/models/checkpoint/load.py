@@ -18,6 +18,7 @@ from trackd.models.checkpoint.unpickling import LightningArchive, plain, unwrap
 from trackd.models.encoder.resnet import timm_key
 from trackd.models.errors import CheckpointError
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.loaded_model import LoadedModel, LoadReport
 
 __all__ = [
     "CheckpointError",
@@ -31,44 +32,25 @@ __all__ = [
 
 _PREFIX = "model."
 _METADATA_KEY = "trackd_model_cfg"
-# DREEM added these in 2024-12 whether a model uses them or not.
+# Since 2024-12 DREEM stores these in all models, including those that don't use them.
 _DRIFT_PREFIX = "transformer.fourier_"
 _FREQ = "transformer.fourier_embeddings.freq"
 
 
 @dataclass(frozen=True, slots=True)
-class LoadReport:
-    """Harmless differences between a checkpoint's tensors and the model's: parameters that the model never reads."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A checkpoint ready for use; on the CPU until its model is moved."""
-
-    name: str  # file stem
-    model: GlobalTrackingTransformer
-    architecture: Architecture
-    path: Path
-    report: LoadReport
-
-
-@dataclass(frozen=True, slots=True)
 class CheckpointSummary:
-    """What a checkpoint is, for a person."""
+    """A description of a checkpoint for its user."""
 
     path: Path
     format: str  # "lightning" or "safetensors"
     file_bytes: int
     architecture: Architecture
     n_tensors: int
-    n_parameters: int  # trainable numbers, without batch-norm statistics
+    n_parameters: int  # trainable parameters, without batch-norm statistics
     crop_channels: int
     anchors: int
     drift: LoadReport
-    may_need_fraction: bool  # written before 2024-12, so perhaps trained on t / T
+    may_need_fraction: bool  # written before 2024-12, so possibly trained with t / T
 
     def lines(self) -> list[str]:
         """The summary as text."""
@@ -98,14 +80,14 @@ class _Contents:
 
 
 def load_checkpoint(path: str | Path, temporal_input: str = "index") -> LoadedModel:
-    """Loads a checkpoint without running any code that it may contain.
+    """Load a checkpoint without running any code in it.
 
     Args:
         path: a Lightning `.ckpt` of DREEM, or a `.safetensors` made by `convert`.
         temporal_input: "index" for checkpoints trained since 2024-07-30, "fraction" for earlier ones.
 
     Raises:
-        CheckpointError: not such a file, damaged, hostile, or its tensors don't fit its config; one line.
+        CheckpointError: another kind of file, a damaged or hostile one, or tensors that don't fit its config; one line.
         ValueError: an unknown `temporal_input`.
     """
     if temporal_input not in set(TemporalInput):
@@ -121,7 +103,7 @@ def load_checkpoint(path: str | Path, temporal_input: str = "index") -> LoadedMo
 
 
 def convert(path: str | Path, out: str | Path) -> Path:
-    """Writes a checkpoint's weights and config as `.safetensors`, which loads to the same logits.
+    """Write a checkpoint's weights and config as `.safetensors`, which gives the same logits.
 
     Raises:
         CheckpointError: `path` can't be loaded, or `out` doesn't end in `.safetensors` or can't be written.
@@ -135,7 +117,7 @@ def convert(path: str | Path, out: str | Path) -> Path:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     try:
-        # Not `save_file`: its files can be read by their owner only.
+        # Not `save_file`: only the owner could read its files.
         out.write_bytes(save(contents.state, metadata={_METADATA_KEY: json.dumps(contents.model_cfg)}))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{out}: could not be written: {error}") from error
@@ -143,7 +125,7 @@ def convert(path: str | Path, out: str | Path) -> Path:
 
 
 def inspect(path: str | Path) -> CheckpointSummary:
-    """Describes a checkpoint.
+    """Describe a checkpoint.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
@@ -217,7 +199,7 @@ def _as_config(cfg: object) -> dict[str, object]:
 
 
 def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTrackingTransformer, LoadReport]:
-    """The model with the checkpoint's weights; nothing is allocated before names and shapes are known to fit."""
+    """The model with the checkpoint's weights. Names and shapes are checked before anything is allocated."""
     with torch.device("meta"):
         model = GlobalTrackingTransformer(contents.architecture, temporal_input)
     expected, found = model.state_dict(), contents.state
@@ -238,7 +220,7 @@ def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTr
                 f"its tensor {key} must be {_describe(wanted)} for its model_cfg; got {_describe(tensor)}"
             )
         tensor = tensor.to(wanted.dtype)
-        # Channels last: convolutions of large crops take a sixth less time on a CPU.
+        # Channels last: on a CPU, convolutions of large crops take a sixth less time.
         state[key] = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False), report

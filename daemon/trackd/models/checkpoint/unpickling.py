@@ -1,8 +1,8 @@
-"""Reading a Lightning checkpoint without running any of it.
+"""Read a Lightning checkpoint without running any code in it.
 
 A `.ckpt` is a zip whose `data.pkl` may name any importable function, and Python's pickle would call it. Here a pickle
-can reach only the names in `_Unpickler.find_class`: immutable builtins, and inert stand-ins made anew for each file,
-which keep what they are given. Tensors come out as references; only those asked for are read.
+can use only the names in `_Unpickler.find_class`: immutable builtins, and inert stand-ins that store their arguments.
+The stand-ins are created for each file. Tensors are unpickled as references; only the requested ones are read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CONTENT_KEYS = {"DictConfig": "_content", "ListConfig": "_content", "AnyNode": 
 
 @dataclass(frozen=True, slots=True)
 class StorageType:
-    """Stands for `torch.FloatStorage` and its like."""
+    """A stand-in for `torch.FloatStorage` and the like."""
 
     dtype: torch.dtype
 
@@ -58,7 +58,7 @@ class Storage:
 
 
 class TensorReference:
-    """Stands for a tensor: what `torch._utils._rebuild_tensor_v2` would have been called with."""
+    """A stand-in for a tensor: the arguments of `torch._utils._rebuild_tensor_v2`."""
 
     __slots__ = ("offset", "shape", "storage", "stride")
 
@@ -67,13 +67,13 @@ class TensorReference:
 
 
 class Inert:
-    """Stands for an object of a config library: keeps its state, does nothing."""
+    """A stand-in for an object of a config library: it stores its state."""
 
     kind = ""
     state: object = None
 
     def __new__(cls, *_: object) -> Self:
-        """Takes any arguments."""
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __setstate__(self, state: object) -> None:
@@ -83,7 +83,7 @@ class Inert:
 class _Unpickler(pickle.Unpickler):
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
-        # Subclasses of this load only: a pickle can set attributes on classes, and these are thrown away.
+        # Subclasses for this file only: a pickle can set attributes on classes, and these are discarded.
         self._inert = {key: type(key[1], (Inert,), {"kind": key[1]}) for key in _OMEGACONF}
         self._tensor = type("TensorReference", (TensorReference,), {"__slots__": ()})
 
@@ -101,7 +101,7 @@ class _Unpickler(pickle.Unpickler):
                 return defaultdict
             case ("builtins" | "__builtin__", "dict"):
                 return dict
-            case ("typing", "Any") | ("builtins" | "__builtin__", "list" | "int" | "long"):  # marks in metadata
+            case ("typing", "Any") | ("builtins" | "__builtin__", "list" | "int" | "long"):  # markers in metadata
                 return name
         raise CheckpointError(f"it names {module}.{name}, which no DREEM checkpoint needs; nothing in it was run")
 
@@ -113,7 +113,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class LightningArchive:
-    """An open `.ckpt`: its contents, and its tensors when asked for.
+    """An open `.ckpt`: its contents, and its tensors on request.
 
     Raises:
         CheckpointError: the file isn't a PyTorch zip, is damaged, or names anything but data.
@@ -124,7 +124,7 @@ class LightningArchive:
             self._zip = zipfile.ZipFile(path)
         except OSError:
             raise
-        except Exception as error:  # zipfile raises many kinds on a malformed directory
+        except Exception as error:  # a malformed directory raises many types
             raise CheckpointError(
                 "it is not a PyTorch checkpoint, or is cut short; a Lightning .ckpt is a zip file"
             ) from error
@@ -136,18 +136,18 @@ class LightningArchive:
             contents = _Unpickler(data).load()
         except CheckpointError:
             raise
-        except Exception as error:  # whatever a malformed pickle provokes
+        except Exception as error:  # a malformed pickle raises many types
             raise CheckpointError(f"its data.pkl is damaged or hostile: {_short(error)}") from error
         if not isinstance(contents, Mapping):
             raise CheckpointError(f"it must hold a dict with state_dict; got {type(contents).__name__}")
         self.contents: Mapping[object, object] = contents
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._zip.close()
 
     def tensors(self, values: Mapping[object, object]) -> dict[str, Tensor]:
-        """Reads the tensors of a state dict.
+        """Read the tensors of a state dict.
 
         Raises:
             CheckpointError: an entry isn't a named tensor that lies inside its storage.
@@ -192,24 +192,24 @@ class LightningArchive:
             return self._zip.read(self._root + name)
         except CheckpointError:
             raise
-        except Exception as error:  # zipfile raises many kinds on a malformed entry
+        except Exception as error:  # a malformed entry raises many types
             raise CheckpointError(f"its {name} is missing or damaged: {_short(error)}") from error
 
 
 def unwrap(value: object) -> object:
-    """What a config stand-in holds, still wrapped inside; other values as they are."""
+    """The content of a config stand-in, whose items are still stand-ins; other values unchanged."""
     if isinstance(value, Inert) and isinstance(value.state, Mapping):
         return value.state.get(_CONTENT_KEYS.get(value.kind, ""), value)
     return value
 
 
 def plain(value: object, where: str, depth: int = 0) -> object:
-    """Config values out of their stand-ins: dicts, lists, strings, numbers, booleans and None.
+    """Convert config stand-ins to plain values: dicts, lists, strings, numbers, booleans and None.
 
     Args:
-        value: what the unpickler gave.
+        value: from the unpickler.
         where: its name, for errors.
-        depth: of nesting so far.
+        depth: nesting depth of the value.
 
     Raises:
         CheckpointError: an unresolved interpolation, or something that isn't a config value.

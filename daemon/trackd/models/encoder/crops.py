@@ -1,4 +1,4 @@
-"""Crops: where they lie, and cutting them out of a frame.
+"""Crops: their boxes, and cutting them out of a frame.
 
 Letters: n instances, A anchors, k nodes, H x W frame, h x w crop, C channels of one anchor.
 Boxes are x1 y1 x2 y2 in pixels.
@@ -16,13 +16,13 @@ from torch import Tensor
 
 
 def crop_boxes(centres: NDArray[np.floating], crop_size: Sequence[int], padding: int) -> NDArray[np.float32]:
-    """Boxes around centres, as DREEM's `get_bbox` and its padding place them.
+    """Boxes around centres, as in DREEM's `get_bbox` and its padding.
 
-    A box that would start left of or above the image is shifted to start at 0; right and bottom may stick out. The
-    padding then grows it on all sides, so it may start at -padding. Not rounded.
+    A box that would start left of or above the image is shifted to start at 0; it may extend beyond the right and the
+    bottom edge. The padding is then added on all sides, so a box may start at -padding. Coordinates are not rounded.
 
     Args:
-        centres: (n, A, 2) x y in pixels, NaN where an anchor wasn't seen.
+        centres: (n, A, 2) x y in pixels, NaN for a missing anchor.
         crop_size: width and height in pixels, without padding.
         padding: pixels on each side.
 
@@ -30,7 +30,7 @@ def crop_boxes(centres: NDArray[np.floating], crop_size: Sequence[int], padding:
         (n, A, 4) x1 y1 x2 y2, NaN where the centre is.
     """
     size = np.asarray(crop_size, dtype=np.int64)  # (2,) w h
-    low = centres + (-size) // 2  # an odd size reaches one pixel further to the left and top
+    low = centres + (-size) // 2  # an odd size extends one pixel further to the left and top
     clipped = np.maximum(low, 0.0)
     high = np.where(clipped == 0.0, size, centres + size // 2)
     return np.concatenate((clipped - padding, high + padding), axis=-1).astype(np.float32)
@@ -45,19 +45,18 @@ def crop_shape(crop_size: Sequence[int], padding: int) -> tuple[int, int]:
 def cut_crops(
     frame: Tensor, boxes_px: NDArray[np.float32], shape: tuple[int, int], channels: int, *, unit_range: bool
 ) -> Tensor:
-    """Cuts the crops of all instances out of one frame, on the frame's device.
+    """Cut the crops of all instances out of one frame, on the frame's device.
 
     A crop starts at the box's corner, rounded half to even. Its height is `round(y2 - y1)`, not the difference of two
     rounded edges: for boxes from `crop_boxes` that is `crop_shape` at every position, so one shape serves all.
-    What lies outside the frame is 0; a NaN box gives a crop of zeros.
+    Pixels outside the frame are 0; a NaN box gives a crop of zeros.
 
     Args:
         frame: (H, W) or (H, W, channels of the image), uint8 or uint16.
-        boxes_px: (n, A, 4); they stay on the host, where it is known without a wait which crops stick out.
+        boxes_px: (n, A, 4), on the host: the padding is then computed without waiting for the device.
         shape: (h, w) from `crop_shape`.
-        channels: C that the encoder needs for each anchor; an image of one channel is repeated, and where one is
-            needed the image's first is taken.
-        unit_range: divide by 255 (what DREEM does for SLEAP recordings); else pixel values stay as they are.
+        channels: C per anchor. An image of one channel is repeated; if C is 1, the image's first channel is used.
+        unit_range: divide by 255, as DREEM does for SLEAP recordings; else pixel values are unchanged.
 
     Returns:
         (n, A C, h, w) float32, anchors one after the other.
@@ -89,15 +88,15 @@ def cut_crops(
 def keep_near(
     crops: Tensor, boxes_px: NDArray[np.float32], keypoints_px: NDArray[np.floating], radius_px: int
 ) -> Tensor:
-    """Crops with all pixels set to 0 that are not near their own instance: DREEM's `dilation_radius_px`.
+    """Set all pixels of a crop to 0 that are not near its own instance: DREEM's `dilation_radius_px`.
 
-    As in DREEM, distances count from the box's corner before it is rounded.
+    As in DREEM, distances are measured from the box's corner before rounding.
 
     Args:
         crops: (n, A C, h, w), anchors one after the other.
-        boxes_px: (n, A, 4) that they were cut at.
-        keypoints_px: (n, k, 2) x y, NaN where a node wasn't seen: nothing is near it.
-        radius_px: a pixel is near when it is less than this away from some node.
+        boxes_px: (n, A, 4) of the crops.
+        keypoints_px: (n, k, 2) x y, NaN for a missing node: no pixel is near it.
+        radius_px: a pixel is near if its distance to some node is less than this.
 
     Returns:
         (n, A C, h, w).
@@ -126,15 +125,15 @@ def _pixels(frame: Tensor, channels: int) -> Tensor:
         pixels = pixels[..., :1]
     if pixels.shape[2] not in (1, channels):
         raise ValueError(f"a frame must have 1 or {channels} channels for this checkpoint; got {pixels.shape[2]}")
-    # torch has few operations on uint16: the bits travel as int16.
+    # torch has few operations on uint16: the bits are kept as int16.
     return pixels.contiguous().view(torch.int16) if pixels.dtype is torch.uint16 else pixels.contiguous()
 
 
 def _select(pixels: Tensor, corners: NDArray[np.int64], h: int, w: int) -> Tensor:
-    """Crops that lie wholly inside, (k, h, w, C) for corners (k, 2).
+    """Crops that lie completely inside the frame, (k, h, w, C) for corners (k, 2).
 
-    Every row of a crop is one run of w C numbers in memory. Seen as all runs of that length, one starting at each
-    number, the frame gives them up by a single `index_select`, ten times as fast as indexing pixel by pixel.
+    Each row of a crop is one run of w C numbers in memory. In a view of the frame with one row for every such run, a
+    single `index_select` copies all crops, ten times as fast as indexing pixel by pixel.
     """
     _, W, C = pixels.shape
     starts = (corners[:, 1, None] + np.arange(h)) * W + corners[:, 0, None]  # (k, h) in pixels
@@ -150,10 +149,10 @@ def _as_float(crops: Tensor) -> Tensor:
 
 
 def stretched(frame: Tensor) -> Tensor:
-    """A 16-bit frame as 8 bits, its darkest pixel 0 and its lightest 255: what DREEM's label-image data set does.
+    """Convert a 16-bit frame to 8 bits, darkest pixel 0 and brightest 255, as DREEM's label-image data set.
 
     Args:
-        frame: (h, w) or (h, w, c), uint16; a frame of one value becomes 0.
+        frame: (h, w) or (h, w, c), uint16; a frame of equal values becomes 0.
     """
     values = frame.to(torch.float32)
     low = values.amin()

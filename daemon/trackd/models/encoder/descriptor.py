@@ -18,7 +18,7 @@ class DescriptorEncoder(nn.Module):
         self.use_hu_moments = use_hu_moments
 
     def forward(self, crops: Tensor, n_lone: int = 0) -> Tensor:
-        """Crops (n, C, h, w) float, of which channel 0 counts -> (n, 5 or 12) float32; n_lone of them make no odds.
+        """Crops (n, C, h, w) float, of which channel 0 is used -> (n, 5 or 12) float32; `n_lone` has no effect.
 
         A crop that is zero everywhere has no shape: it gives zeros.
         """
@@ -37,15 +37,15 @@ class DescriptorEncoder(nn.Module):
 def central_moments(image: Tensor, order: int) -> Tensor:
     """Moments about the centroid, sum over pixels of (r - r0)^p (c - c0)^q image[r, c].
 
-    They are summed about the middle of the crop, where the powers are small, and then moved to the centroid:
-    two matrix products over all crops instead of a loop over each.
+    They are summed about the middle of the crop, where the powers are small, and then shifted to the centroid:
+    two matrix products over all crops instead of a loop.
 
     Args:
-        image: (n, h, w); a crop of zeros has its centroid put in the middle.
+        image: (n, h, w); the centroid of a crop of zeros is its middle.
         order: highest power P of each offset.
 
     Returns:
-        (n, P + 1, P + 1), indexed [p, q], double where the device has it.
+        (n, P + 1, P + 1), indexed [p, q], double if the device supports it.
     """
     dtype = torch.float32 if image.device.type == "mps" else torch.float64
     rows = _powers(image.shape[1], order, image.device, dtype)  # (P + 1, h)
@@ -83,7 +83,7 @@ def hu_moments(shape: Tensor, mass: Tensor) -> list[Tensor]:
 
 
 def _powers(length: int, order: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Offsets from the middle to the powers 0 .. order: (order + 1, length)."""
+    """Offsets from the middle, raised to the powers 0 .. order: (order + 1, length)."""
     offset = torch.arange(length, device=device, dtype=dtype) - (length - 1) / 2
     return torch.stack([offset**p for p in range(order + 1)])
 

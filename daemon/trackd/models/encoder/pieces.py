@@ -1,4 +1,4 @@
-"""Crops shared out to threads."""
+"""Distribution of crops over threads."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor
 
 
 class Pieces:
-    """Runs work over pieces of a tensor, on threads of its own, with torch at one thread in each.
+    """Runs a function over pieces of a tensor, on its own threads, each with one torch thread.
 
-    Torch's own threads meet after every layer, and spin until the last has come: with the cores busy that takes many
-    times as long as one thread. These meet once, at the end.
+    Torch's own threads synchronise after every layer and spin until the last one is done: with the cores busy that
+    takes many times as long as one thread. These synchronise once, at the end.
     """
 
     def __init__(self, threads: int = 1) -> None:
-        """Begin without threads; they start with the first work.
+        """Threads start with the first call.
 
         Args:
-            threads: at most so many pieces at once.
+            threads: the most pieces that run at once.
         """
         self.threads = threads
-        # Each asks torch for its number of threads first: until then it would use every core.
+        # Each thread first reads torch's number of threads: until then torch would use every core in it.
         self._pool = ThreadPoolExecutor(threads, "encoder", torch.get_num_threads) if threads > 1 else None
 
     def sizes(self, n: int, least: int, most: int) -> list[int]:
-        """Even sizes of pieces of n rows, a piece for each thread where that leaves `least` rows for each.
+        """The sizes of even pieces of n rows: one piece per thread if each then has at least `least` rows.
 
         Args:
-            n: rows.
-            least: in a piece, unless there are fewer.
-            most: in a piece.
+            n: number of rows.
+            least: minimum size of a piece, unless n is smaller.
+            most: maximum size of a piece.
         """
         if not n:
             return []
@@ -40,12 +40,12 @@ class Pieces:
         return [n // count + (i < n % count) for i in range(count)]
 
     def map(self, work: Callable[[Tensor], Tensor], pieces: Sequence[Tensor]) -> list[Tensor]:
-        """What `work` gives for each piece, in order; called in inference mode, on any thread."""
+        """The results of `work` for each piece, in order; `work` runs in inference mode, on any thread."""
         if self._pool is None or len(pieces) == 1:
             return [_inferring(work, piece) for piece in pieces]
         return list(self._pool.map(lambda piece: _inferring(work, piece), pieces))
 
 
 def _inferring(work: Callable[[Tensor], Tensor], piece: Tensor) -> Tensor:
-    with torch.inference_mode():  # of the calling thread only, else
+    with torch.inference_mode():  # the mode of one thread does not apply to others
         return work(piece)

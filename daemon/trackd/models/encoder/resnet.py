@@ -15,10 +15,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trackd.models.architecture import Architecture
 from trackd.models.encoder.pieces import Pieces
 
-# Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, which
-# end in other last bits: with passes of 2 to 15 a crop's feature depends on that crop alone.
+# Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, so
+# that the last bits differ. In a pass of 2 to 15 crops, a crop's feature depends on that crop alone.
 _LEAST, _MOST = 2, 15
-_LEAST_ROWS = 4  # the same of a matrix product's rows
 
 
 class BasicBlock(nn.Module):
@@ -100,7 +99,7 @@ class ResNetEncoder(nn.Module):
         self.pieces = Pieces()
 
     def forward(self, crops: Tensor, n_lone: int = 0) -> Tensor:
-        """Crops (n, C, h, w) -> (n, D); the last n_lone pass each by itself, so that they have what they'd have alone.
+        """Crops (n, C, h, w) -> (n, D); each of the last n_lone has its own pass, as if it were alone.
 
         Raises:
             ValueError: C is neither 1 (tiled to 3) nor `in_chans`.
@@ -113,34 +112,38 @@ class ResNetEncoder(nn.Module):
                 f"got {crops.shape[1]}"
             )
         sizes = self.pieces.sizes(len(crops) - n_lone, _LEAST, _MOST) + [1] * n_lone
-        pooled = torch.cat(self.pieces.map(self._pool, torch.split(crops, sizes)))
-        if len(pooled) < _LEAST_ROWS:
-            pooled = F.pad(pooled, (0, 0, 0, _LEAST_ROWS - len(pooled)))
-        return F.normalize(self.out_layer(pooled))[: len(crops)]
+        return F.normalize(torch.cat(self.pieces.map(self._encode, torch.split(crops, sizes))))
 
     def prepare(self, dtype: torch.dtype, pieces: Pieces) -> None:
-        """Take up how the network runs; its batch norms have to be folded.
+        """Set how the network runs; call `fold` first.
 
         Args:
-            dtype: of the convolutions; features stay float32.
-            pieces: what shares crops out to threads.
+            dtype: of the convolutions; features are float32.
+            pieces: distributes crops over threads.
         """
         self.dtype = dtype
         self.pieces = pieces
         self.feature_extractor.to(dtype)
 
     def fold(self) -> None:
-        """Make every batch norm part of the convolution before it: a pass over memory less for each."""
+        """Merge every batch norm into the convolution before it: saves one pass over memory each."""
         for module in self.feature_extractor.modules():
             _fold(module)
         self.feature_extractor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _pool(self, crops: Tensor) -> Tensor:
-        pooled: Tensor = self.feature_extractor(crops.to(self.dtype, memory_format=torch.channels_last))
-        return pooled.float()
+    def _encode(self, crops: Tensor) -> Tensor:
+        """One pass: (n, C, h, w) -> (n, D), before their length is made 1."""
+        pooled = self.feature_extractor(crops.to(self.dtype, memory_format=torch.channels_last)).float()
+        if crops.device.type != "cpu":
+            projected: Tensor = self.out_layer(pooled)
+            return projected
+        # Row by row. A product of many rows differs in its last bits with the number of rows, and on some processors
+        # with a row's place among them. The limits differ between processors: 4 and 16 rows were seen.
+        weight, bias = self.out_layer.weight, self.out_layer.bias
+        return torch.stack([torch.addmv(bias, weight, row) for row in pooled])
 
 
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last: of a shortcut
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # the last pair: of a shortcut
 
 
 def _fold(module: nn.Module) -> None:
@@ -157,7 +160,7 @@ _TORCH_NAMES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "la
 def timm_key(key: str) -> str:
     """The timm name of a `feature_extractor` parameter that torchvision's Sequential numbers.
 
-    `feature_extractor.4.0.conv1.weight` -> `feature_extractor.layer1.0.conv1.weight`; other keys stay.
+    `feature_extractor.4.0.conv1.weight` -> `feature_extractor.layer1.0.conv1.weight`; other keys are unchanged.
     """
     before, marker, after = key.partition("feature_extractor.")
     head, dot, rest = after.partition(".")

@@ -1,4 +1,4 @@
-"""A frame's way to the device."""
+"""Upload of a frame to the device."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from trackd_client.detections import Image
 
 
 class FrameUpload:
-    """Copies frames to the device through buffers that stay, one set for as long as frames keep their shape.
+    """Copies frames to the device through buffers that are reused while frames have the same shape.
 
-    A received image is a read-only view of a message, at any alignment: it has to be copied once before torch may
-    have it. On CUDA the buffer on the host is pinned, so that the transfer needs no further copy and nobody waits for
-    it: work on the frame is queued behind it. Only a frame that comes while the last one's transfer runs waits.
+    A received image is a read-only view of a message, at any alignment: it must be copied once before torch can use
+    it. On CUDA the buffer on the host is pinned, so the transfer needs no further copy and is asynchronous; work on the
+    frame is queued behind it. A frame waits only if the transfer of the previous one is not complete.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._staging = torch.empty(0, dtype=torch.uint8)
         self._frame = self._staging
-        # Recorded behind the transfer: when it has passed, the staging buffer is free again.
+        # Recorded behind the transfer: when it is complete, the staging buffer may be overwritten.
         self._sent = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()

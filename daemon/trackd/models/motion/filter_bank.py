@@ -1,6 +1,6 @@
-"""What the motion scorer keeps of one stream: its tracks by slot, what the stream has taught, and the frame at hand.
+"""The motion scorer's state of one stream: its tracks by slot, its statistics, and the current frame.
 
-Letters: n instances, S slots, M live tracks, m of them seen, K pairs.
+Letters: n instances, S slots, M live tracks, m of them matched, K pairs.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, predict, update
-from trackd.models.motion.records import EXPECTED, LEARNT, TRACK
+from trackd.models.motion.records import EXPECTED, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
 
 Indices = NDArray[np.intp]
 
-DENSE_PAIRS = 4000  # with more than these, the far ones are left out
-FEW_TRACKS = 24  # with more than these, the tracks that nothing can be are left out
-MOST_PAIRS = 400_000  # more take longer than a frame lasts
-MOST_RIVALS = 32
+DENSE_PAIRS = 4000  # above this number of pairs only near ones are scored
+FEW_TRACKS = 24  # above this number of tracks those that cannot match are left out
+MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the nearest tracks are scored then,
+MAX_COLUMNS = 32  # so many per instance
 
-_LAPSES = kalman.lapses()
+_TIME_STEPS = kalman.time_steps()
 
 
 class StreamMotion:
-    """Arrays that are written in place and grow by doubling.
+    """Arrays of records that are written in place and grow by doubling.
 
-    A frame goes through it in this order: `compare` and `correct`, where there are instances and tracks; `begin`;
-    `end_frame`.
+    The calls of one frame, in order: `compare` and `correct` if the frame has instances and the stream has tracks;
+    `begin` for new tracks; `end_frame`.
     """
 
     def __init__(self) -> None:
         self._tracks = np.zeros(0, TRACK)  # (S,)
-        self._learnt = update.first_guesses()  # (1,)
-        self._scratch = np.zeros(1, LEARNT)
+        self._statistics = update.initial_statistics()  # (1,)
+        self._scratch = np.zeros(1, STATISTICS)
         self._last_frame: int | None = None
-        self._stride = 0  # the usual difference between two frame indices, 0 before the second frame
-        self._model = -1  # the filter that the frame at hand was compared with; -1: it was not
-        # Of the frame at hand; the first M or n of each.
+        self._stride = 0  # the least difference between two frame indices; 0 before the second frame
+        self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
+        # Of the current frame; the first M or n of each.
         self._kept = np.zeros(0, np.intp)  # slots, ascending
         self._predicted = np.zeros(0, TRACK)
         self._expected = np.zeros(0, EXPECTED)
@@ -49,24 +49,24 @@ class StreamMotion:
     def compare(
         self, instances: Instances, slots: Slots, frame_index: int, complete: bool
     ) -> tuple[NDArray[np.float32], Slots, Indices | None]:
-        """A frame's instances against the tracks.
+        """Compare a frame's instances with the tracks.
 
         Args:
             instances: (n).
             slots: (M,) of the live tracks, ascending, at least one.
             frame_index: the frame's number.
-            complete: every pair is wanted.
+            complete: score every pair.
 
         Returns:
-            logits, (n, columns), or (K,) of near pairs; the slots that are columns; those pairs (2, K), or None.
+            logits (n, columns), or (K,) of near pairs; the slots of the columns; the near pairs (2, K), or None.
         """
         n, m = len(instances), len(slots)
         self._reserve(n, m)
-        quarters = kalman.QUARTERS / self._step_before(frame_index)
+        quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
         prune = not complete and m > FEW_TRACKS
-        m, self._model = predict.foresee(
-            self._tracks, slots, frame_index, quarters, _LAPSES, self._learnt, prune, self._kept, self._predicted,
-            self._expected,
+        m, self._model = predict.predict(
+            self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune, self._kept,
+            self._predicted, self._expected,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
@@ -83,41 +83,41 @@ class StreamMotion:
         return logits, slots, pairs
 
     def correct(self, slots: Slots, rows: Indices, n_new: int, frame_index: int) -> None:
-        """Take in which tracks were seen, if the frame was compared with any.
+        """Update the matched tracks; does nothing unless `compare` was called for this frame.
 
         Args:
-            slots: (m,).
-            rows: (m,) of the instances.
-            n_new: how many instances began a track although these were there to be.
+            slots: (m,) of the matched tracks.
+            rows: (m,) of their instances.
+            n_new: number of instances that begin a track.
             frame_index: the frame's number.
         """
         if self._model < 0:
             return
         columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
-        predict.judge(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
-        update.correct(
-            self._tracks, self._learnt, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
+        predict.locate_matches(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
+        update.update(
+            self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
             n_new, frame_index, self._scratch,
         )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
-        """Tracks begin in (m,) slots with the instances in (m,) rows."""
+        """Begin tracks in (m,) slots with the instances in (m,) rows."""
         top = int(slots.max()) + 1
         if top > len(self._tracks):
             self._tracks = _grown(self._tracks, top)
         self._reserve(len(instances), 0)
-        update.begin(self._tracks, self._learnt, slots, self._observe(instances), rows, frame_index)
+        update.begin(self._tracks, self._statistics, slots, self._observe(instances), rows, frame_index)
 
     def end_frame(self, frame_index: int) -> None:
-        """The frame is over."""
+        """End the current frame."""
         self._model = -1
         if self._last_frame is not None and frame_index > self._last_frame:
             difference = frame_index - self._last_frame
             self._stride = min(self._stride, difference) if self._stride else difference
         self._last_frame = frame_index
 
-    def _step_before(self, frame_index: int) -> int:
-        """How many frame indices a step of time is."""
+    def _indices_per_step(self, frame_index: int) -> int:
+        """Frame indices per time step."""
         return self._stride or (max(frame_index - self._last_frame, 1) if self._last_frame is not None else 1)
 
     def _observe(self, instances: Instances) -> NDArray[np.float64]:
@@ -129,22 +129,22 @@ class StreamMotion:
         if n > len(self._observed):
             self._observed = np.zeros((max(n, 2 * len(self._observed), 16), 4))
         if m > len(self._kept):
-            room = max(m, 2 * len(self._kept), 16)
-            self._kept = np.zeros(room, np.intp)
-            self._predicted, self._expected = np.zeros(room, TRACK), np.zeros(room, EXPECTED)
+            capacity = max(m, 2 * len(self._kept), 16)
+            self._kept = np.zeros(capacity, np.intp)
+            self._predicted, self._expected = np.zeros(capacity, TRACK), np.zeros(capacity, EXPECTED)
 
     def snapshot(self, slots: Slots) -> State:
-        """All of it, for the tracks in these slots."""
+        """The statistics, and the tracks in these slots. The names are part of the journal's format."""
         return {
-            "learnt": _numbers(self._learnt)[0].copy(),
+            "learnt": _numbers(self._statistics)[0].copy(),
             "states": np.ascontiguousarray(_numbers(self._tracks[slots]).T),
             "stride": self._stride,
             "last_frame": self._last_frame,
         }
 
     def restore(self, state: State, slots: Slots) -> None:
-        """Become what `snapshot` saw."""
-        _numbers(self._learnt)[0] = state["learnt"]
+        """Replace the state by that of a snapshot."""
+        _numbers(self._statistics)[0] = state["learnt"]
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
         _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
         self._stride = int(state["stride"])
@@ -153,25 +153,25 @@ class StreamMotion:
 
 
 def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
-    """Pairs that could score above the gate, (2, K), by row and then by column."""
+    """The pairs whose logit can be above the gate, (2, K), by row and then by column."""
     by_x = np.argsort(observed[:, 0], kind="stable")
-    places = np.empty(len(observed) + 1, np.intp)
-    room = 8 * len(observed)
+    starts = np.empty(len(observed) + 1, np.intp)
+    capacity = 8 * len(observed)
     while True:
-        pairs = np.empty((2, room), np.intp)
-        count = predict.near_pairs(observed, by_x, expected, pairs, places)
-        if count <= room:
+        pairs = np.empty((2, capacity), np.intp)
+        count = predict.near_pairs(observed, by_x, expected, pairs, starts)
+        if count <= capacity:
             return np.ascontiguousarray(pairs[:, :count])
-        if count > MOST_PAIRS:
+        if count > MAX_PAIRS:
             return _nearest_pairs(observed, expected)
-        room = count
+        capacity = count
 
 
 def _nearest_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
-    """The same in a crowd where nearly all pairs are near: those of the nearest tracks alone."""
-    from scipy.spatial import cKDTree  # where thousands stand at one place, and nowhere else
+    """The pairs of every instance with its nearest tracks, (2, K): for crowds in which nearly all pairs are near."""
+    from scipy.spatial import cKDTree  # imported here: only crowds of thousands need it
 
-    k = min(MOST_RIVALS, len(expected))
+    k = min(MAX_COLUMNS, len(expected))
     finite = np.flatnonzero(np.isfinite(observed[:, :2]).all(axis=1))
     _, columns = cKDTree(expected["centre"]).query(observed[finite, :2], k=[*range(1, k + 1)])
     return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
@@ -184,5 +184,5 @@ def _grown(tracks: NDArray[np.void], needed: int) -> NDArray[np.void]:
 
 
 def _numbers(records: NDArray[np.void]) -> NDArray[Any]:
-    """The same memory as rows of float64."""
+    """A view of records as rows of float64."""
     return records.view(np.float64).reshape(len(records), records.dtype.itemsize // 8)

@@ -1,11 +1,11 @@
-"""How tracked things move: a small bank of Kalman filters per track.
+"""The motion model: a small bank of Kalman filters per track.
 
-Every track is followed by several filters at once that differ in how much of a movement they take for real and how long
-a velocity lasts. The stream's matched observations tell which of them predicts best, and how large its errors are
-(update.py), so that one set of defaults serves slow and fast, smooth and abrupt, 30 and 5 frames per second.
+Several filters follow each track. They differ in their process noise and in how long a velocity lasts. The stream's
+matched observations decide which of them predicts best, and how large its errors are (update.py). One set of defaults
+therefore serves slow and fast, smooth and abrupt movement, at 30 and at 5 frames per second.
 
-Each filter is the Kalman filter of a position whose velocity decays and is pushed; x and y are independent and share
-their covariance.
+The state of each filter is a position and a velocity. The velocity decays, and noise is added to it. x and y are
+independent and share their covariance.
 """
 
 from __future__ import annotations
@@ -13,45 +13,46 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.models.motion.records import LAPSE, N_MODELS
+from trackd.models.motion.records import N_MODELS, TIME_STEP
 
-# (change of velocity per step over the measurement noise, share of the velocity that lasts a step)
+# (std of the velocity's process noise per step over the measurement noise, factor on the velocity per step)
 MODELS = ((0.1, 0.99), (0.4, 0.97), (1.0, 0.94), (3.0, 0.8), (10.0, 0.75), (10.0, 0.3))
-QUARTERS = 4  # times are rounded to quarter steps ...
-MOST_STEPS = 512  # ... and uncertainty stops growing here
-LOST = 0.5  # log odds that a track loses once the last frame missed it,
-AGEING = 0.3  # per log of the steps since,
-FLEETING = 2.0  # and per log of the steps over the times that it was seen
-SIZE_DRIFT = 0.02  # std by which a log size may change per step without being seen
+QUARTERS = 4  # times are rounded to quarter steps
+MAX_STEPS = 512  # a longer gap counts as this one
+GAP_PENALTY = 0.5  # log odds that a track loses when it has a gap,
+GAP_PENALTY_PER_LOG = 0.3  # plus this per log of the steps since its last observation,
+HITS_PENALTY = 2.0  # plus this per log of the steps, divided by its hits
+SIZE_DRIFT = 0.02  # std of the change of a log size per step without an observation
 
 
-def lapses() -> NDArray[np.void]:
-    """What a lapse of time does, per quarter step from 0 on: (quarters,) `LAPSE`; at least a quarter passes.
+def time_steps() -> NDArray[np.void]:
+    """The effect of a time step, per quarter step from 0 on: (quarters,) `TIME_STEP`; 0 counts as one quarter.
 
-    For a velocity that keeps a share a of itself per step and is pushed by noise of unit variance (the discrete
-    Ornstein-Uhlenbeck process), after t steps: Σa^i; a^t; the noise's share of cov(x, v), var(v) and var(x), all sums
-    over i < t.
+    For a velocity that keeps a share a of itself per step, with process noise of unit variance (the discrete
+    Ornstein-Uhlenbeck process), after t steps: Σa^i; a^t; the noise's share of cov(x, v), var(v) and var(x). All sums
+    are over i < t.
     """
     assert len(MODELS) == N_MODELS
-    push, last = (column[:, None] for column in np.array(MODELS).T)
-    t = np.arange(MOST_STEPS + 1)[None, :]
-    left = 1.0 / (1.0 - last)
-    kept = last**t
-    reach = left * (1.0 - kept)
-    driven = (1.0 - kept * kept) / (1.0 - last * last)
-    cross = left * (reach - driven)
-    drift = np.maximum(left * left * (t - 2.0 * reach + driven), 0.0)
-    whole = np.stack([reach, kept, push**2 * cross, push**2 * driven, push**2 * drift])
-    # Between whole steps a mean of two covariances, which is one; the sums' formulas would not be.
+    noise, factor = (column[:, None] for column in np.array(MODELS).T)
+    t = np.arange(MAX_STEPS + 1)[None, :]
+    limit = 1.0 / (1.0 - factor)
+    kept = factor**t
+    displacement = limit * (1.0 - kept)
+    noise_v = (1.0 - kept * kept) / (1.0 - factor * factor)
+    noise_xv = limit * (displacement - noise_v)
+    noise_x = np.maximum(limit * limit * (t - 2.0 * displacement + noise_v), 0.0)
+    whole = np.stack([displacement, kept, noise**2 * noise_xv, noise**2 * noise_v, noise**2 * noise_x])
+    # Between whole steps: the mean of two covariances, which is a covariance. The sums' formulas would not give one.
     parts = np.arange(QUARTERS) / QUARTERS
     between = (whole[..., :-1, None] * (1.0 - parts) + whole[..., 1:, None] * parts).reshape(5, N_MODELS, -1)
-    table = np.zeros(between.shape[2], LAPSE)
-    for name, values in zip(("reach", "kept", "cross", "driven", "drift"), between, strict=True):
+    table = np.zeros(between.shape[2], TIME_STEP)
+    names = ("displacement", "velocity_kept", "process_noise_xv", "process_noise_v", "process_noise_x")
+    for name, values in zip(names, between, strict=True):
         table[name] = values.T
     steps = np.maximum(np.arange(len(table)), 1) / QUARTERS
-    gap = np.where(steps > 1.5, np.log(steps), 0.0)
-    table["gap"] = np.where(steps > 1.5, LOST + AGEING * gap, 0.0)
-    table["fleeting"] = FLEETING * gap
-    table["growth"] = SIZE_DRIFT**2 * np.maximum(steps - 1.0, 0.0)
+    log_steps = np.where(steps > 1.5, np.log(steps), 0.0)
+    table["gap_penalty"] = np.where(steps > 1.5, GAP_PENALTY + GAP_PENALTY_PER_LOG * log_steps, 0.0)
+    table["hits_penalty"] = HITS_PENALTY * log_steps
+    table["size_process_noise"] = SIZE_DRIFT**2 * np.maximum(steps - 1.0, 0.0)
     table[0] = table[1]
     return table

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the parameters of `nn.MultiheadAttention` and none of its per-call overhead."""
+    """Multi-head attention with the parameters of `nn.MultiheadAttention`, without its per-call overhead."""
 
     def __init__(self, d_model: int, nhead: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.in_proj_bias)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Every row of x attends to the rows of memory, or to x itself.
+        """Attention of every row of x over the rows of memory; without memory, self-attention over x.
 
         Args:
             x: (B, Q, D).

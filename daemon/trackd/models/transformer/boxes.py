@@ -1,4 +1,4 @@
-"""Boxes as the transformer takes them."""
+"""Boxes in the transformer's format."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def normalise_boxes(boxes_px: NDArray[np.floating], width: int, height: int) -> 
     """Pixel boxes x1 y1 x2 y2 to the transformer's y1 x1 y2 x2.
 
     DREEM's `get_boxes` divides the y's by the WIDTH and the x's by the HEIGHT, and its checkpoints were trained so:
-    on images that aren't square a coordinate may exceed 1. On the host: numpy takes a third of torch's time for few
-    boxes, and what goes to the device goes there in one piece.
+    on images that are not square a coordinate may exceed 1. This runs on the host: for few boxes numpy takes a third of
+    torch's time, and one transfer then copies everything to the device.
 
     Args:
-        boxes_px: (..., 4), NaN where an anchor wasn't seen.
+        boxes_px: (..., 4), NaN for a missing anchor.
         width: of the image in pixels.
         height: of the image in pixels.
 

@@ -1,7 +1,7 @@
-"""Shapes that come again: what steps of the transformer are padded to, so that those of several streams fit together.
+"""Buckets: the few shapes that the transformer's steps are padded to, so that steps of several streams form a batch.
 
-A step's bucket depends on that step alone. So a stream is padded the same way whether it is scored by itself or beside
-others, and a stream of a thousand instances never stands in one batch with one of five.
+A step's bucket depends on that step alone. A stream is therefore padded the same way alone and beside others, and a
+stream of a thousand instances is never in one batch with a stream of five.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 _LEAST_REFERENCES = 16
-_LEAST_QUERIES = 4  # matrix products of fewer rows go other ways on a CPU, which end in other last bits
-_MAX_TOKENS = 1 << 16  # in one forward pass: bounds what its activations take
+_LEAST_QUERIES = 4  # on a CPU, products of fewer rows use other kernels and differ in the last bits
+_MAX_TOKENS = 1 << 16  # in one forward pass: bounds the memory of its activations
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """The shape of one padded step."""
 
-    references: int  # R, places for references
-    queries: int  # Q, places for instances of the query frame
+    references: int  # R, room for references
+    queries: int  # Q, room for instances of the query frame
     anchors: int  # A, boxes per instance
 
     @property
@@ -32,7 +32,7 @@ class Bucket:
 
     @property
     def most_streams(self) -> int:
-        """How many steps of this shape may go through in one pass."""
+        """The most steps of this shape in one pass."""
         return max(1, _MAX_TOKENS // self.tokens)
 
 
@@ -43,15 +43,15 @@ def bucket_of(n_references: int, n_queries: int, anchors: int, finely: bool) -> 
         n_references: its references.
         n_queries: its instances.
         anchors: boxes per instance.
-        finely: sizes at most an eighth too large, for a CPU, where padding costs what it holds; else at most a half,
-            for fewer shapes.
+        finely: sizes at most an eighth too large, for a CPU, where padding costs time; else at most a half, for fewer
+            shapes.
     """
     steps = 8 if finely else 2
     return Bucket(_size(n_references, _LEAST_REFERENCES, steps), _size(n_queries, _LEAST_QUERIES, steps), anchors)
 
 
 def grouped(items: Iterable[Item], bucket: Callable[[Item], Bucket]) -> list[tuple[Bucket, list[Item]]]:
-    """Items by bucket, in order, none more than may go through in one pass."""
+    """Group items by bucket, in order; no group is larger than one pass allows."""
     open_groups: dict[Bucket, list[Item]] = {}
     groups = []
     for item in items:
@@ -65,6 +65,6 @@ def grouped(items: Iterable[Item], bucket: Callable[[Item], Bucket]) -> list[tup
 
 
 def _size(n: int, least: int, steps: int) -> int:
-    """The smallest size that is no less than n; there are `steps` of them from one power of two to the next."""
+    """The smallest size that is at least n; there are `steps` sizes between two powers of two."""
     step = max(least, (1 << max(n - 1, 0).bit_length()) // (2 * steps))
     return max(least, -(-n // step) * step)

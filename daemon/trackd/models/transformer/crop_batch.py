@@ -1,4 +1,4 @@
-"""Crops of several frames on their way through the encoder together."""
+"""Crops of several frames in one pass of the encoder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
-_CROP_NUMBERS = 1 << 24  # that wait at once: bounds what many or large crops take (64 MiB)
+_CROP_NUMBERS = 1 << 24  # the most that wait at once: bounds the memory of many or large crops (64 MiB)
 
 
 class CropBatch:
-    """Gathers crops, encodes those of one shape together, and puts each feature where it was asked for."""
+    """Gathers crops, encodes those of one shape together, and writes each feature to its destination."""
 
     def __init__(self, model: GlobalTrackingTransformer) -> None:
         self._model = model
@@ -23,24 +23,24 @@ class CropBatch:
 
     @property
     def limit(self) -> int:
-        """How many numbers of crops may wait; a piece should not hold more."""
+        """The most numbers of crops that wait; a piece should not have more."""
         return _CROP_NUMBERS
 
     def add(self, crops: Tensor, features: Tensor, rows: Tensor | slice) -> None:
-        """Have crops (k, C, h, w) encoded some time before `flush` ends, into rows (k,) of features (n, F)."""
+        """Queue crops (k, C, h, w); `flush` encodes them at the latest, into rows (k,) of features (n, F)."""
         if self._numbers + crops.numel() > self.limit:
             self.flush()
         self._waiting.setdefault(crops.shape[1:], []).append((crops, features, rows))
         self._numbers += crops.numel()
 
     def flush(self) -> None:
-        """Encode all that waits."""
+        """Encode all queued crops."""
         for waiting in self._waiting.values():
-            waiting.sort(key=lambda piece: len(piece[0]) == 1)  # a frame's only crop: last
+            waiting.sort(key=lambda piece: len(piece[0]) == 1)  # a frame's only crop goes last
             crops = waiting[0][0] if len(waiting) == 1 else torch.cat([crops for crops, _, _ in waiting])
             lone = sum(len(crops) == 1 for crops, _, _ in waiting) if crops.device.type == "cpu" else 0
             encoded = self._model.encode_crops(crops, lone)
-            # A NaN from extreme weights must not get into the window, where it would spoil every later frame.
+            # A NaN from extreme weights must not enter the window, where it would affect every later frame.
             encoded = torch.nan_to_num(encoded, nan=0.0, posinf=0.0, neginf=0.0)
             parts = torch.split(encoded, [len(crops) for crops, _, _ in waiting])
             for part, (_, features, rows) in zip(parts, waiting, strict=True):

@@ -1,7 +1,8 @@
-"""Where and when an instance is, as vectors.
+"""Embeddings of position and time.
 
 Letters: N instances, A anchors, D model width, E rows of a learned table; `...` is any leading batch shape.
-Formulas are DREEM's `Embedding` and `FourierPositionalEmbeddings`, quirks included: a checkpoint was trained with them.
+Formulas are DREEM's `Embedding` and `FourierPositionalEmbeddings`, unchanged: checkpoints were trained with
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Mlp(nn.Module):
 
 
 class NoEmbedding(nn.Module):
-    """An embedding that is off: zero, which broadcasts against the other one."""
+    """A disabled embedding: a zero that broadcasts against the other one."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any input -> a zero of shape ()."""
@@ -159,11 +160,11 @@ def temporal_embedding(architecture: Architecture) -> nn.Module:
 
 
 def window_time(t: Tensor, temporal_input: TemporalInput) -> Tensor:
-    """Ranks of frames in the window (..., N), 0 the oldest, as the embeddings take them.
+    """The input of the time embeddings: ranks of frames in the window (..., N), 0 the oldest.
 
     Args:
         t: integer ranks; the highest of each row is the query frame's.
-        temporal_input: `INDEX` keeps t, `FRACTION` gives t / T with T = highest rank + 1.
+        temporal_input: `INDEX`: t; `FRACTION`: t / T with T = highest rank + 1.
     """
     time = t.to(torch.float32)
     if temporal_input is TemporalInput.INDEX:

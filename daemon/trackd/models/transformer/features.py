@@ -1,6 +1,6 @@
-"""The features of the window's observations, on the device: written once, in place, and read by place.
+"""The features of the window's observations, on the device: written once, in place, and read by index.
 
-Letters: S slots, W observations kept per slot, F feature width; m observations that are written or read.
+Letters: S slots, W observations per slot, F feature width; m observations that are written or read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from trackd.tracking.window import FIRST_CAPACITY, Slots
 
 
 class FeatureStore:
-    """One tensor (S, W, F) that keeps the rings of `RollingWindow`; it grows by doubling.
+    """One tensor (S, W, F) with the layout of `RollingWindow`'s rings; it grows by doubling.
 
-    What the window does not hold may stand here still: only places that the window names may be read.
+    Features of observations that left the window may remain: read only the places that the window holds.
     """
 
     def __init__(self, window_size: int, width: int, device: torch.device) -> None:
@@ -26,12 +26,12 @@ class FeatureStore:
 
     @property
     def capacity(self) -> int:
-        """Number of slots that there is room for now."""
+        """Number of slots that fit now."""
         return self._features.shape[0]
 
     @torch.inference_mode()
     def write(self, slots: Slots, positions: NDArray[np.int64], features: Tensor) -> None:
-        """Put features (m, F) at ring positions (m,) of slots (m,)."""
+        """Write features (m, F) to ring positions (m,) of slots (m,)."""
         top = int(slots.max(initial=-1)) + 1
         if top > self.capacity:
             self._grow(max(top, 2 * self.capacity))
@@ -39,17 +39,17 @@ class FeatureStore:
         self._flat.index_copy_(0, places, features)
 
     def places(self, slots: Slots, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where `gather` finds ring positions (m,) of slots (m,); until something is written."""
+        """The indices for `gather` of ring positions (m,) of slots (m,); valid until the next write."""
         return slots.astype(np.int64) * self._features.shape[1] + positions
 
     @torch.inference_mode()
     def gather(self, places: Tensor, out: Tensor) -> None:
-        """Copy the features at places (m,), which are on the device, into out (m, F)."""
+        """Copy the features at places (m,), a tensor on the device, into out (m, F)."""
         torch.index_select(self._flat, 0, places, out=out)
 
     @torch.inference_mode()
     def resize(self, source: NDArray[np.int64]) -> None:
-        """Rearrange the rings as `RollingWindow.resize` did; `source` is what it returned."""
+        """Rearrange the rings as `RollingWindow.resize` did; `source` is its result."""
         old = self._features
         n_slots = min(len(source), self.capacity)
         self._features = self._allocate(max(len(source), FIRST_CAPACITY), source.shape[1])
@@ -65,7 +65,7 @@ class FeatureStore:
 
     @torch.inference_mode()
     def restore(self, rings: NDArray[np.float32], slots: Slots) -> None:
-        """Become what `snapshot` saw, its number of observations included."""
+        """Replace the state by that of a snapshot, including W."""
         top = int(slots.max(initial=-1)) + 1
         self._features = self._allocate(max(top, FIRST_CAPACITY), rings.shape[1])
         index = torch.from_numpy(slots.astype(np.int64)).to(self.device)

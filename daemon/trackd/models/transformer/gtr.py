@@ -2,7 +2,7 @@
 
 Letters: B streams, N tokens (instances of the window, the query frame's last), Q queries, A anchors, F feature width,
 D model width, H heads. Figure: GTR (Zhou et al. 2022) as DREEM changed it: post-norm, feed-forward width D, position
-and time added into the stream again before every encoder layer. Parameter names are those of DREEM's checkpoints.
+and time added again before every encoder layer. Parameter names are those of DREEM's checkpoints.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from trackd.models.encoder.pieces import Pieces
 from trackd.models.encoder.resnet import ResNetEncoder
 from trackd.models.transformer.attention import Attention
 from trackd.models.transformer.embeddings import FourierTime, Mlp, position_embedding, temporal_embedding, window_time
-from trackd.models.transformer.padded import StepPool
 
 
 class FeedForward(nn.Module):
-    """The two linear layers that encoder and decoder layers share (a base class: the keys stay flat)."""
+    """The two linear layers that encoder and decoder layers share (a base class, so that the keys are flat)."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -37,7 +36,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(FeedForward):
-    """Self attention over all tokens."""
+    """Self-attention over all tokens."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
@@ -46,7 +45,7 @@ class EncoderLayer(FeedForward):
         self.norm2 = _norm(architecture)
 
     def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, D) -> (B, N, D); the embedding stays in the stream, and so in the values too."""
+        """(B, N, D) -> (B, N, D); the embedding is also part of the attention's values."""
         x = x + embedding
         x = self.norm1(x + self.self_attn(x, mask=mask))
         out: Tensor = self.norm2(x + self.feed_forward(x))
@@ -70,14 +69,14 @@ class Encoder(nn.Module):
 
 
 class DecoderLayer(FeedForward):
-    """Queries attend to each other, if the checkpoint does so, and to the encoder's output."""
+    """Self-attention over the queries, if the checkpoint has it, then attention over the encoder's output."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         D, heads = architecture.d_model, architecture.nhead
         self.multihead_attn = Attention(D, heads)
         self.self_attn = Attention(D, heads) if architecture.decoder_self_attn else None
-        self.norm1 = _norm(architecture)  # in every checkpoint with norms, used with self attention only
+        self.norm1 = _norm(architecture)  # in every checkpoint with norms, used with self-attention only
         self.norm2 = _norm(architecture)
         self.norm3 = _norm(architecture)
 
@@ -112,7 +111,7 @@ class Decoder(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """Association logits: an unscaled dot product of what two small networks make of queries and tokens."""
+    """Association logits: the unscaled dot product of projected queries and projected tokens."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -149,12 +148,12 @@ class Transformer(nn.Module):
         Args:
             features: (B, N, F).
             boxes: (B, N, A, 4) normalised.
-            time: (B, N) as `window_time` gives it.
+            time: (B, N) from `window_time`.
             n_query: Q.
             valid: (B, N) bool, false for padding; None: all are valid.
 
         Returns:
-            (B, Q, N); what stands in padded rows and columns means nothing.
+            (B, Q, N); padded rows and columns have no meaning.
         """
         mask = None if valid is None else _attention_mask(valid)  # (B, 1, 1, N)
         query_mask = None if mask is None else mask[..., -n_query:]
@@ -187,21 +186,20 @@ class GlobalTrackingTransformer(nn.Module):
         else:
             self.visual_encoder = DescriptorEncoder(architecture.encoder.use_hu_moments)
         self.transformer = Transformer(architecture)
-        self.padded = StepPool(self)
         self.eval()
         self.requires_grad_(False)
 
     def fold(self) -> None:
-        """Take what only training needs out of the visual encoder; its state can't be loaded or stored after."""
+        """Fold the visual encoder for inference; its state can't be loaded or stored afterwards."""
         if isinstance(self.visual_encoder, ResNetEncoder):
             self.visual_encoder.fold()
 
     def prepare(self, dtype: torch.dtype, threads: int) -> None:
-        """Take up how the visual encoder runs, where it has weights; after `fold`.
+        """Set how a visual encoder with weights runs; call `fold` first.
 
         Args:
             dtype: of its convolutions.
-            threads: how many may work on a frame's crops.
+            threads: number of threads that encode a frame's crops.
         """
         if isinstance(self.visual_encoder, ResNetEncoder):
             self.visual_encoder.prepare(dtype, Pieces(threads))
@@ -212,8 +210,8 @@ class GlobalTrackingTransformer(nn.Module):
 
         Args:
             crops: (n, C x A, h, w) float in the range the checkpoint was trained on, 0 to 1 or 0 to 255.
-            n_lone: so many of them, the last ones, get to the last bit what they'd get alone; the others what they'd
-                get among any others, which on a CPU is not the same.
+            n_lone: each of the last `n_lone` crops is encoded in its own pass, as if it were alone. On a CPU its
+                feature may differ in the last bits from that of a pass with several crops.
 
         Returns:
             (n, F) float32.
@@ -228,8 +226,8 @@ class GlobalTrackingTransformer(nn.Module):
         """Association logits of one stream's query frame against its window and itself.
 
         Args:
-            features: (N, F) as `encode_crops` gives them.
-            boxes: (N, A, 4) as `normalise_boxes` gives them.
+            features: (N, F) from `encode_crops`.
+            boxes: (N, A, 4) from `normalise_boxes`.
             t: (N,) integer rank of each token's frame among the window's frames, 0 the oldest.
             n_query: the last `n_query` tokens are the query frame's instances.
 
@@ -247,11 +245,10 @@ class GlobalTrackingTransformer(nn.Module):
         """`associate` for several streams at once, padded to common shapes.
 
         Args:
-            features: (B, N, F); padding may hold anything.
-            boxes: (B, N, A, 4); padding may hold anything.
+            features: (B, N, F); padding may have any value.
+            boxes: (B, N, A, 4); padding may have any value.
             t: (B, N) ranks, whole numbers of any type.
-            valid: (B, N) bool, false for padding, which may stand anywhere. Row `valid[:, -n_query:]` marks the
-                queries of each stream.
+            valid: (B, N) bool, false for padding, which may be anywhere; `valid[:, -n_query:]` is of the queries.
             n_query: Q, the last Q tokens of every stream are its queries (or padding).
 
         Returns:
@@ -272,5 +269,5 @@ def _norm(architecture: Architecture) -> nn.Module:
 
 
 def _attention_mask(valid: Tensor) -> Tensor:
-    """0 where valid, else so low that its weight is exactly 0; finite, so that a stream of padding stays a number."""
+    """0 if valid, else so low that its weight is exactly 0; finite, so that a stream of padding gives no NaN."""
     return torch.where(valid, 0.0, -1e30)[:, None, None, :]

@@ -1,4 +1,4 @@
-"""Steps of several streams in one forward pass, on buffers that stay.
+"""Steps of several streams in one forward pass, on buffers that are reused.
 
 Letters: B streams, R references and Q queries of a bucket, N = R + Q tokens, A anchors, F feature width.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,20 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trackd.models.transformer.buckets import Bucket
-
-if TYPE_CHECKING:
-    from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 logger = logging.getLogger(__name__)
 
-_KEPT_BYTES = 1 << 28  # of all buffers together; those that were not used for longest go first
-_WARM_UPS = 3  # passes before a capture, in which libraries choose their kernels and allocate
+_KEPT_BYTES = 1 << 28  # limit for all buffers together; the least recently used are freed first
+_WARM_UPS = 3  # passes before a capture: libraries choose their kernels and allocate in them
 
 
 class Replay:
-    """Work on buffers that stay: on CUDA captured once as a graph and replayed, elsewhere called.
+    """A function on fixed buffers: on CUDA captured once as a graph and replayed, elsewhere called.
 
-    A capture that fails is said once, and the work is called from then on.
+    If the capture fails, a warning is logged once and the function is called instead.
     """
 
     def __init__(self, work: Callable[[], None], device: torch.device) -> None:
@@ -41,29 +38,29 @@ class Replay:
                 logger.warning("the transformer's step runs without a CUDA graph: %s", str(error).splitlines()[0])
 
     def __call__(self) -> None:
-        """Do it once, with what the buffers hold now."""
+        """Run once on the buffers' current contents."""
         self._run()
 
 
 class PaddedSteps:
     """Buffers for up to B steps of one bucket, and the forward pass over them.
 
-    What goes to the device goes there from two pinned buffers, without a wait; the logits come back in one copy.
+    Inputs are copied to the device from two pinned buffers, asynchronously; the logits return in one copy.
     """
 
     @torch.inference_mode()
     def __init__(
         self, model: GlobalTrackingTransformer, capacity: int, bucket: Bucket, device: torch.device, staged: bool
     ) -> None:
-        """Allocate; on CUDA also capture.
+        """Allocate the buffers; on CUDA also capture a graph.
 
         Args:
             model: on the device.
             capacity: B.
             bucket: the shape of every step.
             device: where the model is.
-            staged: as on CUDA: copied to other buffers, and every pass over all B, which a graph has to. Elsewhere a
-                pass goes over the steps that there are, and on a CPU over the very buffers that the caller wrote.
+            staged: as on CUDA: inputs are copied to other buffers, and every pass covers all B, as a graph must.
+                Otherwise a pass covers the given steps, and on a CPU it reads the buffers that the caller wrote.
         """
         self._model = model
         self._bucket = bucket
@@ -76,10 +73,10 @@ class PaddedSteps:
         self._host = (host_numbers, host_places)
         self._uploaded = tuple(self._on_device(buffer) for buffer in self._host)
         numbers = host_numbers.numpy()
-        self.boxes = numbers[..., : 4 * A].reshape(B, N, A, 4)  # a view: written by the caller, as the next three
+        self.boxes = numbers[..., : 4 * A].reshape(B, N, A, 4)  # a view, written by the caller like the next three
         self.ranks = numbers[..., 4 * A]  # (B, N) rank of each token's frame
         self.valid = numbers[..., 4 * A + 1]  # (B, N) 1, or 0 for padding
-        self.places = host_places.numpy()  # (B, R) where each reference's feature is
+        self.places = host_places.numpy()  # (B, R) index of each reference's feature
         self.features = torch.zeros((B, N, model.architecture.feature_dim), device=device)
         self._logits = torch.zeros((B, bucket.queries, R), device=device)
         self._host_logits = torch.zeros(self._logits.shape, pin_memory=pinned) if self._apart else self._logits
@@ -87,14 +84,14 @@ class PaddedSteps:
 
     @property
     def n_bytes(self) -> int:
-        """What the buffers take, on the host and on the device."""
+        """The size of the buffers, on the host and on the device."""
         tensors = {*self._host, *self._uploaded, self.features, self._logits, self._host_logits}
         return sum(tensor.nbytes for tensor in tensors)
 
     @torch.inference_mode()
     def upload(self, n: int) -> Tensor:
-        """Send what the caller wrote for n steps on its way to the device; `places` as they are there, (B, R)."""
-        self.valid[n:] = 0  # a graph goes over all B
+        """Start the copy of n steps' inputs to the device; return `places` there, (B, R)."""
+        self.valid[n:] = 0  # a graph covers all B
         for buffer, source in zip(self._uploaded, self._host, strict=True):
             if buffer is not source:
                 buffer.copy_(source, non_blocking=True)
@@ -102,7 +99,7 @@ class PaddedSteps:
 
     @torch.inference_mode()
     def run(self, n: int) -> NDArray[np.float32]:
-        """The logits (n, Q, R) of the first n steps, until the next call; rows and columns of padding mean nothing."""
+        """The logits (n, Q, R) of the first n steps, valid until the next call; padding has no meaning."""
         if self._replay is None:
             self._forward(n)
         else:
@@ -128,24 +125,24 @@ class PaddedSteps:
 
 
 class StepPool:
-    """A model's padded steps by shape: made when a shape first comes, kept while there is room for them.
+    """A model's padded steps by shape: created at first use, kept within a memory limit.
 
-    One thread owns it, as it owns the model.
+    One thread owns it, and the model.
     """
 
     def __init__(self, model: GlobalTrackingTransformer, staged: bool = False) -> None:
-        """Begin with none.
+        """Begin without steps.
 
         Args:
-            model: whose steps they are.
-            staged: on every device go the way that steps go on CUDA, though not captured there.
+            model: runs the steps.
+            staged: on every device use the code path of CUDA, without capturing a graph.
         """
         self._model = model
         self._staged = staged
         self._kept: OrderedDict[tuple[int, Bucket, torch.device], PaddedSteps] = OrderedDict()
 
     def steps(self, n: int, bucket: Bucket, device: torch.device) -> PaddedSteps:
-        """Room for n steps of a bucket.
+        """Padded steps with room for n steps of a bucket.
 
         Args:
             n: at least 1.
@@ -168,7 +165,7 @@ class StepPool:
 
 
 def _captured(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """The work as a CUDA graph."""
+    """Capture the work as a CUDA graph."""
     aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(aside):
@@ -176,7 +173,7 @@ def _captured(work: Callable[[], None], device: torch.device) -> Callable[[], No
             work()
     torch.cuda.current_stream(device).wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    # Another thread may read a checkpoint meanwhile, and its allocations are no part of this.
+    # Another thread may load a checkpoint during the capture; its allocations must not be part of the graph.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     return graph.replay

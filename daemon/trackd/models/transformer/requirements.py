@@ -1,4 +1,4 @@
-"""What a checkpoint asks of a stream and of its frames; without torch, so that it can be asked before a model runs."""
+"""The requirements of a checkpoint on a stream and its frames. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from trackd_client.configuration import ConfigError
 if TYPE_CHECKING:
     from trackd.config import StreamSettings
 
-MAX_CROP_SIDE_PX = 4096  # a client sets crop_size: it must not be able to ask for all the memory there is
+MAX_CROP_SIDE_PX = 4096  # a client sets crop_size: it must not be able to exhaust the memory
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What instances must have for a checkpoint."""
+    """What a checkpoint needs of instances."""
 
     anchors: int  # boxes per instance
-    crops: int  # how many of them are looked at: a descriptor sees the first only
-    channels: int  # of one anchor's crop; where it is 1, the image's first channel is taken
+    crops: int  # number of anchors that are cropped: a descriptor uses the first one only
+    channels: int  # of one anchor's crop; if 1, the image's first channel is used
 
     @classmethod
     def of(cls, architecture: Architecture) -> Requirements:
-        """What this architecture asks for.
+        """The requirements of an architecture.
 
         Raises:
-            CheckpointError: its channels cannot be shared out to its anchors.
+            CheckpointError: its channels are not a multiple of its anchors.
         """
         anchors = architecture.anchors
         if architecture.encoder.kind is EncoderKind.DESCRIPTOR:
@@ -42,14 +42,14 @@ class Requirements:
         return cls(anchors, crops=anchors, channels=channels)
 
     def check_stream(self, settings: StreamSettings, frame_shape: Sequence[int] | None) -> None:
-        """Check what a stream says of itself before its first frame.
+        """Check a stream's settings before its first frame.
 
         Args:
             settings: of the stream.
-            frame_shape: (h, w) or (h, w, channels) where `open` gave it.
+            frame_shape: (h, w) or (h, w, channels) if `open` stated it.
 
         Raises:
-            ConfigError: what does not fit.
+            ConfigError: a setting does not fit.
         """
         dataset = settings.dataset
         anchors = dataset.anchors

@@ -69,6 +69,7 @@ class TransformerScorer(BatchScorer):
         # this call, matrix products and convolutions on the engine's thread would use every core.
         torch.get_num_threads()
         self._model = loaded.model
+        self._padded = loaded.padded
         self._requirements = Requirements.of(loaded.architecture)
         self._device = next(loaded.model.parameters()).device
         self.batch_key = (loaded.model, self._device, next(loaded.model.parameters()).dtype)
@@ -169,7 +170,7 @@ class TransformerScorer(BatchScorer):
         scores: dict[int, Scores] = {}
         for bucket, group in grouped(contexts, lambda context: context.bucket):
             first = group[0].scorer
-            steps = first._model.padded.steps(len(group), bucket, first._device)
+            steps = first._padded.steps(len(group), bucket, first._device)
             for place, context in enumerate(group):
                 context.scorer._write(context, steps, place)
             places = steps.upload(len(group))

@@ -35,7 +35,7 @@ def weights(cfg: dict[str, Any]) -> OrderedDict[str, torch.Tensor]:
 
 
 def save(path: Path, cfg: dict[str, Any], state: dict[str, torch.Tensor], **more: Any) -> Path:
-    """A checkpoint with the keys Lightning gives it."""
+    """A checkpoint with Lightning's keys."""
     hyper_parameters = {"model_cfg": cfg, "tracker_cfg": {"window_size": 8}, "metrics": None}
     contents = {"epoch": 1, "global_step": 2, "pytorch-lightning_version": "2.6.6", "loops": {}}
     torch.save({**contents, "state_dict": state, "hyper_parameters": hyper_parameters, **more}, path)
@@ -63,7 +63,7 @@ def test_a_checkpoint_loads_with_every_weight_and_its_stem_as_name(ckpt: Path):
         assert torch.equal(state[key.removeprefix("model.")], value)
 
 
-def test_optimizer_state_in_a_checkpoint_is_left_alone(tmp_path: Path):
+def test_optimizer_state_in_a_checkpoint_is_ignored(tmp_path: Path):
     moments = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.rand(4)}}, "param_groups": [{"lr": 1e-3}]}
     path = save(tmp_path / "a.ckpt", MODEL_CFG, weights(MODEL_CFG), optimizer_states=[moments])
     assert load_checkpoint(path).name == "a"
@@ -91,7 +91,7 @@ def test_converting_a_safetensors_file_again_changes_nothing(ckpt: Path, tmp_pat
     assert once.read_bytes() == twice.read_bytes()
 
 
-def test_the_summary_says_what_a_config_needs(ckpt: Path):
+def test_the_summary_states_what_a_config_needs(ckpt: Path):
     summary = inspect(ckpt)
     assert (summary.format, summary.crop_channels, summary.anchors) == ("lightning", 1, 1)
     assert summary.file_bytes == ckpt.stat().st_size
@@ -114,7 +114,7 @@ def test_torchvisions_layout_of_a_resnet_loads_as_timms(tmp_path: Path):
     assert torch_layout.report.unexpected == ()
 
 
-def test_fourier_parameters_that_a_resnet_never_reads_may_be_absent_or_extra(tmp_path: Path):
+def test_unused_fourier_parameters_of_a_resnet_may_be_absent_or_extra(tmp_path: Path):
     state = weights(RESNET_CFG)
     del state["model.transformer.fourier_embeddings.freq"]
     old = save(tmp_path / "old.ckpt", RESNET_CFG, state)
@@ -127,7 +127,7 @@ def test_fourier_parameters_that_a_resnet_never_reads_may_be_absent_or_extra(tmp
     assert not inspect(new).may_need_fraction
 
 
-def test_fourier_parameters_that_a_descriptor_reads_must_be_there(tmp_path: Path):
+def test_fourier_parameters_of_a_descriptor_are_required(tmp_path: Path):
     state = weights(MODEL_CFG)
     del state["model.transformer.fourier_embeddings.freq"]
     with pytest.raises(CheckpointError, match=r"lacks tensors .*fourier_embeddings\.freq"):
@@ -159,14 +159,14 @@ def test_a_config_of_absurd_size_is_refused_before_anything_is_allocated(tmp_pat
         load_checkpoint(save(tmp_path / "a.ckpt", cfg, weights(MODEL_CFG)))
 
 
-def test_a_file_cut_short_anywhere_is_one_clear_line(ckpt: Path, tmp_path: Path):
+def test_a_truncated_file_is_an_error_of_one_line(ckpt: Path, tmp_path: Path):
     data, cut = ckpt.read_bytes(), tmp_path / "cut.ckpt"
     for length in range(0, len(data), len(data) // 40):
         cut.write_bytes(data[:length])
         assert_one_line(cut)
 
 
-def test_a_file_with_a_flipped_byte_is_one_clear_line_or_harmless(ckpt: Path, tmp_path: Path):
+def test_a_flipped_byte_is_an_error_of_one_line_or_harmless(ckpt: Path, tmp_path: Path):
     data, bad = bytearray(ckpt.read_bytes()), tmp_path / "bad.ckpt"
     whole, refused = load_checkpoint(ckpt).model.state_dict(), 0
     for place in range(0, len(data), len(data) // 200):
@@ -199,7 +199,7 @@ def assert_one_line(path: Path) -> None:
     assert "\n" not in message
 
 
-def test_other_kinds_of_files_are_one_clear_line(tmp_path: Path):
+def test_other_kinds_of_files_are_an_error_of_one_line(tmp_path: Path):
     text = tmp_path / "notes.ckpt"
     text.write_text("not a checkpoint")
     assert_one_line(text)
@@ -224,7 +224,7 @@ def test_other_kinds_of_files_are_one_clear_line(tmp_path: Path):
     assert_one_line(model)
 
 
-def test_safetensors_without_our_config_or_with_a_broken_one_are_one_clear_line(tmp_path: Path):
+def test_safetensors_without_a_valid_config_are_an_error_of_one_line(tmp_path: Path):
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(2)}, foreign)
     assert_one_line(foreign)

@@ -25,25 +25,25 @@ def processor(tmp_path: Path, flags: str) -> set[str]:
 @pytest.mark.parametrize(("flags", "wanted"), [
     ("avx512f", torch.float32), ("avx512f avx512_bf16", torch.bfloat16), ("amx_bf16 amx_tile", torch.bfloat16),
 ])  # fmt: skip
-def test_the_encoder_is_bfloat16_by_itself_only_where_the_processor_is(tmp_path, monkeypatch, flags, wanted):
+def test_by_default_the_encoder_is_bfloat16_only_if_the_processor_supports_it(tmp_path, monkeypatch, flags, wanted):
     found = processor(tmp_path, flags)
     monkeypatch.setattr(device, "_processor_flags", lambda: found)
     assert resolve_encoder_dtype("auto", CPU) is wanted
     assert resolve_encoder_dtype("float32", CPU) is torch.float32
 
 
-def test_a_bfloat16_that_the_processor_has_not_is_taken_with_a_warning(monkeypatch, caplog):
+def test_an_emulated_bfloat16_is_accepted_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(device, "_processor_flags", set)
     with caplog.at_level(logging.WARNING):
         assert resolve_encoder_dtype("bfloat16", CPU) is torch.bfloat16
     assert "emulated" in caplog.text
 
 
-def test_a_machine_that_does_not_say_what_its_processor_has_gets_float32(tmp_path):
+def test_a_machine_without_processor_flags_uses_float32(tmp_path):
     assert device._processor_flags(tmp_path / "absent") == set()
 
 
-def test_the_encoder_has_a_thread_for_each_core_up_to_eight_unless_told(monkeypatch):
+def test_by_default_the_encoder_has_one_thread_per_core_up_to_eight(monkeypatch):
     for cores, wanted in ((1, 1), (3, 3), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         assert resolve_encoder_threads(None, CPU) == wanted
@@ -51,9 +51,9 @@ def test_the_encoder_has_a_thread_for_each_core_up_to_eight_unless_told(monkeypa
     assert resolve_encoder_threads(5, torch.device("cuda")) == 1
 
 
-def test_pieces_come_back_in_order_from_several_threads():
+def test_results_of_several_threads_are_in_the_order_of_the_pieces():
     seen: set[int] = set()
-    both = threading.Barrier(2, timeout=30)  # broken if one thread did all
+    both = threading.Barrier(2, timeout=30)  # broken if one thread runs both pieces
 
     def work(piece: torch.Tensor) -> torch.Tensor:
         both.wait()
@@ -66,7 +66,7 @@ def test_pieces_come_back_in_order_from_several_threads():
     assert len(seen) == 2
 
 
-def test_a_piece_that_fails_fails_the_whole():
+def test_an_error_in_one_piece_is_raised():
     def work(piece: torch.Tensor) -> torch.Tensor:
         if piece[0] == 5:
             raise ValueError("bad piece")
@@ -83,7 +83,7 @@ def test_pieces_are_even_and_neither_too_small_nor_too_large(n, threads, sizes):
     assert Pieces(threads).sizes(n, least=2, most=15) == sizes
 
 
-def test_frames_of_one_shape_go_through_one_buffer_and_keep_their_pixels():
+def test_frames_of_one_shape_share_a_buffer_and_keep_their_pixels():
     upload, places = FrameUpload(CPU), set()
     for seed in range(5):
         image = np.random.default_rng(seed).integers(0, 255, (40, 30), np.uint8)
@@ -95,7 +95,7 @@ def test_frames_of_one_shape_go_through_one_buffer_and_keep_their_pixels():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_frame_is_on_the_device_before_the_next_takes_its_buffer():
+def test_a_frame_is_on_the_device_before_its_buffer_is_overwritten():
     upload = FrameUpload(torch.device("cuda", 0))
     for seed in range(20):
         image = np.random.default_rng(seed).integers(0, 255, (2000, 3000), np.uint8)

@@ -13,7 +13,7 @@ from trackd.models.encoder.crops import crop_boxes, crop_shape, cut_crops, keep_
 
 
 def slow_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """One crop, pixel by pixel: (h, w, C) float32."""
+    """A crop cut pixel by pixel: (h, w, C) float32."""
     x1, y1, x2, y2 = (float(value) for value in box)
     top, left = round(y1), round(x1)
     height, width = round(y2 - y1), round(x2 - x1)
@@ -26,7 +26,7 @@ def slow_crop(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def slow_box(x: float, y: float, size: tuple[int, int], padding: int) -> list[float]:
-    """One box, coordinate by coordinate, in the words of DREEM's `get_bbox`."""
+    """One box, coordinate by coordinate, written as in DREEM's `get_bbox`."""
     low, high = [], []
     for centre, side in ((x, size[0]), (y, size[1])):
         start = max(0.0, centre + (-side) // 2)
@@ -50,7 +50,7 @@ coordinate = st.floats(-200, 300, width=32)
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     padding=st.integers(0, 4),
 )
-def test_crops_are_those_of_a_pixel_by_pixel_cut_wherever_the_instance_is(centres, size, padding):
+def test_crops_equal_those_cut_pixel_by_pixel_at_any_position(centres, size, padding):
     frame = random_frame(40, 30, 3)
     boxes = crop_boxes(np.array(centres)[:, None], size, padding)
     crops = cut_crops(torch.from_numpy(frame), boxes, crop_shape(size, padding), 3, unit_range=False)
@@ -59,26 +59,26 @@ def test_crops_are_those_of_a_pixel_by_pixel_cut_wherever_the_instance_is(centre
 
 
 @given(x=st.floats(-50, 500), y=st.floats(-50, 500), size=st.tuples(st.integers(1, 64), st.integers(1, 64)))
-def test_boxes_are_placed_as_dreem_places_them(x, y, size):
+def test_boxes_equal_dreems(x, y, size):
     box = crop_boxes(np.array([[[x, y]]]), size, 3)
     np.testing.assert_array_equal(box[0, 0], np.array(slow_box(x, y, size, 3), np.float32))
     assert box.dtype == np.float32
 
 
 @given(x=st.floats(-50, 5000), y=st.floats(-50, 5000), size=st.integers(1, 256), padding=st.integers(0, 16))
-def test_every_crop_of_a_config_has_one_shape_wherever_it_lies(x, y, size, padding):
+def test_every_crop_of_a_config_has_the_same_shape_at_any_position(x, y, size, padding):
     x1, y1, x2, y2 = crop_boxes(np.array([[[x, y]]]), (size, size), padding)[0, 0].tolist()
     assert (round(y2 - y1), round(x2 - x1)) == crop_shape((size, size), padding)
 
 
-def test_a_corner_half_way_between_pixels_goes_to_the_even_one():
+def test_a_corner_half_way_between_pixels_is_rounded_to_even():
     frame = random_frame(20, 20, 1)
     boxes = np.array([[[2.5, 3.5, 6.5, 7.5]]], np.float32)
     crop = cut_crops(torch.from_numpy(frame), boxes, (4, 4), 1, unit_range=False)
     np.testing.assert_array_equal(crop[0, 0].numpy(), frame[4:8, 2:6, 0])
 
 
-def test_an_instance_without_a_box_gets_an_empty_crop_and_its_neighbour_a_full_one():
+def test_an_instance_without_a_box_has_an_empty_crop_and_its_neighbour_a_full_one():
     frame = torch.full((32, 32), 255, dtype=torch.uint8)
     centres = np.array([[[math.nan, math.nan]], [[16.0, 16.0]], [[math.nan, 16.0]]])
     crops = cut_crops(frame, crop_boxes(centres, (8, 8), 0), (8, 8), 1, unit_range=True)
@@ -129,7 +129,7 @@ def test_a_frame_without_instances_gives_no_crops():
         (torch.zeros((8, 8, 4), dtype=torch.uint8), "1 or 3 channels for this checkpoint; got 4"),
     ],
 )
-def test_a_frame_of_another_kind_is_refused_with_its_kind(frame: torch.Tensor, message: str):
+def test_a_frame_of_another_type_or_shape_is_an_error_that_names_it(frame: torch.Tensor, message: str):
     with pytest.raises(ValueError, match=message):
         cut_crops(frame, np.zeros((1, 1, 4), np.float32), (4, 4), 3, unit_range=True)
 

@@ -1,4 +1,4 @@
-"""Hostile checkpoints: none of them runs anything."""
+"""Hostile checkpoints run no code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EvalBomb(Bomb):
 
 
 def archive(path: Path, pickled: bytes) -> Path:
-    """A PyTorch zip around any pickle."""
+    """A PyTorch zip with a given pickle."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a/data.pkl", pickled)
         file.writestr("a/byteorder", sys.byteorder)
@@ -66,7 +66,7 @@ def test_a_checkpoint_that_would_run_a_command_is_refused_and_runs_nothing(tmp_p
         load_checkpoint(path)
     assert "\n" not in str(error.value)
     assert not mark.exists()
-    torch.load(path, weights_only=False)  # the bomb was live
+    torch.load(path, weights_only=False)  # the bomb works
     assert mark.exists()
 
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_would_run_a_command_is_refused_and_runs_nothing(tmp_p
         "omegaconf.OmegaConf",
     ],
 )
-def test_no_other_name_can_be_reached(tmp_path: Path, name: str):
+def test_no_other_name_can_be_used(tmp_path: Path, name: str):
     module, _, attribute = name.rpartition(".")
     pickled = b"\x80\x02c" + module.encode() + b"\n" + attribute.encode() + b"\n."
     with pytest.raises(CheckpointError, match="it names"):
@@ -104,7 +104,7 @@ def test_a_dotted_name_does_not_reach_through_an_allowed_one(tmp_path: Path):
 def test_attributes_set_on_a_stand_in_class_do_not_outlive_the_file(tmp_path: Path, target: str):
     module, name = target.split()
     load = f"c{module}\n{name}\n".encode()  # GLOBAL
-    # BUILD with slot state sets attributes on whatever lies on the stack, classes too.
+    # BUILD with slot state sets attributes on the object on the stack, which may be a class.
     mark = load + b"N}X\x04\x00\x00\x00evilK\x01s\x86b"
     with contextlib.suppress(CheckpointError):
         LightningArchive(archive(tmp_path / "a.ckpt", b"\x80\x02}X\x01\x00\x00\x00a" + mark + b"s."))
@@ -113,7 +113,7 @@ def test_attributes_set_on_a_stand_in_class_do_not_outlive_the_file(tmp_path: Pa
 
 
 def tensor_pickle(numel: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """A dict with one tensor, described as asked."""
+    """A dict with one tensor with a given description."""
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj: object) -> object:
@@ -177,7 +177,7 @@ def omegaconf_names(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 
 def wrap(names: dict[str, type], value: Any, parent: Any = None) -> Any:
-    """A config value in nodes that know their parent, as omegaconf keeps it."""
+    """A config value in nodes with a parent, as in omegaconf."""
     kind = {dict: "DictConfig", list: "ListConfig"}.get(type(value), "AnyNode")
     node = names[kind]()
     node._parent = parent
@@ -190,14 +190,14 @@ def wrap(names: dict[str, type], value: Any, parent: Any = None) -> Any:
     return node
 
 
-def test_config_objects_give_up_their_plain_values(tmp_path: Path, omegaconf_names: dict[str, type]):
+def test_config_objects_are_converted_to_plain_values(tmp_path: Path, omegaconf_names: dict[str, type]):
     values = {"a": 1, "b": None, "c": [1.5, {"d": "text"}], "e": {"f": True}}
     path = archive(tmp_path / "a.ckpt", pickle.dumps({"cfg": wrap(omegaconf_names, values)}, protocol=2))
     assert plain(LightningArchive(path).contents["cfg"], "cfg") == values
 
 
 @pytest.mark.parametrize("value", ["${other.key}", "???"])
-def test_a_config_value_that_only_the_training_run_could_resolve_is_named(tmp_path, omegaconf_names, value):
+def test_an_error_names_a_config_value_that_only_the_training_run_could_resolve(tmp_path, omegaconf_names, value):
     config = wrap(omegaconf_names, {"a": {"b": value}})
     path = archive(tmp_path / "a.ckpt", pickle.dumps({"cfg": config}, protocol=2))
     with pytest.raises(CheckpointError, match=r"cfg\.a\.b is '.*', which only the training config could resolve"):

@@ -1,4 +1,4 @@
-"""Several streams in one pass get what each gets alone."""
+"""Several streams in one pass have the same results as each stream alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
 from trackd.models.transformer import padded
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
@@ -55,7 +55,7 @@ def instances_of(centres: np.ndarray, shape: tuple[int, int] = (H, W)) -> Instan
 
 
 def stream(loaded: LoadedModel, n: int, seed: int, frames: int = 5, spoil: bool = False) -> tuple[Tracker, Any]:
-    """A tracker after some frames of about n instances, and the scoring of the next frame as a request."""
+    """A tracker after some frames of about n instances, and the request to score the next frame."""
     s = settings_of(window_size=3)
     tracker = Tracker(s.tracker, TransformerScorer(loaded, s))
     rng = np.random.default_rng(seed)
@@ -76,9 +76,9 @@ def alone(request: ScoreRequest) -> Any:
     return r.scorer.score(r.instances, r.features, r.frame_index, r.t_ns, r.window, r.live_slots, r.complete)
 
 
-@pytest.mark.parametrize("staged", [False, True], ids=["in place", "the way that a graph goes"])
-def test_logits_of_streams_in_one_batch_are_bit_for_bit_those_they_get_alone(loaded: LoadedModel, staged: bool):
-    loaded.model.padded = StepPool(loaded.model, staged)
+@pytest.mark.parametrize("staged", [False, True], ids=["in place", "as for a graph"])
+def test_logits_in_a_batch_of_streams_equal_those_of_each_stream_alone_bit_for_bit(loaded: LoadedModel, staged: bool):
+    loaded.padded = StepPool(loaded.model, staged)
     streams = [
         stream(loaded, n, seed, spoil=seed % 2 == 1) for seed, n in enumerate((1, 2, 2, 3, 3, 4, 5, 6, 6, 30, 90, 6))
     ]
@@ -95,7 +95,7 @@ def test_logits_of_streams_in_one_batch_are_bit_for_bit_those_they_get_alone(loa
     assert np.abs(by_itself[0].logits).max() > 1e-3
 
 
-def test_a_streams_extreme_features_spoil_no_other_stream_then_or_later(loaded: LoadedModel):
+def test_extreme_features_of_one_stream_never_change_the_logits_of_another(loaded: LoadedModel):
     healthy = [stream(loaded, 5, seed)[1] for seed in (0, 3)]
     before = [scores.logits for scores in TransformerScorer.score_batch(healthy)]
     _, request = stream(loaded, 5, 6)
@@ -104,14 +104,14 @@ def test_a_streams_extreme_features_spoil_no_other_stream_then_or_later(loaded: 
     assert not np.isfinite(mixed[1].logits).all()
     np.testing.assert_array_equal(mixed[0].logits, before[0])
     np.testing.assert_array_equal(mixed[2].logits, before[1])
-    smaller = stream(loaded, 4, 7)[1]  # the same bucket, where the wild stream's last rows still stand
+    smaller = stream(loaded, 4, 7)[1]  # the same bucket; its buffer still has rows of the wild stream
     fresh = alone(smaller).logits
     TransformerScorer.score_batch([wild])
     np.testing.assert_array_equal(alone(smaller).logits, fresh)
 
 
 @pytest.mark.parametrize("name", ["loaded", "resnet"])
-def test_features_of_crops_in_one_batch_are_bit_for_bit_those_they_get_alone(name: str, request: Any):
+def test_features_of_crops_in_a_batch_equal_those_of_each_frame_alone_bit_for_bit(name: str, request: Any):
     loaded = request.getfixturevalue(name)
     rng = np.random.default_rng(0)
     requests = []
@@ -130,7 +130,7 @@ def test_features_of_crops_in_one_batch_are_bit_for_bit_those_they_get_alone(nam
     assert (together[5].abs().amax(dim=1) > 0).all()
 
 
-def test_crops_of_many_frames_go_through_the_encoder_in_few_passes(loaded: LoadedModel, monkeypatch):
+def test_crops_of_many_frames_are_encoded_in_few_passes(loaded: LoadedModel, monkeypatch):
     passes: list[int] = []
     encode = loaded.model.encode_crops
     monkeypatch.setattr(loaded.model, "encode_crops", lambda crops, *lone: passes.append(len(crops)) or encode(crops))
@@ -140,7 +140,7 @@ def test_crops_of_many_frames_go_through_the_encoder_in_few_passes(loaded: Loade
     assert passes == [12]
 
 
-def test_a_frame_that_lacks_what_the_model_needs_stops_a_batch_before_any_work(loaded: LoadedModel, monkeypatch):
+def test_a_frame_without_a_needed_image_fails_a_batch_before_any_crop_is_encoded(loaded: LoadedModel, monkeypatch):
     monkeypatch.setattr(loaded.model, "encode_crops", lambda *_: pytest.fail("crops were encoded"))
     scorer, instances = TransformerScorer(loaded, settings_of()), instances_of(np.array([[20, 20]]))
     with pytest.raises(FrameError, match="without an image"):
@@ -149,7 +149,7 @@ def test_a_frame_that_lacks_what_the_model_needs_stops_a_batch_before_any_work(l
         )
 
 
-def test_an_empty_batch_gives_nothing(loaded: LoadedModel):
+def test_an_empty_batch_has_no_results(loaded: LoadedModel):
     assert TransformerScorer.encode_batch([]) == []
     assert TransformerScorer.score_batch([]) == []
 
@@ -162,11 +162,11 @@ def test_scorers_of_one_model_share_a_key_and_those_of_two_do_not(loaded: Loaded
     assert one.batch_key != other.batch_key
 
 
-# --- shapes ---
+# --- buckets ---
 
 
 @given(st.integers(0, 40_000), st.integers(0, 4096))
-def test_padding_costs_at_most_an_eighth_more_places_beyond_the_smallest(references: int, queries: int):
+def test_padding_adds_at_most_an_eighth_above_the_smallest_size(references: int, queries: int):
     bucket = bucket_of(references, queries, 1, finely=True)
     assert max(references, 16) <= bucket.references <= max(1.125 * references, references + 15, 16)
     assert max(queries, 4) <= bucket.queries <= max(1.125 * queries, queries + 3, 4)
@@ -180,7 +180,7 @@ def test_there_are_few_shapes():
 
 
 @given(st.lists(st.integers(1, 5000), max_size=60))
-def test_groups_hold_every_step_once_in_order_and_never_a_giant_beside_a_dwarf(sizes: list[int]):
+def test_groups_hold_every_step_once_in_order_and_only_steps_of_similar_size(sizes: list[int]):
     items = list(enumerate(sizes))
     groups = grouped(items, lambda item: bucket_of(8 * item[1], item[1], 1, finely=True))
     assert sorted(item for _, group in groups for item in group) == items
@@ -194,8 +194,8 @@ def test_groups_hold_every_step_once_in_order_and_never_a_giant_beside_a_dwarf(s
 # --- buffers ---
 
 
-def test_buffers_of_a_shape_are_used_again(loaded: LoadedModel):
-    pool = loaded.model.padded = StepPool(loaded.model)
+def test_buffers_of_a_shape_are_reused(loaded: LoadedModel):
+    pool = loaded.padded = StepPool(loaded.model)
     _, request = stream(loaded, 5, 0)
     bucket = bucket_of(len(alone(request).slots), len(request.instances), 1, finely=True)
     places = set()
@@ -206,7 +206,7 @@ def test_buffers_of_a_shape_are_used_again(loaded: LoadedModel):
     assert len(places) == 1
 
 
-def test_what_the_buffers_take_is_bounded(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):
+def test_the_memory_of_the_buffers_is_bounded(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):
     pool = StepPool(loaded.model)
     one = pool.steps(4, Bucket(64, 8, 1), CPU).n_bytes
     assert one > 4 * (64 * 8 + 72 * (6 + 5) * 4)  # places; numbers and features
@@ -215,19 +215,19 @@ def test_what_the_buffers_take_is_bounded(loaded: LoadedModel, monkeypatch: pyte
     for references in range(80, 160, 16):
         pool.steps(4, Bucket(references, 8, 1), CPU)
         assert sum(steps.n_bytes for steps in pool._kept.values()) <= 4 * one
-        assert pool.steps(4, Bucket(64, 8, 1), CPU) is kept  # used all the time, so it stays
+        assert pool.steps(4, Bucket(64, 8, 1), CPU) is kept  # used in every round, so never freed
     assert len(pool) == 2
 
 
-def test_what_the_caller_writes_is_what_the_pass_reads(loaded: LoadedModel):
+def test_on_a_cpu_the_pass_reads_the_buffers_that_the_caller_writes(loaded: LoadedModel):
     steps = PaddedSteps(loaded.model, 2, Bucket(16, 4, 1), CPU, staged=False)
     for array in (steps.boxes, steps.ranks, steps.valid):
         assert np.shares_memory(array, steps._host[0].numpy())
     assert np.shares_memory(steps.places, steps._host[1].numpy())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here a graph can be captured")
-def test_a_graph_that_cannot_be_captured_is_said_and_the_work_is_done_all_the_same(caplog):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a graph can be captured on this machine")
+def test_a_failed_capture_is_logged_and_the_work_is_called_instead(caplog):
     done: list[int] = []
     with caplog.at_level(logging.WARNING):
         replay = Replay(lambda: done.append(1), torch.device("cuda", 0))
@@ -238,7 +238,7 @@ def test_a_graph_that_cannot_be_captured_is_said_and_the_work_is_done_all_the_sa
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_captured_step_has_the_logits_of_the_called_one(tmp_path: Path):
+def test_a_captured_step_has_the_logits_of_a_called_step(tmp_path: Path):
     loaded = load(tmp_path)
     wanted = alone(stream(loaded, 5, 0)[1]).logits
     loaded.model.to("cuda")

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
-from trackd.models.checkpoint.load import LoadedModel
 from trackd.models.errors import FrameError
 from trackd.models.transformer import crop_batch
 from trackd.models.transformer.boxes import normalise_boxes
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import ScoreRequest, Scores
@@ -50,7 +50,7 @@ def instances_of(
 
 
 class Checked(TransformerScorer):
-    """Compares every frame's logits with a context that is put together anew, from a history kept by track id."""
+    """Compares every frame's logits with those of a context that is rebuilt from a history by track id."""
 
     def __init__(self, loaded: LoadedModel, s: StreamSettings) -> None:
         super().__init__(loaded, s)
@@ -70,7 +70,7 @@ class Checked(TransformerScorer):
         ids = window.ids[request.live_slots].tolist()
         context = sorted(
             ((frame, track, feature, boxes) for track in ids for frame, feature, boxes in self.history[track]),
-            key=lambda row: (row[0], -row[1]),  # another order within a frame than the scorer's
+            key=lambda row: (row[0], -row[1]),  # a different order within a frame than the scorer's
         )
         rows = np.flatnonzero(instances.valid)
         frames = sorted({row[0] for row in context})
@@ -91,7 +91,7 @@ class Checked(TransformerScorer):
 
 
 def run(tracker: Tracker, frame_index: int, centres: np.ndarray, s: StreamSettings) -> np.ndarray:
-    """One frame through a tracker with a `Checked` scorer, whose history follows."""
+    """Track one frame with a `Checked` scorer, and update its history."""
     scorer = tracker.scorer
     assert isinstance(scorer, Checked)
     instances = instances_of(centres, s)
@@ -106,8 +106,8 @@ def run(tracker: Tracker, frame_index: int, centres: np.ndarray, s: StreamSettin
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_the_store_holds_what_a_context_put_together_anew_holds(model: LoadedModel, data: st.DataObject):
-    """Through births, gaps, ends, evictions, slots used again and other window sizes."""
+def test_the_store_holds_the_same_features_as_a_rebuilt_context(model: LoadedModel, data: st.DataObject):
+    """Covers new tracks, gaps, ends, evictions, reused slots and other window sizes."""
     s = settings_of(window_size=3, max_gap=2, overlap_thresh=data.draw(st.sampled_from([0.0, 0.2, 0.6])))
     scorer = Checked(model, s)
     tracker = Tracker(s.tracker, scorer, max_active_tracks=data.draw(st.sampled_from([6, 40])))
@@ -125,7 +125,7 @@ def test_the_store_holds_what_a_context_put_together_anew_holds(model: LoadedMod
         tracker.check_integrity()
 
 
-def test_a_restored_scorer_goes_on_with_the_same_logits_and_ids(model: LoadedModel):
+def test_a_restored_scorer_has_the_same_logits_and_ids_from_there_on(model: LoadedModel):
     s = settings_of(window_size=3, max_gap=2)
     rng = np.random.default_rng(1)
     frames = [rng.uniform([0, 0], [W, H], (n, 2)) for n in (5, 20, 0, 7, 3, 9, 4, 12)]
@@ -170,7 +170,7 @@ def test_every_observation_is_encoded_once(model: LoadedModel, monkeypatch: pyte
     assert sum(encoded) == sum(counts)
 
 
-def test_crops_cut_in_several_pieces_have_the_features_they_have_at_once(model, monkeypatch):
+def test_crops_cut_in_several_pieces_have_the_same_features_as_in_one(model, monkeypatch):
     scorer, instances = TransformerScorer(model, settings_of()), instances_of([[10, 10], [30, 20], [50, 40]])
     at_once = scorer.encode(image_of(0), instances)
     monkeypatch.setattr(crop_batch, "_CROP_NUMBERS", 1)
@@ -178,13 +178,13 @@ def test_crops_cut_in_several_pieces_have_the_features_they_have_at_once(model, 
 
 
 @pytest.mark.parametrize(("pixel_range", "scale"), [("unit", 1 / 255), ("raw", 1.0)])
-def test_crops_have_the_pixel_range_of_the_recordings_kind(model: LoadedModel, pixel_range: str, scale: float):
+def test_crops_have_the_configured_pixel_range(model: LoadedModel, pixel_range: str, scale: float):
     s = settings_of(pixel_range=pixel_range)
     features = TransformerScorer(model, s).encode(np.full((H, W), 100, np.uint8), instances_of([[40, 30]], s))
     assert features[0, 4].item() == pytest.approx(100 * scale)  # a descriptor's mean intensity
 
 
-def test_a_dilation_radius_hides_what_is_far_from_the_key_points(model: LoadedModel):
+def test_a_dilation_radius_blanks_pixels_far_from_the_key_points(model: LoadedModel):
     s = settings_of(dilation_radius_px=3)
     poses = np.array([[[40, 30], [42, 30]], [[60, 20], [np.nan, np.nan]]], np.float32)
     instances = Instances.of(Detections(keypoints=poses), s.dataset, Skeleton(("a", "b")), "crop", (H, W))
@@ -218,7 +218,7 @@ def test_without_visual_features_no_image_is_needed_and_features_are_zeros(model
     assert sorted(ids.tolist()) == [0, 1]
 
 
-def test_settings_changed_between_two_frames_count_from_the_next(model: LoadedModel):
+def test_settings_changed_between_two_frames_apply_from_the_next_frame(model: LoadedModel):
     s = settings_of()
     scorer, image = TransformerScorer(model, s), image_of(0)
     before = scorer.encode(image, instances_of([[40, 30]]))
@@ -231,7 +231,7 @@ def test_settings_changed_between_two_frames_count_from_the_next(model: LoadedMo
     assert not scorer.needs_image
 
 
-def test_a_frame_that_lacks_what_the_model_needs_is_an_error_that_says_what(model: LoadedModel, tmp_path: Path):
+def test_an_error_names_what_a_frame_lacks(model: LoadedModel, tmp_path: Path):
     scorer = TransformerScorer(model, settings_of())
     with pytest.raises(FrameError, match=r"without an image; send images, or set tracker\.use_vis_feats to false"):
         scorer.encode(None, instances_of([[40, 30]]))
@@ -274,7 +274,7 @@ def test_an_anchor_that_is_missing_gives_an_empty_crop_and_no_nan(tmp_path: Path
     scorer = TransformerScorer(loaded, s)
     tracker = Tracker(s.tracker, scorer)
     poses = np.array([[[20, 20], [30, 25]], [[60, 40], [70, 45]], [[45, 10], [50, 50]]], np.float32)
-    poses[0, 0] = np.nan  # the anchor that the descriptor looks at
+    poses[0, 0] = np.nan  # the anchor that the descriptor uses
     poses[1, 1] = np.nan
     skeleton = Skeleton(("head", "tail"))
     for number in range(4):
@@ -291,7 +291,7 @@ def test_an_anchor_that_is_missing_gives_an_empty_crop_and_no_nan(tmp_path: Path
     assert assignment.flags == ()
 
 
-def test_the_thread_that_owns_a_scorer_keeps_to_the_processs_number_of_threads(model: LoadedModel):
+def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(model: LoadedModel):
     torch.set_num_threads(1)
     busy: list[float] = []
 
@@ -309,7 +309,7 @@ def test_the_thread_that_owns_a_scorer_keeps_to_the_processs_number_of_threads(m
     assert busy[0] < 1.3
 
 
-def test_streams_that_share_a_model_get_the_ids_they_get_alone(model: LoadedModel):
+def test_streams_that_share_a_model_have_the_same_ids_as_alone(model: LoadedModel):
     s = settings_of()
     rng = np.random.default_rng(5)
     streams = [[rng.uniform([0, 0], [W, H], (n, 2)) for n in (4, 6, 3, 5)] for _ in range(3)]

@@ -7,7 +7,7 @@ from trackd.models.encoder.descriptor import DescriptorEncoder
 
 
 def slow_descriptor(image: np.ndarray) -> list[float]:
-    """The twelve numbers of one crop from the definitions, in double precision."""
+    """The twelve numbers of a crop by their definitions, in double precision."""
     image = image.astype(np.float64)
     r, c = np.mgrid[: image.shape[0], : image.shape[1]]
     m00 = image.sum()
@@ -39,7 +39,7 @@ def slow_descriptor(image: np.ndarray) -> list[float]:
 
 
 def blobs(n: int, height: int, width: int) -> torch.Tensor:
-    """Crops with a lopsided bright spot each, (n, 1, height, width)."""
+    """Crops with one asymmetric bright spot each, (n, 1, height, width)."""
     rng = np.random.default_rng(1)
     r, c = np.mgrid[:height, :width]
     images = []
@@ -49,7 +49,7 @@ def blobs(n: int, height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
 
 
-def test_every_crop_gets_the_descriptor_of_its_definition():
+def test_descriptors_equal_their_definition():
     crops = blobs(7, 21, 34)
     wanted = np.array([slow_descriptor(crop[0].numpy()) for crop in crops])
     got = DescriptorEncoder(use_hu_moments=True)(crops)
@@ -65,7 +65,7 @@ def test_only_the_first_channel_counts():
     assert torch.equal(encoder(crops), encoder(changed))
 
 
-def test_an_empty_crop_gives_zeros_and_leaves_its_neighbours_alone():
+def test_an_empty_crop_gives_zeros_and_does_not_change_its_neighbours():
     crops = blobs(3, 16, 16)
     crops[1] = 0
     features = DescriptorEncoder(use_hu_moments=True)(crops)

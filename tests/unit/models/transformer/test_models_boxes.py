@@ -14,7 +14,7 @@ def test_ys_are_divided_by_the_width_and_xs_by_the_height():
     np.testing.assert_allclose(normalised, [[[0.2, 0.2, 0.4, 0.6]]], rtol=1e-6)
 
 
-def test_an_unseen_anchor_becomes_minus_one_and_its_neighbour_stays():
+def test_a_missing_anchor_becomes_minus_one_and_its_neighbour_is_unchanged():
     boxes = np.array([[[math.nan] * 4, [10.0, 10.0, 20.0, 20.0]]])
     normalised = normalise_boxes(boxes, width=100, height=100)
     assert normalised[0, 0].tolist() == [-1.0] * 4

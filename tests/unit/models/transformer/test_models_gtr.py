@@ -43,7 +43,7 @@ def window(model: GlobalTrackingTransformer, frames: list[int]) -> tuple[Tensor,
     return torch.randn(n, model.architecture.feature_dim), torch.rand(n, 1, 4), ranks
 
 
-def test_attention_is_torchs_own_with_the_same_parameters():
+def test_attention_equals_torchs_with_the_same_parameters():
     torch.manual_seed(0)
     ours, torchs = Attention(32, 4).eval(), nn.MultiheadAttention(32, 4, batch_first=True).eval()
     ours.load_state_dict(torchs.state_dict())
@@ -55,7 +55,7 @@ def test_attention_is_torchs_own_with_the_same_parameters():
 
 @pytest.mark.parametrize("temporal_input", list(TemporalInput))
 @pytest.mark.parametrize("name", CONFIGS)
-def test_streams_in_one_batch_get_the_logits_they_get_alone(name, temporal_input):
+def test_streams_in_one_batch_have_the_same_logits_as_alone(name, temporal_input):
     model = build(name, temporal_input)
     streams = [[3, 2, 4], [1, 1], [5, 4, 3, 5], [2]]
     windows = [window(model, frames) for frames in streams]
@@ -78,7 +78,7 @@ def test_streams_in_one_batch_get_the_logits_they_get_alone(name, temporal_input
     assert torch.equal(batch == float("-inf"), ~real)
 
 
-def test_a_stream_of_nothing_but_padding_leaves_the_others_their_logits():
+def test_a_stream_of_padding_only_does_not_change_the_others_logits():
     model = build("learned")
     f, x, ranks = window(model, [3, 2])
     valid = torch.stack((torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.bool)))
@@ -97,7 +97,7 @@ def test_the_order_of_context_instances_does_not_matter(name):
     torch.testing.assert_close(shuffled, logits[:, order], rtol=1e-5, atol=1e-5)
 
 
-def test_the_temporal_input_changes_what_a_learned_time_gives():
+def test_the_temporal_input_changes_the_logits_of_a_learned_time():
     windows = window(build("learned"), [2, 2, 2])
     by_rank = build("learned").associate(*windows, 2)
     by_fraction = build("learned", TemporalInput.FRACTION).associate(*windows, 2)
@@ -119,8 +119,8 @@ def test_nothing_of_the_model_trains():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_association_never_waits_for_a_number_from_the_device(name):
-    # The meta device has shapes and no numbers: a branch, loop or copy that needs one fails.
+def test_association_never_needs_a_value_from_the_device(name):
+    # The meta device has shapes but no values: a branch, loop or copy that needs a value fails.
     model = build(name).to("meta")
     f, x, ranks = (part.to("meta") for part in window(model, [3, 4, 5]))
     assert model.associate(f, x, ranks, 5).shape == (5, 12)

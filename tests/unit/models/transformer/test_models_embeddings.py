@@ -32,7 +32,7 @@ def test_a_normalised_fixed_position_is_the_same_everywhere_with_one_anchor():
     torch.testing.assert_close(got, got[:1].expand(5, -1), atol=2e-3, rtol=0)
 
 
-def test_fixed_positions_of_several_anchors_come_down_to_one_width():
+def test_fixed_positions_of_several_anchors_are_reduced_to_one_width():
     config = EmbeddingConfig(FIXED, n_points=3, mlp=MlpConfig(hidden_dim=7, num_layers=2))
     module = FixedPosition(config, 16)
     assert [tuple(layer.weight.shape) for layer in module.mlp.layers] == [(7, 48), (16, 7)]
@@ -54,14 +54,14 @@ def test_a_learned_position_interpolates_between_the_rows_of_its_own_coordinate(
         torch.testing.assert_close(got[a, i], share * table[high, a, i] + (1 - share) * table[low, a, i])
 
 
-def test_an_unseen_anchor_extrapolates_from_the_first_two_rows():
+def test_a_missing_anchor_extrapolates_from_the_first_two_rows():
     module = LearnedPosition(EmbeddingConfig(LEARNED, emb_num=16), 8).requires_grad_(False)
     table = module.lookup.weight.view(16, 8)
     got = module(torch.full((1, 1, 4), -1.0))[0]
     torch.testing.assert_close(got, 17 * table[0] - 16 * table[1], rtol=1e-5, atol=1e-5)
 
 
-def test_a_learned_time_by_rank_tells_only_the_oldest_frame_from_the_rest():
+def test_a_learned_time_by_rank_differs_for_the_oldest_frame_only():
     module = learned_time()
     got = module(window_time(torch.tensor([0, 1, 2, 7]), TemporalInput.INDEX))
     assert torch.equal(got[0], module.lookup.weight[0])

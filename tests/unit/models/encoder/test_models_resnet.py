@@ -38,7 +38,7 @@ def test_features_have_unit_length_and_do_not_depend_on_their_neighbours():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_folded_batch_norms_change_no_feature_beyond_rounding(name):
+def test_folding_batch_norms_changes_features_by_rounding_only(name):
     model, crops = encoder(model_name=name), torch.rand(5, 3, 48, 40)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # as after training
@@ -51,7 +51,7 @@ def test_folded_batch_norms_change_no_feature_beyond_rounding(name):
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(model(crops), before, rtol=1e-4, atol=1e-5)
-    model.fold()  # again: nothing is left to fold
+    model.fold()  # the second call has no effect
     torch.testing.assert_close(model(crops), before, rtol=1e-4, atol=1e-5)
 
 
