@@ -291,3 +291,19 @@ def check_config(tree: Tree) -> Config:
     if "out_dir" in tree and "outdir" in tree:
         raise ConfigError("out_dir and outdir are the same key; give one of them")
     return validate(Config, tree)
+
+
+def at(path: str, base: Path | None) -> Path:
+    """Resolve a path of the configuration.
+
+    Args:
+        path: as the configuration holds it; `~` is expanded.
+        base: the folder of the configuration file; None: no file.
+
+    Returns:
+        The path beside the configuration file where something exists there, else the path from the working directory.
+    """
+    expanded = Path(path).expanduser()
+    if base is not None and (base / expanded).exists():
+        return base / expanded
+    return expanded

@@ -121,6 +121,24 @@ def test_a_bad_value_is_one_clear_line_and_exit_code_2(override, words):
     assert_one_clear_line(run("serve", "--set", override), *words)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("daemon.endpoints.control=tcp://0.0.0.0:*", ["daemon.endpoints.control", "loopback"]),
+        ("daemon.http=0.0.0.0:0", ["daemon.http", "loopback"]),
+        ("daemon.http=nonsense", ["daemon.http", "host:port"]),
+        ("security.http_token_file=/no/such/token", ["http_token_file", "/no/such/token"]),
+        ("ckpt_path=/no/such.ckpt", ["/no/such.ckpt"]),
+    ],
+)
+def test_a_bad_value_is_reported_before_any_port_is_bound(override, words):
+    with socket.socket() as taken:  # the daemon's first bind would fail
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ingest = f"daemon.endpoints.ingest=tcp://127.0.0.1:{taken.getsockname()[1]}"
+        assert_one_clear_line(run("serve", "--set", ingest, "--set", override), *words)
+
+
 def test_a_config_file_that_does_not_exist_is_one_clear_line_and_exit_code_2():
     assert_one_clear_line(run("serve", "/no/such.yaml"), "/no/such.yaml", "no such file")
 

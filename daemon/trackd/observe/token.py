@@ -8,8 +8,7 @@ from pathlib import Path
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trackd.config import SecurityConfig
-from trackd.server.access.curve import at
+from trackd.config import SecurityConfig, at
 from trackd_client.configuration import ConfigError
 from trackd_client.transport.curve import KeyFileError, check_private
 
