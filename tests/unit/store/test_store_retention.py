@@ -228,7 +228,7 @@ def test_a_journal_of_version_1_is_made_one_of_this_version(tmp_path, caplog):
     file.close()
     with caplog.at_level("WARNING"):
         after = Database(path, False, 4 * MB, HISTORY)
-    assert "of version 1; it is made one of version 2" in caplog.text
+    assert "of version 1; it is converted to version 2" in caplog.text
     after.write([frame("cam", 100)])
     (stored,) = after.streams()
     assert [record.seq for record in stored.frames] == list(range(101))
