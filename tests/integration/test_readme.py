@@ -15,7 +15,7 @@ from trackd.config import EndpointsConfig
 from trackd_client import Client
 
 README = Path(__file__).parents[2] / "README.md"
-# Gives `Client()` other default addresses, so that the test needs no fixed port. The printed code runs as it stands.
+# Gives `Client()` other default addresses, so that the test needs no fixed port. The printed code itself is unchanged.
 RUN = """
 import functools, sys, trackd_client
 ingest, tracks, control, code = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""A stream as the IO thread sees it: its owner, its next seq, and the credit that its client holds."""
+"""The IO thread's state of a stream: its owner, its next seq, and the credit that its client holds."""
 
 from __future__ import annotations
 

@@ -114,14 +114,14 @@ class Streams:
 
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
-                self._forget(session)
+                self._remove(session)
                 self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
                 self._outputs.open(session.name, settings.stream.outputs, message)
             logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
             session.opening = False
-            self._greet(session, EventName.OPENED)
+            self._send_opened(session, EventName.OPENED)
 
         self._inbox.command(queue, Command(_AT_ONCE, create, created))
 
@@ -154,11 +154,11 @@ class Streams:
             if error is not None:
                 self._publisher.refuse(owner, as_protocol_error(error, session.name))
             elif session.owner == owner:  # else another open has taken it over, and gets its own answer
-                self._greet(session, EventName.RESUMED)
+                self._send_opened(session, EventName.RESUMED)
 
         self._configure(session, settings, configured)
 
-    def _greet(self, session: Session, event: EventName) -> None:
+    def _send_opened(self, session: Session, event: EventName) -> None:
         session.credit = 0  # `opened` states all credit that the client holds; earlier acks belong to the last `open`
         credit = session.grant()
         settings = session.settings.as_map()
@@ -336,7 +336,7 @@ class Streams:
             self._publisher.reply(session.owner, _closed(session))
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
-            self._forget(session)
+            self._remove(session)
             for callback in session.on_closed:
                 callback()
 
@@ -346,7 +346,7 @@ class Streams:
 
         self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
 
-    def _forget(self, session: Session) -> None:
+    def _remove(self, session: Session) -> None:
         self._sessions.remove(session)
         self._inbox.remove(session.queue)
 
