@@ -1,7 +1,7 @@
 """The daemon's configuration: every default, range and error text in one place.
 
-A DREEM inference YAML (`ckpt_path`, `out_dir`, `tracker`, `dataset`, `dataloader`) is a valid configuration as it
-stands; trackd's own sections (`daemon`, `stream`, `limits`, `security`) stand beside those.
+A DREEM inference YAML (`ckpt_path`, `out_dir`, `tracker`, `dataset`, `dataloader`) is a valid configuration without
+changes. trackd adds sections of its own: `daemon`, `stream`, `limits`, `security`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, Liv
 
 logger = logging.getLogger(__name__)
 
-# Sections and keys that DREEM's files carry along and a daemon has no use for.
+# Sections and keys of DREEM's files that a daemon does not use.
 TRAINING_ONLY = frozenset(
     {
         "loss", "optimizer", "scheduler", "trainer", "runner", "logging", "checkpointing", "early_stopping",
@@ -41,11 +41,11 @@ TRAINING_ONLY = frozenset(
 
 
 def _unbounded_is_none(value: Any) -> Any:
-    """DREEM writes "no limit" as null or infinity; here it is null."""
+    """Return None for infinity: DREEM writes "no limit" as null or infinity."""
     return None if isinstance(value, float) and math.isinf(value) and value > 0 else value
 
 
-def _one_is_a_list(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
@@ -76,13 +76,13 @@ class TrackerConfig(Section):
     temperature: Annotated[float, Field(gt=0)] = 0.1
     confidence_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_angle_diff: Annotated[float, Field(ge=0, le=180)] = 0.0
-    front_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
-    back_nodes: Annotated[list[str] | None, BeforeValidator(_one_is_a_list)] = None
+    front_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    back_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
     divisions: bool = False
 
     @model_validator(mode="after")
-    def _warn_of_pixels(self) -> TrackerConfig:
+    def _warn_about_pixels(self) -> TrackerConfig:
         if self.semantics == "2024" and self.max_center_dist is not None and self.max_center_dist > 5:
             logger.warning(
                 'tracker.max_center_dist is %g under tracker.semantics "2024", where it is a squared distance '
@@ -103,7 +103,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 class EndpointsConfig(Section):
-    """Where the three sockets are bound."""
+    """The addresses of the three sockets."""
 
     ingest: Endpoint = "tcp://127.0.0.1:5570"
     tracks: Endpoint = "tcp://127.0.0.1:5571"
@@ -134,7 +134,7 @@ def _installed(names: list[OutputName]) -> list[OutputName]:
 
 
 class StreamConfig(Section):
-    """Defaults for every stream; a client's `open` may override them."""
+    """The defaults of every stream; a client's `open` may override them."""
 
     queue_depth: Annotated[int, Field(ge=1, le=4096)] = 32
     on_overload: Literal["block", "drop_oldest", "drop_newest"] = "block"
@@ -147,7 +147,7 @@ class StreamConfig(Section):
 
 
 class LimitsConfig(Section):
-    """What a message may hold; checked before anything is allocated."""
+    """The limits of messages and streams; those of a message are checked before anything is allocated."""
 
     header_bytes: Annotated[int, Field(ge=1024)] = 65_536
     message_bytes: Annotated[int, Field(ge=1024)] = 134_217_728
@@ -174,7 +174,7 @@ class SecurityConfig(Section):
     def _has_keys(self) -> SecurityConfig:
         for name in ("server_secret_key_file", "authorized_clients_dir"):
             if self.curve and getattr(self, name) is None:
-                raise ValueError(f"{name} must be given where curve is true; `trackd keygen DIR` makes what it names")
+                raise ValueError(f"{name} must be given where curve is true; `trackd keygen DIR` makes the keys")
         return self
 
 
@@ -207,7 +207,7 @@ class Config(Section):
 
 
 class StreamSettings(Section):
-    """All that bears on one stream: the daemon's defaults with the changes that its `open` made."""
+    """The settings of one stream: the daemon's defaults with the changes of its `open`."""
 
     tracker: TrackerConfig
     stream: StreamConfig
@@ -215,15 +215,15 @@ class StreamSettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> StreamSettings:
-        """The defaults for a stream of a daemon with this configuration."""
+        """Return the settings of a stream whose `open` changes nothing."""
         live = {name: getattr(config.dataset.test_dataset, name) for name in LiveDataset.model_fields}
         return cls(tracker=config.tracker, stream=config.stream, dataset=LiveDataset(**live))
 
     def changed(self, changes: Mapping[str, Any]) -> StreamSettings:
-        """These settings with the `config` map of an `open` or `stream.configure` applied.
+        """Return these settings with the `config` map of an `open` or `stream.configure` applied.
 
         Args:
-            changes: any keys of the three sections, side by side or below `tracker`, `stream`, `dataset`.
+            changes: keys of the three sections, at the top level or below `tracker`, `stream`, `dataset`.
 
         Raises:
             ConfigError: an unknown key, or a value of the wrong type or out of range.
@@ -248,7 +248,7 @@ class StreamSettings(Section):
         )
 
     def as_map(self) -> dict[str, Any]:
-        """The effective settings as plain values, for the wire."""
+        """Return the settings as plain values, for the wire."""
         return self.model_dump(mode="json")
 
 
@@ -268,10 +268,10 @@ def load_config(
     Args:
         path: the YAML file; None: defaults only.
         overrides: `a.b.c=value` texts; they win over the environment, which wins over the file.
-        environment: where `TRACKD__A__B=value` variables are looked up.
+        environment: holds `TRACKD__A__B=value` variables.
 
     Raises:
-        ConfigError: one line that names the file, the key, what would be right and the value found.
+        ConfigError: one line with the file, the key, what would be right, and the value.
     """
     tree = load_yaml(path) if path is not None else {}
     tree = with_overrides(tree, [*environment_overrides(environment), *overrides])
@@ -279,7 +279,7 @@ def load_config(
 
 
 def check_config(tree: Tree) -> Config:
-    """A configuration tree as a checked value; DREEM's training-only parts are left out, and listed once."""
+    """Check a configuration tree. DREEM's training-only parts are ignored, and one warning lists them."""
     ignored = [str(key) for key in tree if key in TRAINING_ONLY]
     tree = {key: value for key, value in tree.items() if key not in TRAINING_ONLY and value is not None}
     if isinstance(tree.get("model"), dict):
@@ -291,3 +291,19 @@ def check_config(tree: Tree) -> Config:
     if "out_dir" in tree and "outdir" in tree:
         raise ConfigError("out_dir and outdir are the same key; give one of them")
     return validate(Config, tree)
+
+
+def at(path: str, base: Path | None) -> Path:
+    """Resolve a path of the configuration.
+
+    Args:
+        path: as the configuration holds it; `~` is expanded.
+        base: the folder of the configuration file; None: no file.
+
+    Returns:
+        The path beside the configuration file where something exists there, else the path from the working directory.
+    """
+    expanded = Path(path).expanduser()
+    if base is not None and (base / expanded).exists():
+        return base / expanded
+    return expanded

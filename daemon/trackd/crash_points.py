@@ -1,9 +1,10 @@
-"""Places where a test may have the process killed: `TRACKD_CRASH_AT=label:count` dies at the count-th passing.
+"""Places in the code where a test can kill the process.
 
-The labels, in a frame's order: `before_receive`, `after_receive` (it is taken in and queued), `before_journal`,
-`before_snapshot`, `before_trim`, `after_trim` (rows are written or gone, and nothing is committed), `after_snapshot`,
-`after_journal` (it is committed), `before_publish`, `after_publish`, `before_ack`, `after_ack`; and `before_fold`,
-`after_fold` around the folding of the write-ahead log.
+`TRACKD_CRASH_AT=label:count` kills it when the place of this label is reached for the count-th time. The labels, in the
+order in which a frame reaches them: `before_receive`, `after_receive` (the frame is queued), `before_journal`,
+`before_snapshot`, `before_trim`, `after_trim` (rows are written and deleted, and nothing is committed),
+`after_snapshot`, `after_journal` (the frame is committed), `before_publish`, `after_publish`, `before_ack`,
+`after_ack`. `before_fold` and `after_fold` are around the checkpoint of the write-ahead log.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ARMED = bool(_LABEL)  # callers check it first on the path of every frame
 
 
 def crash_point(label: str) -> None:
-    """Kill this process with signal 9 if a test asked for it here, and say so on stderr; else nothing."""
+    """Kill this process with SIGKILL, after a line on stderr, if a test asked for that here; else do nothing."""
     if label in _left:
         _left[label] -= 1
         if _left[label] <= 0:

@@ -1,4 +1,4 @@
-"""Builds the parts, starts them, and ends them: all at once, and never half."""
+"""The daemon's life: build its parts, start its threads, drain, end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from trackd.observe.metrics import Metrics
 from trackd.observe.token import read_token
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.curve import Security
-from trackd.server.control import Control
+from trackd.server.access.endpoints import check_addresses
+from trackd.server.control.call import DaemonParts
+from trackd.server.control.control import Control
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.server import Server
 from trackd.server.session import Sessions
-from trackd.server.sockets import Sockets, check_http
+from trackd.server.sockets import Sockets
 from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
@@ -37,7 +39,7 @@ from trackd_client.protocol import Limits
 
 logger = logging.getLogger(__name__)
 
-# An engine that is busy in Python would hold the IO thread up for the interpreter's default of 5 ms at a time.
+# While the engine runs Python code, the IO thread waits this long for the interpreter lock; the default is 5 ms.
 _SWITCH_INTERVAL_S = 5e-4
 _JOIN_S = 10.0
 
@@ -45,18 +47,22 @@ _JOIN_S = 10.0
 class Daemon:
     """A whole daemon in this process.
 
+    All values of the configuration are checked before a port is bound.
+
     Args:
         config: the configuration.
         context: a zmq context to share with in-process clients; a new one by default.
-        base: the configuration file's folder, which relative checkpoint paths are tried against first.
+        base: the configuration file's folder, which relative paths of checkpoints and keys are tried against first.
 
     Raises:
-        ConfigError: something in the configuration cannot be had: a port, a folder, a checkpoint.
+        ConfigError: a value of the configuration is invalid, or a port, folder, key or checkpoint cannot be used.
     """
 
     def __init__(
         self, config: Config, context: zmq.Context[zmq.Socket[bytes]] | None = None, base: Path | None = None
     ) -> None:
+        check_addresses(config)
+        token = None if config.daemon.http is None else read_token(config.security, base)
         out_dir = Path(config.out_dir)
         if config.stream.outputs:
             _check_writable(out_dir)
@@ -84,8 +90,6 @@ class Daemon:
             raise
         try:
             if config.daemon.http is not None:
-                check_http(config.daemon.http, config)
-                token = read_token(config.security, base)
                 self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health, token))
         except BaseException:
             self._sockets.close()
@@ -104,18 +108,8 @@ class Daemon:
         if journal is not None:
             _recover(journal, streams)
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
-        control = Control(
-            self._sockets.control,
-            sessions,
-            streams,
-            inbox,
-            outbox,
-            models,
-            self.health,
-            self.metrics,
-            limits,
-            self.drain,
-        )
+        parts = DaemonParts(sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic())
+        control = Control(self._sockets.control, parts, self.metrics, limits)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
             journal, self.health, limits.parts, security,
@@ -127,7 +121,7 @@ class Daemon:
     # --- life ---
 
     def start(self) -> None:
-        """Start the threads; returns when frames are taken."""
+        """Start the threads; return when the daemon accepts frames."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         if self._security is not None:
             self._start("security", self._security.run)
@@ -147,19 +141,19 @@ class Daemon:
         self.metrics.ready.set_function(lambda: float(self.health.unready() is None))
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Until the daemon has ended; False where that takes longer than `timeout_s`."""
+        """Wait until the daemon has ended; return False after `timeout_s`."""
         return self._ended.wait(timeout_s)
 
     def drain(self) -> None:
-        """Take nothing new, settle what is queued, then end. May be called from any thread, more than once."""
+        """Refuse new frames, settle the queued ones, then end. Any thread may call this, more than once."""
         if not self.health.draining:
             logger.info("draining: %d frames are queued", self._inbox.waiting)
             self.health.draining = True
-            threading.Thread(target=self._give_up, name="drain", daemon=True).start()
+            threading.Thread(target=self._limit_drain, name="drain", daemon=True).start()
         self._outbox.wake()
 
     def close(self) -> str | None:
-        """Drain, end all threads, close all sockets and files; returns why the daemon failed, None where it did not."""
+        """Drain, end all threads, close all sockets and files; return why the daemon failed, None where it did not."""
         self.drain()
         self._ended.wait(self._drain_s + _JOIN_S)
         self._inbox.stop()
@@ -172,7 +166,7 @@ class Daemon:
             self._http.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            # A file takes as long as it takes; killed meanwhile, it is still there as a part.
+            # Output files have no time limit. If the process is killed here, what was written stays as a part.
             thread.join(None if thread.name == "outputs" else max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 self._fail(thread.name, "did not end")
@@ -191,28 +185,28 @@ class Daemon:
 
     @property
     def written(self) -> list[Path]:
-        """Output files that are finished."""
+        """The output files that are finished."""
         return list(self._outputs.paths)
 
     def _serve(self) -> None:
         try:
             self._server.run()
         finally:
-            # zmq sockets belong to one thread, and this is theirs.
+            # A zmq socket may be used by one thread only, and this thread uses them.
             self._sockets.close()
         self._ended.set()
 
     def _start(self, name: str, target: Callable[[], None]) -> None:
-        def life() -> None:
+        def run() -> None:
             try:
                 target()
                 if not self.health.draining:
-                    self._fail(name, "ended by itself")
+                    self._fail(name, "ended without a drain")
             except BaseException as error:
                 logger.critical("the %s thread died", name, exc_info=error)
                 self._fail(name, f"died: {type(error).__name__}: {error}")
 
-        thread = threading.Thread(target=life, name=name, daemon=True)
+        thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -222,9 +216,9 @@ class Daemon:
         self.health.draining = True
         self._ended.set()
 
-    def _give_up(self) -> None:
+    def _limit_drain(self) -> None:
         if not self._ended.wait(self._drain_s):
-            why = self.health.storage_fault() or f"{self._inbox.waiting} frames were left"
+            why = self.health.storage_fault() or f"{self._inbox.waiting} frames are not settled"
             self._fail("io", f"had not drained after {self._drain_s:.0f} s; {why}")
 
 
@@ -249,7 +243,7 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
 
 
 def _recover(journal: Journal[Outcome], streams: Streams) -> None:
-    """Open every stream that was open when the last daemon ended."""
+    """Open each stream that was open when the last daemon ended."""
     for stored in journal.database.streams():
         try:
             streams.recover(stored, time.monotonic_ns())
@@ -260,7 +254,7 @@ def _recover(journal: Journal[Outcome], streams: Streams) -> None:
 
 
 def wire_limits(limits: LimitsConfig) -> Limits:
-    """The limits that bear on one message."""
+    """The limits of one message."""
     return Limits(
         limits.header_bytes, limits.message_bytes, limits.parts, limits.image_pixels, limits.instances, limits.keypoints
     )

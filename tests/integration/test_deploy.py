@@ -1,4 +1,4 @@
-"""What deploy/ holds works: a real Prometheus scrapes a real daemon with our configuration."""
+"""The files of deploy/ work: a real Prometheus scrapes a real daemon with our configuration."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_prometheus_scrapes_a_daemon_with_our_configuration(tmp_path):
         )  # fmt: skip
         try:
 
-            def asked(query: str) -> list[str]:
+            def values(query: str) -> list[str]:
                 url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
                 try:
                     with urllib.request.urlopen(url, timeout=2) as response:
@@ -61,11 +61,11 @@ def test_prometheus_scrapes_a_daemon_with_our_configuration(tmp_path):
                     return []
                 return [row["value"][1] for row in rows]
 
-            wait_until(lambda: asked('trackd_frames_tracked_total{stream="cam"}') == ["5"], 30, "the scrape")
-            assert asked("trackd_ready") == ["1"]
-            assert asked('trackd_latency_seconds_count{stage="total"}') == ["5"]
+            wait_until(lambda: values('trackd_frames_tracked_total{stream="cam"}') == ["5"], 30, "the scrape")
+            assert values("trackd_ready") == ["1"]
+            assert values('trackd_latency_seconds_count{stage="total"}') == ["5"]
             balance = "sum(trackd_frames_received_total) - sum(trackd_frames_tracked_total) - sum(trackd_frames_queued)"
-            assert asked(balance) == ["0"]
+            assert values(balance) == ["0"]
         finally:
             prometheus.terminate()
             prometheus.wait(10)
@@ -82,7 +82,7 @@ def test_the_latency_histogram_has_edges_from_1_ms_to_2_5_s():
         assert (edges[0], edges[-2], edges[-1]) == ("0.001", "2.5", "+Inf")
 
 
-def test_the_service_file_runs_what_is_installed_and_drains_on_stop():
+def test_the_service_file_runs_the_installed_daemon_and_drains_on_stop():
     text = (DEPLOY / "systemd/trackd.service").read_text()
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     assert lines["ExecStart"].endswith("/trackd serve /etc/trackd/daemon.yaml")
@@ -92,7 +92,7 @@ def test_the_service_file_runs_what_is_installed_and_drains_on_stop():
     assert lines["User"] != "root"
 
 
-def test_the_image_runs_as_a_user_without_rights():
+def test_the_image_runs_as_a_user_without_privileges():
     lines = (DEPLOY / "docker/Dockerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert users == ["trackd"]

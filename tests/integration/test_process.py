@@ -1,4 +1,4 @@
-"""The daemon as a process: signals, exit codes, health, and the one clear line for what cannot be."""
+"""The daemon as a process: signals, exit codes, health, and one clear line for an error at start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assert_one_clear_line(result: subprocess.CompletedProcess[str], *words: str)
         assert word in lines[0]
 
 
-def test_sigterm_settles_what_is_queued_and_exits_0():
+def test_sigterm_settles_the_queued_frames_and_exits_0():
     with DaemonProcess() as daemon, RawClient(daemon.addresses, subscribe="cam") as client:
         client.open("cam")
         for seq in range(20):
@@ -51,14 +51,14 @@ def test_sigint_drains_too():
         assert daemon.stop(signal.SIGINT)[0] == 0
 
 
-def test_the_drain_request_ends_the_daemon_with_0():
+def test_the_drain_request_ends_the_daemon_with_exit_code_0():
     with DaemonProcess() as daemon, RawClient(daemon.addresses) as client:
         assert client.request("drain")["result"]["draining"] is True
         assert daemon.process.wait(10) == 0
 
 
 def test_a_second_signal_exits_at_once():
-    # A daemon that cannot drain: its outputs go to a pipe that nobody reads.
+    # Both signals are pending when the process continues.
     with DaemonProcess() as daemon:
         os.kill(daemon.process.pid, signal.SIGSTOP)
         daemon.process.send_signal(signal.SIGTERM)
@@ -67,7 +67,7 @@ def test_a_second_signal_exits_at_once():
         assert daemon.process.wait(10) in (0, 1)
 
 
-def test_health_tells_the_truth():
+def test_a_running_daemon_is_healthy_and_ready():
     with DaemonProcess() as daemon:
         assert daemon.get("/healthz")[0] == 200
         assert daemon.get("/readyz")[0] == 200
@@ -75,7 +75,7 @@ def test_health_tells_the_truth():
         assert daemon.get("/nothing")[0] == 404
 
 
-def test_frames_after_a_drain_began_are_refused_with_draining():
+def test_a_frame_after_the_drain_request_does_not_keep_the_daemon_running():
     with DaemonProcess() as daemon, RawClient(daemon.addresses) as client:
         client.open("cam")
         client.frame("cam", 0, walking_boxes(0))
@@ -121,6 +121,24 @@ def test_a_bad_value_is_one_clear_line_and_exit_code_2(override, words):
     assert_one_clear_line(run("serve", "--set", override), *words)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("daemon.endpoints.control=tcp://0.0.0.0:*", ["daemon.endpoints.control", "loopback"]),
+        ("daemon.http=0.0.0.0:0", ["daemon.http", "loopback"]),
+        ("daemon.http=nonsense", ["daemon.http", "host:port"]),
+        ("security.http_token_file=/no/such/token", ["http_token_file", "/no/such/token"]),
+        ("ckpt_path=/no/such.ckpt", ["/no/such.ckpt"]),
+    ],
+)
+def test_a_bad_value_is_reported_before_any_port_is_bound(override, words):
+    with socket.socket() as taken:  # the daemon's first bind would fail
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ingest = f"daemon.endpoints.ingest=tcp://127.0.0.1:{taken.getsockname()[1]}"
+        assert_one_clear_line(run("serve", "--set", ingest, "--set", override), *words)
+
+
 def test_a_config_file_that_does_not_exist_is_one_clear_line_and_exit_code_2():
     assert_one_clear_line(run("serve", "/no/such.yaml"), "/no/such.yaml", "no such file")
 
@@ -147,7 +165,7 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_2(name):
         assert_one_clear_line(run("serve", *overrides), name, "in use", str(port))
 
 
-def test_a_thread_that_dies_ends_the_process_with_1_and_its_reason():
+def test_a_thread_that_dies_ends_the_process_with_exit_code_1_and_a_reason():
     fault = (
         "import trackd.engine.inbox as i, trackd.cli as c, sys\n"
         "real = i.Inbox.take\n"
@@ -197,9 +215,9 @@ def test_an_engine_that_has_stopped_stepping_while_frames_wait_is_not_healthy():
         assert daemon.get("/healthz")[0] == 200
         client.frame("cam", 0, walking_boxes(0))
         time.sleep(0.2)
-        wait_until(lambda: daemon.get("/healthz")[0] == 503, 3.0, "the stall being seen")
+        wait_until(lambda: daemon.get("/healthz")[0] == 503, 3.0, "the report of the stall")
         status, body = daemon.get("/readyz")
         assert status == 503
         assert "engine" in body
         client.recv_kind("ack")
-        wait_until(lambda: daemon.get("/healthz")[0] == 200, 3.0, "health coming back")
+        wait_until(lambda: daemon.get("/healthz")[0] == 200, 3.0, "health after the stall")

@@ -1,4 +1,4 @@
-"""CURVE against a real daemon, over real sockets: who is let in, who is not, and what a key may do."""
+"""CURVE with a real daemon over real sockets: which clients are admitted, and what a key may do."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def shared_keys(tmp_path_factory: pytest.TempPathFactory) -> Keyfolder:
 
 @pytest.fixture(scope="module")
 def shared_daemon(shared_keys: Keyfolder) -> Iterator[DaemonProcess]:
-    """For the tests that take no key away."""
+    """For the tests that remove no key."""
     with DaemonProcess(*shared_keys.overrides()) as process:
         yield process
 
@@ -93,7 +93,7 @@ def rejected(daemon: DaemonProcess, reason: str) -> float:
     return daemon.metrics()[f'trackd_auth_rejected_total{{reason="{reason}"}}']
 
 
-def track_on(stream: Stream) -> None:
+def track_until_it_fails(stream: Stream) -> None:
     for seq in range(1, 200):
         stream.track(None, two(seq))
         time.sleep(0.05)
@@ -103,14 +103,14 @@ def two(seq: int) -> Detections:
     return Detections(boxes=walking_boxes(seq, 2))
 
 
-def send_if_it_can(socket: zmq.Socket, header: dict[str, object]) -> None:
-    """ZeroMQ takes nothing more where the other side has said no."""
+def send_if_possible(socket: zmq.Socket, header: dict[str, object]) -> None:
+    """Send if ZeroMQ accepts it; it accepts nothing after the daemon has refused the connection."""
     with suppress(zmq.Again):
         socket.send_multipart([msgpack.packb(header)], zmq.NOBLOCK)
 
 
-def read_on(*sockets: zmq.Socket, seconds: float = 1.2) -> None:
-    """Read and forget; a SUB that came back asks for its topics again when it is read."""
+def read_and_discard(*sockets: zmq.Socket, seconds: float = 1.2) -> None:
+    """Read and discard messages. A SUB sends its topics again after a reconnect only while it is read."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for socket in sockets:
@@ -118,10 +118,10 @@ def read_on(*sockets: zmq.Socket, seconds: float = 1.2) -> None:
                 socket.recv_multipart()
 
 
-# --- in, and out ---
+# --- which clients are admitted ---
 
 
-def test_the_right_key_sends_frames_reads_tracks_and_asks(shared_daemon, shared_keys):
+def test_the_right_key_sends_frames_reads_tracks_and_sends_requests(shared_daemon, shared_keys):
     with RawClient(shared_daemon.addresses, subscribe="right", keys=shared_keys.of("all")) as client:
         assert client.open("right")["kind"] == "opened"
         client.frame("right", 0, walking_boxes(0))
@@ -131,7 +131,7 @@ def test_the_right_key_sends_frames_reads_tracks_and_asks(shared_daemon, shared_
 
 
 @pytest.mark.parametrize("who", ["none", "unknown", "wrong server"])
-def test_without_the_right_key_nothing_gets_in_and_nothing_comes_out(shared_daemon, shared_keys, who):
+def test_a_client_without_the_right_key_can_neither_send_nor_receive(shared_daemon, shared_keys, who):
     public, secret = zmq.curve_keypair()
     wrong_server = (zmq.curve_keypair()[0], *shared_keys.of("all")[1:])
     given: Keys | None = {"none": None, "unknown": (shared_keys.server, public, secret), "wrong server": wrong_server}[
@@ -144,12 +144,12 @@ def test_without_the_right_key_nothing_gets_in_and_nothing_comes_out(shared_daem
         good.open(stream)
         with RawClient(shared_daemon.addresses, subscribe=stream, keys=given) as client:
             for message in ({"kind": "ping", "t_ns": 1}, {"kind": "open", "stream": "intruder"}):
-                send_if_it_can(client.ingest, {"v": 1, **message})
-            send_if_it_can(client.control, {"v": 1, "kind": "request", "id": 1, "method": "status", "params": {}})
+                send_if_possible(client.ingest, {"v": 1, **message})
+            send_if_possible(client.control, {"v": 1, "kind": "request", "id": 1, "method": "status", "params": {}})
             good.frame(stream, 0, walking_boxes(0))
             good.recv_kind("ack")
             assert client.ingest.poll(QUIET_MS) == client.control.poll(0) == client.tracks.poll(0) == 0
-        # All three sockets refused, and not one message was so much as looked at.
+        # All three sockets refused the client, and the daemon decoded none of its messages.
         wait_until(lambda: rejected(shared_daemon, reason) >= before + 3, what="three counted refusals")
         rows = good.request("status")["result"]["streams"]
         assert "intruder" not in [row["stream"] for row in rows]
@@ -158,12 +158,12 @@ def test_without_the_right_key_nothing_gets_in_and_nothing_comes_out(shared_daem
     assert all(after[name] == received.get(name, 0) for name in errors)
 
 
-def test_the_sdk_says_that_its_key_is_not_let_in(shared_daemon, shared_keys, tmp_path):
-    make_keys(tmp_path / "others", "stranger", ["*"], ALL)
-    stranger = load_client_keys(tmp_path / "others/stranger.key_secret")
+def test_the_sdk_reports_that_its_key_is_not_authorized(shared_daemon, shared_keys, tmp_path):
+    make_keys(tmp_path / "others", "unknown", ["*"], ALL)
+    unknown = load_client_keys(tmp_path / "others/unknown.key_secret")
     at = shared_daemon.addresses
     with Client(
-        at["ingest"], at["tracks"], at["control"], timeout_s=1, server_key=shared_keys.server, client_keys=stranger
+        at["ingest"], at["tracks"], at["control"], timeout_s=1, server_key=shared_keys.server, client_keys=unknown
     ) as client:
         for ask in (client.status, lambda: client.open_stream("x")):
             with pytest.raises(TrackdError, match="does not let this client's key in"):
@@ -174,7 +174,7 @@ def test_the_sdk_says_that_its_key_is_not_let_in(shared_daemon, shared_keys, tmp
         assert caught.value.code is ErrorCode.FORBIDDEN
 
 
-def test_ipc_sockets_ask_for_keys_too(keys, tmp_path):
+def test_ipc_sockets_need_keys_too(keys, tmp_path):
     ipc = [f"daemon.endpoints.{name}=ipc://{tmp_path}/s/{name}" for name in ("ingest", "tracks", "control")]
     with DaemonProcess(*keys.overrides(), *ipc) as daemon:
         with RawClient(daemon.addresses) as nobody:
@@ -184,8 +184,8 @@ def test_ipc_sockets_ask_for_keys_too(keys, tmp_path):
             client.open("cam1")
             client.frame("cam1", 0, walking_boxes(0))
             assert client.next_tracks()[0]["seq"] == 0
-            keys.file("viewer").unlink()  # so that tracks is bound anew, which for ipc is a file
-            read_on(client.tracks, seconds=3.0)
+            keys.file("viewer").unlink()  # the daemon then binds tracks again, which for ipc is a file
+            read_and_discard(client.tracks, seconds=3.0)
             client.frame("cam1", 1, walking_boxes(1))
             assert client.next_tracks()[0]["seq"] == 1
 
@@ -211,7 +211,7 @@ def test_a_key_publishes_to_its_streams_only(shared_daemon, shared_keys):
         assert (refusal["code"], refusal["stream"], refusal["seq"]) == ("forbidden", "door", 0)
         camera.send({"kind": "close", "stream": "door"})
         assert camera.recv_kind("closed", "error")["code"] == "forbidden"
-        # A frame whose arrays are at fault settles as rejected in its stream: in another's stream it must not.
+        # A frame with invalid arrays settles as rejected in its stream. In the stream of another client it must not.
         bad = {"boxes": {"dtype": "<f4", "shape": [99, 4], "part": 1}}
         camera.frame("door", 0, walking_boxes(0), detections=bad)
         assert camera.recv_kind("ack", "error")["code"] == "forbidden"
@@ -266,7 +266,7 @@ def test_each_request_needs_its_right(shared_daemon, shared_keys, name, allowed)
             else:
                 assert reply["error"]["code"] == "forbidden", reply
         assert granted == allowed
-        # Whether a stream of others exists is not told either.
+        # The error is the same for a stream that does not exist.
         replies = [client.request("tracks.live", stream=stream)["error"]["code"] for stream in ("door", "nosuch")]
         assert replies == ["forbidden", "forbidden"]
 
@@ -286,11 +286,11 @@ def test_status_shows_a_key_its_own_streams(shared_daemon, shared_keys):
 def test_a_subscriber_gets_the_topics_of_its_streams_and_no_others(shared_daemon, shared_keys):
     before = rejected(shared_daemon, "subscription")
     with (
-        RawClient(shared_daemon.addresses, subscribe="vault", keys=shared_keys.of("viewer")) as spy,
+        RawClient(shared_daemon.addresses, subscribe="vault", keys=shared_keys.of("viewer")) as reader,
         RawClient(shared_daemon.addresses, subscribe="vault", keys=shared_keys.of("all")) as owner,
     ):
         for topic in (b"", b"tracks/", b"tracks/c", b"events/cam"):
-            spy.tracks.subscribe(topic)
+            reader.tracks.subscribe(topic)
         time.sleep(0.3)
         for stream in ("vault", "cam-e"):
             owner.open(stream)
@@ -298,14 +298,14 @@ def test_a_subscriber_gets_the_topics_of_its_streams_and_no_others(shared_daemon
             owner.recv_kind("ack")
         assert owner.next_tracks()[0]["stream"] == "vault"
         seen = set()
-        while spy.tracks.poll(300) and len(seen) < 3:
-            seen.add(spy.tracks.recv_multipart()[0])
+        while reader.tracks.poll(300) and len(seen) < 3:
+            seen.add(reader.tracks.recv_multipart()[0])
         assert b"events/cam-e/" in seen
         assert all(topic.startswith(b"events/cam") for topic in seen)
     assert rejected(shared_daemon, "subscription") == before + 5
 
 
-def test_a_key_that_may_not_subscribe_does_not_get_into_tracks(shared_daemon, shared_keys):
+def test_a_key_that_may_not_subscribe_cannot_connect_to_tracks(shared_daemon, shared_keys):
     before = rejected(shared_daemon, "no_permission")
     with RawClient(shared_daemon.addresses, subscribe="cam-f", keys=shared_keys.of("camera")) as camera:
         camera.open("cam-f")
@@ -315,15 +315,15 @@ def test_a_key_that_may_not_subscribe_does_not_get_into_tracks(shared_daemon, sh
     assert rejected(shared_daemon, "no_permission") == before + 1
 
 
-def test_a_subscriber_that_says_something_else_gets_no_one_elses_topics(daemon, keys):
-    """In libzmq's manual mode this would give the honest subscriber's topic to the connection that comes after it."""
+def test_a_subscriber_that_sends_no_subscription_gets_no_topics_of_others(daemon, keys):
+    """In libzmq's manual mode the next connection would get the honest subscriber's topic."""
     with (
         RawClient(daemon.addresses, keys=keys.of("all")) as owner,
-        RawClient(daemon.addresses, keys=keys.of("viewer")) as spy,
+        RawClient(daemon.addresses, keys=keys.of("viewer")) as reader,
     ):
         owner.open("vault")
-        first = spy.connect(zmq.XSUB, daemon.tracks)
-        second = spy.connect(zmq.XSUB, daemon.tracks)
+        first = reader.connect(zmq.XSUB, daemon.tracks)
+        second = reader.connect(zmq.XSUB, daemon.tracks)
         time.sleep(0.3)
         for _ in range(20):
             first.send(b"not a subscription")
@@ -340,16 +340,16 @@ def test_a_subscriber_that_says_something_else_gets_no_one_elses_topics(daemon, 
             if owner.tracks.poll(100):
                 got.append(owner.tracks.recv_multipart()[0])
             assert second.poll(0) == first.poll(0) == 0
-        # The honest one was cut off for a moment, came back by itself, and the other is out for good.
+        # The honest subscriber was disconnected and reconnected. The other one stays banned.
         assert b"tracks/vault/" in got
         assert rejected(daemon, "upstream") >= 1
         assert rejected(daemon, "no_permission") >= 1
 
 
-# --- a key is an owner ---
+# --- a key owns its streams ---
 
 
-def test_the_same_key_has_its_stream_back_at_once_and_another_must_take_it_over(shared_daemon, shared_keys):
+def test_the_same_key_resumes_its_stream_at_once_and_another_key_needs_takeover(shared_daemon, shared_keys):
     with (
         RawClient(shared_daemon.addresses, keys=shared_keys.of("camera")) as first,
         RawClient(shared_daemon.addresses, keys=shared_keys.of("camera")) as again,
@@ -368,10 +368,10 @@ def test_the_same_key_has_its_stream_back_at_once_and_another_must_take_it_over(
         assert again.open("cam-g")["code"] == "stream_busy"
 
 
-# --- keys come and go ---
+# --- keys are added and removed ---
 
 
-def test_a_key_that_is_added_while_the_daemon_runs_is_let_in(daemon, keys):
+def test_a_key_that_is_added_while_the_daemon_runs_is_admitted(daemon, keys):
     make_keys(keys.folder, "late", ["cam*"], ALL)
     late = keys.file("late")
     text = late.read_text()
@@ -387,46 +387,46 @@ def test_a_key_that_is_added_while_the_daemon_runs_is_let_in(daemon, keys):
         assert stream.track(None, two(0)).track_ids.tolist() == [0, 1]
 
 
-def test_a_key_that_is_taken_away_is_out_on_each_socket_and_its_stream_goes_on_with_another(daemon, keys):
+def test_a_key_that_is_removed_is_refused_on_each_socket_and_another_key_resumes_its_stream(daemon, keys):
     make_keys(keys.folder, "next", ["cam*"], ALL)
-    make_keys(keys.folder, "gone", ["cam*"], ALL)
+    make_keys(keys.folder, "removed", ["cam*"], ALL)
     time.sleep(0.6)
     with (
-        RawClient(daemon.addresses, subscribe="cam1", keys=keys.of("next")) as heir,
-        RawClient(daemon.addresses, subscribe="cam1", keys=keys.of("gone")) as gone,
+        RawClient(daemon.addresses, subscribe="cam1", keys=keys.of("next")) as successor,
+        RawClient(daemon.addresses, subscribe="cam1", keys=keys.of("removed")) as removed,
     ):
-        gone.open("cam1")
+        removed.open("cam1")
         for seq in range(3):
-            gone.frame("cam1", seq, walking_boxes(seq))
-            gone.recv_kind("ack")
-        assert [gone.next_tracks()[0]["seq"] for _ in range(3)] == [0, 1, 2]
-        keys.file("gone").unlink()
-        told = gone.recv_kind("error")
-        assert (told["code"], told["stream"], told["fatal"]) == ("forbidden", "cam1", True)
-        gone.frame("cam1", 3, walking_boxes(3))
-        assert gone.recv_kind("ack", "error")["code"] == "forbidden"
-        gone.send({"kind": "ping", "t_ns": 1})
-        assert gone.recv_kind("pong", "error")["code"] == "forbidden"
-        assert gone.request("status")["error"]["code"] == "forbidden"
-        # The stream waits for whoever may have it, with its tracks.
-        opened = heir.open("cam1")
+            removed.frame("cam1", seq, walking_boxes(seq))
+            removed.recv_kind("ack")
+        assert [removed.next_tracks()[0]["seq"] for _ in range(3)] == [0, 1, 2]
+        keys.file("removed").unlink()
+        error = removed.recv_kind("error")
+        assert (error["code"], error["stream"], error["fatal"]) == ("forbidden", "cam1", True)
+        removed.frame("cam1", 3, walking_boxes(3))
+        assert removed.recv_kind("ack", "error")["code"] == "forbidden"
+        removed.send({"kind": "ping", "t_ns": 1})
+        assert removed.recv_kind("pong", "error")["code"] == "forbidden"
+        assert removed.request("status")["error"]["code"] == "forbidden"
+        # A client that may publish to the stream resumes it, with its tracks.
+        opened = successor.open("cam1")
         assert (opened["kind"], opened["next_seq"]) == ("opened", 3)
-        read_on(heir.tracks, gone.tracks)
-        heir.frame("cam1", 3, walking_boxes(3))
-        heir.recv_kind("ack")
+        read_and_discard(successor.tracks, removed.tracks)
+        successor.frame("cam1", 3, walking_boxes(3))
+        successor.recv_kind("ack")
         seqs = []
         while 3 not in seqs:
-            seqs.append(heir.next_tracks()[0]["seq"])
-        assert gone.tracks.poll(QUIET_MS) == 0
-        # And it does not come in again.
+            seqs.append(successor.next_tracks()[0]["seq"])
+        assert removed.tracks.poll(QUIET_MS) == 0
+        # The removed key is not admitted again.
         before = rejected(daemon, "unknown_key")
-        with RawClient(daemon.addresses, keys=keys.of("gone")) as again:
+        with RawClient(daemon.addresses, keys=keys.of("removed")) as again:
             again.send({"kind": "ping", "t_ns": 1})
             assert again.nothing_comes(QUIET_MS)
         assert rejected(daemon, "unknown_key") > before
 
 
-def test_a_key_that_may_less_than_before_is_held_to_it(daemon, keys):
+def test_a_key_that_has_lost_a_stream_is_refused_there(daemon, keys):
     with RawClient(daemon.addresses, keys=keys.of("camera")) as camera:
         camera.open("cam1")
         path = keys.file("camera")
@@ -436,31 +436,31 @@ def test_a_key_that_may_less_than_before_is_held_to_it(daemon, keys):
         assert camera.open("cam2")["kind"] == "opened"
 
 
-def test_the_sdk_loses_its_stream_and_its_subscription_with_its_key(daemon, keys):
-    make_keys(keys.folder, "gone", ["cam*"], ALL)
+def test_the_sdk_loses_its_stream_and_its_subscription_when_its_key_is_removed(daemon, keys):
+    make_keys(keys.folder, "removed", ["cam*"], ALL)
     time.sleep(0.6)
-    with keys.sdk(daemon, "gone") as client, keys.sdk(daemon, "all") as other:
+    with keys.sdk(daemon, "removed") as client, keys.sdk(daemon, "all") as other:
         stream = client.open_stream("cam1", reply="tracks")
         mine, theirs = client.tracks("cam1", timeout_s=8), other.tracks("cam1", timeout_s=8)
         stream.track(None, two(0))
         assert next(mine).seq == next(theirs).seq == 0
-        keys.file("gone").unlink()
+        keys.file("removed").unlink()
         with pytest.raises(StreamLost) as lost:
-            track_on(stream)
+            track_until_it_fails(stream)
         assert lost.value.code is ErrorCode.FORBIDDEN
         with pytest.raises(TrackdError, match="not let this client's key in"):
             for _ in mine:
                 pass
-        # The others read on without a gap: what was published while they came back is in `history`.
-        with other.open_stream("cam1", reply="tracks") as heir:
-            last = heir.track(None, two(90)).seq
+        # The other subscribers have no gap: `history` has the settlements of the time of their reconnect.
+        with other.open_stream("cam1", reply="tracks") as successor:
+            last = successor.track(None, two(90)).seq
             seqs = [0]
             while seqs[-1] < last:
                 seqs.append(next(theirs).seq)
         assert seqs == list(range(last + 1))
 
 
-# --- what is refused at the start ---
+# --- errors at start ---
 
 
 def serve(*overrides: str) -> subprocess.CompletedProcess[str]:
@@ -472,7 +472,7 @@ def serve(*overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
         (lambda k: (k.folder / "server.key_secret").chmod(0o640), ["server_secret_key_file", "0600", "0640"]),
         (lambda k: (k.folder / "server.key_secret").unlink(), ["server_secret_key_file", "No such file"]),
@@ -482,8 +482,8 @@ def serve(*overrides: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["open secret", "no secret", "bad key", "open folder", "no folder"],
 )
-def test_keys_that_cannot_be_used_are_one_clear_line(keys, spoil, words):
-    spoil(keys)
+def test_keys_that_cannot_be_used_are_one_clear_line(keys, damage, words):
+    damage(keys)
     ended = serve(*keys.overrides())
     assert (ended.returncode, ended.stdout) == (2, "")
     assert len(ended.stderr.strip().splitlines()) == 1
@@ -499,7 +499,7 @@ def test_an_ipc_folder_that_others_can_enter_is_refused_without_curve(tmp_path):
     assert serve("daemon.endpoints.ingest=ipc://@abstract").returncode == 2
 
 
-def test_beyond_loopback_is_bound_with_curve_only(keys):
+def test_addresses_beyond_loopback_need_curve(keys):
     anywhere = [f"daemon.endpoints.{name}=tcp://0.0.0.0:*" for name in ("ingest", "tracks", "control")]
     assert "loopback" in serve(*anywhere).stderr
     with DaemonProcess(*keys.overrides(), *anywhere) as daemon:
@@ -511,7 +511,7 @@ def test_beyond_loopback_is_bound_with_curve_only(keys):
 # --- HTTP ---
 
 
-def test_http_beyond_loopback_needs_a_token_and_asks_for_it(tmp_path):
+def test_http_beyond_loopback_needs_a_token(tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef0123456789abcdef\n")
     token.chmod(0o600)
@@ -540,7 +540,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_commands_go_from_keygen_to_watch(tmp_path):
+def test_the_commands_work_from_keygen_to_watch(tmp_path):
     folder = tmp_path / "keys"
     made = run("trackd.cli", "keygen", folder, "--name", "cam1", "--streams", "cam*")
     assert made.returncode == 0

@@ -1,4 +1,4 @@
-"""What XPUB's manual mode does with a message that is no subscription, and that nobody gains by it."""
+"""XPUB's manual mode after a message that is no subscription: the fault in libzmq, and the guard against it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ VAULT = b"tracks/vault/"
 
 
 class Stage:
-    """A tracks socket that is not read, so that what three connections send lies there in a known order."""
+    """A tracks socket that is not read, so the messages of three connections wait in it in a known order."""
 
     def __init__(self, context: zmq.Context) -> None:
         self.tracks = context.socket(zmq.XPUB)
         self.tracks.linger = 0
         self.tracks.setsockopt(zmq.XPUB_MANUAL, 1)
         port = self.tracks.bind_to_random_port("tcp://127.0.0.1")
-        self.troublemaker, self.honest, self.accomplice = (self._connected(context, kind, port) for kind in
+        self.sender_of_nonsense, self.honest, self.accomplice = (self._connected(context, kind, port) for kind in
                                                            (zmq.XSUB, zmq.SUB, zmq.XSUB))  # fmt: skip
         time.sleep(0.2)
         self.tracks.poll(0)
@@ -34,8 +34,8 @@ class Stage:
         socket.connect(f"tcp://127.0.0.1:{port}")
         return socket
 
-    def play(self) -> None:
-        self.troublemaker.send(b"not a subscription")
+    def send_all(self) -> None:
+        self.sender_of_nonsense.send(b"not a subscription")
         time.sleep(0.1)
         self.honest.subscribe(VAULT)
         time.sleep(0.1)
@@ -44,7 +44,7 @@ class Stage:
 
     def readers(self) -> list[str]:
         self.tracks.send_multipart([VAULT, b"secret"])
-        named = {"troublemaker": self.troublemaker, "honest": self.honest, "accomplice": self.accomplice}
+        named = {"sender_of_nonsense": self.sender_of_nonsense, "honest": self.honest, "accomplice": self.accomplice}
         return [name for name, socket in named.items() if socket.poll(200)]
 
 
@@ -56,8 +56,8 @@ def stage() -> Iterator[Stage]:
 
 
 def test_libzmq_gives_a_topic_to_the_wrong_connection_after_a_message_that_is_no_subscription(stage):
-    """Why there is a guard; should a later libzmq mend it, this test says so and the guard may go."""
-    stage.play()
+    """The reason for the guard. If a later libzmq corrects this, the test fails, and the guard can be removed."""
+    stage.send_all()
     while stage.tracks.poll(0):
         message = stage.tracks.recv()
         if message == b"\x01" + VAULT:
@@ -65,7 +65,7 @@ def test_libzmq_gives_a_topic_to_the_wrong_connection_after_a_message_that_is_no
     assert stage.readers() == ["accomplice"]
 
 
-def test_after_such_a_message_nothing_is_granted_until_all_have_come_again(stage):
+def test_after_such_a_message_nothing_is_granted_until_the_socket_is_empty(stage):
     refusals: list[str] = []
     banned: list[str] = []
     security = SimpleNamespace(
@@ -74,11 +74,11 @@ def test_after_such_a_message_nothing_is_granted_until_all_have_come_again(stage
         ban=banned.append,
     )
     subscriptions = Subscriptions(SimpleNamespace(tracks=stage.tracks), security)
-    stage.play()
+    stage.send_all()
     subscriptions.take_in()
     assert stage.readers() == []
     assert (refusals, banned, subscriptions.rebind_due) == (["upstream"], [""], True)
-    # The next ones, once the socket was empty, are granted again.
+    # The socket was empty: the next subscriptions are granted again.
     stage.honest.unsubscribe(VAULT)
     stage.honest.subscribe(VAULT)
     time.sleep(0.2)

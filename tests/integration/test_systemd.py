@@ -1,4 +1,4 @@
-"""What a daemon tells systemd, read from a real datagram socket that stands in systemd's place."""
+"""The notifications of a daemon to systemd, read from a real datagram socket in systemd's place."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from raw_client import RawClient, walking_boxes
 
 UNIT = Path(__file__).parents[2] / "deploy/systemd/trackd.service"
 WATCHDOG_S = 1.5
-STALL_S = 1.2  # above the second in which an idle IO thread gives a sign of life
+STALL_S = 1.2  # longer than 1 s, after which an idle IO thread runs again
 STANDSTILL_S = 4.0
-STANDING_STILL = (
+STALLING_ENGINE = (
     "import trackd.engine.engine as e, trackd.cli as c, sys, time\n"
     "real = e.Engine.step\n"
     "def step(self, work, *deliver):\n"
@@ -34,11 +34,11 @@ STANDING_STILL = (
 
 
 class Listener:
-    """A datagram socket as systemd's; keeps each message with the moment at which it came."""
+    """A datagram socket as systemd's; stores each message with the time of its receipt."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.came: list[tuple[float, str]] = []
+        self.received: list[tuple[float, str]] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + name[1:] if name.startswith("@") else name)
         self._socket.settimeout(0.1)
@@ -52,13 +52,13 @@ class Listener:
                 text = self._socket.recv(4096).decode()
             except TimeoutError:
                 continue
-            self.came += [(time.monotonic(), line) for line in text.splitlines()]
+            self.received += [(time.monotonic(), line) for line in text.splitlines()]
 
     def times(self, message: str) -> list[float]:
-        return [when for when, line in self.came if line == message]
+        return [when for when, line in self.received if line == message]
 
     def statuses(self) -> list[str]:
-        return [line.removeprefix("STATUS=") for _, line in self.came if line.startswith("STATUS=")]
+        return [line.removeprefix("STATUS=") for _, line in self.received if line.startswith("STATUS=")]
 
     def wait_for(self, message: str, timeout_s: float = 30.0) -> float:
         wait_until(lambda: self.times(message), timeout_s, message)
@@ -90,20 +90,20 @@ def environment(listener: Listener) -> dict[str, str]:
     return {"NOTIFY_SOCKET": listener.name, "WATCHDOG_USEC": str(int(WATCHDOG_S * 1e6))}
 
 
-class StagedDaemon(DaemonProcess):
-    """A daemon whose engine stands still in each frame."""
+class StallingDaemon(DaemonProcess):
+    """A daemon whose engine stalls in each frame."""
 
     def __init__(self, listener: Listener) -> None:
         free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
         overrides = [*free, "daemon.http=127.0.0.1:0", f"daemon.stall_s={STALL_S}"]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", STANDING_STILL, *(word for each in overrides for word in ("--set", each))],
+            [sys.executable, "-c", STALLING_ENGINE, *(word for each in overrides for word in ("--set", each))],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment(listener)},
         )  # fmt: skip
         self.addresses = self._wait_until_ready()
 
 
-def test_ready_comes_once_the_sockets_are_bound_and_stopping_at_sigterm(listener):
+def test_ready_is_sent_after_the_sockets_are_bound_and_stopping_at_sigterm(listener):
     overrides = fixed_ports()
     ports = [int(override.rpartition(":")[2]) for override in overrides]
     command = [sys.executable, "-m", "trackd.cli", "serve", "--set", "daemon.http=null"]
@@ -115,7 +115,7 @@ def test_ready_comes_once_the_sockets_are_bound_and_stopping_at_sigterm(listener
         wait_until(lambda: listener.times("READY=1") or process.poll() is not None, 30, "READY=1")
         for port in ports:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        assert listener.came[0][1] == "READY=1"
+        assert listener.received[0][1] == "READY=1"
         listener.wait_for("STATUS=ready; streams: 0, frames that wait: 0", 5)
         assert listener.times("STOPPING=1") == []
         process.send_signal(signal.SIGTERM)
@@ -129,23 +129,23 @@ def test_ready_comes_once_the_sockets_are_bound_and_stopping_at_sigterm(listener
     assert len(listener.times("READY=1")) == len(listener.times("STOPPING=1")) == 1
 
 
-def test_the_watchdog_is_fed_while_the_engine_lives_and_not_while_it_stands_still(at_a_path):
+def test_the_watchdog_is_fed_while_the_engine_runs_and_not_while_it_stalls(at_a_path):
     listener = at_a_path
-    with StagedDaemon(listener) as daemon, RawClient(daemon.addresses) as client:
+    with StallingDaemon(listener) as daemon, RawClient(daemon.addresses) as client:
         wait_until(lambda: len(listener.times("WATCHDOG=1")) >= 4, 10, "four feeds of an idle daemon")
         fed = listener.times("WATCHDOG=1")
         assert max(b - a for a, b in itertools.pairwise(fed)) < WATCHDOG_S
         client.open("cam")
         client.frame("cam", 0, walking_boxes(0))
-        still_since = time.monotonic()
+        stalled_at = time.monotonic()
         client.ingest.rcvtimeo = int(STANDSTILL_S * 3000)
         client.recv_kind("ack")
-        awake_again = time.monotonic()
-        assert awake_again - still_since > STANDSTILL_S
-        silent = (still_since + STALL_S + 0.5, still_since + STANDSTILL_S)
+        resumed_at = time.monotonic()
+        assert resumed_at - stalled_at > STANDSTILL_S
+        silent = (stalled_at + STALL_S + 0.5, stalled_at + STANDSTILL_S)
         assert [when for when in listener.times("WATCHDOG=1") if silent[0] < when < silent[1]] == []
-        wait_until(lambda: listener.times("WATCHDOG=1")[-1] > awake_again, 5, "the feeds coming back")
-        # What systemd would have seen: a gap longer than it waits.
+        wait_until(lambda: listener.times("WATCHDOG=1")[-1] > resumed_at, 5, "feeds after the stall")
+        # systemd would have found a gap longer than its limit.
         fed = listener.times("WATCHDOG=1")
         assert max(b - a for a, b in itertools.pairwise(fed)) > WATCHDOG_S
         _, stderr = daemon.stop()
@@ -153,7 +153,7 @@ def test_the_watchdog_is_fed_while_the_engine_lives_and_not_while_it_stands_stil
     assert "the watchdog is fed again" in stderr
 
 
-def test_a_drain_by_request_is_told_with_its_status(at_a_path):
+def test_a_drain_by_request_is_reported_to_systemd(at_a_path):
     with DaemonProcess(env=environment(at_a_path)) as daemon, RawClient(daemon.addresses) as client:
         client.open("cam")
         wait_until(lambda: "ready; streams: 1, frames that wait: 0" in at_a_path.statuses(), 5, "the status")
@@ -173,10 +173,10 @@ def test_the_unit_waits_for_ready_and_feeds_a_watchdog():
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_accepts_the_unit(tmp_path):
     unit = tmp_path / "trackd.service"
-    text = UNIT.read_text().replace("/opt/trackd/bin/trackd", sys.executable)  # it must be there
+    text = UNIT.read_text().replace("/opt/trackd/bin/trackd", sys.executable)  # the program must exist
     unit.write_text(text)
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
     )
-    said = [line for line in result.stderr.splitlines() if "trackd.service" in line]
-    assert (result.returncode, said) == (0, []), result.stderr
+    problems = [line for line in result.stderr.splitlines() if "trackd.service" in line]
+    assert (result.returncode, problems) == (0, []), result.stderr

@@ -1,4 +1,4 @@
-"""The configuration: defaults in one place, overrides, and one clear line for each fault."""
+"""The configuration: its defaults, its overrides, and one clear line for each fault."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     assert (tracker.window_size, tracker.max_gap, tracker.max_tracks) == (2, 30, 400)
 
 
-def test_a_number_may_be_written_as_people_write_it(tmp_path):
+def test_a_number_may_have_an_exponent_without_a_point(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("tracker: {overlap_thresh: 1e-3}\n")
     assert load_config(path, environment={}).tracker.overlap_thresh == 0.001
     assert load_config(None, ["tracker.temperature=2E-1"], {}).tracker.temperature == 0.2
 
 
-def test_dreems_ways_of_writing_no_limit_are_null():
+def test_infinity_and_empty_texts_of_dreem_are_null():
     tracker = check_config({"tracker": {"max_gap": float("inf"), "max_tracks": float("inf"), "iou": ""}}).tracker
     assert (tracker.max_gap, tracker.max_tracks, tracker.iou) == (None, None, None)
     assert check_config({"tracker": {"iou": "Mult"}}).tracker.iou == "mult"
@@ -84,7 +84,7 @@ def test_training_only_sections_are_listed_once_as_ignored(caplog):
     assert "loss, model.d_model, trainer" in caplog.text
 
 
-def test_pixels_under_the_2024_semantics_get_a_warning_that_names_both(caplog):
+def test_pixels_under_the_2024_semantics_get_a_warning_that_names_both_semantics(caplog):
     with caplog.at_level(logging.WARNING):
         check_config({"tracker": {"max_center_dist": 60}})
     assert '"2024"' in caplog.text
@@ -97,7 +97,7 @@ def test_the_configuration_files_that_users_bring_are_accepted(shared):
         load_config(shared / "dreem_yaml" / f"{name}.yaml", environment={})
 
 
-def test_an_open_may_change_any_key_of_its_three_sections_side_by_side_or_below_their_names():
+def test_an_open_may_change_keys_of_the_three_sections_at_the_top_level_or_below_their_names():
     settings = StreamSettings.of(Config())
     changed = settings.changed({"window_size": 3, "queue_depth": 5, "dataset": {"crop_size": [64, 32]}})
     assert (changed.tracker.window_size, changed.stream.queue_depth, changed.dataset.crop_size) == (3, 5, [64, 32])

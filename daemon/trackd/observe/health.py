@@ -1,4 +1,4 @@
-"""Whether the daemon lives and works: what `/healthz` and `/readyz` tell, and what systemd's watchdog goes by."""
+"""The daemon's health: the answers of `/healthz` and `/readyz`, and the condition for feeding systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from trackd.store.journal import Journal
 
 @dataclass(slots=True)
 class Health:
-    """Reads the parts' own signs of life; nothing here is set by hand but `draining` and `failure`."""
+    """Derives the health from the times at which the threads last ran.
+
+    Attributes:
+        last_io_ns: when the IO thread last ran, monotonic; it writes this itself.
+        bound: the sockets are bound and all threads run.
+        draining: a drain has begun.
+        failure: why a thread ended; None while all run.
+    """
 
     engine: Engine
     inbox: Inbox
@@ -29,24 +36,24 @@ class Health:
     failure: str | None = None
 
     def fault(self) -> str | None:
-        """What is wrong with the process; None while it is healthy."""
+        """Return what is wrong with the process; None while it is healthy."""
         if self.failure is not None:
             return self.failure
         now = self.clock()
         waiting = self.inbox.waiting
         idle_s = (now - self.engine.last_step_ns) / 1e9
-        # Where nothing can be stored the engine waits, and a restart would help nobody: `/readyz` tells that.
+        # While nothing can be stored the engine has to wait, and a restart would not help. `/readyz` reports that.
         if waiting and idle_s > self.stall_s and (self.journal is None or self.journal.fault is None):
             return f"the engine has not stepped for {idle_s:.1f} s while {waiting} frames wait"
         io_s = (now - self.last_io_ns) / 1e9
         if io_s > self.stall_s:
-            return f"the IO thread has not turned for {io_s:.1f} s"
+            return f"the IO thread has not run for {io_s:.1f} s"
         return None
 
     def silence(self) -> str | None:
-        """Which thread has given no sign of life for `stall_s`; None while both do.
+        """Return which thread has not run for `stall_s`; None while both run.
 
-        Stricter than `fault`: an engine without work says that it lives, too.
+        Stricter than `fault`: an engine without work has to run too.
         """
         if self.failure is not None:
             return self.failure
@@ -55,22 +62,22 @@ class Health:
         if engine_s > self.stall_s and (self.journal is None or self.journal.fault is None):
             return f"the engine has not stepped for {self.stall_s:g} s"
         if (now - self.last_io_ns) / 1e9 > self.stall_s:
-            return f"the IO thread has not turned for {self.stall_s:g} s"
+            return f"the IO thread has not run for {self.stall_s:g} s"
         return None
 
     def summary(self) -> str:
-        """One line on what the daemon does."""
+        """Return the daemon's state in one line."""
         ledgers, _, _ = self.inbox.snapshot()
         queued = sum(ledger.queued for ledger in ledgers.values())
         return f"{self.unready() or 'ready'}; streams: {len(ledgers)}, frames that wait: {queued}"
 
     def storage_fault(self) -> str | None:
-        """Why the journal or an output cannot be written; None while they can, or where there are none."""
+        """Return why the journal or an output cannot be written; None while they can, or where there are none."""
         fault = None if self.journal is None else self.journal.fault
         return fault if fault is not None or self.outputs is None else self.outputs.fault()
 
     def unready(self) -> str | None:
-        """Why no new frame should be sent; None while the daemon takes them."""
+        """Return why clients should send no frames; None while the daemon accepts them."""
         if not self.bound:
             return "starting"
         if self.draining:

@@ -1,4 +1,4 @@
-"""The HTTP side: metrics and health, on a thread of its own."""
+"""Metrics and health over HTTP, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trackd.observe.metrics import Metrics
 from trackd.observe.token import TokenGuard
 from trackd_client.configuration import ConfigError
 
-_MOST_CONNECTIONS = 64
+_MAX_CONNECTIONS = 64
 _REQUEST_S = 5.0  # from the connection to its first whole request
 
 
 def make_app(metrics: Metrics, health: Health, token: str | None = None) -> Starlette:
-    """The HTTP application; with a token it asks for it."""
+    """Return the HTTP application; where a token is given, requests need it."""
 
     def scrape(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -45,24 +45,24 @@ def _verdict(fault: str | None) -> Response:
 
 
 class _Protocol(H11Protocol):
-    """Few connections at a time, and none that asks for nothing."""
+    """HTTP/1.1 with a limited number of connections; one without a request is closed after a timeout."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.made = self.loop.time()
-        self.loop.call_later(_REQUEST_S, self._hang_up)
+        self.loop.call_later(_REQUEST_S, self._close_if_idle)
         others = [c for c in self.connections if isinstance(c, _Protocol) and c is not self]
         idle = [c for c in others if c.cycle is None and not c.transport.is_closing()]
-        if len(others) >= _MOST_CONNECTIONS and idle:  # the newest may be the one that asks for our health
-            min(idle, key=lambda c: c.made)._hang_up()
+        if len(others) >= _MAX_CONNECTIONS and idle:  # the new connection may be a health check: close the oldest
+            min(idle, key=lambda c: c.made)._close_if_idle()
 
-    def _hang_up(self) -> None:
+    def _close_if_idle(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
 
 
 class HttpServer:
-    """Serves an application at `host:port` until stopped; `sockets.check_http` has checked the address.
+    """Serves an application at `host:port`, which `access.endpoints.check_http` has checked, until it is stopped.
 
     Raises:
         ConfigError: the address cannot be bound.
@@ -84,7 +84,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http=_Protocol,
-            backlog=_MOST_CONNECTIONS,
+            backlog=_MAX_CONNECTIONS,
             timeout_keep_alive=5,
             lifespan="off",
             log_config=None,
@@ -93,11 +93,11 @@ class HttpServer:
         self._server = uvicorn.Server(config)
 
     def run(self) -> None:
-        """The thread's life."""
+        """Serve requests until `stop`."""
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """Make `run` return."""
         self._server.should_exit = True
 
     @property

@@ -1,4 +1,4 @@
-"""How long settled frames took in each stage, as a Prometheus histogram."""
+"""The time of settled frames in each stage, as a Prometheus histogram."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EDGES_US = [edge * 1e6 for edge in EDGES_S]
 
 
 class Latency(Collector):
-    """Counts of one writer, the IO thread; `prometheus_client.Histogram` takes a lock twice per observation.
+    """A histogram that one thread writes, the IO thread; `prometheus_client.Histogram` locks twice per observation.
 
-    A scrape may see a frame that is half counted, which the next one sees whole.
+    A scrape may read a frame that is counted in some stages only; the next scrape has it in all.
     """
 
     def __init__(self) -> None:
@@ -27,14 +27,14 @@ class Latency(Collector):
         self._sums_us = [0] * len(STAGES)
 
     def observe(self, timing: Timing) -> None:
-        """Count a settled frame's times."""
+        """Add the times of a settled frame."""
         counts, sums = self._counts, self._sums_us
         for place, us in enumerate((timing.queue, timing.encode, timing.associate, timing.journal, timing.total)):
             counts[place][bisect_left(_EDGES_US, us)] += 1
             sums[place] += us
 
     def collect(self) -> Iterable[Metric]:
-        """The cumulative buckets."""
+        """Return the cumulative buckets."""
         family = HistogramMetricFamily(
             "trackd_latency_seconds",
             "Time of a settled frame in each stage; total is from receipt to publish",

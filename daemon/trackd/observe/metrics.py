@@ -1,4 +1,4 @@
-"""What Prometheus scrapes."""
+"""The metrics that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trackd.observe.latency import Latency
 from trackd_client.protocol import ErrorCode
 
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
-# A label value that no stream can have: the sum over the streams that were closed.
+# The label of the sum over all closed streams; no stream can have this name.
 CLOSED_STREAMS = "(closed)"
 
 
@@ -26,23 +26,23 @@ class Metrics:
         self.latency = Latency()
         self.registry.register(self.latency)
         self.errors = Counter(
-            "trackd_errors", "Messages refused, by code, rejected frames apart", ["code"], registry=self.registry
+            "trackd_errors", "Messages refused, by code, without rejected frames", ["code"], registry=self.registry
         )
         self.auth_rejected = Counter(
             "trackd_auth_rejected",
-            "What CURVE and its grants kept out, by reason; 0 without CURVE",
+            "Connections and requests that CURVE or a grant refused, by reason; 0 without CURVE",
             ["reason"],
             registry=self.registry,
         )
         for reason in AUTH_REASONS:
             self.auth_rejected.labels(reason=reason)
         self.unsent_replies = Counter(
-            "trackd_unsent_replies", "Replies that a client did not take", registry=self.registry
+            "trackd_unsent_replies", "Replies that a client did not read in time", registry=self.registry
         )
         self.output_errors = Counter(
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
         )
-        self.ready = Gauge("trackd_ready", "1 while the daemon takes frames", registry=self.registry)
+        self.ready = Gauge("trackd_ready", "1 while the daemon accepts frames", registry=self.registry)
 
     def refused(self, code: ErrorCode) -> None:
         """Count a message that was answered with an error."""
@@ -52,7 +52,7 @@ class Metrics:
 
 
 class _Ledgers(Collector):
-    """All frame counts of one moment: received = tracked + dropped + rejected + queued holds at every scrape."""
+    """The frame counts of one moment: received = tracked + dropped + rejected + queued at every scrape."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox

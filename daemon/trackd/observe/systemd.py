@@ -1,6 +1,7 @@
-"""What systemd is told of the daemon's life: ready, alive, stopping, and a line of text for `systemctl status`.
+"""Notifications to systemd: ready, watchdog, stopping, and a line of text for `systemctl status`.
 
-A service of `Type=notify` finds a datagram socket's name in its environment. Without one nothing here does anything.
+systemd puts the name of a datagram socket into the environment of a `Type=notify` service. Without that name nothing
+is sent.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from trackd.observe.health import Health
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.5
-_SEND_S = 1.0  # what systemd may take to read, before a message is let go
-_FEEDS = 3  # within one watchdog time: two may come late
+_SEND_S = 1.0  # a message that systemd does not read within this time is discarded
+_FEEDS = 3  # in one watchdog time: two may be late
 _STATUS_NS = 1_000_000_000  # between two texts
 
 
 class Systemd:
-    """Tells systemd; no method raises, and any may be called again.
+    """Sends notifications to systemd. No method raises, and each may be called again.
 
-    `run` wants a thread of its own: it takes locks, which a signal handler on the same thread would wait for in vain.
+    `run` needs a thread of its own: it takes locks, and a signal handler on its thread would wait for them forever.
 
     Args:
-        health: whether the daemon lives, and what it does.
+        health: the daemon's health and state.
         environment: holds `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` where systemd has set them.
         clock: monotonic ns.
     """
@@ -39,7 +40,7 @@ class Systemd:
         self._clock = clock
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
         self._feed_ns = _watchdog_ns(environment) // _FEEDS  # 0: no watchdog
-        self._fed_ns = self._told_ns = clock() - 3_600_000_000_000  # long ago: both are due at once
+        self._fed_ns = self._status_ns = clock() - 3_600_000_000_000  # an hour ago: both are due at once
         self._status = ""
         self._silence: str | None = None
         self._stopping = False
@@ -47,31 +48,31 @@ class Systemd:
 
     @property
     def listens(self) -> bool:
-        """Whether there is a systemd to tell."""
+        """Whether the environment names a socket of systemd."""
         return self._address is not None
 
     def ready(self) -> None:
-        """The sockets are bound, and frames are taken."""
+        """Report that the sockets are bound and frames are accepted."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """The drain has begun; takes no lock, so that a signal handler may call it."""
+        """Report that the drain has begun. This takes no lock, so a signal handler may call it."""
         if not self._stopping:
             self._stopping = True
             self._send("STOPPING=1")
 
     def run(self, ended: Callable[[float], bool]) -> None:
-        """Tell until the daemon has ended.
+        """Send notifications until the daemon has ended.
 
         Args:
-            ended: waits for so many seconds at most; whether the daemon has ended.
+            ended: waits for at most this many seconds; returns whether the daemon has ended.
         """
         poll_s = min(_POLL_S, self._feed_ns / 2e9) if self._feed_ns else _POLL_S
         while not ended(poll_s):
             self.beat()
 
     def beat(self) -> None:
-        """Feed the watchdog where the engine and the IO thread live, and tell what is new."""
+        """Feed the watchdog if the engine and the IO thread run, and send what has changed."""
         now = self._clock()
         silence = self._health.silence()
         if self._feed_ns and silence != self._silence:
@@ -83,8 +84,8 @@ class Systemd:
         if self._health.draining:
             self.stopping()
         status = self._health.summary()
-        if status != self._status and now - self._told_ns >= _STATUS_NS:
-            self._status, self._told_ns = status, now
+        if status != self._status and now - self._status_ns >= _STATUS_NS:
+            self._status, self._status_ns = status, now
             self._send(f"STATUS={status}")
 
     def _send(self, text: str) -> None:
@@ -97,22 +98,22 @@ class Systemd:
             self._failed = False
         except OSError as error:
             if not self._failed:
-                logger.warning("systemd cannot be told %r: %s", text, error)
+                logger.warning("%r could not be sent to systemd: %s", text, error)
             self._failed = True
 
 
 def _address(name: str) -> str | None:
     if name.startswith("@"):
-        return "\0" + name[1:]  # in Linux's abstract namespace, which has no files
+        return "\0" + name[1:]  # Linux's abstract namespace, which has no files
     if name.startswith("/"):
         return name
     if name:
-        logger.warning("NOTIFY_SOCKET must be a path or begin with '@'; got %r: systemd is told nothing", name)
+        logger.warning("NOTIFY_SOCKET must be a path or begin with '@'; got %r: nothing is sent to systemd", name)
     return None
 
 
 def _watchdog_ns(environment: Mapping[str, str]) -> int:
-    """How long systemd waits for a feed; 0 where it does not, or waits for another process's."""
+    """Return how long systemd waits for a feed, in ns; 0 where it waits for none, or for one of another process."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0
     text = environment.get("WATCHDOG_USEC", "")

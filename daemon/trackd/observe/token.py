@@ -1,4 +1,4 @@
-"""The token that HTTP asks for, where `security.http_token_file` names one."""
+"""The bearer token of HTTP requests, from the file that `security.http_token_file` names."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trackd.config import SecurityConfig
-from trackd.server.access.curve import at
+from trackd.config import SecurityConfig, at
 from trackd_client.configuration import ConfigError
 from trackd_client.transport.curve import KeyFileError, check_private
 
-# Probes cannot always bear a token; they tell one bit, and the status code has it all.
+# Not every probe can send a token. Without one these paths answer with their status code alone, which is one bit.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_LEAST_CHARACTERS = 16
+_MIN_CHARACTERS = 16
 _MAX_FILE_BYTES = 4096
 
 
 def read_token(config: SecurityConfig, base: Path | None = None) -> str | None:
-    """The token of the configuration; None where it names none.
+    """Read the token that the configuration names; None where it names none.
 
     Raises:
-        ConfigError: the file cannot be read, is open to others than its owner, or holds no token.
+        ConfigError: the file cannot be read, other users can read it, or it holds no valid token.
     """
     if config.http_token_file is None:
         return None
@@ -36,18 +35,18 @@ def read_token(config: SecurityConfig, base: Path | None = None) -> str | None:
         raise ConfigError(f"security.http_token_file: {error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"security.http_token_file: {path}: a token must be text") from None
-    if len(token) < _LEAST_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+    if len(token) < _MIN_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"security.http_token_file: {path}: a token must be {_LEAST_CHARACTERS} ASCII characters or more, "
+            f"security.http_token_file: {path}: a token must be {_MIN_CHARACTERS} ASCII characters or more, "
             f"without blanks; got {len(token)}"
         )
     return token
 
 
 class TokenGuard:
-    """Lets requests through that bear the token; of the others only whether the daemon is well is told.
+    """Passes on requests with the token. The others get the status code of the health paths, and nothing else.
 
-    Whatever else the application serves, now or later, stands behind it.
+    Each path that the application serves is behind it, also one that is added later.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -55,7 +54,7 @@ class TokenGuard:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or refuse it."""
+        """Pass on one request, or refuse it."""
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
         if hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
@@ -69,7 +68,7 @@ class TokenGuard:
 
 
 def _without_body(send: Send) -> Send:
-    """Keep the reason of a fault to those with the token."""
+    """Remove the body, which holds the reason of a fault: only clients with the token get it."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

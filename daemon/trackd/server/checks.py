@@ -1,4 +1,4 @@
-"""What a client may ask of a stream: each check is one function, and each fault one `ProtocolError`."""
+"""Checks of what a client asks of a stream. Each check is one function, and each fault one `ProtocolError`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from trackd_client.protocol import ErrorCode, Open, ProtocolError
 logger = logging.getLogger(__name__)
 
 
-def changed(settings: StreamSettings, changes: Mapping[str, Any], stream: str) -> StreamSettings:
-    """A stream's settings with a client's changes; a fault is `bad_config`."""
+def changed_settings(settings: StreamSettings, changes: Mapping[str, Any], stream: str) -> StreamSettings:
+    """Return a stream's settings with a client's changes.
+
+    Raises:
+        ProtocolError: an invalid change (`bad_config`).
+    """
     try:
         return settings.changed(changes)
     except ConfigError as error:
         raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
 
 
-def check_nature(session: Session, message: Open) -> None:
-    """What a stream is cannot change while it is open; whoever comes back to it may say it again."""
+def check_fixed_fields(session: Session, message: Open) -> None:
+    """Check that a second `open` repeats the fields that cannot change while a stream is open, or leaves them out.
+
+    Raises:
+        ProtocolError: it gives another value (`bad_config`).
+    """
     for name in ("skeleton", "frame_shape", "model"):
         asked, known = getattr(message, name), getattr(session, name)
         if asked is not None and asked != known:
@@ -36,7 +44,11 @@ def check_nature(session: Session, message: Open) -> None:
 
 
 def check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str) -> None:
-    """Node names in the settings must be in the skeleton: better said at `open` than at every frame."""
+    """Check at `open`, rather than at every frame, that the node names in the settings are in the skeleton.
+
+    Raises:
+        ProtocolError: one is not (`bad_config`).
+    """
     anchors = settings.dataset.anchors
     names = {"anchors": anchors if isinstance(anchors, list) else [anchors] if isinstance(anchors, str) else []}
     names["front_nodes"] = settings.tracker.front_nodes or []
@@ -59,7 +71,7 @@ def check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str
 
 
 def as_protocol_error(error: Exception, stream: str) -> ProtocolError:
-    """What a client is told of a command that failed."""
+    """Return the error that a client gets for a command that failed."""
     if isinstance(error, ProtocolError):
         error.stream = stream
         return error

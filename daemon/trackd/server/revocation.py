@@ -1,4 +1,4 @@
-"""What becomes of connections whose keys were taken away, or may less than before."""
+"""Disconnect clients whose keys were removed or have lost rights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from trackd.server.access.curve import Security
 from trackd.server.access.grants import Grant, Right
 from trackd.server.publisher import Publisher
-from trackd.server.restore import NOBODY
-from trackd.server.session import Sessions
+from trackd.server.session import NOBODY, Sessions
 from trackd.server.sockets import Sockets
 from trackd.server.subscriptions import Subscriptions
 from trackd_client.protocol import ErrorCode, ProtocolError
@@ -18,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 class Revocation:
-    """Compares the grants with those of the last look; only the IO thread uses it.
+    """Compares the current grants with those of the last call; only the IO thread uses it.
 
-    A stream whose owner lost the right to it stays open, with its tracks, for whoever may take it up. ZeroMQ cannot
-    close one connection of a bound socket, and a subscriber sends nothing that could be refused: so where a key lost a
-    right to read, `tracks` is bound anew, which closes all connections. Those with a right to it come back by
-    themselves.
+    A stream whose owner has lost the right to it stays open with its tracks, and another client may resume it. ZeroMQ
+    cannot close one connection of a bound socket, and a subscriber sends nothing that could be refused. So when a key
+    loses a right to read, `tracks` is bound again, which closes all of its connections. ZeroMQ reconnects the
+    subscribers, and admits those that still have the right.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class Revocation:
         self._narrowed = security.narrowed
 
     def look(self) -> None:
-        """Carry out what has changed since the last look."""
+        """Apply the changes since the last call."""
         grants, narrowed = self._security.grants, self._security.narrowed
         if grants is not self._seen:
             self._seen = grants
             self._disown(grants)
-        # Counted where it happens: a key may have come and gone between two looks.
+        # The security thread counts the losses: a right may be given and lost again between two calls.
         if narrowed != self._narrowed:
             self._narrowed = narrowed
             self._subscriptions.rebind_due = True

@@ -1,46 +1,51 @@
-"""A stream as the IO thread sees it: whose it is, which seq comes next, how much credit is out."""
+"""The IO thread's state of a stream: its owner, its next seq, and the credit that its client holds."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from trackd.config import StreamSettings
+from trackd.engine.outcome import tracks_of_record
 from trackd.engine.queue import StreamQueue
 from trackd.server.history import History
+from trackd.store.records import StoredStream
+from trackd_client.configuration import validate
 from trackd_client.detections import Skeleton
-from trackd_client.protocol import topic
+from trackd_client.protocol import Open, topic
 
+NOBODY = b""  # the owner of a stream that has none, as after a restart
 _REMEMBERED_EPOCHS = 4096
 _REMEMBERED_HISTORIES = 8
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One open stream; only the IO thread touches it."""
+    """One open stream; only the IO thread uses it."""
 
     name: str
-    owner: bytes  # the connection's routing id
+    owner: bytes  # the routing id of the owner's connection
     epoch: int
     settings: StreamSettings
     queue: StreamQueue
     history: History
     model: str
     reply_tracks: bool
-    last_heard_ns: int  # monotonic, when it was last opened; `Sessions.silent_ns` knows of its owner's other messages
+    last_open_ns: int  # monotonic, of the last `open`; `Sessions.silent_ns` also counts the owner's other messages
     skeleton: Skeleton | None = None
-    frame_shape: tuple[int, ...] | None = None  # as `open` gave it
+    frame_shape: tuple[int, ...] | None = None  # as in `open`
     next_seq: int = 0
     settled_seq: int = -1
-    credit: int = 0  # what the client holds; below 0 where a drop policy lets it send without
+    credit: int = 0  # frames that the client may send; below 0 where a drop policy accepts frames without credit
     last_frame_index: int | None = None
-    owner_key: str = ""  # the public key of the connection; "" without CURVE
-    recovered_seq: int = -1  # frames up to it were settled by a daemon before this one
+    owner_key: str = ""  # the public key of the owner's connection; "" without CURVE
+    recovered_seq: int = -1  # frames up to this seq were settled by an earlier daemon
     source: str | None = None
-    opening: bool = True  # the engine has not taken it up yet; it may still fail to
+    opening: bool = True  # the engine has not created the stream yet, and may fail to
     closing: bool = False
-    ack_due: bool = False  # the last ack found no room in the client's pipe, or is to say that the outputs caught up
+    ack_due: bool = False  # the client's pipe was full for the last ack, or the client waits for the outputs
     on_closed: list[Callable[[], None]] = field(default_factory=list)
     topic: bytes = field(init=False)  # of its settlements
 
@@ -53,20 +58,20 @@ class Session:
         return self.next_seq - 1 - self.settled_seq
 
     def grant(self) -> int:
-        """Credit that can be given now, so that the client holds what the queue has room for."""
+        """Grant as much credit as the queue has room for beyond the credit that the client holds; return the number."""
         granted = max(0, self.settings.stream.queue_depth - self.outstanding - max(self.credit, 0))
         self.credit = max(self.credit, 0) + granted
         return granted
 
 
 class Sessions:
-    """All open streams, and the epochs of those that were."""
+    """All open streams, and the last epochs and histories of closed ones."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
         self._by_name: dict[str, Session] = {}
         self._by_owner: dict[bytes, set[str]] = {}
-        self._heard_ns: dict[bytes, int] = {}  # of owners
+        self._last_message_ns: dict[bytes, int] = {}  # the time of each owner's last message
         self._epochs: OrderedDict[str, int] = OrderedDict()
         self._closed_histories: OrderedDict[str, History] = OrderedDict()
 
@@ -77,16 +82,16 @@ class Sessions:
         return iter(list(self._by_name.values()))
 
     def get(self, name: str) -> Session | None:
-        """The open stream of that name."""
+        """Return the open stream of this name; None where there is none."""
         return self._by_name.get(name)
 
     def add(self, session: Session) -> None:
-        """Take an open stream in."""
+        """Add an open stream."""
         self._by_name[session.name] = session
         self._by_owner.setdefault(session.owner, set()).add(session.name)
 
     def remove(self, session: Session) -> None:
-        """Forget a closed stream, but for its epoch and, for a while, its history: a subscriber may lack the end."""
+        """Remove a closed stream. Its epoch stays, and its history for a while: a subscriber may lack the end."""
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
         self._disown(session)
@@ -96,11 +101,11 @@ class Sessions:
             self._closed_histories.popitem(last=False)
 
     def remember_epoch(self, name: str, epoch: int) -> None:
-        """Note the epoch of a stream that a daemon before this one opened."""
+        """Store the epoch of a stream that an earlier daemon opened."""
         self._epochs[name] = epoch
 
     def history(self, name: str) -> History | None:
-        """The settlements of an open stream, else of one that was closed lately."""
+        """Return the history of an open stream, else of one that was closed a short time ago."""
         session = self._by_name.get(name)
         return session.history if session is not None else self._closed_histories.get(name)
 
@@ -115,31 +120,96 @@ class Sessions:
         names.discard(session.name)
         if not names:
             self._by_owner.pop(session.owner, None)
-            self._heard_ns.pop(session.owner, None)
+            self._last_message_ns.pop(session.owner, None)
 
     def heard(self, owner: bytes, now_ns: int) -> None:
-        """Note a sign of life of a connection: one for all of its streams."""
+        """Store the time of a connection's last message, once for all of its streams."""
         if owner in self._by_owner:
-            self._heard_ns[owner] = now_ns
+            self._last_message_ns[owner] = now_ns
 
     def silent_ns(self, session: Session, now_ns: int) -> int:
-        """For how long nothing was heard of a stream's owner."""
-        return now_ns - max(session.last_heard_ns, self._heard_ns.get(session.owner, session.last_heard_ns))
+        """Return the time since the last message of a stream's owner."""
+        return now_ns - max(session.last_open_ns, self._last_message_ns.get(session.owner, session.last_open_ns))
 
     def skip_standstill(self, ns: int) -> None:
-        """Leave a time in which the daemon itself stood still out of every owner's silence."""
+        """Subtract a time in which the daemon itself was stopped from the silence of every owner."""
         for session in self._by_name.values():
-            session.last_heard_ns += ns
-        for owner in self._heard_ns:
-            self._heard_ns[owner] += ns
+            session.last_open_ns += ns
+        for owner in self._last_message_ns:
+            self._last_message_ns[owner] += ns
 
     def next_epoch(self, name: str) -> int:
-        """An epoch above all earlier ones of this stream.
+        """Return an epoch above all earlier ones of this stream.
 
-        It follows the wall clock, so that it rises over a restart of a daemon that keeps no state too.
+        Epochs follow the wall clock, so they also rise over a restart of a daemon that keeps no state.
         """
         epoch = max(self._epochs.pop(name, 0) + 1, int(self._clock_s()))
         self._epochs[name] = epoch
         while len(self._epochs) > _REMEMBERED_EPOCHS:
             self._epochs.popitem(last=False)
         return epoch
+
+
+# --- a session in the journal ---
+
+
+def opened_map(session: Session) -> dict[str, Any]:
+    """The part of a session that the journal's `OpenRecord` holds, as plain values."""
+    return {
+        "settings": session.settings.as_map(),
+        "model": session.model,
+        "reply_tracks": session.reply_tracks,
+        "skeleton": None if session.skeleton is None else asdict(session.skeleton),
+        "frame_shape": None if session.frame_shape is None else list(session.frame_shape),
+        "source": session.source,
+    }
+
+
+def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> tuple[Session, Open]:
+    """Return a stored stream as a session without an owner, after its last settled frame, and the `open` that made it.
+
+    Raises:
+        ConfigError: its settings are not valid in this version.
+    """
+    opened = stored.opened.opened
+    name = stored.opened.stream
+    settings = validate(StreamSettings, opened["settings"], f"stream {name!r} in the journal")
+    skeleton = _skeleton(opened["skeleton"])
+    shape = None if opened["frame_shape"] is None else tuple(opened["frame_shape"])
+    queue = StreamQueue(name, settings.stream.queue_depth)
+    last_seq = stored.opened.first_seq - 1
+    if stored.snapshot is not None:
+        last_seq = stored.snapshot.seq
+    if stored.frames:
+        last_seq = max(last_seq, stored.frames[-1].seq)
+    queue.settled_seq = last_seq
+    history = History(settings.stream.history_frames, history_bytes)
+    for record in stored.frames:
+        history.append(tracks_of_record(record))
+    in_epoch = [record for record in stored.frames if record.epoch == stored.opened.epoch]
+    session = Session(
+        name=name,
+        owner=NOBODY,
+        epoch=stored.opened.epoch,
+        settings=settings,
+        queue=queue,
+        history=history,
+        model=opened["model"],
+        reply_tracks=opened["reply_tracks"],
+        last_open_ns=now_ns,
+        skeleton=skeleton,
+        next_seq=last_seq + 1,
+        settled_seq=last_seq,
+        last_frame_index=max((record.frame_index for record in in_epoch), default=None),
+        recovered_seq=last_seq,
+        opening=False,
+        frame_shape=shape,
+        source=opened["source"],
+    )
+    return session, Open(name, skeleton=skeleton, frame_shape=shape, source=opened["source"])
+
+
+def _skeleton(stored: dict[str, Any] | None) -> Skeleton | None:
+    if stored is None:
+        return None
+    return Skeleton(tuple(stored["nodes"]), tuple((edge[0], edge[1]) for edge in stored["edges"]))

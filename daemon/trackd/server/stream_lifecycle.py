@@ -1,4 +1,4 @@
-"""Opening, handing over, configuring, resetting and closing streams: what ingest, control and the clock ask for."""
+"""Open, hand over, configure, reset and close streams, on behalf of ingest, control and the timeouts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from trackd.engine.queue import Command, StreamQueue
 from trackd.engine.stream_state import StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
-from trackd.server.checks import as_protocol_error, changed, check_nature, check_nodes
+from trackd.server.checks import as_protocol_error, changed_settings, check_fixed_fields, check_nodes
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
-from trackd.server.restore import NOBODY, opened_map, restored_session
-from trackd.server.session import Session, Sessions
+from trackd.server.session import NOBODY, Session, Sessions, opened_map, restored_session
 from trackd.store.records import CloseRecord, OpenRecord, StoredStream
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = -1
+_AT_ONCE = -1  # as `Command.after_seq`: after no frame
 Done = Callable[[Any, Exception | None], None]
 
 
 class Streams:
-    """The life of streams; only the IO thread calls it. What touches the engine's state goes there as a command."""
+    """The life of streams; only the IO thread uses it. Each change of the engine's state is a command to the engine."""
 
     def __init__(
         self,
@@ -54,7 +53,17 @@ class Streams:
     # --- open ---
 
     def open(self, owner: bytes, message: Open, now_ns: int, key: str = "") -> None:
-        """Open a stream, or give an open one to the connection that asks for it; `key` is the connection's."""
+        """Open a stream, or resume an open one.
+
+        Args:
+            owner: the routing id of the connection that sent the `open`.
+            message: the `open`.
+            now_ns: the time of its receipt, monotonic.
+            key: the public key of the connection; "" without CURVE.
+
+        Raises:
+            ProtocolError: the stream cannot be opened so, or belongs to another client.
+        """
         session = self._sessions.get(message.stream)
         if session is None:
             self._create(owner, message, now_ns, key)
@@ -72,7 +81,7 @@ class Streams:
                 f"at most {self._limits.streams} streams may be open; close one",
                 stream=message.stream,
             )
-        settings = changed(self._defaults, message.config, message.stream)
+        settings = changed_settings(self._defaults, message.config, message.stream)
         check_nodes(settings, message.skeleton, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
@@ -88,7 +97,7 @@ class Streams:
             history=History(settings.stream.history_frames, self._limits.history_bytes),
             model=model,
             reply_tracks=message.reply == "tracks",
-            last_heard_ns=now_ns,
+            last_open_ns=now_ns,
             skeleton=message.skeleton,
             frame_shape=message.frame_shape,
         )
@@ -105,31 +114,31 @@ class Streams:
 
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
-                self._forget(session)
+                self._remove(session)
                 self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
                 self._outputs.open(session.name, settings.stream.outputs, message)
             logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
             session.opening = False
-            self._greet(session, EventName.OPENED)
+            self._send_opened(session, EventName.OPENED)
 
         self._inbox.command(queue, Command(_AT_ONCE, create, created))
 
     def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int, key: str) -> None:
         silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
-        gone = not session.owner or silent_s > session.settings.stream.owner_timeout_s
-        # With CURVE a stream is its key's: the same client that comes back need not wait until it is missed.
-        theirs = key == session.owner_key if key else owner == session.owner
-        if not (theirs or message.takeover or gone):
+        ownerless = not session.owner or silent_s > session.settings.stream.owner_timeout_s
+        # With CURVE a stream belongs to a key: the same client on a new connection does not wait for the timeout.
+        same_client = key == session.owner_key if key else owner == session.owner
+        if not (same_client or message.takeover or ownerless):
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY,
-                f"stream {session.name!r} belongs to another connection, heard of {silent_s:.1f} s ago; "
-                "open it with takeover to have it",
+                f"stream {session.name!r} belongs to another connection, which sent its last message {silent_s:.1f} s "
+                "ago; open it with takeover to become its owner",
                 stream=session.name,
             )
         settings = self._reconfigured(session, message.config)
-        check_nature(session, message)
+        check_fixed_fields(session, message)
         if (owner, key) != (session.owner, session.owner_key):
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
@@ -137,20 +146,20 @@ class Streams:
             if session.owner not in (NOBODY, owner):
                 self._publisher.refuse(session.owner, taken, fatal=True)
             self._sessions.hand_over(session, owner, key)
-        session.last_heard_ns = now_ns
+        session.last_open_ns = now_ns
         session.reply_tracks = message.reply == "tracks"
         session.credit = 0
 
         def configured(_: Any, error: Exception | None) -> None:
             if error is not None:
                 self._publisher.refuse(owner, as_protocol_error(error, session.name))
-            elif session.owner == owner:  # else it was taken over once more, and that open is answered in its turn
-                self._greet(session, EventName.RESUMED)
+            elif session.owner == owner:  # else another open has taken it over, and gets its own answer
+                self._send_opened(session, EventName.RESUMED)
 
         self._configure(session, settings, configured)
 
-    def _greet(self, session: Session, event: EventName) -> None:
-        session.credit = 0  # `opened` says all that the client holds; acks before it were for the last opening
+    def _send_opened(self, session: Session, event: EventName) -> None:
+        session.credit = 0  # `opened` states all credit that the client holds; earlier acks belong to the last `open`
         credit = session.grant()
         settings = session.settings.as_map()
         opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
@@ -174,7 +183,7 @@ class Streams:
     # --- while it is open ---
 
     def _reconfigured(self, session: Session, changes: Mapping[str, Any]) -> StreamSettings:
-        settings = changed(session.settings, changes, session.name)
+        settings = changed_settings(session.settings, changes, session.name)
         if settings.stream.outputs != session.settings.stream.outputs:
             raise ProtocolError(
                 ErrorCode.BAD_CONFIG,
@@ -187,7 +196,11 @@ class Streams:
         return settings
 
     def configure(self, session: Session, changes: Mapping[str, Any], done: Done) -> None:
-        """Change settings between two frames; identities go on."""
+        """Change settings between two frames. The tracks and their ids stay.
+
+        Raises:
+            ProtocolError: an invalid change (`bad_config`).
+        """
         settings = self._reconfigured(session, changes)
 
         def configured(_: Any, error: Exception | None) -> None:
@@ -210,7 +223,7 @@ class Streams:
         def configure() -> None:
             state = self._engine.state(queue)
             state.configure(settings)
-            # Frames before this one were tracked with other settings: none of them may be played again with these.
+            # The frames so far were tracked with other settings; with the snapshot a restart does not replay them.
             self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
             self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
 
@@ -223,10 +236,10 @@ class Streams:
         session.history.max_frames = settings.stream.history_frames
 
     def reset(self, session: Session, done: Done) -> None:
-        """Begin afresh after the frames that are queued: a new epoch, no tracks."""
+        """Start a new epoch without tracks, after the frames that are queued."""
         epoch = self._sessions.next_epoch(session.name)
         first_seq = session.next_seq
-        session.last_frame_index = None  # a source that starts again may count from 0 again
+        session.last_frame_index = None  # a source that restarts may count from 0 again
         queue = session.queue
 
         def finished(_: Any, error: Exception | None) -> None:
@@ -244,7 +257,7 @@ class Streams:
         self._inbox.command(queue, Command(first_seq - 1, start, finished))
 
     def live(self, session: Session, done: Done) -> None:
-        """The tracks alive after the last settled frame."""
+        """Answer with the live tracks after the last settled frame."""
         queue = session.queue
 
         def rows() -> dict[str, Any]:
@@ -263,17 +276,19 @@ class Streams:
     # --- over a restart ---
 
     def recover(self, stored: StoredStream, now_ns: int) -> None:
-        """Open a stream as it was when the daemon ended; called before any thread runs.
+        """Open a stream as it was when the last daemon ended. Call this before any thread runs.
 
         Raises:
-            ConfigError: what was stored does not fit this daemon.
-            DamagedError: what was stored is not what was written.
+            ConfigError: the stored stream does not fit this daemon, as where its model is not loaded.
+            DamagedError: the stored bytes are damaged.
         """
         session, message = restored_session(stored, self._limits.history_bytes, now_ns)
         try:
             model = self._models.resolve(session.model)
         except KeyError as error:
-            raise ConfigError(f"stream {session.name!r} was open with a model that is gone: {error.args[0]}") from None
+            raise ConfigError(
+                f"stream {session.name!r} was open with a model that is missing: {error.args[0]}"
+            ) from None
         state = StreamState(
             session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
             message.frame_shape, self._models.scorer_factory(model), self._limits,
@@ -295,7 +310,7 @@ class Streams:
         logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
 
     def store_snapshots(self) -> None:
-        """Store every stream's tracker as it is, so that a restart plays nothing again."""
+        """Store a snapshot of every stream's tracker, so that a restart replays no frames."""
         for session in self._sessions:
             if not session.closing:
                 queue = session.queue
@@ -308,7 +323,7 @@ class Streams:
     # --- close ---
 
     def close(self, session: Session, reason: str, done: Callable[[Closed], None] | None = None) -> None:
-        """Close a stream once the frames that are queued are settled."""
+        """Close a stream after the frames that are queued are settled."""
         if done is not None:
             session.on_closed.append(lambda: done(_closed(session)))
         if session.closing:
@@ -321,9 +336,9 @@ class Streams:
             self._publisher.reply(session.owner, _closed(session))
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
-            self._forget(session)
-            for tell in session.on_closed:
-                tell()
+            self._remove(session)
+            for callback in session.on_closed:
+                callback()
 
         def end() -> None:
             self._engine.close(queue)
@@ -331,7 +346,7 @@ class Streams:
 
         self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
 
-    def _forget(self, session: Session) -> None:
+    def _remove(self, session: Session) -> None:
         self._sessions.remove(session)
         self._inbox.remove(session.queue)
 

@@ -1,4 +1,4 @@
-"""What subscribers ask of the tracks socket: with CURVE each topic is held against the key of who asks."""
+"""The subscriptions of the tracks socket: with CURVE each topic is compared with the key of its subscriber."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SUBSCRIBE, _UNSUBSCRIBE = 1, 0
 
 
 class Subscriptions:
-    """Reads what XPUB hands up; only the IO thread uses it.
+    """Reads the messages that XPUB passes on from subscribers; only the IO thread uses it.
 
-    With CURVE the socket is in manual mode: a subscription counts when it is repeated to the socket, which gives it to
-    the connection that it was read from last. That goes wrong by one as soon as a connection sends something else than
-    a subscription (measured with libzmq 4.3.5: the topic that one key was granted went to another key's connection).
-    So nothing is granted after such a message until the socket is empty, who sent it is kept out from then on, and all
-    subscribers are made to come again.
+    With CURVE the socket is in manual mode: a subscription takes effect only when the daemon repeats it to the socket,
+    and the socket assigns it to the connection of the last message that was read. After a message that is no
+    subscription, this assignment is off by one connection (measured with libzmq 4.3.5: the topic that one key was
+    granted was assigned to another key's connection). So after such a message nothing is granted until the socket is
+    empty, the key of its sender is banned, and all subscribers are disconnected and have to reconnect.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Subscriptions:
     ) -> None:
         self._sockets = sockets
         self._security = security
-        self._refused = refused  # counts; there is no way to answer on this socket
+        self._refused = refused  # counts a refusal; this socket has no way to answer
         self._confused = False
         self.rebind_due = False
 
     def receive(self) -> None:
-        """Read what has come, for a while."""
+        """Read the messages that are there, up to a limit."""
         for _ in range(_BURST):
             try:
                 frame = self._sockets.tracks.recv(zmq.NOBLOCK, copy=False)
@@ -56,7 +56,7 @@ class Subscriptions:
         if verb not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
             self._confused = self.rebind_due = True
             security.ban(key)
-            security.refused("upstream", f"key {key} sent something else than a subscription to tracks")
+            security.refused("upstream", f"key {key} sent tracks a message that is no subscription")
         if self._confused:
             return
         topic = bytes(message[1:])

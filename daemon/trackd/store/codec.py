@@ -1,4 +1,4 @@
-"""State as bytes and back: nested maps of plain arrays and scalars in MessagePack. Nothing in it can be run."""
+"""State as bytes and back: nested maps of plain arrays and scalars in MessagePack. Reading them executes no code."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _KINDS = "biuf"  # booleans, integers, floats
 
 
 class DamagedError(ValueError):
-    """Stored bytes that are not what was written."""
+    """Stored bytes that are damaged."""
 
 
 def pack(state: State) -> bytes:
-    """Nested maps and lists of arrays, scalars, texts and None as bytes.
+    """Return nested maps and lists of arrays, scalars, texts and None as bytes.
 
     Raises:
-        TypeError: something else is in it.
+        TypeError: the state holds a value of another type.
     """
     packed: bytes = msgpack.packb(state, default=_encode)
     return packed
 
 
 def unpack(data: bytes) -> State:
-    """What `pack` was given; arrays are copies that may be written to.
+    """Return the state that `pack` was given; its arrays are writable copies.
 
     Raises:
         DamagedError: the bytes are damaged.
@@ -43,7 +43,7 @@ def unpack(data: bytes) -> State:
 
 
 def nbytes(state: State) -> int:
-    """About what a state takes packed: its arrays' bytes."""
+    """Return about how many bytes a packed state has: the bytes of its arrays."""
     total = 0
     for value in state.values():
         if isinstance(value, np.ndarray):

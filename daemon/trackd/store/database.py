@@ -1,4 +1,4 @@
-"""The journal's SQLite file: what is in which table, and nothing about when."""
+"""The tables of the journal's SQLite file."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Database:
     """One journal file.
 
     Args:
-        path: the file; made if absent.
-        sync: whether a commit waits for the disk (survives a power failure) or only for the system (kill -9).
-        most_bytes: what the file may hold, over all streams.
-        history_frames: how many frames before a snapshot stay, for history, where a stream does not say.
+        path: the file; created if absent.
+        sync: whether a commit waits for the disk, and so survives a power failure; else it survives a killed process.
+        max_bytes: the bound of the file, over all streams.
+        history_frames: how many frames before a snapshot stay, for streams without a setting of their own.
 
     Raises:
-        ConfigError: the file cannot be used: damaged, of another version, another daemon's, or not to be written.
+        ConfigError: the file is damaged, of another version, used by another daemon, or not writable.
     """
 
-    def __init__(self, path: Path, sync: bool, most_bytes: int, history_frames: int) -> None:
+    def __init__(self, path: Path, sync: bool, max_bytes: int, history_frames: int) -> None:
         self.path = path
         self._file = JournalFile(path, sync, _SCHEMA, SCHEMA_VERSION, _UPGRADES)
         self._frames = FrameTable(self._file)
-        self._retention = Retention(self._file, self._frames, most_bytes, history_frames)
+        self._retention = Retention(self._file, self._frames, max_bytes, history_frames)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write a batch in one transaction; after it returns, the batch survives.
+        """Write a batch in one transaction. The batch is durable when this returns.
 
         Raises:
-            sqlite3.Error, OSError: nothing of the batch is written.
+            sqlite3.Error, OSError: nothing of the batch was written, and the call may be repeated.
         """
-        self._file.heal()
+        self._file.restore_if_missing()
         packed = [_packed(record) for record in records]
-        before = self._retention.noted()
+        before = self._retention.state()
         db = self._file.db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -81,7 +81,7 @@ class Database:
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            self._retention.go_back(before)
+            self._retention.restore(before)
             raise
         if any(isinstance(record, SnapshotRecord) for record in records):
             crash_point("after_snapshot")
@@ -103,7 +103,7 @@ class Database:
             self._retention.closed(name)
 
     def streams(self) -> Iterator[StoredStream]:
-        """All streams that were open.
+        """Read the streams that were open when the last daemon ended.
 
         Raises:
             ConfigError: a row is damaged.
@@ -133,7 +133,7 @@ class Database:
         ]
 
     def fold(self) -> None:
-        """Fold the write-ahead log into the file, so that it does not grow."""
+        """Copy the write-ahead log into the file and truncate the log."""
         self._file.fold()
 
     def close(self) -> None:

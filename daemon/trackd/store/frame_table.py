@@ -1,8 +1,8 @@
 """The journal's table of settled frames.
 
-Its rows lie by seq and then by stream: of cameras that were started together, the frames of one moment lie side by
-side, and a commit of one frame of each writes a page or two, not one for each stream. So nothing here asks for all of
-a stream's rows at once, which are all over the table, but for those of a range of seq, one by one.
+Its rows are sorted by seq and then by stream. So the frames of one moment, of cameras that started together, are
+neighbours, and a commit with one frame of each camera writes one or two pages instead of one for each stream. The rows
+of one stream are spread over the whole table, so each query here names the seqs of its rows.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ INSERT INTO frames SELECT * FROM frames_by_stream ORDER BY seq, stream;
 DROP TABLE frames_by_stream;
 """
 
-_AT_ONCE = (64, 8, 1)  # rows: few different statements, so that SQLite keeps them prepared
-_INSERTS = {n: "INSERT OR REPLACE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * n) for n in _AT_ONCE}
-_WHERE = {n: "WHERE stream = ? AND seq IN (" + ", ".join("?" * n) + ")" for n in _AT_ONCE}
+_CHUNKS = (64, 8, 1)  # rows of one statement; few different statements, so that SQLite keeps them prepared
+_INSERTS = {n: "INSERT OR REPLACE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * n) for n in _CHUNKS}
+_WHERE = {n: "WHERE stream = ? AND seq IN (" + ", ".join("?" * n) + ")" for n in _CHUNKS}
 
 Row = tuple[str, int, int, int, int, str, str | None, bytes]  # in the order of the table's columns
 
 
 class FrameTable:
-    """Reads and writes rows within the caller's transaction."""
+    """Reads and writes rows in the caller's transaction."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """Write frames, many in one statement: at each, other threads take the interpreter."""
+        """Write frames, up to 64 in one statement: at each statement other threads may take the interpreter lock."""
         for chunk in _chunks(range(len(rows))):
             values = [value for row in rows[chunk.start : chunk.stop] for value in row]
             self._file.db.execute(_INSERTS[len(chunk)], values)
 
     def delete(self, stream: str, seqs: range) -> int:
-        """Delete a stream's frames of a range; returns how many bytes their bodies had."""
+        """Delete a stream's frames of a range of seq; return the bytes of their bodies."""
         freed = 0
         for chunk in _chunks(seqs):
             query = f"DELETE FROM frames {_WHERE[len(chunk)]} RETURNING length(body)"
@@ -53,21 +53,21 @@ class FrameTable:
         return freed
 
     def select(self, stream: str, seqs: range) -> Iterator[Row]:
-        """A stream's frames of a range, by seq; some may be missing."""
+        """Read a stream's frames of a range of seq, in that order; some may be missing."""
         for chunk in _chunks(seqs):
             query = f"SELECT * FROM frames {_WHERE[len(chunk)]} ORDER BY seq"
             yield from self._file.db.execute(query, (stream, *chunk)).fetchall()
 
     def streams(self) -> Iterator[tuple[str, range, int]]:
-        """Of each stream that has frames: between which seqs they lie, and the bytes of their bodies."""
+        """Return for each stream with frames: its name, the range of their seqs, and the bytes of their bodies."""
         query = "SELECT stream, min(seq), max(seq), sum(length(body)) FROM frames GROUP BY stream"
         for stream, first, last, nbytes in self._file.db.execute(query).fetchall():
             yield stream, range(first, last + 1), nbytes
 
 
 def _chunks(seqs: range) -> Iterator[range]:
-    """A range in pieces of lengths that there are statements for."""
-    for most in _AT_ONCE:
-        while len(seqs) >= most:
-            yield seqs[:most]
-            seqs = seqs[most:]
+    """Split a range into pieces of the lengths in `_CHUNKS`."""
+    for length in _CHUNKS:
+        while len(seqs) >= length:
+            yield seqs[:length]
+            seqs = seqs[length:]

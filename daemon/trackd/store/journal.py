@@ -1,4 +1,4 @@
-"""The journal's thread: what the engine settles is written first, and handed on only then."""
+"""The journal's thread: it stores the engine's outcomes before they are published."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "journal.sqlite"
 _RETRY_S = 0.5
 _CHECKPOINT_S = 30.0
-_GATHER_S = 0.002  # a batch that waits for the disk is given so long to grow, where frames come one after the other
-MOST_WAITING = 8192  # outcomes
-MOST_WAITING_BYTES = 256 * 1024 * 1024
-_MOST_AT_ONCE = 4096  # outcomes in one transaction
-_MOST_BYTES_AT_ONCE = 64 * 1024 * 1024  # the write-ahead log grows to that
+_GATHER_S = 0.002  # with `sync`: the wait for more outcomes before a batch is written, while frames arrive in a row
+MAX_WAITING = 8192  # outcomes
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+_MAX_BATCH = 4096  # outcomes in one transaction
+_MAX_BATCH_BYTES = 64 * 1024 * 1024  # the write-ahead log grows to this size
 
 
 class Outcome(Protocol):
-    """Something that the engine hands on, and what has to be stored before."""
+    """A result of the engine, with the records that must be stored before it is published."""
 
     @property
     def records(self) -> Sequence[Record]:
-        """In order."""
+        """The records, in order."""
 
     @property
     def nbytes(self) -> int:
-        """About what it takes while it waits."""
+        """About how many bytes it takes in memory."""
 
 
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 
 
 class Journal(Generic[AnyOutcome]):
-    """Stands between the engine and the outbox: a frame is published and acked only once it is stored.
+    """Sits between the engine and the outbox: a frame is published and acked only after it is stored.
 
-    While one batch is being written the next one gathers, so that a commit is shared by all that came meanwhile. Where
-    a commit does not wait for the disk and nothing is under way, whoever brings outcomes stores them at once itself
-    (`store`): to hand them to this thread and back takes longer, and all that is published waits for it either way.
-    What cannot be stored is tried again and again, and nothing behind it is handed on: clients get no acks, and
-    their credit ends.
+    While one batch is written, the next one collects, so one commit stores all outcomes of that time. If commits do not
+    wait for the disk and the journal is idle, the calling thread stores its outcomes itself (`store`): a hand-over to
+    the journal's thread takes longer than the write, and the outcomes are published after the write either way. A
+    batch that cannot be stored is retried until it can, and nothing behind it is passed on: clients get no acks, and
+    run out of credit.
 
     Args:
         state_dir: the folder of the file.
         sync: `durability: power`.
-        deliver: takes outcomes that are stored.
-        history_frames: how many frames back a stream's history reaches, where it does not say.
-        most_bytes: what the file may hold.
+        deliver: receives the outcomes that are stored.
+        history_frames: how many frames back a stream's history reaches, for streams without a setting of their own.
+        max_bytes: the bound of the file.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Journal(Generic[AnyOutcome]):
         sync: bool,
         deliver: Callable[[list[AnyOutcome]], None],
         history_frames: int,
-        most_bytes: int,
+        max_bytes: int,
     ) -> None:
-        self.database = Database(state_dir / FILE_NAME, sync, most_bytes, history_frames)
+        self.database = Database(state_dir / FILE_NAME, sync, max_bytes, history_frames)
         self._deliver = deliver
         self._sync = sync
         self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
@@ -75,13 +75,13 @@ class Journal(Generic[AnyOutcome]):
         self._changed = threading.Condition()
         self._busy = False
         self._stopping = False
-        self.fault: str | None = None  # why nothing can be stored at the moment
+        self.fault: str | None = None  # why nothing can be stored now
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
-        """Take a step's outcomes; called on the engine's thread."""
+        """Add a step's outcomes. The engine's thread calls this, and waits here while the journal is full."""
         sized = _sized(outcomes)
         with self._changed:
-            # Streams that shed have no credit to end: where nothing can be stored, the engine waits here.
+            # Streams with a drop policy need no credit. So the engine has to wait when nothing can be stored.
             while self._full and not self._stopping:
                 self._changed.wait(_RETRY_S)
             self._waiting.extend(sized)
@@ -89,7 +89,7 @@ class Journal(Generic[AnyOutcome]):
             self._changed.notify_all()
 
     def store(self, outcomes: list[AnyOutcome]) -> None:
-        """As `put`, but stores them on the calling thread where that is soon done."""
+        """Store a step's outcomes on the calling thread if that takes no wait, else add them as `put` does."""
         with self._changed:
             free = not (self._sync or self._waiting or self._busy or self._stopping or self.fault)
             self._busy = self._busy or free
@@ -99,12 +99,12 @@ class Journal(Generic[AnyOutcome]):
         try:
             self._write(outcomes)
         except (sqlite3.Error, OSError):
-            free = False  # this thread must not wait for it to work again; the journal's may
+            free = False  # the calling thread must not wait; the journal's thread retries
         if free:
             self._deliver(outcomes)
         with self._changed:
             self._busy = False
-            if not free:  # before anything that came meanwhile
+            if not free:  # in front of the outcomes that were added during the write
                 sized = _sized(outcomes)
                 self._waiting.extendleft(reversed(sized))
                 self._waiting_bytes += sum(size for _, size in sized)
@@ -117,22 +117,22 @@ class Journal(Generic[AnyOutcome]):
 
     @property
     def _full(self) -> bool:
-        return len(self._waiting) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES
+        return len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
 
     @property
     def idle(self) -> bool:
-        """Whether all that was put has been handed on."""
+        """Whether all outcomes have been delivered."""
         with self._changed:
             return not self._waiting and not self._busy
 
     def stop(self) -> None:
-        """Have `run` return once nothing is left."""
+        """Make `run` return when all outcomes are stored."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def run(self) -> None:
-        """The thread's life."""
+        """Store and deliver outcomes until `stop`."""
         next_checkpoint = time.monotonic() + _CHECKPOINT_S
         while (batch := self._take()) is not None:
             if batch:
@@ -149,17 +149,17 @@ class Journal(Generic[AnyOutcome]):
 
     def _take(self) -> list[AnyOutcome] | None:
         with self._changed:
-            came_meanwhile = bool(self._waiting)  # while the last batch was written
+            in_a_row = bool(self._waiting)  # outcomes were added while the last batch was written
             if not self._waiting and not self._stopping:
                 self._changed.wait(1.0)
-            if self._busy:  # somebody stores at this moment, and says when that is done
+            if self._busy:  # another thread is in `store`, and notifies at its end
                 self._changed.wait_for(lambda: not self._busy, 1.0)
                 return []
-            if self._sync and came_meanwhile:
+            if self._sync and in_a_row:
                 self._changed.wait_for(lambda: self._stopping, _GATHER_S)
             batch: list[AnyOutcome] = []
             nbytes = 0
-            while self._waiting and len(batch) < _MOST_AT_ONCE and nbytes < _MOST_BYTES_AT_ONCE:
+            while self._waiting and len(batch) < _MAX_BATCH and nbytes < _MAX_BATCH_BYTES:
                 outcome, size = self._waiting.popleft()
                 batch.append(outcome)
                 nbytes += size
@@ -174,7 +174,7 @@ class Journal(Generic[AnyOutcome]):
                 break
             except (sqlite3.Error, OSError) as error:
                 if self.fault is None:
-                    logger.error("the journal cannot be written, and nothing is acked until it can: %s", error)
+                    logger.error("the journal cannot be written; no frame is acked until it can: %s", error)
                 self.fault = f"the journal {self.database.path} cannot be written: {error}"
                 if self._stopping:
                     raise
@@ -199,7 +199,7 @@ class Journal(Generic[AnyOutcome]):
             self.database.fold()
             crash_point("after_fold")
         except sqlite3.Error as error:
-            logger.warning("the journal could not be folded: %s", error)
+            logger.warning("the write-ahead log of the journal could not be copied into its file: %s", error)
         finally:
             with self._changed:
                 self._busy = False
@@ -207,5 +207,5 @@ class Journal(Generic[AnyOutcome]):
 
 
 def _sized(outcomes: list[AnyOutcome]) -> list[tuple[AnyOutcome, int]]:
-    """Each with its bytes."""
+    """Return each outcome with its bytes."""
     return [(outcome, outcome.nbytes) for outcome in outcomes]

@@ -1,4 +1,4 @@
-"""What is journaled: a stream's opening, its settled frames, its tracker's snapshots, its end."""
+"""The records of the journal: a stream's opening, its settled frames, snapshots of its tracker, its close."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVERHEAD_BYTES = 1024  # of a record without its arrays
 
 @dataclass(frozen=True, slots=True)
 class OpenRecord:
-    """What a stream is: enough to open it again."""
+    """A stream's opening, with all that a restart needs to open it again."""
 
     stream: str
     epoch: int
@@ -23,13 +23,13 @@ class OpenRecord:
 
     @property
     def nbytes(self) -> int:
-        """About what it takes while it waits."""
+        """About how many bytes it takes in memory."""
         return _OVERHEAD_BYTES
 
 
 @dataclass(slots=True)
 class FrameRecord:
-    """One settled frame: what the tracker was given, and what it said."""
+    """One settled frame: the tracker's input and its result."""
 
     stream: str
     epoch: int
@@ -39,7 +39,7 @@ class FrameRecord:
     status: str
     reason: str | None = None
     body: State = field(default_factory=dict)  # of a tracked frame: detections, features, assignment
-    nbytes: int = field(init=False, compare=False)  # about what it takes while it waits
+    nbytes: int = field(init=False, compare=False)  # about how many bytes it takes in memory
 
     def __post_init__(self) -> None:
         self.nbytes = _OVERHEAD_BYTES + nbytes(self.body)
@@ -47,7 +47,7 @@ class FrameRecord:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """The tracker after a frame; what was journaled up to there need not be played again."""
+    """The tracker's state after a frame. A restart replays only later frames."""
 
     stream: str
     epoch: int
@@ -56,19 +56,19 @@ class SnapshotRecord:
 
     @property
     def nbytes(self) -> int:
-        """About what it takes while it waits."""
+        """About how many bytes it takes in memory."""
         return _OVERHEAD_BYTES + nbytes(self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class CloseRecord:
-    """The stream is over."""
+    """A stream's close."""
 
     stream: str
 
     @property
     def nbytes(self) -> int:
-        """About what it takes while it waits."""
+        """About how many bytes it takes in memory."""
         return _OVERHEAD_BYTES
 
 
@@ -81,4 +81,4 @@ class StoredStream:
 
     opened: OpenRecord
     snapshot: SnapshotRecord | None
-    frames: list[FrameRecord]  # all that history may ask for, and all since the snapshot, by rising seq
+    frames: list[FrameRecord]  # those for history and all since the snapshot, by rising seq

@@ -1,4 +1,4 @@
-"""The folder of the journal: one daemon's at a time."""
+"""The folder of the journal, locked by one daemon at a time."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from pathlib import Path
 
 
 class StateDir:
-    """A folder that is made if absent and belongs to this process until `close`, or its end however it comes.
+    """A folder that is created if absent, and locked until `close` or the end of the process.
 
     Raises:
-        OSError: it cannot be made or opened. BlockingIOError: another process has it.
+        OSError: it cannot be created or opened. BlockingIOError: another process has locked it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = _taken(path)
+        self._fd = _locked(path)
         self._disk = os.fstat(self._fd).st_dev
 
-    def find_again(self) -> None:
-        """Have a folder of that name once more, after it was taken away.
+    def create_if_missing(self) -> None:
+        """Create and lock the folder again if it was moved or deleted.
 
         Raises:
-            OSError: it cannot be had: its disk is not there any more, or another daemon has it.
+            OSError: its disk is not mounted any more, or another process has locked the new folder.
         """
         if self.path.is_dir() and os.path.samestat(self.path.stat(), os.fstat(self._fd)):
             return
         above = next(parent for parent in self.path.absolute().parents if parent.is_dir())
         if (self.path if self.path.is_dir() else above).stat().st_dev != self._disk:
-            raise OSError(f"the disk of {self.path} is not there")
-        taken = _taken(self.path)
+            raise OSError(f"the disk of {self.path} is not mounted")
+        locked = _locked(self.path)
         os.close(self._fd)
-        self._fd = taken
+        self._fd = locked
 
     def close(self) -> None:
-        """Let others have it."""
+        """Unlock the folder."""
         os.close(self._fd)
 
 
-def _taken(path: Path) -> int:
+def _locked(path: Path) -> int:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""When systemd is told what: a real datagram socket, and a clock that the test turns."""
+"""The notifications to systemd and their times: a real datagram socket, and a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STALL_S = 5
 
 
 class Clock:
-    """Monotonic ns, by hand."""
+    """Monotonic ns, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1_000 * S
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Daemon:
-    """The signs of life of a daemon that is not there."""
+    """The health of a daemon without threads: the test sets when they last ran."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -37,7 +37,7 @@ class Daemon:
         self.engine = Engine(self.inbox, lambda outcomes: None, clock=self.clock)
         self.health = Health(self.engine, self.inbox, STALL_S, clock=self.clock, last_io_ns=self.clock.now, bound=True)
 
-    def live(self, seconds: float, *, engine: bool = True, io: bool = True) -> None:
+    def advance(self, seconds: float, *, engine: bool = True, io: bool = True) -> None:
         self.clock.now += int(seconds * S)
         if engine:
             self.engine.last_step_ns = self.clock.now
@@ -51,76 +51,76 @@ def daemon() -> Daemon:
 
 
 @pytest.fixture
-def ear(tmp_path) -> Iterator[socket.socket]:
+def receiver(tmp_path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
         bound.bind(str(tmp_path / "notify"))
         bound.setblocking(False)
         yield bound
 
 
-def heard(ear: socket.socket) -> list[str]:
-    """All that came since the last look."""
+def received(receiver: socket.socket) -> list[str]:
+    """All lines since the last call."""
     lines: list[str] = []
     while True:
         try:
-            lines += ear.recv(4096).decode().splitlines()
+            lines += receiver.recv(4096).decode().splitlines()
         except BlockingIOError:
             return lines
 
 
-def systemd(daemon: Daemon, ear: socket.socket, **environment: str) -> Systemd:
-    return Systemd(daemon.health, {"NOTIFY_SOCKET": ear.getsockname(), **environment}, daemon.clock)
+def systemd(daemon: Daemon, receiver: socket.socket, **environment: str) -> Systemd:
+    return Systemd(daemon.health, {"NOTIFY_SOCKET": receiver.getsockname(), **environment}, daemon.clock)
 
 
-def feeds(told: Systemd, daemon: Daemon, ear: socket.socket, seconds: int, **lives: bool) -> int:
-    """How many feeds come in so many seconds, looked at ten times in each."""
-    return beats(told, daemon, ear, 10 * seconds, **lives).count("WATCHDOG=1")
+def feeds(notifier: Systemd, daemon: Daemon, receiver: socket.socket, seconds: int, **runs: bool) -> int:
+    """The number of feeds in this time, with ten beats in each second."""
+    return beats(notifier, daemon, receiver, 10 * seconds, **runs).count("WATCHDOG=1")
 
 
-def beats(told: Systemd, daemon: Daemon, ear: socket.socket, count: int, **lives: bool) -> list[str]:
-    """What comes of so many beats, a tenth of a second apart. The kernel holds ten datagrams: each is read at once."""
-    said = []
+def beats(notifier: Systemd, daemon: Daemon, receiver: socket.socket, count: int, **runs: bool) -> list[str]:
+    """The lines of `count` beats, 0.1 s apart. They are read after each beat: the kernel holds only ten datagrams."""
+    sent = []
     for _ in range(count):
-        daemon.live(0.1, **lives)
-        told.beat()
-        said += heard(ear)
-    return said
+        daemon.advance(0.1, **runs)
+        notifier.beat()
+        sent += received(receiver)
+    return sent
 
 
-def test_the_watchdog_is_fed_three_times_in_its_time(daemon, ear):
-    told = systemd(daemon, ear, WATCHDOG_USEC="6000000")
-    assert feeds(told, daemon, ear, 60) == pytest.approx(30, abs=1)
+def test_the_watchdog_is_fed_three_times_in_each_watchdog_time(daemon, receiver):
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="6000000")
+    assert feeds(notifier, daemon, receiver, 60) == pytest.approx(30, abs=1)
 
 
-@pytest.mark.parametrize("silent", ["engine", "io"])
-def test_a_thread_that_is_silent_for_stall_s_ends_the_feeding_until_it_is_heard_again(daemon, ear, silent, caplog):
-    told = systemd(daemon, ear, WATCHDOG_USEC="3000000")
-    assert feeds(told, daemon, ear, STALL_S, **{silent: False}) == STALL_S
-    assert feeds(told, daemon, ear, 60, **{silent: False}) <= 1
+@pytest.mark.parametrize("stopped", ["engine", "io"])
+def test_a_thread_that_does_not_run_for_stall_s_stops_the_feeds_until_it_runs_again(daemon, receiver, stopped, caplog):
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="3000000")
+    assert feeds(notifier, daemon, receiver, STALL_S, **{stopped: False}) == STALL_S
+    assert feeds(notifier, daemon, receiver, 60, **{stopped: False}) <= 1
     assert len(caplog.records) == 1
-    assert feeds(told, daemon, ear, 3) == 3
+    assert feeds(notifier, daemon, receiver, 3) == 3
 
 
-def test_an_engine_that_is_silent_without_work_is_not_fed_either(daemon, ear):
-    told = systemd(daemon, ear, WATCHDOG_USEC="3000000")
-    daemon.live(STALL_S + 1, engine=False)
+def test_an_engine_without_work_that_does_not_run_stops_the_feeds_too(daemon, receiver):
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="3000000")
+    daemon.advance(STALL_S + 1, engine=False)
     assert daemon.health.fault() is None  # no frame waits
-    told.beat()
-    assert "WATCHDOG=1" not in heard(ear)
+    notifier.beat()
+    assert "WATCHDOG=1" not in received(receiver)
 
 
-def test_an_engine_that_waits_for_a_journal_that_cannot_be_written_is_fed(daemon, ear):
+def test_the_watchdog_is_fed_while_the_engine_waits_for_a_journal_that_cannot_be_written(daemon, receiver):
     class FullDisk:
         fault = "the journal cannot be written: No space left on device"
 
     daemon.health.journal = FullDisk()
-    told = systemd(daemon, ear, WATCHDOG_USEC="3000000")
-    assert feeds(told, daemon, ear, 60, engine=False) == pytest.approx(60, abs=1)
-    assert feeds(told, daemon, ear, 60, engine=False, io=False) <= STALL_S + 1
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="3000000")
+    assert feeds(notifier, daemon, receiver, 60, engine=False) == pytest.approx(60, abs=1)
+    assert feeds(notifier, daemon, receiver, 60, engine=False, io=False) <= STALL_S + 1
 
 
 @pytest.mark.parametrize(
-    ("environment", "warned"),
+    ("environment", "warns"),
     [
         ({}, False),
         ({"WATCHDOG_USEC": ""}, False),
@@ -130,49 +130,49 @@ def test_an_engine_that_waits_for_a_journal_that_cannot_be_written_is_fed(daemon
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, False),
     ],
 )
-def test_a_watchdog_that_is_none_or_another_process_s_is_not_fed(daemon, ear, environment, warned, caplog):
-    told = systemd(daemon, ear, **environment)
-    assert feeds(told, daemon, ear, 60) == 0
-    assert ["WATCHDOG_USEC must be" in record.message for record in caplog.records] == [True] * warned
+def test_nothing_is_fed_without_a_watchdog_or_with_one_of_another_process(daemon, receiver, environment, warns, caplog):
+    notifier = systemd(daemon, receiver, **environment)
+    assert feeds(notifier, daemon, receiver, 60) == 0
+    assert ["WATCHDOG_USEC must be" in record.message for record in caplog.records] == [True] * warns
 
 
-def test_a_watchdog_of_this_very_process_is_fed(daemon, ear):
-    told = systemd(daemon, ear, WATCHDOG_USEC="3000000", WATCHDOG_PID=str(os.getpid()))
-    assert feeds(told, daemon, ear, 10) == 10
+def test_a_watchdog_of_this_process_is_fed(daemon, receiver):
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="3000000", WATCHDOG_PID=str(os.getpid()))
+    assert feeds(notifier, daemon, receiver, 10) == 10
 
 
-def test_the_status_is_told_when_it_changes_and_once_a_second_at_most(daemon, ear):
-    told = systemd(daemon, ear)
-    assert beats(told, daemon, ear, 100) == ["STATUS=ready; streams: 0, frames that wait: 0"]
-    said = []
-    for turn in range(100):
-        daemon.health.bound = bool(turn % 2)  # it flickers
-        said += beats(told, daemon, ear, 1)
-    assert 5 <= len(said) <= 11
-    assert {line.partition(";")[0] for line in said} <= {"STATUS=starting", "STATUS=ready"}
+def test_the_status_is_sent_when_it_changes_and_at_most_once_a_second(daemon, receiver):
+    notifier = systemd(daemon, receiver)
+    assert beats(notifier, daemon, receiver, 100) == ["STATUS=ready; streams: 0, frames that wait: 0"]
+    sent = []
+    for number in range(100):
+        daemon.health.bound = bool(number % 2)  # it changes at each beat
+        sent += beats(notifier, daemon, receiver, 1)
+    assert 5 <= len(sent) <= 11
+    assert {line.partition(";")[0] for line in sent} <= {"STATUS=starting", "STATUS=ready"}
 
 
-def test_a_drain_is_told_once_whoever_began_it(daemon, ear):
-    told = systemd(daemon, ear)
-    told.ready()
+def test_a_drain_is_reported_once(daemon, receiver):
+    notifier = systemd(daemon, receiver)
+    notifier.ready()
     daemon.health.draining = True
-    told.beat()
-    told.stopping()
-    told.beat()
-    said = heard(ear)
-    assert said[0] == "READY=1"
-    assert said.count("STOPPING=1") == 1
-    assert said[-1].startswith("STATUS=draining")
+    notifier.beat()
+    notifier.stopping()
+    notifier.beat()
+    sent = received(receiver)
+    assert sent[0] == "READY=1"
+    assert sent.count("STOPPING=1") == 1
+    assert sent[-1].startswith("STATUS=draining")
 
 
 @pytest.mark.parametrize("name", ["", "vsock:2:1234", "/no/such/socket"])
-def test_a_systemd_that_is_not_there_harms_nothing_and_is_missed_once_at_most(daemon, name, caplog):
+def test_without_a_systemd_nothing_fails_and_at_most_one_warning_is_logged(daemon, name, caplog):
     with caplog.at_level(logging.WARNING):
-        told = Systemd(daemon.health, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "3000000"}, daemon.clock)
-        told.ready()
+        notifier = Systemd(daemon.health, {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "3000000"}, daemon.clock)
+        notifier.ready()
         for _ in range(100):
-            daemon.live(1)
-            told.beat()
-        told.stopping()
-    assert told.listens == (name == "/no/such/socket")
+            daemon.advance(1)
+            notifier.beat()
+        notifier.stopping()
+    assert notifier.listens == (name == "/no/such/socket")
     assert len(caplog.records) == bool(name)

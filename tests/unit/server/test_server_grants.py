@@ -1,4 +1,4 @@
-"""What a key's file allows, and what it does not."""
+"""The grant of a key file: what it allows, and what it does not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_grant_covers_the_names_that_its_patterns_match_as_a_whole():
     assert not grant("", "publish").covers("")
 
 
-def test_a_right_is_for_its_streams_only_and_no_right_stands_for_another():
+def test_a_right_is_for_its_streams_only_and_no_right_includes_another():
     some = grant("cam*", "publish")
     assert some.may(Right.PUBLISH, "cam1")
     assert not some.may(Right.SUBSCRIBE, "cam1")
@@ -49,7 +49,7 @@ def test_a_right_is_for_its_streams_only_and_no_right_stands_for_another():
         ("cam*", b"tracks/c", False),
         ("cam*", b"tracks/cam", True),
         ("cam*", b"tracks/cam1", True),
-        ("cam1", b"tracks/cam1", False),  # would bring cam10 too
+        ("cam1", b"tracks/cam1", False),  # also matches cam10
         ("cam?", b"tracks/cam1", False),
         ("c*m*", b"tracks/cam", False),
         ("cam*", b"tracks/cam1/x", False),
@@ -57,12 +57,12 @@ def test_a_right_is_for_its_streams_only_and_no_right_stands_for_another():
         ("cam*", b"other/cam1/", False),
     ],
 )
-def test_a_prefix_of_topics_is_allowed_where_all_that_it_brings_is(streams, topic, allowed):
+def test_a_prefix_of_topics_is_allowed_if_all_topics_that_match_it_are(streams, topic, allowed):
     assert grant(streams, "subscribe").may_subscribe(topic) is allowed
     assert not grant(streams, "publish,control").may_subscribe(topic)
 
 
-def test_what_concerns_the_whole_daemon_needs_control_over_all_streams():
+def test_a_request_about_the_whole_daemon_needs_control_over_all_streams():
     grant("*", "control").require_everywhere("drain")
     for less in (grant("cam*", "control"), grant("*", "publish, subscribe")):
         with pytest.raises(ProtocolError, match="drain concerns all streams"):
@@ -79,12 +79,12 @@ def test_what_concerns_the_whole_daemon_needs_control_over_all_streams():
         ({"streams": "a/b", "may": "publish"}, "got 'a/b'"),
     ],
 )
-def test_a_file_that_does_not_say_what_its_key_may_gives_no_grant(metadata, text):
+def test_a_file_without_valid_streams_and_rights_gives_no_grant(metadata, text):
     with pytest.raises(KeyFileError) as caught:
         grant_of(metadata, KEY, "cam")
     assert text in str(caught.value)
 
 
-def test_no_pattern_lets_its_name_out_of_its_place():
+def test_a_pattern_with_other_regular_expression_characters_is_refused():
     with pytest.raises(KeyFileError):
         parse_streams(["cam1|.*"])

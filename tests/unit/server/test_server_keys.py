@@ -1,4 +1,4 @@
-"""Keys on disk: how `trackd keygen` writes them, and how the daemon's allow-list reads them."""
+"""Key files: `trackd keygen` writes them, and the daemon's allow-list reads them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_keygen_makes_files_and_folders_that_only_their_owner_reads(keys):
     assert {mode(path) for path in keys.rglob("*.key_secret")} == {0o600}
 
 
-def test_keygen_adds_clients_to_a_server_that_is_there_and_overwrites_nothing(keys):
+def test_keygen_adds_clients_to_an_existing_server_and_overwrites_nothing(keys):
     before = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
     made = make_keys(keys, "op", ["*"], ALL)
     assert [path.name for path in made] == ["op.key_secret", "op.key"]
@@ -57,7 +57,7 @@ def test_keygen_adds_clients_to_a_server_that_is_there_and_overwrites_nothing(ke
         ("a", [], ALL, "--streams and --may"),
     ],
 )
-def test_keygen_makes_nothing_of_arguments_that_make_no_sense(tmp_path, name, streams, rights, text):
+def test_keygen_refuses_invalid_arguments_and_makes_no_files(tmp_path, name, streams, rights, text):
     with pytest.raises(ConfigError) as caught:
         make_keys(tmp_path / "keys", name, streams, rights)
     assert text in str(caught.value)
@@ -77,7 +77,7 @@ def test_key_files_are_zeromq_certificates(keys):
     assert load_server_key(keys / "server.key") == zmq.auth.load_certificate(keys / "server.key_secret")[0]
 
 
-def test_the_allow_list_follows_its_folder(keys):
+def test_the_allow_list_follows_the_changes_of_its_folder(keys):
     ring = Keyring(keys / "clients")
     (cam,) = ring.grants.values()
     assert (cam.name, cam.streams, cam.rights) == ("cam1", ("cam*",), {Right.PUBLISH})
@@ -94,7 +94,7 @@ def test_the_allow_list_follows_its_folder(keys):
     assert [grant.name for grant in ring.grants.values()] == ["op"]
 
 
-def test_a_bad_file_is_told_at_the_start_and_later_keeps_only_its_own_key_out(keys, caplog):
+def test_an_invalid_file_is_an_error_at_start_and_later_excludes_only_its_own_key(keys, caplog):
     ring = Keyring(keys / "clients")
     (keys / "clients/bad.key").write_text('curve\n    public-key = "short"\n')
     assert not ring.refresh()
@@ -104,7 +104,7 @@ def test_a_bad_file_is_told_at_the_start_and_later_keeps_only_its_own_key_out(ke
         Keyring(keys / "clients")
 
 
-def test_a_key_in_two_files_is_nobodys(keys):
+def test_a_key_in_two_files_is_refused(keys):
     (keys / "clients/again.key").write_text((keys / "clients/cam1.key").read_text())
     (keys / "clients/again.key").chmod(0o600)
     with pytest.raises(KeyFileError, match="the same key"):
@@ -119,7 +119,7 @@ def test_a_secret_in_the_allow_list_is_refused_and_not_shown(keys):
     assert load_client_keys(keys / "cam1.key_secret")[1].decode() not in str(caught.value)
 
 
-def test_a_folder_that_goes_or_opens_up_while_running_lets_nobody_in(keys):
+def test_no_client_is_admitted_after_the_folder_is_moved_or_opened_to_others(keys):
     ring = Keyring(keys / "clients")
     (keys / "clients").chmod(0o777)
     assert ring.refresh()
@@ -162,7 +162,7 @@ def test_a_token_is_read_without_its_line_end_and_beside_the_configuration(tmp_p
     assert read_token(SecurityConfig(http_token_file="token"), tmp_path) == "x" * 32
 
 
-def test_a_right_to_read_that_was_lost_is_counted_however_short_it_was(keys):
+def test_each_loss_of_a_right_to_read_is_counted(keys):
     ring = Keyring(keys / "clients")
     make_keys(keys, "reader", ["cam*"], ["subscribe"])
     path = keys / "clients/reader.key"
@@ -174,6 +174,6 @@ def test_a_right_to_read_that_was_lost_is_counted_however_short_it_was(keys):
     path.unlink()
     ring.refresh()
     assert ring.narrowed == 3
-    (keys / "clients/cam1.key").unlink()  # which read nothing
+    (keys / "clients/cam1.key").unlink()  # it had no right to read
     ring.refresh()
     assert ring.narrowed == 3

@@ -1,4 +1,4 @@
-"""What is journaled of a settlement gives the settlement back as it was published."""
+"""The journal record of a settlement gives the settlement as it was published."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import fields
 import numpy as np
 
 from trackd.config import Config, StreamSettings
-from trackd.engine.stream_state import StreamState
-from trackd.models.motion.scorer import MotionScorer
-from trackd.server.restore import tracks_of_record
+from trackd.engine.outcome import frame_record, tracks_of_record
 from trackd.store.codec import pack, unpack
 from trackd.store.records import FrameRecord
 from trackd.tracking.instances import Instances
@@ -18,20 +16,19 @@ from trackd_client import Detections, Status
 from trackd_client.protocol import Frame
 
 
-def test_every_field_of_an_assignment_outlives_a_restart():
+def test_every_field_of_an_assignment_is_restored_after_a_restart():
     config = Config()
     settings = StreamSettings.of(config)
-    state = StreamState("cells", 7, 0, settings, None, None, lambda _: MotionScorer(), config.limits)
     detections = Detections(boxes=np.array([[0, 0, 9, 9], [20, 0, 29, 9]], np.float32))
-    said = Assignment(
+    assignment = Assignment(
         np.array([3, 4], np.int32), np.array([np.nan, np.nan], np.float32), new_tracks=(3, 4), parents=(1, 1),
         lost_tracks=(2,), found_tracks=(0,), ended_tracks=(1,), flags=("forced",),
     )  # fmt: skip
     instances = Instances.of(detections, settings.dataset)
-    record = state.frame_record(Frame("cells", 5, 50, 500, detections), instances, None, said)
+    record = state.frame_record(Frame("cells", 5, 50, 500, detections), instances, None, assignment)
     read = FrameRecord("cells", 7, 5, 50, 500, record.status, None, unpack(pack(record.body)))
     tracks = tracks_of_record(read)
     assert (tracks.epoch, tracks.seq, tracks.status, tracks.replayed) == (7, 5, Status.TRACKED, True)
     for field in fields(Assignment):
-        ours, theirs = getattr(tracks, field.name), getattr(said, field.name)
+        ours, theirs = getattr(tracks, field.name), getattr(assignment, field.name)
         assert np.array_equal(ours, theirs, equal_nan=True) if isinstance(theirs, np.ndarray) else ours == theirs

@@ -1,4 +1,4 @@
-"""The journal's file: bounded in bytes, flat over streams that come and go, there where a restart looks for it."""
+"""The journal's file: bounded in bytes, constant over streams that open and close, and present for a restart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def database(tmp_path):
 
 
 def grow(database, streams, first, n, nbytes, every=20):
-    """Write frames one batch each, with a snapshot now and then, and give the largest size that the file had."""
+    """Write frames one batch each, with a snapshot after each `every` frames; return the largest size of the file."""
     largest = 0
     for seq in range(first, first + n):
         for stream in streams:
@@ -54,7 +54,7 @@ def grow(database, streams, first, n, nbytes, every=20):
     return largest
 
 
-def test_the_file_stays_within_its_bound_and_the_oldest_history_goes(database):
+def test_the_file_stays_within_its_bound_and_the_oldest_history_is_deleted(database):
     database.write([opened("large")])
     largest = grow(database, ["large"], 0, 400, 100_000)  # 40 MB
     assert 3 * MB < largest < 4.5 * MB
@@ -72,7 +72,7 @@ def test_a_stream_of_large_frames_does_not_take_the_history_of_a_small_one(datab
     assert 10 < len(kept["large"]) < 42
 
 
-def test_what_a_restart_plays_again_stays_beyond_the_bound(database):
+def test_frames_that_a_restart_replays_stay_also_beyond_the_bound(database):
     database.write([opened("cam"), snapshot("cam", -1)])
     for seq in range(100):
         database.write([frame("cam", seq, 100_000)])
@@ -84,12 +84,12 @@ def test_what_a_restart_plays_again_stays_beyond_the_bound(database):
     assert len(kept) < 42
 
 
-def test_the_last_frame_before_a_snapshot_stays_where_no_history_is_wanted(database):
+def test_the_last_frame_before_a_snapshot_stays_where_history_frames_is_0(database):
     database.write([opened("cam", history_frames=0), *(frame("cam", seq) for seq in range(5)), snapshot("cam", 4)])
     assert seqs(database)["cam"] == [4]
 
 
-def test_a_stream_that_wants_more_or_less_history_than_others_has_it(database):
+def test_each_stream_keeps_as_much_history_as_its_setting_says(database):
     for stream, wanted in (("none", 0), ("little", 7), ("default", None)):
         database.write([opened(stream, **({} if wanted is None else {"history_frames": wanted}))])
         database.write([*(frame(stream, seq, 10) for seq in range(1500)), snapshot(stream, 1499)])
@@ -100,7 +100,7 @@ def test_a_stream_that_wants_more_or_less_history_than_others_has_it(database):
     }
 
 
-def test_two_thousand_streams_that_were_opened_and_closed_leave_the_file_flat(database):
+def test_two_thousand_streams_that_were_opened_and_closed_do_not_let_the_file_grow(database):
     sizes = []
     for number in range(2000):
         stream = f"cam{number}"
@@ -113,7 +113,7 @@ def test_two_thousand_streams_that_were_opened_and_closed_leave_the_file_flat(da
     assert seqs(database) == {}
 
 
-def test_a_batch_that_failed_changes_nothing_of_what_is_kept(database):
+def test_a_batch_that_fails_changes_nothing(database):
     database.write([opened("cam"), *(frame("cam", seq, 100_000) for seq in range(30)), snapshot("cam", 29)])
     most = database._file.db.execute("PRAGMA max_page_count").fetchone()[0]
     pages = database._file.db.execute("PRAGMA page_count").fetchone()[0]
@@ -128,19 +128,19 @@ def test_a_batch_that_failed_changes_nothing_of_what_is_kept(database):
     assert database._retention._held["cam"].nbytes == pytest.approx(30 * 100_000, rel=0.01)
 
 
-@pytest.mark.parametrize("gone", ["journal.sqlite", "journal.sqlite-wal", "", "..", "moved"])
-def test_a_journal_that_is_taken_away_is_there_again_with_all_that_was_in_it(tmp_path, gone):
+@pytest.mark.parametrize("missing", ["journal.sqlite", "journal.sqlite-wal", "", "..", "moved"])
+def test_a_journal_that_is_moved_or_deleted_is_written_again_with_all_its_contents(tmp_path, missing):
     folder = tmp_path / "above" / "state"
     database = Database(folder / "journal.sqlite", False, 4 * MB, HISTORY)
     database.write([opened("cam"), *(frame("cam", seq) for seq in range(10))])
     database.fold()
-    database.write([frame("cam", 10)])  # in the log alone
-    if gone == "moved":
+    database.write([frame("cam", 10)])  # in the log only
+    if missing == "moved":
         (tmp_path / "above").rename(tmp_path / "elsewhere")
-    elif gone.startswith("journal"):
-        (folder / gone).unlink()
+    elif missing.startswith("journal"):
+        (folder / missing).unlink()
     else:
-        shutil.rmtree((folder / gone).resolve())
+        shutil.rmtree((folder / missing).resolve())
     database.write([frame("cam", 11)])
     database.write([frame("cam", 12)])
     with pytest.raises(ConfigError, match="used by another daemon"):
@@ -151,15 +151,15 @@ def test_a_journal_that_is_taken_away_is_there_again_with_all_that_was_in_it(tmp
     again.close()
 
 
-def test_another_file_in_the_journals_place_is_not_written_over(tmp_path):
+def test_another_file_at_the_journals_path_is_not_overwritten(tmp_path):
     path = tmp_path / "journal.sqlite"
     database = Database(path, False, 4 * MB, HISTORY)
     database.write([opened("cam"), frame("cam", 0)])
     path.rename(tmp_path / "mine")
-    path.write_text("another's")
+    path.write_text("another file")
     with pytest.raises(OSError, match="another file is in its place"):
         database.write([frame("cam", 1)])
-    assert path.read_text() == "another's"
+    assert path.read_text() == "another file"
     path.unlink()
     (tmp_path / "mine").rename(path)
     database.write([frame("cam", 1)])
@@ -167,7 +167,7 @@ def test_another_file_in_the_journals_place_is_not_written_over(tmp_path):
     database.close()
 
 
-def test_a_folder_that_two_daemons_want_is_the_firsts(tmp_path):
+def test_a_second_daemon_cannot_use_the_same_folder(tmp_path):
     database = Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY)
     with pytest.raises(ConfigError, match=r"daemon.state_dir: .* is used by another daemon"):
         Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY)
@@ -175,8 +175,8 @@ def test_a_folder_that_two_daemons_want_is_the_firsts(tmp_path):
     Database(tmp_path / "journal.sqlite", False, 4 * MB, HISTORY).close()
 
 
-def test_frames_of_one_moment_lie_side_by_side_whatever_their_stream(database):
-    """A commit writes whole pages into the log: one for each stream would be most of what it costs."""
+def test_the_frames_of_one_moment_are_neighbours_in_the_table(database):
+    """A commit writes whole pages into the log. One page for each stream would be most of its cost."""
     names = [f"cam{number}" for number in range(8)]
     database.write([opened(name) for name in names])
     for seq in range(100):
@@ -187,10 +187,10 @@ def test_frames_of_one_moment_lie_side_by_side_whatever_their_stream(database):
     for seq in range(100, 120):
         database.write([frame(name, seq, 100) for name in names])
     page = database._file.db.execute("PRAGMA page_size").fetchone()[0]
-    assert (log.stat().st_size - before) / 20 / page < 6  # it was 11
+    assert (log.stat().st_size - before) / 20 / page < 6  # with rows sorted by stream it was 11
 
 
-def test_streams_of_other_seqs_are_kept_read_and_let_go_each_for_itself(database):
+def test_streams_of_different_seqs_are_kept_read_and_deleted_independently(database):
     database.write([opened("early", history_frames=10), opened("late"), opened("other")])
     database.write([frame("late", seq) for seq in range(5000, 5100)])
     database.write([frame("early", seq) for seq in range(100)])
@@ -206,12 +206,12 @@ def test_streams_of_other_seqs_are_kept_read_and_let_go_each_for_itself(database
     assert database._file.db.execute("SELECT count(*) FROM frames").fetchone()[0] == len(late)
 
 
-def test_a_journal_of_version_1_is_made_one_of_this_version(tmp_path, caplog):
+def test_a_journal_of_version_1_is_converted_to_this_version(tmp_path, caplog):
     path = Path(tmp_path / "journal.sqlite")
     before = Database(path, False, 4 * MB, HISTORY)
     before.write([opened("cam"), *(frame("cam", seq) for seq in range(100)), snapshot("cam", 99)])
     before.close()
-    with sqlite3.connect(path) as file:  # as version 1 had it
+    with sqlite3.connect(path) as file:  # the schema of version 1
         file.executescript("""
             BEGIN;
             CREATE TABLE as_it_was (
@@ -228,7 +228,7 @@ def test_a_journal_of_version_1_is_made_one_of_this_version(tmp_path, caplog):
     file.close()
     with caplog.at_level("WARNING"):
         after = Database(path, False, 4 * MB, HISTORY)
-    assert "of version 1; it is made one of version 2" in caplog.text
+    assert "of version 1; it is converted to version 2" in caplog.text
     after.write([frame("cam", 100)])
     (stored,) = after.streams()
     assert [record.seq for record in stored.frames] == list(range(101))
@@ -236,11 +236,10 @@ def test_a_journal_of_version_1_is_made_one_of_this_version(tmp_path, caplog):
     plan = after._file.db.execute("EXPLAIN QUERY PLAN SELECT * FROM frames WHERE stream = 'cam' AND seq IN (1, 2)")
     assert "seq=? AND stream=?" in plan.fetchone()[3]
     after.close()
-    Database(path, False, 4 * MB, HISTORY).close()  # and stays so
+    Database(path, False, 4 * MB, HISTORY).close()  # the conversion is stored
 
 
-def test_a_journal_as_it_was_before_goes_on(tmp_path):
-    """What an earlier daemon wrote is trimmed and continued."""
+def test_a_journal_of_an_earlier_daemon_is_trimmed_and_continued(tmp_path):
     path = Path(tmp_path / "journal.sqlite")
     first = Database(path, False, 4 * MB, HISTORY)
     first.write([opened("cam"), *(frame("cam", seq, 50_000) for seq in range(100)), snapshot("cam", 99)])

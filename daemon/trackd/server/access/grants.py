@@ -1,4 +1,4 @@
-"""What a client's key allows: which streams, and what with them."""
+"""The grant of a client's key: for which streams it has which rights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EVERY_STREAM = "*"
 
 
 class Right(StrEnum):
-    """What may be done with a stream."""
+    """What a key may do with a stream."""
 
     PUBLISH = "publish"  # open it, send frames, close it
     SUBSCRIBE = "subscribe"  # read its tracks, events and history
-    CONTROL = "control"  # configure, reset and close it, whoever has it
+    CONTROL = "control"  # configure, reset and close it, also where another client owns it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Grant:
     """The rights of one key.
 
     Attributes:
-        name: what people call the client.
+        name: the client's name, for people.
         key: its public key in Z85; "" where there is no CURVE.
-        streams: patterns of stream names: `*` any characters, `?` any one.
-        rights: what may be done with these streams.
+        streams: patterns of stream names: `*` stands for any characters, `?` for any one.
+        rights: the rights for these streams.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Grant:
 
     @property
     def everywhere(self) -> bool:
-        """Whether it covers all streams there may ever be."""
+        """Whether the grant covers every possible stream."""
         return EVERY_STREAM in self.streams
 
     def covers(self, stream: str) -> bool:
-        """Whether a stream is one of those that the rights are for."""
+        """Whether the rights apply to a stream."""
         return EVERY_STREAM in self.streams or _matcher(self.streams).fullmatch(stream) is not None
 
     def may(self, right: Right, stream: str) -> bool:
-        """Whether something may be done with a stream."""
+        """Whether the key has a right for a stream."""
         return right in self.rights and self.covers(stream)
 
     def may_subscribe(self, topic: bytes) -> bool:
-        """Whether all that a subscription to this prefix of topics would bring may be read."""
+        """Whether the key may read every topic that begins with this prefix."""
         if Right.SUBSCRIBE not in self.rights:
             return False
         if self.everywhere:
@@ -66,26 +66,27 @@ class Grant:
         stream = match[1].decode()
         if match[2]:
             return self.covers(stream)
-        # A prefix brings every stream whose name begins so: only a pattern that ends in its only * holds them all.
+        # The prefix matches every stream whose name begins with it. Only a pattern with a single * at its end covers
+        # all of these.
         return any(
             pattern.endswith("*") and not set("*?") & set(pattern[:-1]) and stream.startswith(pattern[:-1])
             for pattern in self.streams
         )
 
     def reads_more_than(self, other: Grant | None) -> bool:
-        """Whether it may read what another, of the same key, may not; None: no grant."""
+        """Whether this grant allows reads that another grant of the same key does not; None: no grant."""
         if Right.SUBSCRIBE not in self.rights:
             return False
         if other is None or Right.SUBSCRIBE not in other.rights:
             return True
-        # Patterns are not compared by what they mean: any that the other lacks counts.
+        # Patterns are compared as texts, not by the names that they match: a pattern that `other` lacks counts as more.
         return not (other.everywhere or set(self.streams) <= set(other.streams))
 
     def require(self, right: Right, stream: str, seq: int | None = None) -> None:
-        """Raise `forbidden` unless something may be done with a stream.
+        """Check that the key has a right for a stream.
 
         Raises:
-            ProtocolError: it may not.
+            ProtocolError: it has not (`forbidden`).
         """
         if right not in self.rights:
             self._forbid(f"key {self.name!r} has no right to {right}", stream, seq)
@@ -93,10 +94,10 @@ class Grant:
             self._forbid(f"key {self.name!r} is for streams {', '.join(self.streams)}; got {stream!r}", stream, seq)
 
     def require_any(self, rights: Iterable[Right], stream: str | None = None) -> None:
-        """Raise `forbidden` unless it has one of these rights, for this stream if one is given.
+        """Check that the key has at least one of these rights, for this stream if one is given.
 
         Raises:
-            ProtocolError: it has none of them.
+            ProtocolError: it has none of them (`forbidden`).
         """
         wanted = tuple(rights)
         if not self.rights.intersection(wanted):
@@ -105,17 +106,20 @@ class Grant:
             self._forbid(f"key {self.name!r} is for streams {', '.join(self.streams)}; got {stream!r}", stream)
 
     def require_everywhere(self, what: str) -> None:
-        """Raise `forbidden` unless it may control every stream: what concerns the whole daemon.
+        """Check that the key may control every stream, as requests that concern the whole daemon need.
 
         Raises:
-            ProtocolError: it may not.
+            ProtocolError: it may not (`forbidden`).
         """
         if Right.CONTROL not in self.rights or not self.everywhere:
             self._forbid(f"{what} concerns all streams and needs control over *; key {self.name!r} has less")
 
     def _forbid(self, why: str, stream: str | None = None, seq: int | None = None) -> NoReturn:
         raise ProtocolError(
-            ErrorCode.FORBIDDEN, f"{why}; security.authorized_clients_dir says who may what", stream=stream, seq=seq
+            ErrorCode.FORBIDDEN,
+            f"{why}; the rights are in the key's file in security.authorized_clients_dir",
+            stream=stream,
+            seq=seq,
         )
 
 
@@ -123,25 +127,25 @@ UNRESTRICTED = Grant("anybody", "", (EVERY_STREAM,), frozenset(Right))
 
 
 def grant_of(metadata: Mapping[str, str], key: bytes, name: str) -> Grant:
-    """The grant that a key file's metadata spells out.
+    """Read a grant from the metadata of a key file.
 
     Args:
-        metadata: `streams` and `may`, lists with commas; `name` if it differs from the file's.
+        metadata: `streams` and `may`, lists with commas; `name` if it differs from the file's name.
         key: the public key, Z85.
         name: the file's name.
 
     Raises:
-        KeyFileError: one of the two is missing, or names what there is not.
+        KeyFileError: `streams` or `may` is missing, or has an invalid value.
     """
     streams = parse_streams(_listed(metadata, "streams"))
     return Grant(metadata.get("name", name), key.decode(), streams, parse_rights(_listed(metadata, "may")))
 
 
 def parse_streams(words: Iterable[str]) -> tuple[str, ...]:
-    """Stream patterns, checked.
+    """Check patterns of stream names.
 
     Raises:
-        KeyFileError: one is none.
+        KeyFileError: one is not a valid pattern.
     """
     patterns = tuple(words)
     for pattern in patterns:
@@ -151,10 +155,10 @@ def parse_streams(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def parse_rights(words: Iterable[str]) -> frozenset[Right]:
-    """Rights, checked.
+    """Check names of rights.
 
     Raises:
-        KeyFileError: one is none.
+        KeyFileError: one is not the name of a right.
     """
     try:
         return frozenset(Right(word) for word in words)
@@ -169,7 +173,7 @@ def _listed(metadata: Mapping[str, str], name: str) -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """The words between commas."""
+    """Split a text at its commas; blank words are left out."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 

@@ -1,0 +1,78 @@
+"""One request as its method gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trackd.engine.inbox import Inbox
+from trackd.engine.outbox import Outbox
+from trackd.models.registry import ModelRegistry
+from trackd.observe.health import Health
+from trackd.server.access.grants import Grant, Right
+from trackd.server.session import Session, Sessions
+from trackd.server.stream_lifecycle import Streams
+from trackd_client.protocol import ErrorCode, ProtocolError
+from trackd_client.protocol import fields as read
+
+READERS = (Right.SUBSCRIBE, Right.CONTROL)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonParts:
+    """The parts of the daemon that control methods read and change."""
+
+    sessions: Sessions
+    streams: Streams
+    inbox: Inbox
+    outbox: Outbox
+    models: ModelRegistry
+    health: Health
+    drain: Callable[[], None]
+    started_s: float  # monotonic
+
+
+class Answer(Protocol):
+    """Sends the reply of one request; called once, on the IO thread, at any time."""
+
+    def __call__(self, result: Any, error: Exception | None = None) -> None:
+        """Send the result, or the error where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        daemon: the parts of the daemon.
+        params: as the client sent them, unchecked.
+        grant: the rights of the client's key.
+        answer: sends the reply.
+    """
+
+    daemon: DaemonParts
+    params: Mapping[str, Any]
+    grant: Grant
+    answer: Answer
+
+    def session(self, *rights: Right) -> Session:
+        """Return the open stream that `params` names, for a client that has one of these rights to it.
+
+        Raises:
+            ProtocolError: no right, or no such stream.
+        """
+        name = read.stream_name(self.params)
+        self.grant.require_any(rights, name)
+        session = self.daemon.sessions.get(name)
+        if session is None or session.closing:
+            raise unknown_stream(name)
+        return session
+
+
+Method = Callable[[Call], None]  # answers the call, now or later, or raises ProtocolError
+
+
+def unknown_stream(name: str) -> ProtocolError:
+    """Return the error of a request for a stream that is not open."""
+    return ProtocolError(ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open", stream=name)
