@@ -154,7 +154,7 @@ def test_an_out_dir_that_vanishes_costs_no_frame_but_label_images(tmp_path):
     assert sorted(path.name for path in (vanished / "cam_RES").glob("mask*")) == [
         f"mask{number:03d}.tif" for number in range(30, 60)
     ]
-    assert any("cam_RES.part was taken away with the frames before frame_index=30" in line for line in log)
+    assert any("cam_RES.part was removed with the frames before frame_index=30" in line for line in log)
 
 
 def test_the_part_of_a_file_that_could_not_be_finished_is_there_for_recover(tmp_path):

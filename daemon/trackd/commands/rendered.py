@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from trackd.commands.observer import Observer
+from trackd.outputs.records import record_of
 from trackd.outputs.render import RenderedVideo
-from trackd.outputs.thread import record_of
 from trackd.outputs.writer import set_earlier_aside
 from trackd_client.protocol import Tracks
 from trackd_client.recordings.recording import RecordedFrame, Recording

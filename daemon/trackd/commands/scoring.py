@@ -10,7 +10,7 @@ from trackd.evaluation.picture import Sightings
 from trackd.evaluation.segmentation import SegmentationScoring, reference_folder
 from trackd.evaluation.sequence import Sequence, frame_of_detections
 from trackd.evaluation.switches import SwitchCount
-from trackd.outputs.thread import parents_of
+from trackd.outputs.records import parents_of
 from trackd_client.protocol import Tracks
 from trackd_client.recordings.recording import RecordedFrame, Recording
 
