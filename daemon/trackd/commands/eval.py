@@ -1,4 +1,4 @@
-"""`trackd eval`: recordings tracked as `trackd track` does, and scored against their ground truth."""
+"""`trackd eval`: track recordings as `trackd track` does, and score them against their ground truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(config: Config, base: Path, out: Path | None = None, console: Console | None = None) -> list[Row]:
-    """Track and score every recording of a configuration; with several, the last row is of all together.
+    """Track and score every recording of a configuration; with several, the last row combines them.
 
     Writes `scores.json`, `scores.csv` and a picture of each recording's tracks.
 

@@ -44,7 +44,7 @@ class IdentityScoring:
         self._tracks: Counter[int] = Counter()
         self._together: Counter[tuple[int, int]] = Counter()  # frames in which the two can be matched
         self._last: dict[int, int] = {}  # an identity's track when it was last matched
-        self._matched_before: dict[int, int] = {}  # the pairs of the last frame that had any to match
+        self._matched_before: dict[int, int] = {}  # the pairs of the last frame that was matched
         self._n_matched = 0
         self._n_switches = 0
 

@@ -19,7 +19,7 @@ Value = float | int | str | None
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The scores of a recording, or of all together."""
+    """The scores of a recording, or of all recordings together."""
 
     name: str
     frames: int
@@ -83,7 +83,7 @@ _CELL_COLUMNS = (
 
 
 def tables(rows: list[Row]) -> list[Table]:
-    """A table of tracking scores, and one of cell scores where a recording has cells; the last row is of all."""
+    """A table of tracking scores, and one of cell scores where a recording has cells; the last row combines all."""
     cells = [row for row in rows if row.cells is not None]
     return [_table(_COLUMNS, rows), *([_table(_CELL_COLUMNS, cells)] if cells else [])]
 

@@ -112,7 +112,7 @@ class RenderedVideo:
         canvas = self._drawing.draw(image, record)
         if self._writer is None:
             size = (canvas.shape[1], canvas.shape[0])
-            # mp4v is the one codec that every OpenCV wheel writes at speed.
+            # mp4v is the one codec that every OpenCV wheel writes fast.
             fourcc = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._temporary), fourcc, self._fps, size)
             if not self._writer.isOpened():

@@ -28,7 +28,7 @@ _RETRY_S = 0.5
 
 @dataclass(slots=True)
 class OpenFiles:
-    """Open a stream's files; a repeated attempt opens those that are still closed."""
+    """Open a stream's files; a repeated attempt opens the remaining ones."""
 
     kinds: list[str]  # still to be opened
     info: StreamInfo

@@ -23,7 +23,7 @@ _ROOM_BYTES, _ROOM_FACTOR = 1024 * 1024, 4
 class WholeFileWriter(Writer):
     """Writes frames to `<name><suffix>.part`, and makes `<name><suffix>` of them at close.
 
-    The part of an earlier process that was killed is made its file first.
+    The part of a process that was killed is finished first.
     """
 
     suffix: ClassVar[str]  # of this format alone

@@ -37,8 +37,8 @@ class CtcWriter(Writer):
     Label = track id + 1. The challenge allows no gap in a track: after a gap the track gets a new label, whose parent
     is the label before the gap. The masks are the stream's own where it sends any, else the ellipse in each box, at
     least one pixel. Every frame from the first to the last has an image, also a frame without a cell or one that was
-    not tracked. Until `close` all files are in `<name>_RES.part/`. The part of an earlier process that was killed is
-    made its folder first.
+    not tracked. Until `close` all files are in `<name>_RES.part/`. The part of a process that was killed is finished
+    first.
 
     Raises:
         ConfigError: another process writes the same folder.
@@ -166,7 +166,10 @@ def _finish(folder: Path, path: Path) -> None:
     frames, parents = _read_journal(folder / JOURNAL)
     tracklets = Tracklets.of(frames, parents)
     if tracklets.rows and tracklets.rows[-1].label > MAX_LABEL:
-        raise ValueError(f"{folder}: {tracklets.rows[-1].label} labels are more than 16 bits hold; its images remain")
+        n_labels = tracklets.rows[-1].label
+        raise ValueError(
+            f"{folder}: its tracks need {n_labels} labels, and 16 bits hold {MAX_LABEL}; its images remain"
+        )
     images = {int(image.stem.removeprefix("mask")): image for image in folder.glob("mask*.tif")}
     last = frames[-1][0] if frames else -1
     for number in [number for number in images if number > last]:
