@@ -1,4 +1,4 @@
-# Every target makes its own .venv and needs nothing before it but Python 3.11+ and make.
+# Every target sets up .venv first; only Python 3.11+ and make must be installed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -13,13 +13,18 @@ export TRACKD_SHARED ?= $(abspath ../shared)
 
 install: $(STAMP)
 
-# Stale when a dependency list is newer than the stamp, and only then.
+# Runs again when a dependency list is newer than the stamp.
 $(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo "==> $(VENV): installing trackd and trackd-client (about a minute)"
 	$(PYTHON) -c 'import sys; sys.exit("trackd needs Python 3.11 or newer; got " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on \
 		-c constraints.txt -e 'clients/python[recordings]' -e '.[dev]'
+# opencv-python and opencv-python-headless both install the folder cv2. albumentations requires the headless one, which
+# needs no libGL; TrackEval requires the other. pip cannot exclude a package, and to uninstall either deletes the
+# shared files. So both are uninstalled, and the headless one is installed again.
+	$(BIN)/python -m pip uninstall --yes --quiet opencv-python opencv-python-headless
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -c constraints.txt opencv-python-headless
 	@echo "==> compiling the tracker for this machine (some seconds)"
 	$(BIN)/python -c 'import trackd.daemon'
 	@touch $(STAMP)
@@ -30,8 +35,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests
 
-# The fault tests in their long form: about an hour and a half, most of it an hour's frames of four cameras.
-# TRACKD_SOAK_SPEED=4 sends those four times as fast. What happens is said as it happens.
+# The long form of the fault tests. It takes about an hour and a half; in most of that time four cameras send frames for
+# an hour. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.
 soak: $(STAMP)
 	TRACKD_SOAK=1 $(BIN)/python -u -m pytest tests/fault -v -s --durations=0 -o timeout=1800
 
@@ -47,13 +52,14 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-# What `make bench` runs beside ours, if it is there. It reads $(VENV) for numpy, scipy, opencv and torch.
+# Other trackers, which `make bench` also measures if they are installed. They use numpy, scipy, opencv and torch of
+# $(VENV).
 bench-peers: $(PEERS_STAMP)
 
 $(PEERS_STAMP): benchmarks/requirements-peers.txt $(STAMP)
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps -r benchmarks/requirements-peers.txt
-	# The last release with a ByteTrack of its own, out of the way of the newer one.
+	# supervision 0.27.0 is the last release that contains ByteTrack; its folder keeps it apart from the newer release.
 	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps --target $(PEERS)/sv27 supervision==0.27.0
 	$(BIN)/python $(PURELIB) > $$($(PEERS)/bin/python $(PURELIB))/trackd.pth
 	@touch $(PEERS_STAMP)

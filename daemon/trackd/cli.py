@@ -1,4 +1,4 @@
-"""The `trackd` command. Exit codes: 0 done, 2 bad configuration or arguments, 1 anything else."""
+"""The `trackd` command. Exit codes: 0 success, 2 bad configuration or arguments, 1 any other failure."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-checkpoint = typer.Typer(help="Look at checkpoints, and convert them.", no_args_is_help=True)
+checkpoint = typer.Typer(help="Inspect and convert checkpoints.", no_args_is_help=True)
 app.add_typer(checkpoint, name="checkpoint")
-outputs = typer.Typer(help="Look after output files.", no_args_is_help=True)
+outputs = typer.Typer(help="Recover output files.", no_args_is_help=True)
 app.add_typer(outputs, name="outputs")
 
-OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without one.")]
+OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it all defaults.")]
 RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override any key: a.b.c=value, parsed as YAML.")
 ]
-ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, where it has CURVE.")]
-ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, where it has CURVE.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
+ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, if it uses CURVE.")]
+ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, if it uses CURVE.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events of each stream.")]
 
 
 @app.command()
 def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
-    """Run the daemon until SIGTERM or SIGINT; then settle what is queued and exit 0."""
+    """Run the daemon until SIGTERM or SIGINT; then settle the queued frames and exit 0."""
     _log(verbose)
     from trackd.config import load_config
 
-    loaded = load_config(config, overrides)  # its faults are told before all else is read
+    loaded = load_config(config, overrides)  # before the slow imports, so that its errors are shown at once
     from trackd.commands.serve import serve as run
 
     raise typer.Exit(run(loaded, config.parent if config is not None else None))
@@ -51,9 +51,9 @@ def track(
     config: RequiredConfig,
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
-    render: Annotated[bool, typer.Option("--render", help="Write an .mp4 with ids and trails too.")] = False,
+    render: Annotated[bool, typer.Option("--render", help="Also write an .mp4 with ids and trails.")] = False,
 ) -> None:
-    """Track recordings through an in-process daemon, lossless, as fast as it goes; results go to out_dir."""
+    """Track recordings with a daemon in this process, without dropping frames; write the results to out_dir."""
     _log(verbose)
     from trackd.commands.track import track as run
     from trackd.config import load_config
@@ -66,9 +66,9 @@ def evaluate(
     config: RequiredConfig,
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
-    out: Annotated[Path | None, typer.Option(help="Where the scores go; out_dir/eval by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the scores; default: out_dir/eval.")] = None,
 ) -> None:
-    """Track recordings as `track` does, then score the tracks against the recordings' ground truth."""
+    """Track recordings as `track` does, and score the tracks against the ground truth."""
     _log(verbose)
     from trackd.commands.eval import evaluate as run
     from trackd.config import load_config
@@ -93,29 +93,29 @@ def status(
 
 @app.command()
 def keygen(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets the keys; made if absent.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the keys; made if absent.")],
     name: Annotated[str, typer.Option(help="The client's name.")] = "client",
-    streams: Annotated[str, typer.Option(help="Streams that it may use: 'cam*', or 'cam1,cam2'.")] = "*",
-    may: Annotated[str, typer.Option(help="What it may do with them.")] = "publish,subscribe,control",
+    streams: Annotated[str, typer.Option(help="Streams that the client may use: 'cam*', or 'cam1,cam2'.")] = "*",
+    may: Annotated[str, typer.Option(help="Rights on these streams.")] = "publish,subscribe,control",
 ) -> None:
-    """Make a client's CURVE keys, and the daemon's where DIR has none; no file is ever overwritten."""
+    """Make a client's CURVE keys, and the daemon's if DIR has none; never overwrite a file."""
     from trackd.commands.keygen import make_keys
     from trackd.server.access.grants import split_words
 
     for path in make_keys(folder, name, split_words(streams), split_words(may)):
         typer.echo(f"wrote {path}")
-    typer.echo("in the daemon's configuration:\n  security:\n    curve: true")
+    typer.echo("put into the daemon's configuration:\n  security:\n    curve: true")
     typer.echo(f"    server_secret_key_file: {folder}/server.key_secret\n    authorized_clients_dir: {folder}/clients")
     typer.echo(f"{name} needs {folder}/server.key and {folder}/{name}.key_secret")
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where the demo's files go.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the demo's files.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the recording.")] = 3,
-    speed: Annotated[str, typer.Option(help="1.0: as fast as it was recorded; max: as fast as it goes.")] = "1.0",
+    speed: Annotated[str, typer.Option(help="1.0: the recorded speed; max: as fast as possible.")] = "1.0",
 ) -> None:
-    """Make a small recording, replay it as a live stream through a real daemon, and look at the result."""
+    """Make a small recording, replay it as a live stream into a daemon, and draw and score the tracks."""
     _log(False)
     from trackd.commands.demo.demo import run_demo
 
@@ -124,7 +124,7 @@ def demo(
 
 @checkpoint.command()
 def inspect(file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ckpt or .safetensors file.")]) -> None:
-    """Show what a checkpoint is, and what it asks of a configuration."""
+    """Show a checkpoint's architecture, and the configuration that it needs."""
     from trackd.models.checkpoint.load import inspect as run
 
     typer.echo("\n".join(run(file).lines()))
@@ -135,7 +135,7 @@ def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ckpt file of DREEM.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
 ) -> None:
-    """Write a checkpoint's weights and configuration as .safetensors, which gives the same ids."""
+    """Write a checkpoint's weights and configuration to a .safetensors file; the ids stay the same."""
     from trackd.models.checkpoint.load import convert as run
 
     typer.echo(f"wrote {run(file, out)}")
@@ -145,7 +145,7 @@ def convert(
 def recover(
     out_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The out_dir of a process that was killed.")],
 ) -> None:
-    """Finish the files of a process that was killed, from the parts that it left behind."""
+    """Finish the output files of a process that was killed, from their parts."""
     _log(False)
     from trackd.outputs.recover import recover as run
 
@@ -155,21 +155,25 @@ def recover(
 
 @app.command()
 def bench(
-    streams: Annotated[int, typer.Option(help="Streams at once.")] = 1,
-    fps: Annotated[float, typer.Option(help="Frames per second of each; inf: as fast as credit allows.")] = 30.0,
+    streams: Annotated[int, typer.Option(help="Number of simultaneous streams.")] = 1,
+    fps: Annotated[float, typer.Option(help="Frames per second of each stream; inf: as fast as credit allows.")] = 30.0,
     instances: Annotated[int, typer.Option(help="Instances per frame.")] = 10,
-    image: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Send gray images of this size.")] = "0x0",
-    seconds: Annotated[float, typer.Option(help="How long.")] = 10.0,
-    closed_loop: Annotated[bool, typer.Option(help="Each frame waits for the ids of the one before.")] = False,
-    clients: Annotated[int, typer.Option(help="Clients that share the streams; in closed loop each has one.")] = 1,
-    ingest: Annotated[str | None, typer.Option(help="A running daemon's endpoint; else one is started.")] = None,
-    tracks: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5571",
-    control: Annotated[str, typer.Option(help="Of the same daemon.")] = "tcp://127.0.0.1:5572",
+    image: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", help="Send gray images of this size; 0x0: none.")
+    ] = "0x0",
+    seconds: Annotated[float, typer.Option(help="Duration.")] = 10.0,
+    closed_loop: Annotated[bool, typer.Option(help="Send each frame after the ids of the previous one.")] = False,
+    clients: Annotated[
+        int, typer.Option(help="Clients that share the streams; in closed loop each stream has its own client.")
+    ] = 1,
+    ingest: Annotated[str | None, typer.Option(help="Endpoint of a running daemon; without it one is started.")] = None,
+    tracks: Annotated[str, typer.Option(help="Tracks endpoint of that daemon.")] = "tcp://127.0.0.1:5571",
+    control: Annotated[str, typer.Option(help="Control endpoint of that daemon.")] = "tcp://127.0.0.1:5572",
     server_key: ServerKey = None,
     client_key: ClientKey = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Put a synthetic load on a daemon; print the latency of each stage and the rate it held."""
+    """Put a synthetic load on a daemon; print the latency of each stage and the sustained rate."""
     _log(False)
     from trackd.commands.bench import Load, run_bench
     from trackd_client.transport.curve import load_keys
@@ -188,7 +192,7 @@ def _log(verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line: a fault in the configuration is one line and exit code 2, never a traceback."""
+    """Run the command line. A configuration error prints one line, without a traceback; the exit code is 2."""
     from trackd.models.errors import CheckpointError
     from trackd_client.recordings.recording import RecordingError
     from trackd_client.transport.curve import KeyFileError

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from trackd.outputs.writer import check_outputs
+from trackd.output_formats import WRITERS, check_outputs
 from trackd_client.configuration import (
     ConfigError,
     Section,
@@ -125,7 +125,14 @@ class DaemonConfig(Section):
     drain_s: Annotated[float, Field(gt=0)] = 30.0
 
 
-OutputName = Literal["slp", "mot", "ctc", "csv", "parquet", "trackmate"]
+def _output_name(value: Any) -> Any:
+    if not isinstance(value, str) or value not in WRITERS:
+        *names, last = map(repr, WRITERS)
+        raise ValueError(f"should be {', '.join(names)} or {last}")
+    return value
+
+
+OutputName = Annotated[str, BeforeValidator(_output_name)]
 
 
 def _installed(names: list[OutputName]) -> list[OutputName]:

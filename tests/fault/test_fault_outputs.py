@@ -1,4 +1,5 @@
-"""Output files whose disk is full or whose folder vanishes: their own stream waits and is told, and nothing is lost."""
+"""Output files on a full disk, or in a folder that is removed: only their own stream waits, with an error, and no
+frame is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def reason(daemon: FaultDaemon) -> str | None:
 
 
 class Sender:
-    """A stream of a raw client that sends what its credit allows, and again what was refused for want of it."""
+    """A stream of a raw client that sends as its credit allows, and repeats the frames that exceeded it."""
 
     def __init__(self, client: RawClient, stream: str, **config: object) -> None:
         self.client, self.stream = client, stream
@@ -38,10 +39,10 @@ class Sender:
         self.next_seq = 0
         self.acked = -1
         self.paused = False
-        self.told: list[str] = []
+        self.errors: list[str] = []
 
     def send(self, until: int, for_s: float) -> None:
-        """Send up to a seq and see it acked, or stop when the time is over."""
+        """Send up to a seq and wait for its ack; stop when the time is over."""
         deadline = time.monotonic() + for_s
         while self.acked < until - 1 and time.monotonic() < deadline:
             while self.credit > 0 and self.next_seq < until and not self.paused:
@@ -49,9 +50,9 @@ class Sender:
                 self.next_seq += 1
                 self.credit -= 1
             while self.client.ingest.poll(10):
-                self._hear(self.client.recv())
+                self._receive(self.client.recv())
 
-    def _hear(self, message: dict) -> None:
+    def _receive(self, message: dict) -> None:
         if message["kind"] == "ack":
             self.acked = message["seq"]
             self.credit += message["credit"]
@@ -61,10 +62,10 @@ class Sender:
             self.next_seq = message["seq"]
             self.paused = True
         elif message["kind"] == "error" and message["code"] == "internal":
-            self.told.append(message["message"])
+            self.errors.append(message["message"])
 
 
-def test_on_a_full_disk_only_the_streams_with_outputs_wait_and_their_files_are_whole_afterwards(tmp_path):
+def test_on_a_full_disk_only_streams_with_outputs_wait_and_their_files_are_complete_afterwards(tmp_path):
     n = 700
     with (
         disk("tmpfs", tmp_path) as full,
@@ -84,14 +85,14 @@ def test_on_a_full_disk_only_the_streams_with_outputs_wait_and_their_files_are_w
         assert 100 + 256 <= cam.acked < 100 + 256 + 100
         assert witness.frames > frames + 50
         other.send(50, 5)
-        assert (other.acked, other.told) == (49, [])
+        assert (other.acked, other.errors) == (49, [])
         assert str(full.folder / "results" / "cam.") in reason(daemon)
         assert "No space left on device" in reason(daemon)
         assert daemon.healthy()[0] == 200
-        assert cam.told
-        assert cam.told[0] == reason(daemon)
+        assert cam.errors
+        assert cam.errors[0] == reason(daemon)
         rows = csv_frames(table)
-        assert rows == [seq for seq in range(rows[-1] + 1) for _ in range(N_BOXES)]  # no frame is there by half
+        assert rows == [seq for seq in range(rows[-1] + 1) for _ in range(N_BOXES)]  # no frame is there in part
         full.free(daemon.process.pid)
         wait_until(lambda: reason(daemon) is None, 10)
         cam.send(n, 30)
@@ -105,7 +106,7 @@ def test_on_a_full_disk_only_the_streams_with_outputs_wait_and_their_files_are_w
         assert sorted(path.name for path in table.parent.iterdir()) == ["cam.csv", "cam.slp"]
 
 
-def test_a_stream_that_ends_on_a_full_disk_says_what_is_lost(tmp_path):
+def test_a_stream_that_closes_on_a_full_disk_logs_its_lost_frames(tmp_path):
     with disk("tmpfs", tmp_path) as full, FaultDaemon(f"out_dir={full.folder}") as daemon, sdk(daemon) as client:
         stream = client.open_stream("cam", config={"outputs": ["mot"]})
         for seq in range(50):
@@ -117,7 +118,7 @@ def test_a_stream_that_ends_on_a_full_disk_says_what_is_lost(tmp_path):
             stream.send(None, Detections(boxes=walking_boxes(seq, 100)), frame_index=seq)
         stream.close()
         wait_until(lambda: daemon.metrics()["trackd_output_errors_total"] > 0, 10)
-        assert reason(daemon) is None  # nothing waits any more
+        assert reason(daemon) is None  # no record waits
         assert daemon.end() == 0
         written = sorted({int(line.split(",")[0]) - 1 for line in (full.folder / "cam.txt").read_text().splitlines()})
         assert written == list(range(len(written)))
@@ -126,38 +127,38 @@ def test_a_stream_that_ends_on_a_full_disk_says_what_is_lost(tmp_path):
         assert f"{100 - len(written)} frames are lost to it: frame_index={len(written)} to 99" in line
 
 
-def test_an_out_dir_that_vanishes_costs_no_frame_but_label_images(tmp_path):
-    whole, vanished = tmp_path / "whole", tmp_path / "vanished" / "results"
-    for out_dir in (whole, vanished):
+def test_an_out_dir_that_is_removed_loses_no_frame_but_label_images(tmp_path):
+    whole, removed = tmp_path / "whole", tmp_path / "removed" / "results"
+    for out_dir in (whole, removed):
         with FaultDaemon(f"out_dir={out_dir}") as daemon, sdk(daemon, timeout_s=20) as client:
             config = {"outputs": ["csv", "mot", "trackmate", "slp", "parquet", "ctc"]}
             with client.open_stream("cam", frame_shape=(200, 300), config=config, reply="tracks") as stream:
                 for seq in range(60):
-                    if out_dir == vanished and seq == 30:
-                        wait_until((vanished / "cam_RES.part" / "mask029.tif").exists, 10)
+                    if out_dir == removed and seq == 30:
+                        wait_until((removed / "cam_RES.part" / "mask029.tif").exists, 10)
                         time.sleep(0.1)
-                        shutil.rmtree(vanished.parent)
+                        shutil.rmtree(removed.parent)
                     boxes = np.array([[0, 0, 20, 20], [50, 50, 80, 90], [100, 100, 130, 140]], np.float32) + seq
                     stream.track(None, Detections(boxes=boxes[: 1 + seq % 3]), t_ns=seq * 40_000_000)
-                if out_dir == vanished:
-                    wait_until((vanished / "cam.slp.part").exists, 10)
+                if out_dir == removed:
+                    wait_until((removed / "cam.slp.part").exists, 10)
                     assert daemon.get("/readyz")[0] == 200
             assert daemon.end() == 0
             log = list(daemon.log)
-    for folder in (whole, vanished):
+    for folder in (whole, removed):
         assert sorted(path.name for path in folder.iterdir()) == [
             "cam.csv", "cam.parquet", "cam.slp", "cam.txt", "cam_RES", "cam_spots.csv"
         ]  # fmt: skip
     for name in ("cam.csv", "cam.txt", "cam_spots.csv"):
-        assert (vanished / name).read_text() == (whole / name).read_text()
-    pd.testing.assert_frame_equal(pd.read_parquet(vanished / "cam.parquet"), pd.read_parquet(whole / "cam.parquet"))
-    assert sorted(path.name for path in (vanished / "cam_RES").glob("mask*")) == [
+        assert (removed / name).read_text() == (whole / name).read_text()
+    pd.testing.assert_frame_equal(pd.read_parquet(removed / "cam.parquet"), pd.read_parquet(whole / "cam.parquet"))
+    assert sorted(path.name for path in (removed / "cam_RES").glob("mask*")) == [
         f"mask{number:03d}.tif" for number in range(30, 60)
     ]
-    assert any("cam_RES.part was taken away with the frames before frame_index=30" in line for line in log)
+    assert any("cam_RES.part was removed with the frames before frame_index=30" in line for line in log)
 
 
-def test_the_part_of_a_file_that_could_not_be_finished_is_there_for_recover(tmp_path):
+def test_the_part_of_a_file_that_could_not_be_finished_is_kept_and_recovered(tmp_path):
     with disk("tmpfs", tmp_path) as full:
         with FaultDaemon(f"out_dir={full.folder}") as daemon, sdk(daemon) as client:
             stream = client.open_stream("cam", config={"outputs": ["slp"]})
@@ -171,7 +172,7 @@ def test_the_part_of_a_file_that_could_not_be_finished_is_there_for_recover(tmp_
             wait_until(lambda: daemon.metrics()["trackd_output_errors_total"] == 1, 20)
             full.free(daemon.process.pid)
             assert [path.name for path in full.folder.iterdir()] == ["cam.slp.part"]
-            again = client.open_stream("cam", config={"outputs": ["slp"]})  # which makes the file of it first
+            again = client.open_stream("cam", config={"outputs": ["slp"]})  # which recovers the part first
             again.close()
             assert daemon.end() == 0
         assert any("could not be finished" in line and "outputs recover" in line for line in daemon.log), daemon.log

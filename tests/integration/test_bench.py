@@ -1,4 +1,4 @@
-"""What the benchmarks rest on: a load that is measured whole, a bound that works, targets that are read back."""
+"""The parts that the benchmarks use: the measured load, the bare loop, the targets that are read back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def addresses():
         yield {"ingest": daemon.ingest, "tracks": daemon.tracks, "control": daemon.control}
 
 
-def test_every_frame_of_a_load_is_seen_tracked(addresses):
+def test_every_frame_of_a_load_is_tracked_and_measured(addresses):
     measured = measure(Load(streams=2, fps=math.inf, seconds=0.5), addresses)
     assert [each.frames for each in measured] == [each.sent for each in measured]
     for each in measured:
@@ -43,7 +43,7 @@ def test_a_latency_counts_from_when_the_frame_was_due(addresses):
     (measured,) = measure(Load(fps=5000.0, width=4096, height=4096, seconds=0.5), addresses)
     assert measured.late > 0
     in_daemon_s = measured.stages_us[-1][-1] / 1e6
-    assert measured.latencies_s[-1] > in_daemon_s + 0.2, "most of a half second had passed before it was sent"
+    assert measured.latencies_s[-1] > in_daemon_s + 0.2, "most of the half second must have passed before it was sent"
 
 
 def test_a_closed_loop_has_a_round_trip_for_each_frame(addresses):
@@ -58,7 +58,7 @@ def test_boxes_never_jump():
     assert max(np.abs(after.boxes - before.boxes).max() for before, after in made) < 30
 
 
-def test_the_bare_loop_tracks_every_frame_and_the_echo_comes_back():
+def test_the_bare_loop_tracks_every_frame_and_its_echo_is_received():
     with running_bare() as bare, running_bare("echo") as echoing:
         frames, held = bare.sustained(3, 0.3)
         assert frames > 3 * 32
@@ -71,7 +71,7 @@ def test_the_bare_loop_ends_with_the_process_that_started_it():
     code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\nfrom bare_loop import running_bare\nimport os\n"
     code += "with running_bare('echo') as bound:\n    print(bound.ingest, flush=True)\n    os._exit(0)\n"
     started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    # capture_output waits for the pipe's last holder, which is the orphan: that it returned is the proof.
+    # capture_output waits until all holders of the pipe have ended, the orphan included: `run` returning is the proof.
     assert started.stdout.startswith("tcp://127.0.0.1:")
 
 

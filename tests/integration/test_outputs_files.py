@@ -1,4 +1,4 @@
-"""Recordings through a whole daemon and out again: nothing but ids changed; and the scores beside other programs'."""
+"""Recordings that a whole daemon tracks and writes: only the ids change. And scores against those of other programs."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_recording_without_ground_truth_is_one_clear_line(tmp_path):
     assert "ground truth" in result.stderr
 
 
-def test_what_a_killed_run_had_settled_is_recovered(tmp_path):
+def test_frames_that_a_killed_run_had_settled_are_recovered(tmp_path):
     rows = [f"{i},-1,{i},20,30,30,0.9,-1,-1,-1" for i in range(1, 20001)]
     (tmp_path / "det.txt").write_text("\n".join(rows))
     out = tmp_path / "out"
@@ -187,7 +187,7 @@ def test_what_a_killed_run_had_settled_is_recovered(tmp_path):
     (name,) = (tmp_path.name,)
     part, table = out / f"{name}.slp.part", out / f"{name}.csv"
     while time.monotonic() < deadline and not (table.exists() and table.stat().st_size > 20_000):
-        assert process.poll() is None, "it was too fast to be killed"
+        assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait(10)
@@ -198,6 +198,6 @@ def test_what_a_killed_run_had_settled_is_recovered(tmp_path):
     assert result.returncode == 0, result.stderr
     assert f"wrote {out / name}.slp" in result.stdout
     labels = sleap_io.load_slp(str(out / f"{name}.slp"), open_videos=False)
-    # The two writers are one after the other: the kill may fall between them.
+    # The writers write one after the other, so the kill may be between them.
     assert len(lines) - 1 <= len(labels) <= len(lines)
     assert [frame.frame_idx for frame in labels] == list(range(len(labels)))

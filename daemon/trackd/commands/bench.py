@@ -1,4 +1,4 @@
-"""`trackd bench`: a synthetic load of a given shape, and what the daemon makes of it."""
+"""`trackd bench`: put a synthetic load on a daemon, and measure its latencies and its rate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trackd_client.configuration import ConfigError
 from trackd_client.protocol import STAGES
 from trackd_client.transport.curve import NO_KEYS, ClientKeys
 
-_MADE = 512  # frames of detections
+_N_MADE = 512  # frames of detections
 _STAGES_OF = attrgetter(*STAGES)
 
 
@@ -37,28 +37,30 @@ class Load:
     width: int = 0  # of the image, pixels; 0: boxes only
     height: int = 0
     seconds: float = 10.0
-    closed_loop: bool = False  # each frame waits for the ids of the one before
+    closed_loop: bool = False  # each frame is sent after the ids of the previous one
     clients: int = 1  # that share the streams, each with a thread that sends and one that reads
 
     @property
     def shares(self) -> list[range]:
-        """The numbers of each client's streams; in closed loop each stream has a client of its own."""
+        """The numbers of each client's streams; in closed loop each stream has its own client."""
         count = self.streams if self.closed_loop else min(self.clients, self.streams)
         return [range(first, self.streams, count) for first in range(count)]
 
 
 @dataclass(slots=True)
 class Measured:
-    """What one stream saw."""
+    """The measurements of one stream."""
 
     frames: int = 0
     dropped: int = 0
-    late: int = 0  # frames that were sent more than a frame's time behind the clock
+    late: int = 0  # frames that were sent later than one frame period after they were due
     sent: int = 0
-    seconds: float = 0.0  # from the first frame until all were settled
+    seconds: float = 0.0  # from the first frame to the last settlement
     stages_us: list[tuple[int, ...]] = field(default_factory=list)  # of `STAGES`, per frame
     round_trips_s: list[float] = field(default_factory=list)  # in closed loop
-    latencies_s: list[float] = field(default_factory=list)  # from when a frame was due until its ids were here
+    latencies_s: list[float] = field(
+        default_factory=list
+    )  # from the time a frame was due until the client received its ids
 
 
 def run_bench(
@@ -68,17 +70,17 @@ def run_bench(
     console: Console | None = None,
     keys: ClientKeys = NO_KEYS,
 ) -> None:
-    """Put a load on a daemon and print what came of it.
+    """Put a load on a daemon and print the measurements.
 
     Args:
-        load: its shape.
-        endpoints: of a running daemon; None: one is started for the purpose.
-        overrides: `a.b.c=value` for that daemon.
-        console: where to print.
-        keys: of the clients, where the daemon has CURVE.
+        load: the shape of the load.
+        endpoints: of a running daemon; None: start one.
+        overrides: `a.b.c=value` for a daemon that is started here.
+        console: to print to; None: the terminal.
+        keys: of the clients, where the daemon uses CURVE.
 
     Raises:
-        ConfigError: a load that makes no sense.
+        ConfigError: a value of the load is out of range.
     """
     if min(load.streams, load.clients) < 1 or load.instances < 0 or load.seconds <= 0 or load.fps <= 0:
         raise ConfigError(f"bench needs at least one stream and one client, seconds and fps above 0; got {load}")
@@ -105,20 +107,20 @@ def measure(
     """Put a load on a running daemon.
 
     Args:
-        load: its shape.
+        load: the shape of the load.
         at: the daemon's addresses: `ingest`, `tracks` and `control`.
-        keys: of the clients, where the daemon has CURVE.
-        console: where to show how far it is; None: nowhere.
+        keys: of the clients, where the daemon uses CURVE.
+        console: for the progress bar; None: no bar.
 
     Returns:
-        what each stream saw.
+        the measurements of each stream.
 
     Raises:
         TrackdError: a stream could not be opened, or was lost.
     """
     measured = [Measured() for _ in range(load.streams)]
     failures: list[BaseException] = []
-    made = _there_and_back(load.instances, max(load.width, 1280), max(load.height, 720), seed=0)
+    made = _forwards_and_backwards(load.instances, max(load.width, 1280), max(load.height, 720), seed=0)
     start = threading.Barrier(len(load.shares) + 1)
 
     def feed(numbers: range) -> None:
@@ -154,7 +156,7 @@ def _feed(
     start: threading.Barrier,
     keys: ClientKeys,
 ) -> None:
-    """One client with its streams, as the program of one or several cameras has."""
+    """Run one client and its streams, as a program with one or several cameras does."""
     image = None
     if load.width:
         image = np.random.default_rng(0).integers(0, 255, (load.height, load.width), np.uint8)
@@ -197,7 +199,7 @@ def _send(
     now = time.monotonic() - began
     t_ns = time.time_ns()
     if load.fps < math.inf and now > due:
-        # A frame that is sent late was captured when it was due: waiting for room counts too.
+        # A frame that is sent late was captured when it was due, so its latency includes the wait for credit.
         t_ns -= int(1e9 * (now - due))
         into.late += now - due > 1 / load.fps
     into.sent += 1
@@ -225,17 +227,17 @@ def _count(tracks: Tracks, into: Measured) -> None:
 
 
 def made_detections(n: int, width: int, height: int, seed: int = 0) -> Iterator[Detections]:
-    """Detections of wandering boxes, for ever, at no cost: made beforehand, they go there and back again."""
-    return cycle(_there_and_back(n, width, height, seed))
+    """Endless detections of moving boxes. They are made in advance, and repeated forwards and backwards."""
+    return cycle(_forwards_and_backwards(n, width, height, seed))
 
 
-def _there_and_back(n: int, width: int, height: int, seed: int) -> list[Detections]:
-    made = [Detections(boxes=boxes) for boxes in islice(walk(n, width, height, seed), _MADE)]
+def _forwards_and_backwards(n: int, width: int, height: int, seed: int) -> list[Detections]:
+    made = [Detections(boxes=boxes) for boxes in islice(walk(n, width, height, seed), _N_MADE)]
     return made + made[::-1]
 
 
 def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.float32]]:
-    """Boxes (n, 4) that wander over a frame, for ever."""
+    """Endless boxes (n, 4) of a random walk inside a frame."""
     generator = np.random.default_rng(seed)
     size = np.array([40.0, 60.0])
     span = np.array([width, height]) - size
@@ -249,7 +251,7 @@ def walk(n: int, width: int, height: int, seed: int = 0) -> Iterator[NDArray[np.
 
 
 def rate(measured: list[Measured]) -> float:
-    """Frames/s of all streams together, until the last was settled."""
+    """Frames/s of all streams together, until the last settlement."""
     return sum(one.frames for one in measured) / max(one.seconds for one in measured)
 
 
@@ -257,11 +259,11 @@ def _report(load: Load, measured: list[Measured], console: Console) -> None:
     image = f"{load.width}x{load.height} gray" if load.width else "boxes only"
     console.print(
         f"{load.streams} streams x {load.instances} instances, {image}, "
-        f"{'closed loop' if load.closed_loop else f'{load.fps:g} fps asked of each'}, {load.seconds:g} s",
+        f"{'closed loop' if load.closed_loop else f'{load.fps:g} fps per stream requested'}, {load.seconds:g} s",
         highlight=False,
     )
     console.print(
-        f"held {rate(measured):.0f} frames/s in all; {sum(one.dropped for one in measured)} dropped, "
+        f"sustained {rate(measured):.0f} frames/s in total; {sum(one.dropped for one in measured)} dropped, "
         f"{sum(one.late for one in measured)} sent late",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""The other end of `trackd track`: takes in what comes back of a recording, and shows it to whoever wants to see it."""
+"""The receiving side of `trackd track`: collects the settlements of a recording, and passes them to observers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trackd_client.recordings.recording import RecordedFrame
 logger = logging.getLogger(__name__)
 
 _COLLECT_S = 30.0
-_MAX_WAITING = 256  # frames that were sent and are not settled yet; the stream's credit is far below it
+_MAX_WAITING = 256  # frames that were sent and are not settled yet; far above a stream's credit
 
 
 class Collector:
-    """Follows a stream's updates on a thread of its own until the stream is closed.
+    """Receives a stream's settlements on its own thread until the stream is closed.
 
-    The frames that were sent wait here until they are settled and shown to the observers; there are never many.
+    It keeps each frame that was sent until the frame is settled and its observers are called.
     """
 
     def __init__(self, client: Client, name: str, observers: Sequence[Observer]) -> None:
@@ -39,23 +39,25 @@ class Collector:
         self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow; the stream is open."""
+        """Start the thread; the stream must be open."""
         self._thread.start()
 
     def expect(self, frame: RecordedFrame) -> None:
-        """Take a frame that is about to be sent; waits while too many are on their way."""
+        """Register a frame before it is sent; wait while too many frames are unsettled."""
         while not self._room.acquire(timeout=1.0):
             if self._failure is not None:
                 raise self._failure
         self._sent[frame.frame_index] = frame
 
     def join(self) -> None:
-        """Wait until the closed stream's last frame is taken in; raises what went wrong on the way."""
+        """Wait for the last settlement of the closed stream; raise the exception of the thread, if there was one."""
         self._thread.join(_COLLECT_S)
         if self._failure is not None:
             raise self._failure
         if self._thread.is_alive():
-            raise RuntimeError(f"stream {self._name!r} was not told that it is closed within {_COLLECT_S:.0f} s")
+            raise RuntimeError(
+                f"stream {self._name!r} was closed, but no `closed` event was received within {_COLLECT_S:.0f} s"
+            )
 
     @property
     def score(self) -> IdentityScore | None:
@@ -65,7 +67,7 @@ class Collector:
     def _follow(self) -> None:
         try:
             for tracks in self._client.tracks(self._name, from_seq=0, until_closed=True):
-                self._settle(self._sent.pop(tracks.frame_index), tracks)
+                self._collect(self._sent.pop(tracks.frame_index), tracks)
                 self._room.release()
         except Exception as error:
             self._failure = error
@@ -73,7 +75,7 @@ class Collector:
             for observer in self._observers:
                 observer.close()
 
-    def _settle(self, frame: RecordedFrame, tracks: Tracks) -> None:
+    def _collect(self, frame: RecordedFrame, tracks: Tracks) -> None:
         if tracks.status is not Status.TRACKED or tracks.track_ids is None:
             logger.warning("stream=%s seq=%d: %s: %s", self._name, tracks.seq, tracks.status, tracks.reason)
             return

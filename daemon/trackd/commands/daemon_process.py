@@ -1,4 +1,4 @@
-"""A daemon in a process of its own, for the commands that need one of their own."""
+"""A daemon in a process of its own, for the commands that start one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _DRAIN_S = 45.0
 
 @contextmanager
 def running_daemon(overrides: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Start `trackd serve` on free ports of loopback; drain it at the end.
+    """Start `trackd serve` on free loopback ports; drain it when the context ends.
 
     Args:
         overrides: `a.b.c=value` texts; they win over the free ports.
 
     Yields:
-        its addresses: `ingest`, `tracks`, `control` and, where it has one, `http`.
+        the daemon's addresses: `ingest`, `tracks`, `control` and, unless it is off, `http`.
 
     Raises:
-        RuntimeError: it did not become ready.
+        RuntimeError: the daemon did not become ready.
     """
     free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
     words = [word for override in [*free, "daemon.http=127.0.0.1:0", *overrides] for word in ("--set", override)]

@@ -1,4 +1,4 @@
-"""`trackd eval`: recordings tracked as `trackd track` does, and scored against their ground truth."""
+"""`trackd eval`: track recordings as `trackd track` does, and score them against their ground truth."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(config: Config, base: Path, out: Path | None = None, console: Console | None = None) -> list[Row]:
-    """Track every recording of a configuration and score it; the last row is of all together.
+    """Track and score every recording of a configuration; with several, the last row combines them.
 
     Writes `scores.json`, `scores.csv` and a picture of each recording's tracks.
 
     Args:
         config: a DREEM inference configuration.
         base: the folder that relative paths are tried against first.
-        out: where the scores go; `<out_dir>/eval` by default.
-        console: where to show; the terminal by default.
+        out: folder for the scores; None: `<out_dir>/eval`.
+        console: to print to; None: the terminal.
 
     Raises:
-        ConfigError, RecordingError: something that cannot be read or written, or no recording has a ground truth.
+        ConfigError, RecordingError: a file cannot be read or written, or no recording has a ground truth.
     """
     _check_installed()
     console = console or Console()
@@ -49,10 +49,12 @@ def evaluate(config: Config, base: Path, out: Path | None = None, console: Conso
 
 
 def _check_installed() -> None:
-    """Before an hour of tracking, not after it."""
+    """Check the extra packages before the tracking, which may take an hour."""
     missing = [name for name in ("trackeval", "ctc_metrics", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"trackd eval needs {', '.join(missing)}, not installed here: pip install 'trackd[eval]'")
+        raise ConfigError(
+            f"trackd eval needs packages that are not installed: {', '.join(missing)}; pip install 'trackd[eval]'"
+        )
 
 
 def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> list[Row]:
@@ -68,16 +70,16 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
     scored = [scoring for scoring in scorings if scoring.sequence.has_truth]
     for scoring in scorings:
         if scoring not in scored:
-            logger.warning("recording=%s: not scored, it has no ground truth", scoring.sequence.name)
+            logger.warning("recording=%s is not scored: it has no ground truth", scoring.sequence.name)
     if not scored:
-        raise ConfigError("none of the recordings has a ground truth to score against; `trackd track` tracks without")
+        raise ConfigError("none of the recordings has a ground truth to score against; `trackd track` needs none")
     rows = _rows(scored)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "scores.json", rows)
     write_csv(out / "scores.csv", rows)
     for scoring, row in zip(scored, rows, strict=False):
         title = f"{row.name}: IDF1 {row.tracking.idf1:.3f}, {row.tracking.id_switches} id switches"
-        draw_tracks(out / f"{row.name}.png", title, scoring.sightings, scoring.switch_count.switches)
+        draw_tracks(out / f"{row.name}.png", title, scoring.histories, scoring.switch_count.switches)
     for table in tables(rows):
         console.print(table)
     for path in (out / "scores.json", out / "scores.csv", *(out / f"{row.name}.png" for row in rows[: len(scored)])):
@@ -86,7 +88,7 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
 
 
 def _truths(config: Config, base: Path) -> list[MotTruth]:
-    """The ground-truth files of MOTChallenge recordings, in their order: they hold what the detector missed too."""
+    """The ground-truth files of MOTChallenge recordings, in order; they include what the detector missed."""
     paths = config.dataset.test_dataset.gt_files
     return [MotTruth(find_path(path, "dataset.test_dataset.gt_files", base)) for path in paths]
 

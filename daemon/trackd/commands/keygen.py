@@ -1,4 +1,4 @@
-"""`trackd keygen`: key pairs for a daemon and its clients, in files that nobody else reads."""
+"""`trackd keygen`: key pairs for a daemon and its clients, in files that only their owner can read."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def make_keys(folder: Path, name: str, streams: Sequence[str], rights: Sequence[
     """Make a client's keys, and the server's where the folder has none.
 
     Args:
-        folder: gets `server.key_secret`, `server.key`, `NAME.key_secret`, and `clients/NAME.key`: the allow-list.
-        name: the client's.
-        streams: patterns of the stream names that the rights are for.
-        rights: of `publish`, `subscribe`, `control`.
+        folder: for `server.key_secret`, `server.key`, `NAME.key_secret`, and `clients/NAME.key`: the allow-list.
+        name: of the client.
+        streams: patterns of the stream names that the rights apply to.
+        rights: any of `publish`, `subscribe`, `control`.
 
     Returns:
         the files that were made.
 
     Raises:
-        ConfigError: a name, pattern or right that is none, or a file that is there already: none is ever overwritten.
+        ConfigError: an invalid name, pattern or right, or a file that exists; no file is ever overwritten.
     """
     if not _NAME.fullmatch(name) or name == SERVER:
-        raise ConfigError(f"--name must be of letters, digits and . _ -, and not {SERVER!r}; got {name!r}")
+        raise ConfigError(f"--name must consist of letters, digits and . _ -, and must not be {SERVER!r}; got {name!r}")
     try:
         metadata = {
             "name": name,
@@ -44,19 +44,19 @@ def make_keys(folder: Path, name: str, streams: Sequence[str], rights: Sequence[
     except KeyFileError as error:
         raise ConfigError(str(error)) from None
     if not streams or not rights:
-        raise ConfigError(f"--streams and --may must name something; got {metadata['streams']!r}, {metadata['may']!r}")
+        raise ConfigError(f"--streams and --may must not be empty; got {metadata['streams']!r}, {metadata['may']!r}")
     clients = folder / "clients"
     secret, public = folder / f"{name}.key_secret", clients / f"{name}.key"
     for path in (secret, public):
         if path.exists():
-            raise ConfigError(f"{path} is there already, and keys are not overwritten; take another --name")
+            raise ConfigError(f"{path} is there already, and keys are not overwritten; give another --name")
     made: list[Path] = []
     try:
         for path in (folder, clients):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & 0o077:
-                raise ConfigError(f"{path}: a folder of keys must be its owner's alone, mode 0700; got {mode:04o}")
+                raise ConfigError(f"{path}: a folder of keys must be for its owner alone, mode 0700; got {mode:04o}")
         if not (folder / f"{SERVER}.key_secret").exists():
             made += _make_pair(folder / f"{SERVER}.key_secret", folder / f"{SERVER}.key", {"name": SERVER})
         else:
@@ -79,12 +79,12 @@ def _make_pair(secret: Path, public: Path, metadata: Mapping[str, str]) -> list[
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that nobody else reads, whole before it bears its name: a daemon may be looking at the folder."""
+    """Write a file for its owner alone; it gets its name when it is complete, since a daemon may read the folder."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-        os.link(part, path)  # unlike a rename it refuses to replace a file
+        os.link(part, path)  # unlike a rename, it fails where the file exists
     finally:
         part.unlink()

@@ -1,4 +1,4 @@
-"""Who is shown every tracked frame of a recording, with what was sent and what came back."""
+"""The interface of objects that receive each tracked frame of a recording, and its settlement."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from trackd_client.recordings.recording import RecordedFrame
 
 
 class Observer(ABC):
-    """Follows one recording on the thread that collects its updates."""
+    """Receives the tracked frames of one recording, on the thread that collects its settlements."""
 
     @abstractmethod
     def add(self, frame: RecordedFrame, tracks: Tracks) -> None:
-        """A frame that was tracked; frames come in their order."""
+        """Add a frame that was tracked; frames are added in order."""
 
-    def close(self) -> None:  # noqa: B027 -- most have nothing to finish
-        """The recording has ended."""
+    def close(self) -> None:  # noqa: B027 -- most observers have nothing to finish
+        """End the recording."""

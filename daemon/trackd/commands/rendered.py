@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from trackd.commands.observer import Observer
+from trackd.outputs.records import record_of
 from trackd.outputs.render import RenderedVideo
-from trackd.outputs.thread import record_of
 from trackd.outputs.writer import set_earlier_aside
 from trackd_client.protocol import Tracks
 from trackd_client.recordings.recording import RecordedFrame, Recording
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class RenderedTracks(Observer):
-    """Writes `<out_dir>/<name>.mp4`; a frame without an image is drawn on black, where the frame's size is known."""
+    """Writes `<out_dir>/<name>.mp4`. A frame without an image is drawn on black, if the frame's size is known."""
 
     def __init__(self, out_dir: Path, recording: Recording) -> None:
         self._video = RenderedVideo(out_dir / f"{recording.name}.mp4", recording.fps, recording.skeleton)
         self._shape = recording.frame_shape
-        self._told = False
+        self._warned = False
         self._drawn = False
 
     @property
@@ -38,9 +38,9 @@ class RenderedTracks(Observer):
         if image is None and self._shape is not None:
             image = np.zeros(self._shape[:2], np.uint8)
         if record is None or image is None:
-            if not self._told:
-                logger.warning("%s: not rendered: the recording has no images, nor a frame size", self.path)
-                self._told = True
+            if not self._warned:
+                logger.warning("%s is not rendered: the recording has neither images nor a frame size", self.path)
+                self._warned = True
             return
         self._video.write(image, record)
         self._drawn = True

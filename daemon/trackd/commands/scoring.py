@@ -1,4 +1,4 @@
-"""What `trackd eval` follows of one recording while it is tracked."""
+"""`trackd eval`: collects the tracks of one recording and its ground truth, while the recording is tracked."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import numpy as np
 
 from trackd.commands.observer import Observer
 from trackd.evaluation.mot_truth import MotTruth
-from trackd.evaluation.picture import Sightings
+from trackd.evaluation.picture import IdHistory
 from trackd.evaluation.segmentation import SegmentationScoring, reference_folder
 from trackd.evaluation.sequence import Sequence, frame_of_detections
 from trackd.evaluation.switches import SwitchCount
-from trackd.outputs.thread import parents_of
+from trackd.outputs.records import parents_of
 from trackd_client.protocol import Tracks
 from trackd_client.recordings.recording import RecordedFrame, Recording
 
 
 class RecordingScoring(Observer):
-    """Gathers a recording's tracks beside its ground truth.
+    """Collects a recording's tracks and its ground truth.
 
     Args:
-        recording: its detections' gt ids are the truth.
-        truth: the truth instead, where it has boxes of its own.
-        whole: the recording is played to its end, so that what the truth has after it was missed.
+        recording: the `gt_ids` of its detections are the ground truth.
+        truth: the ground truth instead, where it is a file with boxes of its own.
+        whole: whether the recording is tracked to its end, so that later frames of the truth count as missed.
     """
 
     def __init__(self, recording: Recording, truth: MotTruth | None = None, *, whole: bool = True) -> None:
         self.sequence = Sequence(recording.name, gt_parents=dict(recording.lineage))
         self.switch_count = SwitchCount()
-        self.sightings: dict[int, Sightings] = {}
+        self.histories: dict[int, IdHistory] = {}  # by identity
         self.are_cells = bool(recording.lineage)
         self._truth = truth
         self._whole = whole
@@ -40,7 +40,7 @@ class RecordingScoring(Observer):
         return None if self._segmentation is None else self._segmentation.score
 
     def add(self, frame: RecordedFrame, tracks: Tracks) -> None:
-        """Take one frame in."""
+        """Add one frame."""
         assert tracks.track_ids is not None
         assert tracks.boxes is not None
         detections = frame.detections
@@ -54,7 +54,7 @@ class RecordingScoring(Observer):
         self.switch_count.add(frame.frame_index, gt_ids, tracks.track_ids)
         for gt_id, track_id in zip(gt_ids.tolist(), tracks.track_ids.tolist(), strict=True):
             if gt_id >= 0:
-                self.sightings.setdefault(gt_id, []).append((frame.frame_index, track_id))
+                self.histories.setdefault(gt_id, []).append((frame.frame_index, track_id))
         if detections.masks is not None:
             self.are_cells = True
             if self._segmentation is not None:
@@ -63,7 +63,7 @@ class RecordingScoring(Observer):
                 self._segmentation.add(frame.frame_index, labels[detections.masks])
 
     def close(self) -> None:
-        """Count what the truth has after the last detection as missed."""
+        """Count the truth's instances after the last frame as missed."""
         if self._truth is not None and self._whole:
             frames = self.sequence.frames
             frames += self._truth.after(frames[-1].frame_index if frames else -1)

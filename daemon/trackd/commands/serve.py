@@ -1,4 +1,4 @@
-"""`trackd serve`: a daemon, its one ready line, its signals, and what systemd is told."""
+"""`trackd serve`: a daemon, its ready line, its signal handlers, and its notifications to systemd."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from trackd.observe.systemd import Systemd
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.5  # the interpreter runs signal handlers between two waits
+_POLL_S = 0.5  # the interpreter runs signal handlers between two polls
 
 
 def serve(config: Config, base: Path | None = None) -> int:
-    """Run a daemon until it is told to drain, or one of its threads dies.
+    """Run a daemon until it is drained, or one of its threads dies.
 
-    The first SIGTERM or SIGINT drains, a second one ends the process at once.
+    The first SIGTERM or SIGINT drains the daemon, a second one ends the process at once.
 
     Args:
         config: the configuration.
-        base: its file's folder, for relative paths.
+        base: the folder of the configuration's file, for relative paths.
 
     Returns:
         The exit code: 0 after a drain, 1 where a thread died.
 
     Raises:
-        ConfigError: the daemon cannot be built.
+        ConfigError: the daemon cannot be started with this configuration.
     """
     daemon = Daemon(config, base=base)
     systemd = Systemd(daemon.health, os.environ)
@@ -49,7 +49,8 @@ def serve(config: Config, base: Path | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    # What is loaded by now stays: no collection of garbage, which stops all threads, needs to go through it.
+    # The objects that exist now are kept for the process's life. Freezing them shortens each garbage collection, which
+    # stops all threads.
     gc.collect()
     gc.freeze()
     daemon.start()
@@ -68,5 +69,5 @@ def serve(config: Config, base: Path | None = None) -> int:
         return 0
     sys.stderr.write(f"trackd: {failure}\n")
     sys.stderr.flush()
-    # A thread that hangs would hold a normal exit up for ever.
+    # A normal exit would wait forever for a thread that hangs.
     os._exit(1)

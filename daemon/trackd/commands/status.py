@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def show_status(endpoint: str, timeout_s: float, keys: ClientKeys) -> None:
-    """Ask a daemon and show its answer; exit code 1 where none comes."""
+    """Request a daemon's status and print it; exit code 1 without a reply."""
     try:
         with Client(control=endpoint, timeout_s=timeout_s, **keys) as client:
             status = client.status()
@@ -27,7 +27,7 @@ def show_status(endpoint: str, timeout_s: float, keys: ClientKeys) -> None:
         sys.stderr.write(f"trackd: {error}\n")
         raise typer.Exit(1) from None
     state = "draining" if status.draining else "ready" if status.ready else "not ready"
-    # Narrower than this, a table hides its names.
+    # A narrower table would cut off its column names.
     console = Console(width=max(shutil.get_terminal_size().columns, _LEAST_WIDTH))
     console.print(
         f"trackd {status.version}, protocol {status.protocol}, {state}, up {status.uptime_s:.0f} s, "

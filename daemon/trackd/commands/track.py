@@ -1,4 +1,4 @@
-"""`trackd track`: recordings through a whole daemon in this process, lossless, as fast as it goes."""
+"""`trackd track`: track recordings with a daemon in this process, at full speed and without dropping frames."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from trackd_client.recordings.recording import Recording
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUTS = ["slp", "mot"]
-# Which checkpoint of a list this process takes: ours, and what Kubernetes gives a pod of an indexed job.
+# Index of this process's checkpoint in a list: trackd's variable, then that of a pod of an indexed Kubernetes job.
 POD_INDEX = ("POD_INDEX", "JOB_COMPLETION_INDEX")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What became of one recording."""
+    """The result of one recording."""
 
     name: str
     frames: int
@@ -46,7 +46,7 @@ class Summary:
 
     @property
     def fps(self) -> float:
-        """Frames per second, reading and writing included."""
+        """Frames per second, including reading and writing."""
         return self.frames / self.seconds if self.seconds else 0.0
 
 
@@ -66,12 +66,12 @@ def track(
     Args:
         config: a DREEM inference configuration.
         base: the folder that relative paths are tried against first.
-        console: where to show; the terminal by default.
+        console: to print to; None: the terminal.
         render: write an .mp4 with ids and trails of each recording.
-        observe: who is shown each frame of a recording.
+        observe: makes the observers of a recording.
 
     Raises:
-        ConfigError, RecordingError: something that cannot be read or written.
+        ConfigError, RecordingError: a file cannot be read or written.
     """
     console = console or Console()
     summaries = []
@@ -83,12 +83,12 @@ def track(
 
 
 def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.environ) -> list[Config]:
-    """A configuration that lists checkpoints as one for each of them, with its outputs in `out_dir/<stem>/`.
+    """Split a configuration that lists checkpoints into one for each, with its outputs in `out_dir/<stem>/`.
 
-    As a pod of a batch (`POD_INDEX`, or Kubernetes' `JOB_COMPLETION_INDEX`) only that element of the list.
+    In a pod of a batch (`POD_INDEX`, or Kubernetes' `JOB_COMPLETION_INDEX`) only that element of the list is returned.
 
     Raises:
-        ConfigError: the index is not one of the list's, or two checkpoints would write to the same folder.
+        ConfigError: the index is outside the list, or two checkpoints would write to the same folder.
     """
     paths = config.ckpt_path
     if not isinstance(paths, list):
@@ -96,10 +96,10 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
     if not paths:
         raise ConfigError("ckpt_path must name at least one checkpoint, or be null; got []")
     stems = [Path(path).stem for path in paths]
-    twins = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twins:
+    duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if duplicates:
         raise ConfigError(
-            f"ckpt_path: several checkpoints are named {twins[0]!r}, and so are their folders; rename one"
+            f"ckpt_path: several checkpoints are named {duplicates[0]!r} and would share a folder; rename one"
         )
     runs = [
         config.model_copy(update={"ckpt_path": path, "out_dir": str(Path(config.out_dir) / stem)})
@@ -146,7 +146,7 @@ def _track_one(config: Config, base: Path, console: Console, observe: Observe, r
 
 
 def _check_out_dir(config: Config, recordings: list[Recording], base: Path) -> None:
-    """Refuse to write beside what is read: an output may have the name of a recording."""
+    """Refuse an out_dir that holds an input file: an output may have the same name."""
     dataset = config.dataset.test_dataset
     named = [*dataset.slp_files, *dataset.video_files, *dataset.det_files, *dataset.gt_files, *dataset.tracks]
     inputs = [find_path(path, "dataset.test_dataset", base) for path in named]
@@ -160,7 +160,7 @@ def _check_out_dir(config: Config, recordings: list[Recording], base: Path) -> N
 
 
 def _offline(config: Config) -> Config:
-    """The same configuration for a daemon that nobody else talks to, and that loses nothing."""
+    """The configuration for a daemon with this process as its only client, which drops no frame."""
     stream = config.stream.model_copy(
         update={
             "on_overload": "block",
@@ -172,7 +172,7 @@ def _offline(config: Config) -> Config:
         update={name: f"inproc://trackd-{name}" for name in ("ingest", "tracks", "control")}
     )
     daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None, "state_dir": None})
-    # Nobody comes in from outside, and inproc knows no keys.
+    # inproc sockets accept no client of another process, and have no keys.
     return config.model_copy(update={"stream": stream, "daemon": daemon, "security": SecurityConfig()})
 
 
@@ -212,14 +212,14 @@ def track_recording(
     on_frame: Callable[[int, float], None],
     observers: Sequence[Observer] = (),
 ) -> Summary:
-    """Send one recording as a stream, and score what comes back against its ground truth.
+    """Send one recording as a stream, and score its settlements against the ground truth.
 
     Args:
         client: connected to a daemon whose streams block on overload.
-        recording: what to send.
+        recording: to send.
         config: for `open`.
-        on_frame: told after each frame how many were sent, and in how many seconds.
-        observers: shown each tracked frame; closed at the end.
+        on_frame: called after each frame with the number of frames sent, and the seconds since the start.
+        observers: called with each tracked frame; closed at the end.
     """
     started = time.monotonic()
     collector = Collector(client, recording.name, observers)
@@ -249,6 +249,6 @@ def _table(summaries: list[Summary]) -> Table:
         column.justify = "right"
     for summary in summaries:
         score = summary.score
-        told = ("–", "–") if score is None else (str(score.id_switches), f"{score.idf1:.3f}")
-        table.add_row(summary.name, str(summary.frames), str(summary.tracks), f"{summary.fps:.0f}", *told)
+        scores = ("–", "–") if score is None else (str(score.id_switches), f"{score.idf1:.3f}")
+        table.add_row(summary.name, str(summary.frames), str(summary.tracks), f"{summary.fps:.0f}", *scores)
     return table

@@ -1,4 +1,4 @@
-"""How well track ids follow the ground truth."""
+"""Scores of track ids against a ground truth."""
 
 from trackd.evaluation.identity import IdentityScore, IdentityScoring
 

@@ -1,4 +1,4 @@
-"""The Cell Tracking Challenge's measures, by py-ctcmetrics: TRA, DET, LNK, and how many divisions were found.
+"""The Cell Tracking Challenge's measures, by py-ctcmetrics: TRA, DET, LNK, and the scores of divisions.
 
 TRA, DET, LNK: Matula et al. 2015. Divisions (BC): Ulman et al. 2017.
 """
@@ -19,9 +19,9 @@ from trackd.outputs.formats.tracklets import Tracklets
 from trackd_client.detections import IntArray
 
 MIN_SIMILARITY = 0.5
-# A division that is found this many frames early or late is found.
+# A division counts as found where it is at most this many frames early or late.
 TOLERANCE_FRAMES = 1
-# What AOGM takes for a cell and a link that are missing.
+# AOGM's costs of a missing cell and of a missing link.
 _COST_OF_CELL, _COST_OF_LINK = 10.0, 1.5
 
 
@@ -35,19 +35,19 @@ class DivisionScore:
 
     @property
     def precision(self) -> float | None:
-        """Of the divisions that were said, those that are; None where none was said."""
-        said = self.found + self.false
-        return self.found / said if said else None
+        """The fraction of the result's divisions that are true; None where the result has none."""
+        in_result = self.found + self.false
+        return self.found / in_result if in_result else None
 
     @property
     def recall(self) -> float | None:
-        """Of the divisions that are, those that were said; None where there is none."""
-        there = self.found + self.missed
-        return self.found / there if there else None
+        """The fraction of the true divisions that were found; None where the truth has none."""
+        in_truth = self.found + self.missed
+        return self.found / in_truth if in_truth else None
 
     @property
     def f1(self) -> float | None:
-        """Their harmonic mean; None where there is no division at all."""
+        """The harmonic mean of both; None where neither the truth nor the result has a division."""
         total = 2 * self.found + self.false + self.missed
         return 2 * self.found / total if total else None
 
@@ -59,13 +59,13 @@ class CellScore:
     tra: float
     det: float
     lnk: float
-    cost: float  # AOGM: what turns the result into the truth
-    cost_of_nothing: float  # what an empty result costs
+    cost: float  # AOGM: of the edits that turn the result into the truth
+    cost_of_nothing: float  # AOGM of an empty result
     divisions: DivisionScore
 
 
 def cell_score(sequence: Sequence) -> CellScore:
-    """The measures of a recording whose identities are cells.
+    """Compute the measures of a recording whose identities are cells.
 
     Args:
         sequence: a recording with a ground truth.
@@ -81,12 +81,12 @@ def cell_score(sequence: Sequence) -> CellScore:
         return CellScore(0.0, 0.0, 0.0, nothing, nothing, DivisionScore(0, 0, n_divisions))
     mapped: list[tuple[list[int], list[int]]] = []
     for frame, gt, found in zip(sequence.frames, truth_labels, result_labels, strict=True):
-        # A truth is matched to at most one result; several may be matched to the same.
+        # A true instance is matched to at most one result; a result may be matched to several true instances.
         best = frame.similarity.argmax(axis=1) if len(found) else np.empty(0, np.intp)
         near = [i for i, j in enumerate(best) if frame.similarity[i, j] >= MIN_SIMILARITY]
         mapped.append(([gt[i] for i in near], [found[best[i]] for i in near]))
     matches = {
-        # py-ctcmetrics takes labels for sorted, as those of an image are.
+        # py-ctcmetrics needs sorted labels, as it gets them from an image.
         "labels_ref": [sorted(labels) for labels in truth_labels],
         "labels_comp": [sorted(labels) for labels in result_labels],
         "mapped_ref": [pair[0] for pair in mapped],
@@ -106,7 +106,7 @@ def cell_score(sequence: Sequence) -> CellScore:
 
 
 def pooled(scores: Many[CellScore]) -> CellScore | None:
-    """All recordings as one: costs and divisions added up; DET and LNK as means weighed by what there was to find."""
+    """All recordings as one: costs and divisions added, and TRA, DET and LNK as means weighted by `cost_of_nothing`."""
     if not scores:
         return None
     weights = [score.cost_of_nothing for score in scores]

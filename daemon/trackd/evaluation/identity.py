@@ -1,4 +1,4 @@
-"""How well track ids follow the ground truth: id switches and MOTA (CLEAR), and IDF1.
+"""Scores of track ids against a ground truth: id switches and MOTA (CLEAR), and IDF1.
 
 CLEAR: Bernardin and Stiefelhagen 2008. IDF1: Ristani et al. 2016. Both as TrackEval computes them.
 Letters: g ground-truth instances of a frame, n detections.
@@ -19,7 +19,7 @@ from trackd_client.detections import IntArray
 from trackd_client.recordings.motchallenge import iou
 
 MIN_IOU = 0.5
-# A pair that was matched in the frame before stays matched whatever another one's overlap.
+# A pair that was matched in the previous frame stays matched, however large another overlap is.
 CONTINUITY_BONUS = 1000.0
 
 
@@ -36,20 +36,20 @@ class IdentityScore:
 
 
 class IdentityScoring:
-    """Adds up frame by frame; memory grows with the number of pairs of identities, not with frames."""
+    """Counts frame by frame; memory grows with the number of pairs of ids, not with the number of frames."""
 
     def __init__(self) -> None:
         self._n_frames = 0
         self._gt: Counter[int] = Counter()  # instances of each identity
         self._tracks: Counter[int] = Counter()
-        self._together: Counter[tuple[int, int]] = Counter()  # frames in which the two could be one
+        self._together: Counter[tuple[int, int]] = Counter()  # frames in which the two can be matched
         self._last: dict[int, int] = {}  # an identity's track when it was last matched
-        self._matched_before: dict[int, int] = {}  # the pairs of the last frame that had any to match
+        self._matched_before: dict[int, int] = {}  # the pairs of the last frame that was matched
         self._n_matched = 0
         self._n_switches = 0
 
     def add_detections(self, gt_ids: IntArray, track_ids: IntArray) -> None:
-        """A frame whose detections are the ground truth's instances: both (n,), -1 for none.
+        """Add a frame whose detections are the ground truth's instances: both (n,), -1 for none.
 
         A detection without a track is missed; one with a track and no identity is false.
         """
@@ -60,7 +60,7 @@ class IdentityScoring:
         self._match(pairs)
 
     def add_boxes(self, gt_ids: IntArray, gt_boxes: Floats, track_ids: IntArray, track_boxes: Floats) -> None:
-        """A frame of boxes (g, 4) and (n, 4), x1 y1 x2 y2, matched where their IoU is 0.5 or more.
+        """Add a frame of boxes (g, 4) and (n, 4), x1 y1 x2 y2, matched where their IoU is 0.5 or more.
 
         Rows with the id -1 do not count.
         """
@@ -79,7 +79,7 @@ class IdentityScoring:
         self._match(list(zip(gt_ids[rows[kept]].tolist(), track_ids[columns[kept]].tolist(), strict=True)))
 
     def score(self) -> IdentityScore:
-        """The measures over all frames so far."""
+        """Compute the measures over all frames so far."""
         n_gt, n_tracked = self._gt.total(), self._tracks.total()
         n_false = n_tracked - self._n_matched
         n_missed = n_gt - self._n_matched
@@ -99,16 +99,16 @@ class IdentityScoring:
         self._tracks.update(track_ids.tolist())
 
     def _match(self, pairs: list[tuple[int, int]]) -> None:
-        """Settle a frame's matched pairs: a switch is a track other than the identity's last one, however old."""
+        """Count a frame's matched pairs. A switch is a track other than the identity's last one, at any distance."""
         self._n_matched += len(pairs)
         self._n_switches += sum(self._last.get(gt, track) != track for gt, track in pairs)
         self._matched_before = dict(pairs)
         self._last.update(pairs)
 
     def _identity_matches(self) -> int:
-        """Detections explained by the best one-to-one assignment of tracks to identities (IDTP).
+        """Count the matches of the best one-to-one assignment of tracks to identities (IDTP).
 
-        Leaving an identity alone costs nothing here, so plain maximisation equals the paper's minimum of
+        An identity without a track costs nothing here, so the maximum of matches is also the paper's minimum of
         false positives and false negatives.
         """
         gt = {identity: row for row, identity in enumerate(self._gt)}

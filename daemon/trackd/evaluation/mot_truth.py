@@ -1,7 +1,7 @@
-"""The ground truth of a MOTChallenge sequence, with its rules for what counts.
+"""The ground truth of a MOTChallenge sequence, with the challenge's rules for the boxes that count.
 
-From MOT16 on a ground truth holds classes too: only considered pedestrians count, and a result that lies on a person
-in a vehicle, a static person, a distractor or a reflection is neither right nor wrong.
+Since MOT16 a ground truth also has classes. Only considered pedestrians count. A result that is matched to a person on
+a vehicle, a static person, a distractor or a reflection is left out.
 Letters: g ground-truth boxes of a frame, n results; boxes are left, top, width, height as in the file.
 """
 
@@ -26,10 +26,10 @@ _ID, _BOX, _CONSIDERED, _CLASS = 1, slice(2, 6), 6, 7
 
 
 class MotTruth:
-    """A gt.txt.
+    """The content of a gt.txt.
 
     Raises:
-        RecordingError: it is no table of numbers.
+        RecordingError: the file is not a table of numbers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class MotTruth:
         self._table, self._frames = table, table[:, 0].astype(np.int64) - 1
 
     def frame(self, frame_index: int, track_ids: IntArray, boxes: Floats) -> ScoredFrame:
-        """A frame's truth beside its results: ids (n,), -1 for none, and boxes (n, 4) x1 y1 x2 y2."""
+        """A frame's truth and its results: ids (n,), -1 for none, and boxes (n, 4) x1 y1 x2 y2."""
         first, last = np.searchsorted(self._frames, [frame_index, frame_index + 1])
         truth = self._table[first:last]
         found = track_ids >= 0
@@ -61,14 +61,14 @@ class MotTruth:
         return ScoredFrame(frame_index, truth[kept, _ID].astype(np.int64), ids, similarity[kept])
 
     def after(self, frame_index: int) -> list[ScoredFrame]:
-        """The frames that have a truth but no results any more."""
+        """The frames of the truth after this one, without results."""
         none, no_boxes = np.empty(0, np.int64), np.empty((0, 4), np.float32)
         rest = np.unique(self._frames[self._frames > frame_index]).tolist()
         return [self.frame(index, none, no_boxes) for index in rest]
 
     @staticmethod
     def _on_not_counted(truth: NDArray[np.float64], similarity: NDArray[np.float64]) -> NDArray[np.intp]:
-        """The results that are matched to something that does not count."""
+        """The results that are matched to a box of a class that does not count."""
         near = np.where(similarity >= MIN_IOU - np.finfo(float).eps, similarity, 0)
         rows, columns = linear_sum_assignment(near, maximize=True)
         matched = near[rows, columns] > 0
@@ -76,7 +76,7 @@ class MotTruth:
 
 
 def in_file(boxes: Floats) -> NDArray[np.float64]:
-    """Boxes (n, 4) x1 y1 x2 y2 as the MOT output has them: the same decimals, so the same scores as of the file."""
+    """Boxes (n, 4) x1 y1 x2 y2 with the decimals of the MOT output, so that the scores equal those of the file."""
     texts = [mot_box(box) for box in boxes.astype(np.float32)]
     return np.array(texts, np.float64).reshape(-1, 4)
 

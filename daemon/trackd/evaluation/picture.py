@@ -1,4 +1,4 @@
-"""A picture of a recording's identities over time: a line for each, coloured by its track id, switches marked."""
+"""A picture of a recording's identities over time: a line for each, coloured by its track id, with its switches."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from trackd.evaluation.switches import Switch
 from trackd.outputs.render import colour_of
 
-MAX_ROWS = 400  # beyond it lines are thinner than a pixel
-Sightings = list[tuple[int, int]]  # (frame_index, track id) of one identity
+MAX_ROWS = 400  # with more, a line would be thinner than a pixel
+IdHistory = list[tuple[int, int]]  # (frame_index, track id) of one identity
 
 
-def draw_tracks(path: Path, title: str, sightings: Mapping[int, Sightings], switches: Iterable[Switch]) -> None:
+def draw_tracks(path: Path, title: str, histories: Mapping[int, IdHistory], switches: Iterable[Switch]) -> None:
     """Write a .png.
 
     Args:
         path: the file.
-        title: what stands above it.
-        sightings: each identity's frames and track ids by rising frame; -1: it had no track.
-        switches: what is marked; those from or to no track are left unmarked, the gap shows them.
+        title: of the picture.
+        histories: each identity's frames and track ids by rising frame; -1: it had no track.
+        switches: to mark; those from or to no track are not marked, since the gap shows them.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # of the extra trackd[eval]
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
-    shown = list(sightings)[:MAX_ROWS]
+    shown = list(histories)[:MAX_ROWS]
     rows = {gt_id: row for row, gt_id in enumerate(shown)}
     segments, colours = [], []
     for gt_id in shown:
-        for first, last, track_id in runs(sightings[gt_id]):
+        for first, last, track_id in runs(histories[gt_id]):
             segments.append([(first - 0.5, rows[gt_id]), (last + 0.5, rows[gt_id])])
             blue, green, red = colour_of(track_id)
             colours.append((red / 255, green / 255, blue / 255))
@@ -47,7 +47,7 @@ def draw_tracks(path: Path, title: str, sightings: Mapping[int, Sightings], swit
         x, y = zip(*marks, strict=True)
         axes.scatter(x, y, marker="|", s=90, color="black", linewidths=1.4, zorder=3, label=f"{len(marks)} switches")
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
-    left_out = len(sightings) - len(shown)
+    left_out = len(histories) - len(shown)
     axes.set(title=title, xlabel="frame", ylabel="identity" + (f" ({left_out} more)" if left_out else ""))
     axes.set_yticks(range(len(shown)), [str(gt_id) for gt_id in shown] if len(shown) <= 40 else [""] * len(shown))
     axes.autoscale()
@@ -56,10 +56,10 @@ def draw_tracks(path: Path, title: str, sightings: Mapping[int, Sightings], swit
     figure.savefig(path)
 
 
-def runs(sightings: Sightings) -> Iterable[tuple[int, int, int]]:
-    """First frame, last frame, track id of each stretch without a gap or a switch; those without a track left out."""
+def runs(history: IdHistory) -> Iterable[tuple[int, int, int]]:
+    """First frame, last frame and track id of each interval with one track, without a gap or a switch."""
     start = previous = None
-    for frame_index, track_id in sightings:
+    for frame_index, track_id in history:
         if previous is None or start is None:
             start = (frame_index, track_id)
         elif track_id != start[1] or frame_index != previous + 1:

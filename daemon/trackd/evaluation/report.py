@@ -19,7 +19,7 @@ Value = float | int | str | None
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recording's scores, or those of all together."""
+    """The scores of a recording, or of all recordings together."""
 
     name: str
     frames: int
@@ -29,7 +29,7 @@ class Row:
     seg: float | None  # where there are masks and reference masks
 
     def values(self) -> dict[str, Value]:
-        """By name: what stands in the JSON and CSV files."""
+        """The values of the JSON and CSV files, by name."""
         score, cells = self.tracking, self.cells
         found: dict[str, Value] = {
             "recording": self.name,
@@ -83,7 +83,7 @@ _CELL_COLUMNS = (
 
 
 def tables(rows: list[Row]) -> list[Table]:
-    """Tracking of all recordings, and the cells' own measures of those that have cells; the last row is of all."""
+    """A table of tracking scores, and one of cell scores where a recording has cells; the last row combines all."""
     cells = [row for row in rows if row.cells is not None]
     return [_table(_COLUMNS, rows), *([_table(_CELL_COLUMNS, cells)] if cells else [])]
 
@@ -108,12 +108,12 @@ def _table(columns: tuple[tuple[str, str, str], ...], rows: list[Row]) -> Table:
 
 
 def write_json(path: Path, rows: list[Row]) -> None:
-    """A list of maps."""
+    """Write a list of maps."""
     path.write_text(json.dumps([row.values() for row in rows], indent=2) + "\n", encoding="utf-8")
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
-    """A table with a header; what does not apply is empty."""
+    """Write a table with a header; a value that does not apply is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0].values()), lineterminator="\n")
         writer.writeheader()

@@ -1,7 +1,7 @@
-"""The Cell Tracking Challenge's SEG: how well result masks cover reference masks.
+"""The Cell Tracking Challenge's SEG: the overlap of result masks with reference masks.
 
-A reference cell is found when a result mask covers more than half of it, and then counts with their IoU; SEG is the
-mean over all reference cells (Maška et al. 2014).
+A reference cell is found where a result mask covers more than half of it; its value is then the IoU of the two, else 0.
+SEG is the mean over all reference cells (Maška et al. 2014).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from trackd_client.detections import IntArray
 
-# Where reference masks stand beside the images of sequence X: hand-made ones first.
+# Folders of reference masks beside the images of a sequence, in order of preference: masks made by hand are first.
 FOLDERS = ("{name}_GT/SEG", "{name}_ST/SEG")
 
 
 class SegmentationScoring:
-    """Adds up frame by frame; frames without a reference do not count."""
+    """Counts frame by frame; frames without a reference do not count."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,7 +27,7 @@ class SegmentationScoring:
         self._n_cells = 0
 
     def add(self, frame_index: int, result: IntArray) -> None:
-        """A frame's label image (h, w), 0 for the background."""
+        """Add a frame's label image (h, w), 0 for the background."""
         path = next((path for digits in (3, 4) if (path := self._path(frame_index, digits)).is_file()), None)
         if path is not None:
             values = best_overlaps(tifffile.imread(path), result)
@@ -44,7 +44,7 @@ class SegmentationScoring:
 
 
 def reference_folder(images: Path | None) -> Path | None:
-    """The folder of reference masks of a sequence, by the folder of its images; None where there is none."""
+    """The folder of a sequence's reference masks, by the folder of its images; None where there is none."""
     if images is None:
         return None
     folder = images if images.is_dir() else images.parent
@@ -53,7 +53,7 @@ def reference_folder(images: Path | None) -> Path | None:
 
 
 def best_overlaps(reference: IntArray, result: IntArray) -> NDArray[np.float64]:
-    """The IoU of each reference cell with the result that covers more than half of it, 0 where none does."""
+    """The IoU of each reference cell with the result that covers more than half of it, 0 where none covers that."""
     width = int(result.max(initial=0)) + 1
     pairs = np.bincount(reference.ravel().astype(np.int64) * width + result.ravel())
     pairs = np.pad(pairs, (0, -len(pairs) % width)).reshape(-1, width)  # [reference, result]

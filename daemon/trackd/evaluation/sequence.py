@@ -1,4 +1,4 @@
-"""A tracked recording beside its ground truth, frame by frame: what every measure is computed from.
+"""A tracked recording and its ground truth, frame by frame: the input of every measure.
 
 Letters: g ground-truth instances of a frame, n tracked ones.
 """
@@ -19,8 +19,8 @@ class ScoredFrame:
     """One frame."""
 
     frame_index: int
-    gt_ids: IntArray  # (g,) each once
-    track_ids: IntArray  # (n,) each once
+    gt_ids: IntArray  # (g,) without duplicates
+    track_ids: IntArray  # (n,) without duplicates
     similarity: NDArray[np.float64]  # (g, n) 0 to 1
 
 
@@ -42,8 +42,8 @@ class Sequence:
 def frame_of_detections(frame_index: int, gt_ids: IntArray, track_ids: IntArray) -> ScoredFrame:
     """A frame whose detections are the ground truth's instances: both ids (n,), -1 for none.
 
-    A detection without a track is missed, one with a track and no identity is false. An identity that stands twice
-    in a frame counts once.
+    A detection without a track is missed, one with a track and no identity is false. An identity that is twice in a
+    frame counts once.
     """
     first = np.zeros(len(gt_ids), bool)
     first[np.unique(gt_ids, return_index=True)[1]] = True

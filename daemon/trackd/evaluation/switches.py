@@ -1,9 +1,9 @@
-"""DREEM's `sw_cnt`, and where the switches are.
+"""DREEM's `sw_cnt`, and the list of the switches.
 
-An identity's detections are followed in their order: each whose track id differs from the one of the detection
-before it is a switch. As in DREEM, -1 (no track) is an id like any other, so a dropped detection counts on the way
-out and on the way back; CLEAR's id switches, beside it in the table, leave those out. Detections without an identity
-do not count (DREEM takes them all for one animal, "-1").
+A detection is a switch where its track id differs from that of the previous detection of the same identity. As in
+DREEM, -1 (no track) is an id like any other, so an unassigned detection gives two switches: one to -1, and one back.
+CLEAR's id switches, in the same table, leave these out. Detections without an identity do not count (DREEM counts them
+all as one animal, "-1").
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Switch:
 
 
 class SwitchCount:
-    """Adds up frame by frame."""
+    """Counts frame by frame."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
         self.switches: list[Switch] = []
 
     def add(self, frame_index: int, gt_ids: IntArray, track_ids: IntArray) -> None:
-        """A frame's detections, both (n,), -1 for none."""
+        """Add a frame's detections, both (n,), -1 for none."""
         for gt_id, track_id in zip(gt_ids.tolist(), track_ids.tolist(), strict=True):
             if gt_id < 0:
                 continue

@@ -19,7 +19,7 @@ from trackd_client.detections import IntArray
 
 @dataclass(frozen=True, slots=True)
 class TrackingScore:
-    """All from 0 to 1, MOTA at most 1; HOTA, DetA and AssA are means over the localisation thresholds."""
+    """Scores from 0 to 1, MOTA at most 1; HOTA, DetA and AssA are means over the localisation thresholds."""
 
     hota: float
     deta: float
@@ -36,14 +36,14 @@ class TrackingScore:
 
 
 def tracking_scores(sequences: Many[Sequence]) -> tuple[list[TrackingScore], TrackingScore]:
-    """Each recording's score, and that of all together: counts are pooled, not scores averaged.
+    """Each recording's score, and that of all together, by their added counts (not by the mean of the scores).
 
     Args:
         sequences: at least one, each with a ground truth.
     """
     from trackeval.metrics import CLEAR, HOTA, Identity  # of the extra trackd[eval]
 
-    with contextlib.redirect_stdout(io.StringIO()):  # TrackEval prints what it is configured with
+    with contextlib.redirect_stdout(io.StringIO()):  # TrackEval prints its configuration
         quiet = {"PRINT_CONFIG": False}
         metrics = {"HOTA": HOTA(), "CLEAR": CLEAR(quiet), "Identity": Identity(quiet)}
         data = [_data(sequence) for sequence in sequences]
@@ -59,7 +59,7 @@ def tracking_scores(sequences: Many[Sequence]) -> tuple[list[TrackingScore], Tra
 
 
 def _data(sequence: Sequence) -> dict[str, Any]:
-    """What TrackEval's metrics take: ids from 0 without holes, and a table of similarities, for each frame."""
+    """The input of TrackEval's metrics: for each frame ids from 0 without gaps, and a table of similarities."""
     gt_ids, n_gt = _from_zero([frame.gt_ids for frame in sequence.frames])
     track_ids, n_tracks = _from_zero([frame.track_ids for frame in sequence.frames])
     return {

@@ -1,4 +1,4 @@
-"""What a writer gets: a stream's description once, and a record for each tracked frame.
+"""The input of a writer: the stream's description once, and a record for each tracked frame.
 
 Letters: n instances of a frame, k keypoints, h × w the frame.
 """
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.detections import IntArray, Skeleton
+from trackd_client.detections import Detections, IntArray, Skeleton
+from trackd_client.protocol import Status, Tracks
 
 Floats = NDArray[np.floating[Any]]
 
@@ -25,7 +26,7 @@ class StreamInfo:
     skeleton: Skeleton | None
     source: str | None  # path of the video, where there is one
     frame_shape: tuple[int, ...] | None  # (h, w) or (h, w, c)
-    fps: float | None  # None: what the frames' time stamps say
+    fps: float | None  # None: computed from the frames' time stamps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +42,40 @@ class OutputRecord:
     keypoint_scores: Floats | None = None  # (n, k)
     scores: Floats | None = None  # (n,) the detector's
     masks: IntArray | None = None  # (h, w) label i + 1 is instance i
-    parents: Mapping[int, int] = field(default_factory=dict)  # of this frame's new tracks: the one that divided
+    parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
 
 
 ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "keypoint_scores", "scores")
 
 
+def record_of(tracks: Tracks, detections: Detections | None) -> OutputRecord | None:
+    """The output record of a settled frame; None for a frame that was not tracked."""
+    if tracks.status is not Status.TRACKED or detections is None:
+        return None
+    assert tracks.track_ids is not None
+    assert tracks.track_scores is not None
+    assert tracks.boxes is not None
+    return OutputRecord(
+        frame_index=tracks.frame_index,
+        t_ns=tracks.t_ns,
+        track_ids=np.asarray(tracks.track_ids),
+        track_scores=tracks.track_scores,
+        boxes=tracks.boxes,
+        keypoints=tracks.keypoints,
+        keypoint_scores=detections.keypoint_scores,
+        scores=tracks.scores,
+        masks=detections.masks,
+        parents=parents_of(tracks),
+    )
+
+
+def parents_of(tracks: Tracks) -> dict[int, int]:
+    """A frame's divisions: the parent of each new track that has one, by the new track's id."""
+    pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
+    return {child: parent for child, parent in pairs if parent >= 0}
+
+
 def measured_fps(first: tuple[int, int], last: tuple[int, int]) -> float | None:
-    """Frames per second from two (frame_index, t_ns), to a thousandth; None where they do not tell."""
+    """Frames per second from two (frame_index, t_ns), to a thousandth; None where they do not determine it."""
     frames, nanoseconds = last[0] - first[0], last[1] - first[1]
     return round(frames * 1e9 / nanoseconds, 3) if frames > 0 and nanoseconds > 0 else None

@@ -1,4 +1,4 @@
-"""Tracks drawn over the images: boxes or poses, ids, and trails that fade, as an .mp4.
+"""Video of tracks over the images: boxes or poses, ids, and fading trails, as an .mp4.
 
 Letters: h × w the frame, n instances, k keypoints.
 """
@@ -29,16 +29,16 @@ LABEL_INK: Colour = (20, 20, 20)
 
 
 def colour_of(track_id: int) -> Colour:
-    """A bright colour that belongs to an id: the same in every frame and file, and unlike its neighbours'."""
+    """An id's colour: bright, the same in every frame and file, and unlike that of neighbouring ids."""
     if track_id < 0:
         return UNASSIGNED
-    # Steps of the golden ratio spread any run of ids evenly over the hues.
+    # Steps of the golden ratio spread any range of ids evenly over the hues.
     red, green, blue = colorsys.hsv_to_rgb((0.08 + track_id * GOLDEN_RATIO) % 1, 0.72, 1.0)
     return int(blue * 255), int(green * 255), int(red * 255)
 
 
 class TrackDrawing:
-    """Draws frame after frame; remembers where each track has been for `trail_frames` frames."""
+    """Draws frame after frame; keeps the positions of each track for `trail_frames` frames."""
 
     def __init__(self, skeleton: Skeleton | None = None, *, trail_frames: int = 45) -> None:
         self._skeleton = skeleton
@@ -46,9 +46,9 @@ class TrackDrawing:
         self._trails: dict[int, deque[tuple[int, tuple[float, float]]]] = {}
 
     def draw(self, image: Image, record: OutputRecord) -> Canvas:
-        """A copy of `image` (h, w) or (h, w, 3) RGB with the record's tracks on it."""
+        """Return a copy of `image` (h, w) or (h, w, 3) RGB with the record's tracks drawn on it."""
         canvas = _canvas(image)
-        self._remember(record)
+        self._extend_trails(record)
         for track_id, trail in self._trails.items():
             self._draw_trail(canvas, colour_of(track_id), trail, record.frame_index)
         posed = record.keypoints is not None and record.keypoints.shape[1] > 1
@@ -66,7 +66,7 @@ class TrackDrawing:
                 _draw_label(canvas, colour, str(int(track_id)), place)
         return canvas
 
-    def _remember(self, record: OutputRecord) -> None:
+    def _extend_trails(self, record: OutputRecord) -> None:
         centres = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
         for track_id, (x, y) in zip(record.track_ids, centres, strict=True):
             if track_id >= 0 and np.isfinite([x, y]).all():
@@ -85,7 +85,7 @@ class TrackDrawing:
         points = list(trail)
         for (_, start), (frame_index, end) in pairwise(points):
             strength = 0.85 * max(0.0, 1 - (now - frame_index) / self._trail_frames)
-            # Mixing with the pixel beneath looks like transparency and costs no second layer.
+            # A mix with the pixel below looks like transparency, and needs no second layer.
             x, y = np.clip(_pixel(end), 0, (canvas.shape[1] - 1, canvas.shape[0] - 1))
             mixed = strength * np.array(colour) + (1 - strength) * canvas[y, x]
             width = 3 if strength > 0.5 else 2 if strength > 0.2 else 1
@@ -94,7 +94,7 @@ class TrackDrawing:
 
 
 class RenderedVideo:
-    """An .mp4 of drawn frames; made at the first frame, under a temporary name until `close`."""
+    """An .mp4 of drawn frames. It is opened at the first frame, and has a temporary name until `close`."""
 
     def __init__(self, path: Path, fps: float, skeleton: Skeleton | None = None) -> None:
         self.path = path
@@ -112,7 +112,7 @@ class RenderedVideo:
         canvas = self._drawing.draw(image, record)
         if self._writer is None:
             size = (canvas.shape[1], canvas.shape[0])
-            # mp4v is the one codec that every OpenCV wheel writes at speed.
+            # mp4v is the one codec that every OpenCV wheel writes fast.
             fourcc = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._temporary), fourcc, self._fps, size)
             if not self._writer.isOpened():
@@ -120,7 +120,7 @@ class RenderedVideo:
         self._writer.write(canvas)
 
     def close(self) -> None:
-        """Finish the file; without a frame there is none."""
+        """Finish the file; without a frame there is no file."""
         if self._writer is not None:
             self._writer.release()
             self._writer = None
@@ -141,7 +141,7 @@ def _canvas(image: Image) -> Canvas:
 
 
 def _eight_bits(image: Image) -> NDArray[np.uint8]:
-    """A 16-bit image with its own range stretched: microscopes use a small part of the 16 bits."""
+    """A 16-bit image, its range of values stretched to 8 bits: microscopes use a small part of the 16 bits."""
     low, high = np.percentile(image[::4, ::4], (0.5, 99.8))
     if high <= low:
         return (image >> 8).astype(np.uint8)
@@ -153,7 +153,7 @@ def _pixel(point: Floats | tuple[float, float]) -> tuple[int, int]:
 
 
 def _draw_pose(canvas: Canvas, colour: Colour, points: Floats, skeleton: Skeleton | None) -> None:
-    """The visible nodes of (k, 2) and the edges between them, with a dark rim that shows on any ground."""
+    """Draw the visible nodes of (k, 2) and the edges between them, with a dark rim for contrast."""
     visible = np.asarray(np.isfinite(points).all(axis=1))
     edges = skeleton.edges if skeleton is not None else ()
     for rim, ink in ((4, LABEL_INK), (2, colour)):
@@ -166,7 +166,7 @@ def _draw_pose(canvas: Canvas, colour: Colour, points: Floats, skeleton: Skeleto
 
 
 def _label_place(box: Floats, points: Floats | None) -> tuple[int, int]:
-    """Where an id stands: above the box, or above the topmost node of a pose."""
+    """The position of an id's label: above the box, or above the topmost node of a pose."""
     if points is None:
         return _pixel((box[0], box[1] - 4))
     visible = points[np.isfinite(points).all(axis=1)]
@@ -177,7 +177,7 @@ def _label_place(box: Floats, points: Floats | None) -> tuple[int, int]:
 
 
 def _draw_label(canvas: Canvas, colour: Colour, text: str, place: tuple[int, int]) -> None:
-    """Dark figures on a plate of the track's colour, kept inside the frame."""
+    """Draw dark text on a rectangle of the track's colour, inside the frame."""
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
     x = int(np.clip(place[0], 0, max(canvas.shape[1] - width - 6, 0)))
     y = int(np.clip(place[1], height + 6, canvas.shape[0]))

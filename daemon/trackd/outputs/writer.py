@@ -1,50 +1,53 @@
-"""The one interface of all writers, and where they are chosen by name."""
+"""The one interface of all writers, and their choice by name."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 
+from trackd.output_formats import WRITERS
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd_client.configuration import ConfigError, nearest
 
-# Where each writer stands; it is imported when it is wanted: sleap-io alone costs a second.
-_CLASSES = {
-    "csv": ("trackd.outputs.formats.csv_table", "CsvWriter"),
-    "ctc": ("trackd.outputs.formats.ctc", "CtcWriter"),
-    "mot": ("trackd.outputs.formats.mot", "MotWriter"),
-    "parquet": ("trackd.outputs.formats.parquet_table", "ParquetWriter"),
-    "slp": ("trackd.outputs.formats.slp", "SlpWriter"),
-    "trackmate": ("trackd.outputs.formats.trackmate", "TrackMateWriter"),
-}
-WRITERS = tuple(_CLASSES)
-
 
 class Writer(ABC):
-    """A file that a stream's tracks go to.
+    """A file that a stream's tracks are written to.
 
     A context manager: leaving `with` closes it, also after an error, and keeps what was written so far.
-    A finished file of the same name is never written over: it is kept as `<name>.1<suffix>`, `.2`, … the highest the
-    latest. What was written when the process is killed is in the file itself, or in a part beside it that
-    `recover` makes the file of; opening the same file again does that too.
+    A finished file of the same name is never overwritten: it is renamed to `<name>.1<suffix>`, `.2`, … the highest
+    the latest. After a kill, the written frames are in the file itself, or in a part beside it. `recover` makes the
+    file of the part, and so does a writer that opens the same file again.
     """
 
     path: Path  # the finished file
 
     @abstractmethod
+    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+        """Open the stream's file in a folder that exists."""
+
+    @abstractmethod
     def write(self, record: OutputRecord) -> None:
-        """Add one frame; frames come by rising frame index.
+        """Add one frame; frames are added by rising frame index.
 
         Raises:
-            OSError: it cannot be written for now, as on a full disk; nothing of it is there, and it may be given again.
+            OSError: the frame cannot be written for now, as on a full disk. Nothing of it was written, and the call
+                may be repeated.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Finish the file; a second call does nothing."""
+
+    @classmethod
+    def is_part(cls, path: Path) -> bool:
+        """Whether a path is a part of this format; formats that write straight to their file have no parts."""
+        return False
+
+    @classmethod
+    def recover(cls, part: Path) -> Path | None:
+        """Make the finished file of a part; None where another process writes it, or where it holds nothing."""
+        return None
 
     def __enter__(self) -> Writer:
         return self
@@ -53,35 +56,28 @@ class Writer(ABC):
         self.close()
 
 
+def writer_class(kind: str) -> type[Writer]:
+    """The writer of a format of the table, imported now."""
+    module, _, name = WRITERS[kind].writer.partition(":")
+    writer: type[Writer] = getattr(importlib.import_module(module), name)
+    return writer
+
+
 def open_writer(kind: str, out_dir: Path, stream: StreamInfo) -> Writer:
     """A writer of `<out_dir>/<stream name>.<kind's suffix>`; the folder is made if absent.
 
     Raises:
         ConfigError: no such kind, a package that it needs is not installed, or another process writes the file.
-        OSError: the folder or the file cannot be made; nothing is there that was not before.
+        OSError: the folder or the file cannot be made; the call has left nothing behind.
     """
-    if kind not in _CLASSES:
+    if kind not in WRITERS:
         raise ConfigError(f"stream.outputs: no such output: {kind!r}; {nearest(kind, WRITERS)}")
     out_dir.mkdir(parents=True, exist_ok=True)
-    module, name = _CLASSES[kind]
-    writer: Writer = getattr(importlib.import_module(module), name)(out_dir, stream)
-    return writer
-
-
-def check_outputs(kinds: Sequence[str]) -> None:
-    """See at start, not at the first frame, that what the outputs need is installed.
-
-    Raises:
-        ConfigError: names the extra to install.
-    """
-    if "parquet" in kinds and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(
-            "parquet needs pyarrow, which is not installed: pip install 'trackd[parquet]'; csv needs nothing"
-        )
+    return writer_class(kind)(out_dir, stream)
 
 
 def set_earlier_aside(path: Path) -> Path | None:
-    """Give an earlier file or folder of that name the next free number; its new path, None where there was none."""
+    """Rename an earlier file or folder of that name to the next free number; None where there was none."""
     if not path.exists():
         return None
     number = 1

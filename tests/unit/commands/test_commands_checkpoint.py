@@ -17,7 +17,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def test_inspect_says_what_a_configuration_needs(tmp_path: Path, monkeypatch, capsys):
+def test_inspect_shows_what_a_configuration_needs(tmp_path: Path, monkeypatch, capsys):
     path = write_checkpoint(tmp_path / "flies.ckpt", TWO_ANCHORS)
     assert run(monkeypatch, "inspect", path) == 0
     out = capsys.readouterr().out

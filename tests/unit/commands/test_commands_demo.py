@@ -61,7 +61,7 @@ def test_animals_move_smoothly_and_stay_in_view(whole):
     assert (thorax < [640, 480]).all()
 
 
-def test_animals_touch_and_part_again(whole):
+def test_animals_touch_and_separate_again(whole):
     thorax = whole[1]["keypoints"][:, :, 1]
     distance = np.linalg.norm(thorax[:, :, None] - thorax[:, None], axis=-1) + 1000 * np.eye(5)
     touching = distance.min(axis=(1, 2)) < 20

@@ -28,16 +28,16 @@ def test_each_checkpoint_of_a_list_is_a_run_into_a_folder_of_its_own():
 
 
 @pytest.mark.parametrize("name", ["POD_INDEX", "JOB_COMPLETION_INDEX"])
-def test_a_pod_takes_its_own_element_of_the_list(name: str):
+def test_a_pod_tracks_with_its_own_element_of_the_list(name: str):
     assert runs(["mice.ckpt", "flies.ckpt"], **{name: "1"}) == [("flies.ckpt", "out/flies")]
 
 
-def test_pod_index_comes_before_kubernetes_own():
+def test_pod_index_overrides_the_variable_of_kubernetes():
     assert runs(["mice.ckpt", "flies.ckpt"], POD_INDEX="0", JOB_COMPLETION_INDEX="1") == [("mice.ckpt", "out/mice")]
 
 
 @pytest.mark.parametrize("index", ["2", "-1", "one", "1.0"])
-def test_an_index_outside_the_list_is_an_error_that_says_what_would_be_right(index: str):
+def test_an_index_outside_the_list_is_an_error_that_names_the_range(index: str):
     with pytest.raises(ConfigError) as caught:
         runs(["mice.ckpt", "flies.ckpt"], POD_INDEX=index)
     assert str(caught.value) == f"POD_INDEX must be from 0 to 1, an element of ckpt_path; got {index!r}"

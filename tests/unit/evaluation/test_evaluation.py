@@ -28,7 +28,7 @@ def test_a_swap_is_two_switches():
     assert score.idf1 == pytest.approx(0.5)
 
 
-def test_a_switch_across_a_gap_counts_and_a_return_does_not():
+def test_a_new_id_after_a_gap_is_a_switch_and_the_same_id_is_none():
     assert scored(([1], [5]), ([], []), ([1], [6])).id_switches == 1
     assert scored(([1], [5]), ([1], [-1]), ([1], [5])).id_switches == 0
 

@@ -51,7 +51,7 @@ def test_detections_without_track_or_identity_are_missed_or_false():
     assert (score.false_negatives, score.false_positives) == (1, 1)
 
 
-def test_an_identity_that_stands_twice_in_a_frame_counts_once():
+def test_an_identity_that_is_twice_in_a_frame_counts_once():
     frame = frame_of_detections(0, np.array([3, 3, -1]), np.array([0, 1, 2]))
     assert frame.gt_ids.tolist() == [3]
     assert frame.similarity.tolist() == [[1, 0, 0]]
@@ -64,7 +64,7 @@ def test_all_recordings_together_pool_their_counts():
     assert total.n_gt == 2
 
 
-def test_sw_cnt_counts_a_dropped_detection_out_and_back_and_leaves_out_those_without_identity():
+def test_sw_cnt_counts_an_unassigned_detection_twice_and_leaves_out_detections_without_identity():
     count = SwitchCount()
     for number, (gt_ids, track_ids) in enumerate(
         [([1, -1], [0, 5]), ([1, -1], [-1, 6]), ([], []), ([1], [0]), ([1], [3])]
@@ -96,7 +96,7 @@ def test_the_order_of_the_instances_does_not_matter_to_the_cells():
     assert cell_score(sequence(*frames)).tra == 1
 
 
-def test_nothing_tracked_is_worth_nothing():
+def test_an_empty_result_scores_zero():
     score = cell_score(sequence(*[([1, 2], [-1, -1])] * 3))
     assert (score.tra, score.cost) == (0, 10 * 6 + 1.5 * 4)
 
@@ -128,7 +128,7 @@ def test_a_reference_cell_counts_with_the_result_that_covers_more_than_half_of_i
     assert scoring.score == pytest.approx(0.375)
 
 
-def test_a_result_on_a_distractor_is_neither_right_nor_wrong(tmp_path):
+def test_a_result_on_a_distractor_is_left_out(tmp_path):
     path = tmp_path / "gt.txt"
     path.write_text("1,1,1,1,10,10,1,1,1\n1,2,51,1,10,10,0,8,1\n1,3,101,1,10,10,0,1,1\n")
     boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [100, 0, 110, 10], [200, 0, 210, 10]], np.float32)
@@ -138,19 +138,19 @@ def test_a_result_on_a_distractor_is_neither_right_nor_wrong(tmp_path):
     np.testing.assert_allclose(frame.similarity, [[1, 0]])
 
 
-def test_a_ground_truth_that_is_no_table_is_named(tmp_path):
+def test_a_ground_truth_that_is_no_table_is_an_error_that_names_the_file(tmp_path):
     (tmp_path / "gt.txt").write_text("no numbers\n")
     with pytest.raises(RecordingError, match=r"gt\.txt"):
         MotTruth(tmp_path / "gt.txt")
 
 
 def test_runs_end_at_gaps_and_switches():
-    sightings = [(0, 1), (1, 1), (4, 1), (5, 2), (6, -1), (7, 2)]
-    assert list(picture.runs(sightings)) == [(0, 1, 1), (4, 4, 1), (5, 5, 2), (7, 7, 2)]
+    history = [(0, 1), (1, 1), (4, 1), (5, 2), (6, -1), (7, 2)]
+    assert list(picture.runs(history)) == [(0, 1, 1), (4, 4, 1), (5, 5, 2), (7, 7, 2)]
     assert list(picture.runs([])) == []
 
 
-def test_the_picture_is_written_even_of_nothing(tmp_path):
+def test_the_picture_is_written_even_without_tracks(tmp_path):
     count = SwitchCount()
     count.add(0, np.array([1]), np.array([0]))
     count.add(1, np.array([1]), np.array([2]))
@@ -159,7 +159,7 @@ def test_the_picture_is_written_even_of_nothing(tmp_path):
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("a.png", "b.png"))
 
 
-def test_the_report_says_the_same_in_all_its_forms(tmp_path):
+def test_the_report_has_the_same_values_in_all_its_forms(tmp_path):
     row = Row("one", 2, score_of(([1], [1]), ([1], [1])), 0, None, None)
     write_json(tmp_path / "s.json", [row])
     write_csv(tmp_path / "s.csv", [row])
@@ -172,14 +172,14 @@ def test_the_report_says_the_same_in_all_its_forms(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["trackeval", "ctc_metrics", "matplotlib"])
-def test_what_is_not_installed_is_said_before_anything_is_tracked(monkeypatch, missing):
+def test_a_missing_package_is_an_error_before_the_tracking(monkeypatch, missing):
     find = eval_module.importlib.util.find_spec
     monkeypatch.setattr(eval_module.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
     with pytest.raises(ConfigError, match=rf"{missing}.*pip install 'trackd\[eval\]'"):
         eval_module.evaluate(Config(), Path())
 
 
-def test_what_the_truth_has_after_the_last_detection_was_missed(tmp_path):
+def test_instances_of_the_truth_after_the_last_frame_count_as_missed(tmp_path):
     path = tmp_path / "gt.txt"
     path.write_text("".join(f"{i},1,1,1,10,10,1,1,1\n" for i in (1, 2, 5)))
     assert [(frame.frame_index, frame.gt_ids.tolist()) for frame in MotTruth(path).after(0)] == [(1, [1]), (4, [1])]

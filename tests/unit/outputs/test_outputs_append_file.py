@@ -1,4 +1,4 @@
-"""Files that grow: whole pieces only, and never lost with their name."""
+"""Files that grow: they hold whole pieces only, and are written again when they are removed."""
 
 import resource
 import shutil
@@ -7,14 +7,15 @@ from contextlib import contextmanager
 import pytest
 from output_records import info, record
 
+from trackd.output_formats import WRITERS
 from trackd.outputs.files.append_file import AppendFile
 from trackd.outputs.files.part import read_records
-from trackd.outputs.writer import WRITERS, open_writer
+from trackd.outputs.writer import open_writer
 
 
 @contextmanager
 def no_file_grows_beyond(nbytes):
-    """A disk with so much room: the system refuses the rest of a write (EFBIG), as a full one does (ENOSPC)."""
+    """Limit the size of files: a write beyond it fails in part (EFBIG), as on a full disk (ENOSPC)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
     try:
@@ -27,7 +28,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_piece_that_did_not_fit_leaves_no_half_and_can_be_given_again(tmp_path):
+def test_a_piece_that_did_not_fit_leaves_nothing_and_can_be_appended_again(tmp_path):
     file = AppendFile(tmp_path / "a", b"head\n")
     file.append(b"first\n")
     with no_file_grows_beyond(13), pytest.raises(OSError, match="too large"):
@@ -38,14 +39,14 @@ def test_a_piece_that_did_not_fit_leaves_no_half_and_can_be_given_again(tmp_path
     assert file.path.read_bytes() == b"head\nfirst\nsecond\n"
 
 
-def test_a_file_whose_head_does_not_fit_is_not_there(tmp_path):
+def test_a_file_whose_head_does_not_fit_does_not_exist(tmp_path):
     with no_file_grows_beyond(2), pytest.raises(OSError, match="too large"):
         AppendFile(tmp_path / "a", b"head\n")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["removed", "its folder removed", "another in its place"])
-def test_a_file_that_was_taken_away_is_written_again_whole(tmp_path, how):
+def test_a_file_that_was_removed_is_written_again_with_all_its_pieces(tmp_path, how):
     folder = tmp_path / "results"
     folder.mkdir()
     file = AppendFile(folder / "a.txt", b"head\n")
@@ -64,7 +65,7 @@ def test_a_file_that_was_taken_away_is_written_again_whole(tmp_path, how):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != "ctc"])
-def test_what_did_not_fit_is_in_the_file_once_it_is_written_again(kind, tmp_path):
+def test_a_record_that_did_not_fit_is_in_the_file_after_a_repeated_write(kind, tmp_path):
     undisturbed = open_writer(kind, tmp_path / "undisturbed", info())
     disturbed = open_writer(kind, tmp_path / "disturbed", info())
     for i in range(12):
@@ -81,13 +82,13 @@ def test_what_did_not_fit_is_in_the_file_once_it_is_written_again(kind, tmp_path
     undisturbed.close()
     disturbed.close()
     assert names(disturbed.path.parent) == [disturbed.path.name]
-    if kind in ("slp", "parquet"):  # what they hold is compared above; their bytes bear times of writing
+    if kind in ("slp", "parquet"):  # their records are compared above; their bytes contain the time of writing
         assert abs(disturbed.path.stat().st_size - undisturbed.path.stat().st_size) < 200
     else:
         assert disturbed.path.read_bytes() == undisturbed.path.read_bytes()
 
 
-def test_a_label_image_folder_goes_on_on_a_full_disk_and_says_what_it_lost_with_its_folder(tmp_path, caplog):
+def test_a_label_image_folder_survives_a_full_disk_and_its_removal_is_logged_with_the_lost_frames(tmp_path, caplog):
     writer = open_writer("ctc", tmp_path, info())
     writer.write(record(0, [0, 1]))
     image = tmp_path / "cells_RES.part" / "mask000.tif"
@@ -100,7 +101,7 @@ def test_a_label_image_folder_goes_on_on_a_full_disk_and_says_what_it_lost_with_
     shutil.rmtree(image.parent)
     writer.write(record(2, [0, 1]))
     writer.close()
-    assert "taken away with the frames before frame_index=2" in caplog.text
+    assert "was removed with the frames before frame_index=2" in caplog.text
     assert names(writer.path) == ["mask002.tif", "res_track.txt"]
     assert (writer.path / "res_track.txt").read_text() == "1 2 2 0\n2 2 2 0\n"
 

@@ -28,7 +28,7 @@ def test_a_label_is_the_track_id_plus_one_in_images_and_table(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["mask000.tif", "mask001.tif", "res_track.txt"]
 
 
-def test_the_streams_own_masks_are_relabelled_not_redrawn(tmp_path):
+def test_the_masks_of_the_stream_are_relabelled_and_not_redrawn(tmp_path):
     image = np.zeros((40, 60), np.uint16)
     image[3:7, 2:5], image[20:30, 20:40] = 1, 2
     folder = written("ctc", tmp_path, info(frame_shape=None), record(0, [6, -1], masks=image))
@@ -43,7 +43,7 @@ def test_without_masks_an_ellipse_fills_each_box(tmp_path):
     assert image[10, 10] == 0
 
 
-def test_a_track_that_comes_back_is_a_new_row_with_the_first_as_its_parent(tmp_path):
+def test_a_track_after_a_gap_is_a_new_row_whose_parent_is_the_first(tmp_path):
     frames = [record(i, ids) for i, ids in enumerate([[0, 1], [0], [0, 1], [0, 1]])]
     folder = written("ctc", tmp_path, info(), *frames)
     assert table(folder) == [(1, 0, 3, 0), (2, 0, 0, 0), (3, 2, 3, 2)]
@@ -51,7 +51,7 @@ def test_a_track_that_comes_back_is_a_new_row_with_the_first_as_its_parent(tmp_p
         [0, 1, 2], [0, 1], [0, 1, 3], [0, 1, 3]]  # fmt: skip
 
 
-def test_child_bear_their_mother(tmp_path):
+def test_children_have_their_parent_in_the_table(tmp_path):
     frames = [record(0, [0]), record(1, [1, 2], parents={1: 0, 2: 0}), record(2, [1, 2])]
     assert table(written("ctc", tmp_path, info(), *frames)) == [(1, 0, 0, 0), (2, 1, 2, 1), (3, 1, 2, 1)]
 
@@ -87,7 +87,7 @@ def test_every_tracked_instance_has_a_pixel(corners, masked):
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=15))
-def test_tracklets_have_no_gap_and_cover_every_sighting(frames):
+def test_tracklets_have_no_gap_and_cover_every_tracked_instance(frames):
     tracklets = Tracklets.of([(i, np.array(sorted(ids), int)) for i, ids in enumerate(frames)], {})
     assert sum(row.end - row.begin + 1 for row in tracklets.rows) == sum(map(len, frames))
     assert len({row.label for row in tracklets.rows}) == len(tracklets.rows)
@@ -95,7 +95,7 @@ def test_tracklets_have_no_gap_and_cover_every_sighting(frames):
     assert all(ends[row.parent] < row.begin for row in tracklets.rows if row.parent)
 
 
-def test_a_parent_that_lives_on_is_none():
+def test_a_parent_that_is_still_present_does_not_count():
     frames = [(0, np.array([0])), (1, np.array([1, 0])), (2, np.array([2]))]
     rows = Tracklets.of(frames, {1: 0, 2: 0}).rows
     assert [row.parent for row in rows] == [0, 0, 1]

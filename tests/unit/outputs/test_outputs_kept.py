@@ -1,4 +1,4 @@
-"""What is kept: files that are there already, and what a killed process had settled."""
+"""What is kept: earlier files of the same name, and the frames that a killed process had written."""
 
 import os
 import signal
@@ -13,9 +13,10 @@ import sleap_io
 import tifffile
 from output_records import info, record, written
 
+from trackd.output_formats import WRITERS
 from trackd.outputs.files.part import read_records, read_stream
 from trackd.outputs.recover import recover
-from trackd.outputs.writer import WRITERS, open_writer
+from trackd.outputs.writer import open_writer
 from trackd_client.configuration import ConfigError
 from trackd_client.recordings.motchallenge import read_rows
 
@@ -26,7 +27,7 @@ SECOND = {"csv": "cells.1.csv", "ctc": "cells_RES.1", "mot": "cells.1.txt", "par
 N_FRAMES = 5
 
 
-def n_sightings(kind, path):
+def n_tracked(kind, path):
     """How many tracked instances a finished file holds."""
     match kind:
         case "mot":
@@ -48,7 +49,7 @@ def n_sightings(kind, path):
 
 
 def killed(kind: str, out_dir: Path) -> None:
-    """A real process that writes frames, and is killed with SIGKILL before it closes its file."""
+    """Run a process that writes frames, and is killed with SIGKILL before it closes its file."""
     script = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -69,42 +70,42 @@ def test_an_earlier_file_is_kept_under_another_name(kind, tmp_path):
     assert written(kind, tmp_path, info(), record(0, [0])) == tmp_path / NAMES[kind]
     written(kind, tmp_path, info(), record(0, [0]), record(1, [0]))
     written(kind, tmp_path, info(), record(0, [0]), record(1, [0]), record(2, [0]))
-    assert n_sightings(kind, tmp_path / NAMES[kind]) == 3
-    assert n_sightings(kind, tmp_path / SECOND[kind]) == 1
-    assert n_sightings(kind, tmp_path / SECOND[kind].replace(".1", ".2")) == 2
+    assert n_tracked(kind, tmp_path / NAMES[kind]) == 3
+    assert n_tracked(kind, tmp_path / SECOND[kind]) == 1
+    assert n_tracked(kind, tmp_path / SECOND[kind].replace(".1", ".2")) == 2
     assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_what_was_written_before_a_kill_is_recovered(kind, tmp_path):
+def test_frames_that_were_written_before_a_kill_are_recovered(kind, tmp_path):
     killed(kind, tmp_path)
     made = recover(tmp_path)
     assert made == ([tmp_path / NAMES[kind]] if kind in ("slp", "parquet", "ctc") else [])
-    assert n_sightings(kind, tmp_path / NAMES[kind]) == 2 * N_FRAMES
+    assert n_tracked(kind, tmp_path / NAMES[kind]) == 2 * N_FRAMES
     assert [path.name for path in tmp_path.iterdir()] == [NAMES[kind]]
     assert recover(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_the_next_open_of_the_same_output_recovers_it_too(kind, tmp_path):
+def test_the_next_open_of_the_same_output_recovers_them_too(kind, tmp_path):
     killed(kind, tmp_path)
     written(kind, tmp_path, info(), record(0, [0]))
-    assert n_sightings(kind, tmp_path / NAMES[kind]) == 1
-    assert n_sightings(kind, tmp_path / SECOND[kind]) == 2 * N_FRAMES
+    assert n_tracked(kind, tmp_path / NAMES[kind]) == 1
+    assert n_tracked(kind, tmp_path / SECOND[kind]) == 2 * N_FRAMES
 
 
-def test_a_frame_that_was_cut_short_is_left_out(tmp_path):
+def test_an_incomplete_last_frame_is_left_out(tmp_path):
     killed("slp", tmp_path)
     part = tmp_path / "cells.slp.part"
     os.truncate(part, part.stat().st_size - 3)
     assert read_stream(part) == info()
     assert [found.frame_index for found in read_records(part)] == list(range(N_FRAMES - 1))
     recover(tmp_path)
-    assert n_sightings("slp", tmp_path / "cells.slp") == 2 * (N_FRAMES - 1)
+    assert n_tracked("slp", tmp_path / "cells.slp") == 2 * (N_FRAMES - 1)
 
 
 @pytest.mark.parametrize("kind", ["slp", "parquet", "ctc"])
-def test_what_another_process_writes_is_left_alone(kind, tmp_path):
+def test_a_part_that_another_process_writes_is_left_alone(kind, tmp_path):
     writer = open_writer(kind, tmp_path, info())
     writer.write(record(0, [0]))
     with pytest.raises(ConfigError, match="another process"):
@@ -112,11 +113,11 @@ def test_what_another_process_writes_is_left_alone(kind, tmp_path):
     assert recover(tmp_path) == []
     writer.write(record(1, [0]))
     writer.close()
-    assert n_sightings(kind, writer.path) == 2
+    assert n_tracked(kind, writer.path) == 2
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_closed_writer_takes_nothing_more(kind, tmp_path):
+def test_a_closed_writer_refuses_records(kind, tmp_path):
     writer = open_writer(kind, tmp_path, info())
     writer.close()
     writer.close()
@@ -124,7 +125,7 @@ def test_a_closed_writer_takes_nothing_more(kind, tmp_path):
         writer.write(record(0, [0]))
 
 
-def test_a_record_comes_back_from_its_part_as_it_was(tmp_path):
+def test_a_record_is_read_from_its_part_unchanged(tmp_path):
     sent = record(4, [2, -1], keypoints=np.array([[[1.5, np.nan]], [[3, 4]]]), scores=np.array([0.1, 0.2], np.float32))
     writer = open_writer("slp", tmp_path, info())
     writer.write(sent)

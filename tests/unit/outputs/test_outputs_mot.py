@@ -82,7 +82,7 @@ def replayed(path, out_dir):
     return writer.path
 
 
-def test_a_file_goes_through_with_nothing_but_its_ids_changed(tmp_path):
+def test_a_file_that_is_read_and_written_changes_only_its_ids(tmp_path):
     lines = ["1,-1,281.931,187.466,79.93,209.537,0.997784,-1,-1,-1", "1,-1,-3,-2.5,10,20,1,-1,-1,-1"]
     lines.append("3,-1,1691.7,383.5,169.9,358.1,0.25,-1,-1,-1")
     (tmp_path / "det.txt").write_text("\n".join(lines))
@@ -93,10 +93,10 @@ def test_a_file_goes_through_with_nothing_but_its_ids_changed(tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.parametrize("file", ["mot15_TUD-Campus/det.txt", "mot17_09/gt.txt", "mot15_PETS09-S2L1_detonly/det.txt"])
-def test_a_real_file_goes_through_with_nothing_but_its_ids_changed(file, tmp_path):
+def test_a_real_file_that_is_read_and_written_changes_only_its_ids(file, tmp_path):
     path = SHARED / "data" / file
     if not path.exists():
-        pytest.skip(f"{path} is not there: set TRACKD_SHARED to the folder that holds data/")
+        pytest.skip(f"{path} is missing: set TRACKD_SHARED to the folder that holds data/")
     before, after = read_rows(path), read_rows(replayed(path, tmp_path))
     for name in ("frame_index", "boxes", "scores"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))

@@ -29,7 +29,7 @@ def test_an_id_has_one_colour_and_neighbours_differ():
 
 
 @pytest.mark.parametrize("image", [GRAY, GRAY.astype(np.uint16) * 256, np.dstack([GRAY] * 3)])
-def test_any_image_is_drawn_on_without_being_changed(image):
+def test_drawing_leaves_the_image_unchanged(image):
     before = image.copy()
     canvas = TrackDrawing().draw(image, record(0, [2], [[20, 30, 60, 70]]))
     assert (canvas.shape, canvas.dtype) == ((100, 120, 3), np.uint8)
@@ -64,7 +64,7 @@ def test_a_trail_fades_with_age_and_ends():
     assert strengths[0] > strengths[1] > strengths[2] == 0
 
 
-def test_a_track_that_has_ended_is_forgotten():
+def test_the_trail_of_an_ended_track_is_removed():
     drawing = TrackDrawing(trail_frames=10)
     for i in range(100):
         drawing.draw(GRAY, record(i, [i], [[10, 40, 30, 60]]))

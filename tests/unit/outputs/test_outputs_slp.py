@@ -85,7 +85,7 @@ def test_a_stream_without_tracks_still_gives_a_file_that_opens(tmp_path):
     assert labels.skeletons[0].node_names == ["head", "tail"]
 
 
-def test_the_file_appears_whole_at_close_and_leaves_nothing_beside(tmp_path):
+def test_the_file_appears_complete_at_close_and_its_part_is_removed(tmp_path):
     writer = open_writer("slp", tmp_path, info())
     writer.write(record(0, [0], [[[1, 2], [3, 4]]]))
     assert [path.name for path in tmp_path.iterdir()] == ["worms.slp.part"]
@@ -110,10 +110,10 @@ def replayed(recording, out_dir):
 @pytest.mark.parametrize(
     "file", ["dreem_three_flies/three_flies.slp", "sleap_centered_pair/centered_pair_predictions.slp"]
 )
-def test_a_real_file_goes_through_with_nothing_but_its_ids_changed(file, tmp_path):
+def test_a_real_file_that_is_read_and_written_changes_only_its_ids(file, tmp_path):
     path = SHARED / "data" / file
     if not path.exists():
-        pytest.skip(f"{path} is not there: set TRACKD_SHARED to the folder that holds data/")
+        pytest.skip(f"{path} is missing: set TRACKD_SHARED to the folder that holds data/")
     before = SleapRecording(path, TestDataset())
     after = replayed(before, tmp_path)
     assert (after.skeleton, after.fps, after.frame_shape) == (before.skeleton, before.fps, before.frame_shape)
@@ -126,7 +126,7 @@ def test_a_real_file_goes_through_with_nothing_but_its_ids_changed(file, tmp_pat
             np.testing.assert_array_equal(old.keypoint_scores, new.keypoint_scores)
 
 
-def test_the_frame_rate_is_read_off_the_time_stamps_where_the_stream_names_none(tmp_path):
+def test_the_frame_rate_is_computed_from_the_time_stamps_where_the_stream_has_none(tmp_path):
     pose = [[[1, 2], [3, 4]]]
     stream = StreamInfo("worms", WORM, None, (480, 640), None)
     frames = [dataclasses.replace(record(i, [0], pose), t_ns=round(i * 1e9 / 12.5)) for i in (0, 1, 5)]

@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 from output_records import info, record, written
 
-import trackd.outputs.writer as writer_module
+import trackd.output_formats as table_module
 from trackd.config import check_config
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
@@ -64,7 +64,7 @@ def test_parquet_columns_are_typed(tmp_path):
 
 
 def test_parquet_without_pyarrow_is_an_error_that_names_the_extra(monkeypatch):
-    monkeypatch.setattr(writer_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(table_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'trackd\[parquet\]'"):
         check_config({"stream": {"outputs": ["parquet"]}})
     assert check_config({"stream": {"outputs": ["csv"]}}).stream.outputs == ["csv"]

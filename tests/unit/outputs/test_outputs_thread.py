@@ -1,12 +1,12 @@
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 from output_records import info
 
 import trackd.outputs.thread as thread_module
-from trackd.outputs.thread import OutputsThread, parents_of, record_of
+from trackd.outputs.records import parents_of, record_of
+from trackd.outputs.thread import OutputsThread
 from trackd.outputs.writer import Writer, open_writer
 from trackd_client.detections import Detections
 from trackd_client.protocol import Open, Status, Tracks
@@ -32,7 +32,7 @@ def test_a_frame_that_was_dropped_is_not_written():
 
 
 class Slow(Writer):
-    """Closes when it is told to."""
+    """A writer whose `close` waits for an event."""
 
     def __init__(self, release: threading.Event) -> None:
         self.path = Path("slow")
@@ -51,7 +51,7 @@ class Failing(Slow):
 
 
 class Full(Slow):
-    """Takes nothing before it is told to: a disk that is full."""
+    """A writer on a full disk: `write` fails until an event."""
 
     def __init__(self, release: threading.Event) -> None:
         super().__init__(threading.Event())
@@ -65,15 +65,22 @@ class Full(Slow):
         self.taken.append(record.frame_index)
 
 
-def started(tmp_path, monkeypatch, release, made=Slow):
+def started(tmp_path, monkeypatch, release, made=Slow, clock=lambda: 0.0):
     errors = []
     monkeypatch.setattr(
         thread_module, "open_writer", lambda kind, *rest: made(release) if kind == "slow" else open_writer(kind, *rest)
     )
-    outputs = OutputsThread(tmp_path, lambda: errors.append(1))
+    outputs = OutputsThread(tmp_path, lambda: errors.append(1), clock=clock)
     thread = threading.Thread(target=outputs.run)
     thread.start()
     return outputs, thread, errors
+
+
+def wait_for_jobs(outputs):
+    """Return when the outputs thread has taken all jobs that were submitted until now."""
+    done = threading.Event()
+    outputs._jobs.put(done.set)
+    assert done.wait(10)
 
 
 def test_frames_of_a_stream_do_not_wait_for_the_file_of_another_to_be_finished(tmp_path, monkeypatch):
@@ -83,9 +90,7 @@ def test_frames_of_a_stream_do_not_wait_for_the_file_of_another_to_be_finished(t
     outputs.close("one")
     outputs.open("two", ["mot"], Open("two"))
     outputs.write("two", tracks(), Detections(boxes=np.zeros((2, 4))))
-    written = threading.Event()
-    outputs._jobs.put(written.set)
-    assert written.wait(10)
+    wait_for_jobs(outputs)
     assert len((tmp_path / "two.txt").read_text().splitlines()) == 2
     release.set()
     outputs.stop()
@@ -94,7 +99,9 @@ def test_frames_of_a_stream_do_not_wait_for_the_file_of_another_to_be_finished(t
     assert errors == []
 
 
-def test_a_writer_that_fails_is_counted_each_time_told_once_and_spoils_no_other(tmp_path, monkeypatch, caplog):
+def test_a_writer_that_fails_is_counted_each_time_and_logged_once_and_the_others_are_written(
+    tmp_path, monkeypatch, caplog
+):
     release = threading.Event()
     release.set()
     outputs, thread, errors = started(tmp_path, monkeypatch, release, Failing)
@@ -108,30 +115,28 @@ def test_a_writer_that_fails_is_counted_each_time_told_once_and_spoils_no_other(
     assert len((tmp_path / "one.txt").read_text().splitlines()) == 6
 
 
-def test_what_a_full_disk_does_not_take_is_written_when_there_is_room_and_no_other_stream_waits(tmp_path, monkeypatch):
+def test_records_wait_while_a_disk_is_full_and_no_other_stream_waits(tmp_path, monkeypatch):
+    now_s = 0.0
     has_room = threading.Event()
     made: list[Full] = []
     outputs, thread, errors = started(
-        tmp_path, monkeypatch, has_room, lambda event: made.append(Full(event)) or made[0]
+        tmp_path, monkeypatch, has_room, lambda event: made.append(Full(event)) or made[0], lambda: now_s
     )
     outputs.open("one", ["slow"], Open("one"))
     outputs.open("two", ["mot"], Open("two"))
     for i in range(300):
         outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
         outputs.write("two", tracks(i), Detections(boxes=np.zeros((2, 4))))
-    seen = threading.Event()
-    outputs._jobs.put(seen.set)
-    assert seen.wait(10)
+    wait_for_jobs(outputs)
     assert len((tmp_path / "two.txt").read_text().splitlines()) == 600
     assert "No space left on device" in outputs.fault("one")
     assert outputs.fault("two") is None
     assert outputs.is_behind("one")
     assert not outputs.is_behind("two")
     has_room.set()
-    for _ in range(500):
-        if outputs.fault() is None:
-            break
-        time.sleep(0.01)
+    now_s = 1.0
+    for _ in range(2):  # the first job wakes the thread, which tries again before it takes the second one
+        wait_for_jobs(outputs)
     assert outputs.fault() is None
     assert outputs.caught_up()
     outputs.stop()
@@ -140,7 +145,7 @@ def test_what_a_full_disk_does_not_take_is_written_when_there_is_room_and_no_oth
     assert errors == []
 
 
-def test_a_stream_that_ends_while_its_disk_is_full_says_what_it_lost_and_its_other_files_have_all(
+def test_a_stream_that_closes_on_a_full_disk_logs_its_lost_frames_and_its_other_files_are_complete(
     tmp_path, monkeypatch, caplog
 ):
     outputs, thread, errors = started(tmp_path, monkeypatch, threading.Event(), Full)

@@ -1,4 +1,4 @@
-"""How the demo looks: a sandy tank seen from above, a stone to hide under, and fish that bend as they swim.
+"""The drawings of the demo: a sandy tank from above, a stone to hide under, and fish that bend as they swim.
 
 Everything is drawn with OpenCV from a seeded generator. Letters: A animals, P points along a spine.
 """
@@ -25,8 +25,8 @@ BACKS = ((70, 104, 128), (58, 88, 150), (104, 108, 92), (64, 118, 112), (92, 86,
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One animal's body, for life."""
+class Body:
+    """The body of one animal, the same in all frames."""
 
     length_px: float
     width_px: float  # at the widest place
@@ -36,8 +36,8 @@ class Look:
     band_shade: float  # below 1 darkens, above 1 lightens
 
 
-def make_look(generator: np.random.Generator, number: int, height_px: int) -> Look:
-    """An individual: its size, its colour, and a pattern of bands and spots of its own."""
+def make_body(generator: np.random.Generator, number: int, height_px: int) -> Body:
+    """Make the body of an individual: its size, its colour, and its pattern of bands and spots."""
     length = height_px / 480 * generator.uniform(62, 84)
     tint = generator.uniform(0.86, 1.14, 3)
     back = np.clip(np.array(BACKS[number % len(BACKS)]) * tint, 30, 190)
@@ -49,7 +49,7 @@ def make_look(generator: np.random.Generator, number: int, height_px: int) -> Lo
             length / 75 * generator.uniform(0.7, 1.7, 14),
         ]
     )
-    return Look(
+    return Body(
         length_px=float(length),
         width_px=float(length * generator.uniform(0.2, 0.25)),
         back=(float(back[0]), float(back[1]), float(back[2])),
@@ -59,13 +59,13 @@ def make_look(generator: np.random.Generator, number: int, height_px: int) -> Lo
     )
 
 
-def spine_of(look: Look, thorax: Floats, heading: float, bend: float, beat: float) -> Floats:
+def spine_of(body: Body, thorax: Floats, heading: float, bend: float, beat: float) -> Floats:
     """The points (P, 2) of a body at `thorax`, with the phase of its tail's beat and the bend of its turn."""
-    along = (THORAX - SPINE) * look.length_px
+    along = (THORAX - SPINE) * body.length_px
     reach = SPINE - THORAX
     wave = 0.085 * np.maximum(SPINE - 0.15, 0) ** 1.5 * np.sin(beat - 5.2 * SPINE)
-    # In a turn head and tail lie on its inner side.
-    across = look.length_px * (wave + 0.2 * bend * reach**2)
+    # In a turn, head and tail are on the inner side.
+    across = body.length_px * (wave + 0.2 * bend * reach**2)
     forward = np.array([np.cos(heading), np.sin(heading)])
     left = np.array([-forward[1], forward[0]])
     points: Floats = thorax + along[:, None] * forward + across[:, None] * left
@@ -79,46 +79,46 @@ def node_positions(spine: Floats) -> Floats:
     )
 
 
-def body_outline(look: Look, spine: Floats, scale: float = 1.0) -> Floats:
+def body_outline(body: Body, spine: Floats, scale: float = 1.0) -> Floats:
     """The closed outline (2P, 2) of a body, its width scaled."""
-    left, half = _left(spine), look.width_px / 2 * OUTLINE * scale
+    left, half = _left(spine), body.width_px / 2 * OUTLINE * scale
     return np.concatenate([spine + left * half[:, None], (spine - left * half[:, None])[::-1]])
 
 
-def draw_fish(canvas: Canvas, look: Look, spine: Floats, beat: float) -> None:
-    """A fish from above: fins, a body that is lighter towards the back's ridge, its pattern, its eyes."""
-    back = np.array(look.back)
+def draw_fish(canvas: Canvas, body: Body, spine: Floats, beat: float) -> None:
+    """Draw a fish from above: fins, a body that is lighter along the middle, its pattern, its eyes."""
+    back = np.array(body.back)
     left = _left(spine)
     backwards = spine[-1] - spine[-4]
     backwards /= np.linalg.norm(backwards) + 1e-9
     side = np.array([-backwards[1], backwards[0]])
-    fan = spine[-1] + look.length_px * (0.17 * backwards + 0.05 * np.sin(beat - 6.2) * side)
-    spread = look.width_px * 0.3 * side
+    fan = spine[-1] + body.length_px * (0.17 * backwards + 0.05 * np.sin(beat - 6.2) * side)
+    spread = body.width_px * 0.3 * side
     _fill(canvas, np.stack([spine[-2], fan + spread, fan - 0.25 * (fan - spine[-1]), fan - spread]), back * 0.8 + 30)
     for sign in (-1, 1):
         root, flap = spine[8], 0.75 + 0.25 * np.sin(beat * 0.7 + sign)
-        tip = root + sign * left[8] * look.width_px * flap + (spine[13] - root) * 1.1
+        tip = root + sign * left[8] * body.width_px * flap + (spine[13] - root) * 1.1
         _fill(canvas, np.stack([root, tip, spine[12]]), back * 0.75 + 35)
     for scale, shade in ((1.0, 0.55), (0.86, 0.8), (0.62, 1.0), (0.36, 1.16), (0.14, 1.3)):
-        _fill(canvas, body_outline(look, spine, scale), back * shade)
-    half = look.width_px / 2 * OUTLINE
-    for start, stop in look.bands:
+        _fill(canvas, body_outline(body, spine, scale), back * shade)
+    half = body.width_px / 2 * OUTLINE
+    for start, stop in body.bands:
         at = np.linspace(start, min(stop, 0.95), 4)
         centre = _along(spine, at)
         reach = (_along(left, at).T * np.interp(at, SPINE, half) * 0.82).T
-        _fill(canvas, np.concatenate([centre + reach, (centre - reach)[::-1]]), back * look.band_shade)
-    for at, across, radius in look.spots:
+        _fill(canvas, np.concatenate([centre + reach, (centre - reach)[::-1]]), back * body.band_shade)
+    for at, across, radius in body.spots:
         where = np.array([at])
         centre = _along(spine, where)[0] + _along(left, where)[0] * across * np.interp(at, SPINE, half)
         _dot(canvas, centre, radius, back * 0.5)
     for sign in (-1, 1):
         eye = spine[2] + sign * left[2] * half[2] * 0.85
-        _dot(canvas, eye, look.length_px * 0.024, np.array([225.0, 232, 235]))
-        _dot(canvas, eye, look.length_px * 0.015, np.array([18.0, 16, 16]))
+        _dot(canvas, eye, body.length_px * 0.024, np.array([225.0, 232, 235]))
+        _dot(canvas, eye, body.length_px * 0.015, np.array([18.0, 16, 16]))
 
 
 def sandy_ground(generator: np.random.Generator, width: int, height: int) -> Canvas:
-    """A tank's floor: sand in soft waves and grains, some pebbles, darker towards the walls."""
+    """Draw a tank's floor: sand in soft waves and grains, some pebbles, darker towards the walls."""
     soft = sum(_noise(generator, width, height, cells) / (i + 1) for i, cells in enumerate((5, 12, 30)))
     grain = generator.normal(0, 5.5, (height, width)) + 5 * _noise(generator, width, height, 120)
     level = 168 + 15 * soft + grain
@@ -140,7 +140,7 @@ def sandy_ground(generator: np.random.Generator, width: int, height: int) -> Can
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stone:
-    """Something to hide under; lies above the animals."""
+    """A place to hide; it is drawn over the animals."""
 
     centre: Floats  # (2,)
     radius_px: float
@@ -148,11 +148,11 @@ class Stone:
     cover: Floats  # (h, w, 1) opacity
 
     def hides(self, point: Floats) -> bool:
-        """Whether a point lies well under the stone."""
+        """Whether a point is under the stone, not only at its edge."""
         return bool(np.linalg.norm(point - self.centre) < 0.86 * self.radius_px)
 
     def lay_over(self, canvas: Canvas) -> Canvas:
-        """The same canvas, with the stone drawn on it."""
+        """Draw the stone on a canvas, and return the canvas."""
         reach = 1.2 * self.radius_px
         (left, top), (right, bottom) = (np.maximum(self.centre + d, 0).astype(int) for d in (-reach, reach))
         part = (slice(top, bottom), slice(left, right))
@@ -162,7 +162,7 @@ class Stone:
 
 
 def make_stone(generator: np.random.Generator, width: int, height: int) -> Stone:
-    """A round mossy stone in the lower right of the tank."""
+    """Make a round mossy stone in the lower right of the tank."""
     centre, radius = np.array([0.7 * width, 0.64 * height]), 0.125 * height
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     edge = radius * (1 + 0.05 * np.sin(3 * turn + 1) + 0.04 * np.sin(5 * turn) + generator.normal(0, 0.008, 48))
@@ -185,7 +185,7 @@ def make_stone(generator: np.random.Generator, width: int, height: int) -> Stone
 
 
 def cast_shadows(ground: Canvas, outlines: list[Floats], offset_px: float) -> Canvas:
-    """The ground under soft shadows of the outlines."""
+    """Return the ground with soft shadows of the outlines."""
     mask = np.zeros(ground.shape[:2], np.uint8)
     for outline in outlines:
         cv2.fillPoly(mask, [_fixed(outline + offset_px)], 105, cv2.LINE_AA, SUBPIXEL_BITS)
@@ -202,7 +202,7 @@ def _left(spine: Floats) -> Floats:
 
 
 def _along(values: Floats, at: Floats) -> Floats:
-    """Values (P, 2) given along the spine, at some places of it."""
+    """Values (P, 2) along the spine, interpolated at the given places."""
     return np.column_stack([np.interp(at, SPINE, values[:, axis]) for axis in (0, 1)])
 
 
@@ -214,7 +214,7 @@ def _noise(generator: np.random.Generator, width: int, height: int, cells: int) 
 
 
 def _fixed(points: Floats) -> NDArray[np.int32]:
-    """Points in OpenCV's fixed-point pixels: whole ones would make slow animals jerk."""
+    """Points in OpenCV's fixed-point pixels: with whole pixels slow animals would move in jumps."""
     return np.rint(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
 
 

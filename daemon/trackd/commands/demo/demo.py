@@ -1,4 +1,4 @@
-"""`trackd demo`: a recording is made, replayed as a live camera into a real daemon, watched, drawn and scored."""
+"""`trackd demo`: makes a recording, replays it as a live camera into a daemon, draws the tracks and scores them."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from rich.progress import track as progress
 from trackd.commands.daemon_process import running_daemon
 from trackd.commands.demo.recording import N_ANIMALS, DemoRecording, make_recording
 from trackd.evaluation import IdentityScore, IdentityScoring
-from trackd.outputs.records import OutputRecord
+from trackd.outputs.records import record_of
 from trackd.outputs.render import RenderedVideo
 from trackd_client import Client
 from trackd_client.apps.replay import Progressed, ReplayOptions, parse_speed, replay_recording
 from trackd_client.apps.watch import LiveTable
-from trackd_client.protocol import Status, Tracks
+from trackd_client.protocol import Tracks
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
 STREAM = "demo"
-FIXED_NUMBER = {"tracker": {"max_tracks": N_ANIMALS}}  # what a lab knows of its tank, and the daemon should be told
+FIXED_NUMBER = {"tracker": {"max_tracks": N_ANIMALS}}  # a lab knows the number of animals in its tank
 _REFRESH_S = 0.1
 _FOLLOW_S = 10.0
 
 
 def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
-    """The whole demo; files go to `out`.
+    """Run the whole demo, and return the score of its tracks.
 
     Args:
-        out: a folder, made if absent.
+        out: the folder for all files, made if absent.
         seed: of the recording.
-        speed: "1.0" is as fast as it was recorded, "max" as fast as the daemon takes it.
+        speed: "1.0" is the recorded speed, "max" as fast as the daemon can track.
     """
     console = Console()
-    shutil.rmtree(out / "tracked", ignore_errors=True)  # of the last demo; a daemon would keep it beside
+    shutil.rmtree(out / "tracked", ignore_errors=True)  # of the last demo; a daemon would rename its files
     console.print("[bold]1[/] Drawing a recording: five fish that cross, touch and hide under a stone …")
     files = make_recording(out, seed=seed)
     (recording,) = open_recordings(
@@ -50,7 +50,7 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
     daemon = running_daemon([f"out_dir={out / 'tracked'}", "stream.outputs=[slp, mot]"])
     with daemon as addresses, client_of(addresses) as client:
         updates = _replay_and_watch(client, recording, parse_speed(speed), console)
-    console.print("[bold]3[/] Drawing what the daemon said …")
+    console.print("[bold]3[/] Drawing the tracks that the daemon published …")
     video = _draw(recording, updates, out / "demo_tracked.mp4", console)
     score = _score(recording, updates)
     _report(console, files, video, out, updates, score)
@@ -58,12 +58,12 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
 
 
 def client_of(addresses: dict[str, str]) -> Client:
-    """A client of the daemon at these addresses."""
+    """Return a client of the daemon at these addresses."""
     return Client(addresses["ingest"], addresses["tracks"], addresses["control"])
 
 
 def _replay_and_watch(client: Client, recording: Recording, speed: float, console: Console) -> list[Tracks]:
-    """Feed the recording from this thread and follow it on another; the live table is shown meanwhile."""
+    """Send the recording from this thread, receive its tracks on another, and show them in a live table."""
     updates: list[Tracks] = []
     table = LiveTable(STREAM)
 
@@ -78,7 +78,7 @@ def _replay_and_watch(client: Client, recording: Recording, speed: float, consol
 
         def show(now: Progressed) -> None:
             nonlocal shown_at
-            if follower.ident is None:  # the stream is open by now
+            if follower.ident is None:  # the first call: the stream is open
                 follower.start()
             if time.monotonic() - shown_at > _REFRESH_S:
                 shown_at = time.monotonic()
@@ -91,24 +91,19 @@ def _replay_and_watch(client: Client, recording: Recording, speed: float, consol
 
 
 def _draw(recording: Recording, updates: list[Tracks], path: Path, console: Console) -> Path:
-    """The video with ids and trails."""
-    by_frame = {tracks.frame_index: tracks for tracks in updates if tracks.status is Status.TRACKED}
+    """Write the video with ids and trails."""
+    by_frame = {tracks.frame_index: tracks for tracks in updates}
     with RenderedVideo(path, recording.fps, recording.skeleton) as video:
         for frame in progress(recording.frames(), "  drawing", len(recording), console=console, transient=True):
             tracks = by_frame.get(frame.frame_index)
-            if frame.image is None or tracks is None or tracks.boxes is None:
-                continue
-            assert tracks.track_ids is not None
-            assert tracks.track_scores is not None
-            record = OutputRecord(
-                tracks.frame_index, tracks.t_ns, tracks.track_ids, tracks.track_scores, tracks.boxes, tracks.keypoints
-            )
-            video.write(frame.image, record)
+            record = None if tracks is None else record_of(tracks, frame.detections)
+            if frame.image is not None and record is not None:
+                video.write(frame.image, record)
     return path
 
 
 def _score(recording: Recording, updates: list[Tracks]) -> IdentityScore:
-    """The daemon's ids against the recording's true identities."""
+    """Score the daemon's ids against the recording's true identities."""
     by_frame = {tracks.frame_index: tracks for tracks in updates}
     scoring = IdentityScoring()
     for frame in recording.frames():
@@ -136,7 +131,7 @@ def _report(
     )
     for what, path in (
         ("the recording", files.video),
-        ("what a detector saw", files.slp),
+        ("the detections", files.slp),
         ("tracked, with ids and trails", video),
         ("tracked, for SLEAP", out / "tracked" / f"{STREAM}.slp"),
         ("tracked, as MOTChallenge text", out / "tracked" / f"{STREAM}.txt"),

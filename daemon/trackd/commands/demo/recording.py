@@ -1,4 +1,4 @@
-"""The demo's recording: some fish in a tank that cross, touch and hide, with their true identities.
+"""The recording of the demo: fish in a tank that cross, touch and hide, with their true identities.
 
 Letters: F frames, A animals; the nodes are head, thorax and tail.
 """
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.commands.demo.animals import (
-    Look,
+    Body,
     Stone,
     body_outline,
     cast_shadows,
     draw_fish,
-    make_look,
+    make_body,
     make_stone,
     node_positions,
     sandy_ground,
@@ -31,22 +31,22 @@ Floats = NDArray[np.floating[Any]]
 NODES = ("head", "thorax", "tail")
 EDGES = ((0, 1), (1, 2))
 N_ANIMALS = 5
-MISSED = 0.03  # share of visible instances that the detector overlooks
-JITTER_PX = 0.7  # standard deviation of its keypoints
+MISSED = 0.03  # fraction of visible instances that the detector misses
+JITTER_PX = 0.7  # standard deviation of the error of its keypoints
 
 
 @dataclass(frozen=True, slots=True)
 class DemoRecording:
     """The files of a demo recording."""
 
-    slp: Path  # what a detector saw; tracks are the true identities
+    slp: Path  # the detections; their tracks are the true identities
     video: Path
     truth: Path  # .npz: keypoints (F, A, 3, 2), boxes (F, A, 4), visible (F, A), detected (F, A)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """Where the animals are."""
+    """The positions and postures of the animals."""
 
     thorax: Floats  # (F, A, 2) pixels
     heading: Floats  # (F, A) radians, 0 to the right, rising clockwise as y points down
@@ -67,8 +67,8 @@ def make_recording(
     Args:
         folder: made if absent; files of the same names are replaced.
         seed: the same seed gives the same arrays and images.
-        n_frames: length.
-        n_animals: how many, at least 1.
+        n_frames: number of frames.
+        n_animals: number of animals, at least 1.
         size: width and height in pixels, both even.
         fps: frames per second, of the motion too.
 
@@ -79,7 +79,7 @@ def make_recording(
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     width, height = size
-    looks = [make_look(generator, number, height) for number in range(n_animals)]
+    bodies = [make_body(generator, number, height) for number in range(n_animals)]
     ground = sandy_ground(generator, width, height)
     stone = make_stone(generator, width, height)
     motion = swim(generator, n_frames, n_animals, size, fps, stone.centre)
@@ -93,20 +93,20 @@ def make_recording(
     for frame in range(n_frames):
         spines = [
             spine_of(
-                look,
+                body,
                 motion.thorax[frame, i],
                 float(motion.heading[frame, i]),
                 float(motion.bend[frame, i]),
                 float(motion.beat[frame, i]),
             )
-            for i, look in enumerate(looks)
+            for i, body in enumerate(bodies)
         ]
-        outlines = [body_outline(look, spine) for look, spine in zip(looks, spines, strict=True)]
+        outlines = [body_outline(body, spine) for body, spine in zip(bodies, spines, strict=True)]
         for i, (spine, outline) in enumerate(zip(spines, outlines, strict=True)):
             keypoints[frame, i] = node_positions(spine)
             boxes[frame, i] = [*outline.min(axis=0), *outline.max(axis=0)]
             visible[frame, i] = not stone.hides(keypoints[frame, i, 1])
-        video.write(_picture(ground, stone, looks, spines, outlines, motion.beat[frame]))
+        video.write(_picture(ground, stone, bodies, spines, outlines, motion.beat[frame]))
     video.release()
 
     detected = visible & (generator.random(visible.shape) >= MISSED)
@@ -127,9 +127,9 @@ def swim(
     fps: float,
     shelter: Floats,
 ) -> Motion:
-    """Paths that wander, keep off the walls and meet: now and then each animal heads for another one.
+    """Random paths that avoid the walls and meet: at random times an animal turns towards another one.
 
-    The first animal goes under the shelter, a quarter into the recording.
+    The first animal swims under the shelter after a quarter of the recording.
     """
     extent, dt = np.array(size, float), 1 / fps
     unit = size[1] / 480
@@ -155,9 +155,9 @@ def swim(
         if n_frames // 4 <= frame < n_frames // 2 and not hiding:
             target[0] = shelter - thorax[0]
         pull = np.where(np.abs(target).sum(axis=1) > 0, 1.6, 0.0)
-        wish = np.arctan2(target[:, 1], target[:, 0])
-        steer = pull * _wrapped(wish - heading)
-        # Within a body's length of a wall, turning back counts for more than any wish.
+        direction = np.arctan2(target[:, 1], target[:, 0])
+        steer = pull * _wrapped(direction - heading)
+        # Within a body length of a wall, the turn away from it outweighs the turn towards the target.
         margin = 85 * unit
         near = np.clip(1 - np.minimum(thorax, extent - thorax).min(axis=1) / margin, 0, 1)
         inwards = np.arctan2(*(extent / 2 - thorax).T[::-1])
@@ -176,19 +176,19 @@ def swim(
 def _picture(
     ground: NDArray[np.uint8],
     stone: Stone,
-    looks: list[Look],
+    bodies: list[Body],
     spines: list[Floats],
     outlines: list[Floats],
     beat: Floats,
 ) -> NDArray[np.uint8]:
     canvas = cast_shadows(ground, outlines, 0.012 * ground.shape[0])
-    for i, look in enumerate(looks):
-        draw_fish(canvas, look, spines[i], float(beat[i]))
+    for i, body in enumerate(bodies):
+        draw_fish(canvas, body, spines[i], float(beat[i]))
     return stone.lay_over(canvas)
 
 
 def _wrapped(angle: Floats) -> Floats:
-    """Angles from -π to π."""
+    """The same angles, from -π to π."""
     wrapped: Floats = (angle + np.pi) % (2 * np.pi) - np.pi
     return wrapped
 
@@ -202,12 +202,12 @@ def _write_slp(
     shape: tuple[int, int, int, int],
     fps: float,
 ) -> None:
-    """The detections as predicted instances; the tracks `fish1`, `fish2` … are the truth."""
+    """Write the detections as predicted instances; the tracks `fish1`, `fish2` … are the ground truth."""
     import sleap_io
 
     skeleton = sleap_io.Skeleton(nodes=list(NODES), edges=list(EDGES), name="fish")
     metadata = {"type": "MediaVideo", "shape": shape, "grayscale": False, "bgr": True, "fps": fps}
-    # By its bare name: the reader looks beside the .slp, so that the folder can be moved.
+    # The name has no folder: readers search beside the .slp, so the folder can be moved.
     video = sleap_io.Video(filename=video_path.name, backend_metadata=metadata, open_backend=False)
     tracks = [sleap_io.Track(name=f"fish{i + 1}") for i in range(keypoints.shape[1])]
     frames = []

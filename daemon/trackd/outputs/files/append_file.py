@@ -1,4 +1,4 @@
-"""A file that grows by whole pieces: none is ever there by half, and none is lost with the file's name."""
+"""A file that grows by whole pieces: no piece is written in part, and none is lost when the file is unlinked."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _COPY_BYTES = 1 << 20
 
 
 class AppendFile:
-    """One write to the system per piece, nothing kept in memory.
+    """One system call per piece; nothing is buffered in memory.
 
     Args:
         path: the file.
         head: the first piece of a new file.
-        lock: go on with a file that is there, and keep other processes away from it; else it must not be there.
+        lock: lock the file against other processes, and append to one that exists; False: the file must not exist.
 
     Raises:
-        OSError: it cannot be made; then nothing is there that was not before. BlockingIOError: another process has it.
+        OSError: the file cannot be made; nothing was left behind. BlockingIOError: another process has locked it.
     """
 
     def __init__(self, path: Path, head: bytes = b"", *, lock: bool = False) -> None:
@@ -33,25 +33,26 @@ class AppendFile:
         self._name = str(path)
         self._lock = lock
         self._file: FileIO | None = self._opened(new=not lock)
-        self._whole = os.fstat(self._file.fileno()).st_size  # bytes, of whole pieces
+        self._whole_bytes = os.fstat(self._file.fileno()).st_size  # of whole pieces
         self._torn = False
         try:
             if head:
                 self.append(head)
         except OSError:
-            if not self._whole:
+            if not self._whole_bytes:
                 path.unlink(missing_ok=True)
             self.close()
             raise
 
     def append(self, piece: bytes) -> None:
-        """Add a piece; on return it is the system's, and outlives this process.
+        """Add a piece; on return the operating system has it, so it survives a kill of this process.
 
         Raises:
             ValueError: the file is closed.
-            OSError: it cannot be written, as on a full disk; nothing of it is there, and it may be given again.
+            OSError: the piece cannot be written, as on a full disk. Nothing of it was written, and the call may be
+                repeated.
         """
-        self.heal()
+        self.restore()
         assert self._file is not None
         rest = memoryview(piece)
         self._torn = True
@@ -60,35 +61,33 @@ class AppendFile:
                 rest = rest[self._file.write(rest) :]
         except OSError:
             with contextlib.suppress(OSError):
-                self._take_back()
+                self._cut_torn_piece()
             raise
         self._torn = False
-        self._whole += len(piece)
+        self._whole_bytes += len(piece)
 
-    def heal(self) -> None:
-        """Have the file be where it belongs, with whole pieces only.
+    def restore(self) -> None:
+        """Cut off a piece that was written in part, and write the file again if its path was removed.
 
         Raises:
             ValueError: the file is closed.
-            OSError: it cannot be for now.
+            OSError: the file cannot be restored for now.
         """
         if self._file is None:
             raise ValueError(f"{self.path}: the writer is closed")
         if self._torn:
-            self._take_back()
-        if not self.is_there:
-            self._write_again(self._file)
-            logger.warning(
-                "%s was taken away while it was written, and is there again with all that was in it", self.path
-            )
+            self._cut_torn_piece()
+        if not self.exists:
+            self._copy_to_path(self._file)
+            logger.warning("%s was removed while it was written; it was written again, and is complete", self.path)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the path still leads to the open file."""
         if self._file is None:
             return False
         try:
-            # At every piece: `Path.stat` takes several times as long.
+            # This runs for every piece, and `Path.stat` takes several times as long.
             return os.path.samestat(os.stat(self._name), os.fstat(self._file.fileno()))  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -115,20 +114,20 @@ class AppendFile:
                 raise
         return file
 
-    def _take_back(self) -> None:
+    def _cut_torn_piece(self) -> None:
         assert self._file is not None
-        self._file.truncate(self._whole)
+        self._file.truncate(self._whole_bytes)
         self._torn = False
 
-    def _write_again(self, old: FileIO) -> None:
-        """What is open outlives its name: give it its name back, by a copy."""
+    def _copy_to_path(self, old: FileIO) -> None:
+        """Copy the open file, whose content outlives its removed name, to the path."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         set_earlier_aside(self.path)
         new = self._opened(new=True)
         try:
             done = 0
-            while done < self._whole:
-                rest = memoryview(os.pread(old.fileno(), min(_COPY_BYTES, self._whole - done), done))
+            while done < self._whole_bytes:
+                rest = memoryview(os.pread(old.fileno(), min(_COPY_BYTES, self._whole_bytes - done), done))
                 done += len(rest)
                 while rest:
                     rest = rest[new.write(rest) :]

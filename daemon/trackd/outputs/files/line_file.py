@@ -1,4 +1,4 @@
-"""A text file that grows by whole frames: what was written is in it, whatever becomes of the process."""
+"""A text file that grows by whole frames: a frame that was written survives a kill of the process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from trackd.outputs.writer import set_earlier_aside
 
 
 class LineFile:
-    """One write to the system per frame, nothing kept in memory; an earlier file of the name is kept under another.
+    """One system call per frame, nothing buffered in memory; an earlier file of the same name is renamed.
 
     Args:
         path: the file.
-        encoding: its text's.
-        head: its first lines.
+        encoding: of the text.
+        head: the first lines.
     """
 
     def __init__(self, path: Path, encoding: str = "ascii", head: str = "") -> None:
@@ -27,7 +27,8 @@ class LineFile:
 
         Raises:
             ValueError: the file is closed.
-            OSError: they cannot be written, as on a full disk; none of them is there, and they may be given again.
+            OSError: the lines cannot be written, as on a full disk. None of them was written, and the call may be
+                repeated.
         """
         self._file.append(text.encode(self._encoding))
 

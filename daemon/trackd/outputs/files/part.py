@@ -1,7 +1,8 @@
-"""The part file: every frame as it comes, for formats that can only be written whole.
+"""The part file: it holds the frames of an open output whose format can only be written whole, at close.
 
-`<file>.part` is a row of blocks, each its payload's length and CRC-32 (`<II`) and the payload, a MessagePack map:
-the stream first, then the frames. A block that was cut short by a kill ends the file; what stands before it counts.
+`<file>.part` is a sequence of blocks. A block is the length and the CRC-32 of its payload (`<II`), then the payload,
+a MessagePack map. The first block describes the stream, each later one is a frame. A kill may cut the last block
+short; the reader leaves it out and returns the blocks before it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ _VERSION = 1
 
 
 class PartFile:
-    """Appends frames, and gives them back.
-
-    Locked while open: a second process that would write the same output is told so.
+    """A part file that is open for appending; it is locked, so that no second process writes the same output.
 
     Raises:
         ConfigError: another process writes it.
@@ -46,29 +45,29 @@ class PartFile:
             raise ConfigError(f"{path} is being written by another process; give one of them another out_dir") from None
 
     def append(self, record: OutputRecord) -> None:
-        """Add one frame, without its masks; on return it is the system's, and outlives this process.
+        """Add one frame, without its masks; on return the operating system has it, so it survives a kill.
 
         Raises:
-            OSError: it cannot be written; nothing of it is there, and it may be given again.
+            OSError: the frame cannot be written. Nothing of it was written, and the call may be repeated.
         """
         self._file.append(_block(_record_map(record)))
 
-    def heal(self) -> None:
-        """Have it be where it belongs, with whole frames only; raises OSError where it cannot be."""
-        self._file.heal()
+    def restore(self) -> None:
+        """Make the file exist at its path, with whole frames only; raises OSError where that fails."""
+        self._file.restore()
 
     def close(self) -> None:
-        """Close it, and let others have it."""
+        """Close the file and unlock it."""
         self._file.close()
 
     def remove(self) -> None:
-        """Close and delete it, once the final file stands."""
+        """Close and delete the file, after the final file was written."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
 
-def is_left_behind(path: Path) -> bool:
-    """Whether a part is there that no living process writes."""
+def is_abandoned(path: Path) -> bool:
+    """Whether a part exists that no living process writes."""
     if not path.is_file():
         return False
     with path.open("ab") as file:
@@ -80,7 +79,7 @@ def is_left_behind(path: Path) -> bool:
 
 
 def read_stream(path: Path) -> StreamInfo | None:
-    """The stream that a part belongs to; None where not even that was written."""
+    """The stream that a part belongs to; None where its block is incomplete."""
     first = next(_blocks(path), None)
     if first is None or first.get("version") != _VERSION:
         return None
@@ -96,7 +95,7 @@ def read_stream(path: Path) -> StreamInfo | None:
 
 
 def read_records(path: Path) -> Iterator[OutputRecord]:
-    """The frames of a part, in the order they were written; one at a time in memory."""
+    """The frames of a part, in the order they were written; only one is in memory at a time."""
     blocks = _blocks(path)
     next(blocks, None)
     for block in blocks:
@@ -110,7 +109,7 @@ def _blocks(path: Path) -> Iterator[dict[str, Any]]:
             size, checksum = _HEAD.unpack(head)
             payload = file.read(size)
             if len(payload) < size or zlib.crc32(payload) != checksum:
-                logger.warning("%s: its last frame was cut short and is left out", path)
+                logger.warning("%s: its last frame is incomplete and is left out", path)
                 return
             yield msgpack.unpackb(payload)
 

@@ -17,9 +17,9 @@ from trackd.outputs.writer import Writer
 
 
 class CsvWriter(Writer):
-    """Writes `<out_dir>/<name>.csv`; what a killed process leaves is a shorter, valid file.
+    """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter, and valid.
 
-    Numbers stand with the fewest digits that read back as the same float; what has no value is empty.
+    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell.
     """
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
@@ -27,7 +27,7 @@ class CsvWriter(Writer):
         self._stream = stream
         self._file = LineFile(self.path, "utf-8")
         self._nodes: tuple[str, ...] | None = None
-        self._waiting: list[OutputRecord] = []  # empty frames before the first that shows the nodes
+        self._waiting: list[OutputRecord] = []  # empty frames before the first instance, which shows the nodes
 
     def write(self, record: OutputRecord) -> None:
         """Add one frame.
@@ -54,7 +54,7 @@ class CsvWriter(Writer):
             nodes = table.node_names(self._stream, record)
             earlier = "".join(_rows(waiting, nodes) for waiting in self._waiting)
             self._file.write(_lines([table.column_names(nodes)]) + earlier)
-            self._nodes, self._waiting = nodes, []  # only now: what could not be written is tried again
+            self._nodes, self._waiting = nodes, []  # after the write, so that a failed one can be repeated
 
 
 def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:
@@ -63,7 +63,7 @@ def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:
 
 
 def _texts(column: table.Column) -> list[str]:
-    # The shortest text that reads back as the same float; Python's is the fastest but knows 64 bits only.
+    # The shortest text that reads back as the same float. Python's `str` is the fastest, but for 64 bits only.
     values = column if column.dtype == np.float32 else column.tolist()
     return ["" if value != value else str(value) for value in values]
 

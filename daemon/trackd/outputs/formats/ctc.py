@@ -25,20 +25,20 @@ from trackd_client.detections import IntArray
 logger = logging.getLogger(__name__)
 
 MAX_LABEL = np.iinfo(np.uint16).max
-JOURNAL = "tracks.part"  # a line per frame: its number, then `id` or `id<parent` of each instance
+JOURNAL = "tracks.part"  # a line per frame: its number, then `id` or `id<parent` for each instance
 TABLE = "res_track.txt"
-# A jump in a camera's frame numbers is not a million empty images.
+# A larger gap in the frame numbers is a jump of the camera's counter, and gets no empty images.
 MAX_EMPTY_FRAMES = 10_000
 
 
 class CtcWriter(Writer):
     """Writes `<out_dir>/<name>_RES/maskTTT.tif` (16 bit, zlib) and `res_track.txt` (L B E P), labels from 1.
 
-    Label = track id + 1; a track that comes back after a gap goes on under a label of its own with the first as its
-    parent, as the challenge has it. Masks are the stream's own where it sends any, else the ellipse in each box, one
-    pixel at least. Frames between the first and the last have an image each, also those without a cell, and those
-    that were not tracked. Until `close` all stands in `<name>_RES.part/`; a part that an earlier process left behind
-    becomes its folder first.
+    Label = track id + 1. The challenge allows no gap in a track: after a gap the track gets a new label, whose parent
+    is the label before the gap. The masks are the stream's own where it sends any, else the ellipse in each box, at
+    least one pixel. Every frame from the first to the last has an image, also a frame without a cell or one that was
+    not tracked. Until `close` all files are in `<name>_RES.part/`. The part of a process that was killed is finished
+    first.
 
     Raises:
         ConfigError: another process writes the same folder.
@@ -47,8 +47,8 @@ class CtcWriter(Writer):
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
         self.path = out_dir / f"{stream.name}_RES"
         self._folder = self.path.with_name(self.path.name + SUFFIX)
-        recover_ctc(self._folder)
-        self._journal: AppendFile | None = self._begun()
+        self.recover(self._folder)
+        self._journal: AppendFile | None = self._new_journal()
         self._shape = None if stream.frame_shape is None else stream.frame_shape[:2]
         self._last: int | None = None
 
@@ -56,7 +56,7 @@ class CtcWriter(Writer):
         """Add one frame.
 
         Raises:
-            ValueError: the writer is closed, the frame's size is nowhere told, or an id is beyond 16 bits.
+            ValueError: the writer is closed, the frame's size is unknown, or a label is beyond 16 bits.
         """
         if self._journal is None:
             raise ValueError(f"{self.path}: the writer is closed")
@@ -66,8 +66,8 @@ class CtcWriter(Writer):
             raise ValueError(f"{self.path}: a label image needs the frame's size: send masks, or open with frame_shape")
         if record.track_ids.max(initial=-1) >= MAX_LABEL:
             raise ValueError(f"{self.path}: a label image holds labels up to {MAX_LABEL}; use another output")
-        if not self._journal.is_there:
-            self._begin_again(record.frame_index)
+        if not self._journal.exists:
+            self._restart(record.frame_index)
         tracked = np.flatnonzero(record.track_ids >= 0)
         image = paint_labels(self._shape, record.masks, record.boxes, tracked, record.track_ids[tracked] + 1)
         if self._last is not None and record.frame_index - self._last - 1 <= MAX_EMPTY_FRAMES:
@@ -75,30 +75,30 @@ class CtcWriter(Writer):
                 _save(np.zeros(self._shape, np.uint16), self._image_path(number))
         _save(image, self._image_path(record.frame_index))
         words = [_word(i, record.parents.get(i)) for i in record.track_ids[tracked].tolist()]
-        # After the image: a line in the journal means that its image is whole.
+        # After the image, so that a line in the journal means that its image is complete.
         self._journal.append((" ".join([str(record.frame_index), *words]) + "\n").encode("ascii"))
         self._last = record.frame_index
 
-    def _begun(self) -> AppendFile:
+    def _new_journal(self) -> AppendFile:
         self._folder.mkdir(parents=True, exist_ok=True)
         journal = _locked(self._folder)
         if journal is None:
             raise ConfigError(f"{self._folder} is being written by another process; give one of them another out_dir")
         return journal
 
-    def _begin_again(self, frame_index: int) -> None:
-        """The images are gone, and nobody has them: say so, and write what is still to come."""
+    def _restart(self, frame_index: int) -> None:
+        """Make the folder again after it was removed; the images in it are lost, and the log states it."""
         assert self._journal is not None
-        gone, self._journal = self._journal, self._begun()
-        gone.close()
+        removed, self._journal = self._journal, self._new_journal()
+        removed.close()
         self._last = None
-        logger.error("%s was taken away with the frames before frame_index=%d", self._folder, frame_index)
+        logger.error("%s was removed with the frames before frame_index=%d", self._folder, frame_index)
 
     def _image_path(self, number: int) -> Path:
         return self._folder / f"mask{number:03d}.tif"
 
     def close(self) -> None:
-        """Write the table, give what came back after a gap its labels, and give the folder its name."""
+        """Write the table, relabel the tracks after their gaps, and rename the folder."""
         if self._journal is not None:
             journal, self._journal = self._journal, None
             try:
@@ -106,28 +106,33 @@ class CtcWriter(Writer):
             finally:
                 journal.close()
 
+    @classmethod
+    def is_part(cls, path: Path) -> bool:
+        """Whether a path is the part folder of this format."""
+        return (path / JOURNAL).is_file()
 
-def recover_ctc(folder: Path) -> Path | None:
-    """Make the result folder of a part that no living process writes; None where there is nothing to make it of."""
-    if not (folder / JOURNAL).is_file():
-        return None
-    journal = _locked(folder)
-    if journal is None:
-        return None
-    path = folder.with_name(folder.name.removesuffix(SUFFIX))
-    frames, _ = _read_journal(folder / JOURNAL)
-    if not frames:
+    @classmethod
+    def recover(cls, part: Path) -> Path | None:
+        """Make the result folder of a part; None where there is none, it is empty, or another process writes it."""
+        if not cls.is_part(part):
+            return None
+        journal = _locked(part)
+        if journal is None:
+            return None
+        path = part.with_name(part.name.removesuffix(SUFFIX))
+        frames, _ = _read_journal(part / JOURNAL)
+        if not frames:
+            journal.close()
+            shutil.rmtree(part)
+            return None
+        _finish(part, path)
         journal.close()
-        shutil.rmtree(folder)
-        return None
-    _finish(folder, path)
-    journal.close()
-    logger.warning("%s: written from what a process that was killed left behind", path)
-    return path
+        logger.warning("%s: recovered from the part of a process that was killed", path)
+        return path
 
 
 def _locked(folder: Path) -> AppendFile | None:
-    """The journal for appending; None where another process has it."""
+    """The journal, open for appending; None where another process has locked it."""
     try:
         return AppendFile(folder / JOURNAL, lock=True)
     except BlockingIOError:
@@ -139,7 +144,7 @@ def _word(track_id: int, parent: int | None) -> str:
 
 
 def _read_journal(path: Path) -> tuple[list[tuple[int, IntArray]], dict[int, int]]:
-    """Each frame's number and ids, and the parents; a line that was cut short does not count."""
+    """Each frame's number and ids, and the parents; an incomplete last line is left out."""
     frames: list[tuple[int, IntArray]] = []
     parents: dict[int, int] = {}
     for line in path.read_text(encoding="ascii").splitlines(keepends=True):
@@ -157,20 +162,23 @@ def _read_journal(path: Path) -> tuple[list[tuple[int, IntArray]], dict[int, int
 
 
 def _finish(folder: Path, path: Path) -> None:
-    """Make the part the result folder; each step may be done again after a kill."""
+    """Make the result folder of the part; each step may be repeated after a kill."""
     frames, parents = _read_journal(folder / JOURNAL)
     tracklets = Tracklets.of(frames, parents)
     if tracklets.rows and tracklets.rows[-1].label > MAX_LABEL:
-        raise ValueError(f"{folder}: {tracklets.rows[-1].label} tracks are more than 16 bits hold; its images remain")
+        n_labels = tracklets.rows[-1].label
+        raise ValueError(
+            f"{folder}: its tracks need {n_labels} labels, and 16 bits hold {MAX_LABEL}; its images remain"
+        )
     images = {int(image.stem.removeprefix("mask")): image for image in folder.glob("mask*.tif")}
     last = frames[-1][0] if frames else -1
     for number in [number for number in images if number > last]:
-        images.pop(number).unlink()  # the journal does not have it: it may be cut short
+        images.pop(number).unlink()  # without a line in the journal it may be incomplete
     for (number, _), labels in zip(frames, tracklets.labels, strict=True):
         moved = {track_id + 1: label for track_id, label in labels.items() if label != track_id + 1}
         if moved:
             _relabel(images[number], moved)
-    # The challenge has one number of digits in a folder: three, or as many as the last frame needs.
+    # All names in a folder have the same number of digits: three, or as many as the last frame needs.
     digits = max(3, len(str(last)))
     for number, image in images.items():
         image.rename(folder / f"mask{number:0{digits}d}.tif")
@@ -182,7 +190,7 @@ def _finish(folder: Path, path: Path) -> None:
 
 
 def _save(image: NDArray[np.uint16], path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")  # a full disk must not cost an image that is there
+    temporary = path.with_name(f".{path.name}")  # on a full disk the earlier image of this name must remain
     try:
         tifffile.imwrite(temporary, image, compression="zlib")
         temporary.replace(path)

@@ -24,7 +24,7 @@ def paint_labels(
         masks: (h, w) label i + 1 is instance i; None: the ellipse in each box is filled.
         boxes: (n, 4) x1 y1 x2 y2, pixels.
         rows: (m,) the tracked instances.
-        labels: (m,) theirs.
+        labels: (m,) their labels.
 
     Returns:
         (h, w), 0 for the background.
@@ -42,7 +42,7 @@ def paint_labels(
 def _ellipses(shape: tuple[int, ...], boxes: Floats, labels: IntArray) -> NDArray[np.uint16]:
     image = np.zeros(shape[:2], np.uint16)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    # The small ones on top: what lies inside another one stays to be seen.
+    # Smaller ellipses are drawn later, so that one inside another stays visible.
     for i in np.argsort(-np.nan_to_num(areas), kind="stable"):
         if np.isfinite(boxes[i]).all():
             window = _window(shape, boxes[i])
@@ -65,7 +65,7 @@ def _ellipse(window: tuple[slice, slice], box: Floats) -> NDArray[np.bool_]:
 
 
 def _mark_hidden(image: NDArray[np.uint16], boxes: Floats, labels: IntArray) -> None:
-    """Give each label without a pixel the one nearest to its box's centre that no lone pixel of another holds."""
+    """Give each label without a pixel one near its box's centre, but not the only pixel of another label."""
     counts = np.bincount(image.ravel(), minlength=int(labels.max(initial=0)) + 1)
     for i in np.flatnonzero(counts[labels] == 0):
         size = np.array([image.shape[1], image.shape[0]])

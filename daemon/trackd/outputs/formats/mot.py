@@ -1,7 +1,7 @@
-"""MOTChallenge text: one row per tracked instance, appended as frames come.
+"""MOTChallenge text: one row per tracked instance, appended frame by frame.
 
-The format counts frames, ids and pixels from 1; trackd counts them from 0. Adding 1 to a corner is what the
-reader takes off again (`trackd_client.recordings.motchallenge`), so that a file goes through unchanged.
+The format counts frames, ids and pixels from 1; trackd counts them from 0. The writer adds 1 to a corner, and the
+reader (`trackd_client.recordings.motchallenge`) subtracts it, so boxes that are read and written stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ MAX_DECIMALS = 9
 class MotWriter(Writer):
     """Writes `<out_dir>/<name>.txt`: `frame,id,left,top,width,height,score,-1,-1,-1`.
 
-    Unassigned instances are left out, as the format has no word for them. Every frame is on disk once written;
-    what a killed process leaves is a shorter, valid file.
+    Unassigned instances are left out, since the format has no value for them. Every frame is in the file when `write`
+    returns; after a kill the file is shorter, and valid.
     """
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
@@ -58,7 +58,7 @@ def mot_box(box: NDArray[np.float32]) -> tuple[str, str, str, str]:
 
 
 def _span(first: float, last: float) -> tuple[str, str]:
-    """An edge and the extent from it, as text; `first` and `last` are exact float32 values."""
+    """The first edge and the extent from it, as text; `first` and `last` are exact float32 values."""
     edge = next(
         (text for text in _decimals(first + 1) if np.float32(float(text) - 1) == np.float32(first)),
         repr(first + 1),

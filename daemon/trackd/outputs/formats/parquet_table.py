@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
 from trackd.outputs.formats import table
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import check_outputs
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,7 +41,7 @@ class ParquetWriter(WholeFileWriter):
 
         nodes, records = _nodes(stream, records)
         names = table.column_names(nodes)
-        # float64 holds whatever a detector sends, as it was sent.
+        # float64 holds any float that a detector sends, unchanged.
         types = [pyarrow.int64() if name in table.INTEGERS else pyarrow.float64() for name in names]
         schema = pyarrow.schema(list(zip(names, types, strict=True)))
         with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
@@ -58,7 +58,7 @@ class ParquetWriter(WholeFileWriter):
 
 
 def _nodes(stream: StreamInfo, records: Iterable[OutputRecord]) -> tuple[tuple[str, ...], Iterable[OutputRecord]]:
-    """The nodes that have columns, and all records again: a stream without a skeleton has to show some first."""
+    """The nodes that have columns, and all records; without a skeleton the first instances show the nodes."""
     ahead: list[OutputRecord] = []
     rest = iter(records)
     for record in rest:
@@ -74,6 +74,6 @@ def _table(group: list[list[table.Column]], schema: pyarrow.Schema) -> pyarrow.T
     arrays = []
     for position, field in enumerate(schema):
         column = np.concatenate([rows[position] for rows in group])
-        # NaN becomes null: "no value" is one thing in the table.
+        # NaN becomes null, so that the table has a single sign for a missing value.
         arrays.append(pyarrow.array(column.astype(field.type.to_pandas_dtype()), field.type, from_pandas=True))
     return pyarrow.Table.from_arrays(arrays, schema=schema)

@@ -1,4 +1,4 @@
-"""SLEAP files: predicted instances with their tracks, as SLEAP and DREEM open them.
+"""SLEAP files, which SLEAP and DREEM open: predicted instances with their tracks.
 
 Letters: n instances of a frame, k nodes.
 """
@@ -27,9 +27,9 @@ CENTROID = Skeleton(nodes=("centroid",))
 class SlpWriter(WholeFileWriter):
     """Writes `<out_dir>/<name>.slp` at close.
 
-    A track is named by its id. Unassigned instances are kept, without a track. A stream of boxes gets a
-    skeleton of one node, `centroid`, at their centres. A frame without instances is in the video's length alone:
-    SLEAP takes a frame that is listed for one that somebody has labelled.
+    A track's name is its id. Unassigned instances are kept, without a track. A stream of boxes gets a skeleton of
+    one node, `centroid`, at the boxes' centres. A frame without instances only counts for the video's length: SLEAP
+    shows each listed frame as a labelled one.
     """
 
     suffix = ".slp"
@@ -60,7 +60,9 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
         points = _points(record, len(skeleton.nodes))
         if points is None:
             logger.warning(
-                "frame without the skeleton's nodes left out stream=%s frame_index=%d", stream.name, record.frame_index
+                "frame left out, its nodes are not the skeleton's: stream=%s frame_index=%d",
+                stream.name,
+                record.frame_index,
             )
             continue
         rows.append((record.frame_index, _instances(record, points, skeleton, tracks)))
@@ -84,14 +86,14 @@ def _skeleton(outline: Skeleton, name: str) -> sleap_io.Skeleton:
 
 
 def _unnamed(record: OutputRecord) -> Skeleton:
-    """A skeleton for a stream that named none: what its first instances show."""
+    """A skeleton for a stream without one, by the nodes of its first instances."""
     if record.keypoints is None:
         return CENTROID
     return Skeleton(tuple(f"node{i}" for i in range(record.keypoints.shape[1])))
 
 
 def _points(record: OutputRecord, k: int) -> Floats | None:
-    """The nodes (n, k, 2): as sent, or for a skeleton of one node the boxes' centres; None where they differ."""
+    """The nodes (n, k, 2): as sent, or the boxes' centres for k = 1; None where the record has another k."""
     if record.keypoints is not None and record.keypoints.shape[1] == k:
         return record.keypoints.astype(np.float64)
     boxes = record.boxes.astype(np.float64)
@@ -116,7 +118,7 @@ def _instances(record: OutputRecord, points: Floats, skeleton: Any, tracks: dict
                 point_scores=weights[i].astype(np.float64),
                 score=float(scores[i]),
                 track=tracks.get(track_id),
-                # SLEAP's own trackers write 0 where there is no score; NaN would break its sorting.
+                # SLEAP's own trackers write 0 for a missing score; NaN would break SLEAP's sorting.
                 tracking_score=score if np.isfinite(score) else 0.0,
             )
         )
@@ -124,7 +126,7 @@ def _instances(record: OutputRecord, points: Floats, skeleton: Any, tracks: dict
 
 
 def _video(stream: StreamInfo, n_frames: int, fps: float | None) -> sleap_io.Video:
-    """The stream's video by its absolute path; unopened, so that it need not exist here."""
+    """The stream's video by its absolute path; it is not opened, and need not exist on this machine."""
     import sleap_io
 
     filename = f"{stream.name}.mp4" if stream.source is None else str(Path(stream.source).resolve())

@@ -1,8 +1,8 @@
 """The columns of the CSV and Parquet tables: one row per detection and frame, the same in both.
 
 `frame_index, t_ns, detection, track_id, track_score, score, x1, y1, x2, y2`, then `<node>_x, <node>_y, <node>_score`
-for each node. `detection` is the row's place in its frame. A frame without detections has one row of its own with
--1 for both: nothing of the recording is lost, and `track_id >= 0` leaves what was tracked.
+for each node. `detection` counts a frame's rows from 0. A frame without detections has one row with -1 for
+`detection` and `track_id`, so that each frame is in the table; `track_id >= 0` selects the tracked rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Column = np.ndarray[Any, Any]
 
 
 def node_names(stream: StreamInfo, record: OutputRecord | None) -> tuple[str, ...]:
-    """The nodes that have columns: the skeleton's, else as many as the first instances show."""
+    """The nodes that have columns: those of the skeleton, else as many as the record has."""
     if stream.skeleton is not None and stream.skeleton.nodes:
         return stream.skeleton.nodes
     k = 0 if record is None or record.keypoints is None else record.keypoints.shape[1]
@@ -27,7 +27,7 @@ def node_names(stream: StreamInfo, record: OutputRecord | None) -> tuple[str, ..
 
 
 def column_names(nodes: tuple[str, ...]) -> list[str]:
-    """All columns in their order."""
+    """The names of all columns, in order."""
     return [*FIXED, *(f"{node}_{value}" for node in nodes for value in ("x", "y", "score"))]
 
 

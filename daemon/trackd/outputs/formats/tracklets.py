@@ -1,7 +1,7 @@
 """From track ids per frame to Cell Tracking Challenge tracks: without gaps, each with its frames and its parent.
 
-The challenge's tracks are contiguous: one that is gone and comes back is a new track whose parent is the one that
-went. A parent with one child is such a return, one with two or more a division.
+The challenge's tracks are contiguous. A track with a gap is two of them, and the first is the parent of the second.
+So a parent with one child is a gap, and a parent with two or more children is a division.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ class Tracklets:
 
         Args:
             frames: (frame number, ids) by rising number; ids below 0 do not count.
-            parents: child id -> parent id. One that has not ended before its child begins does not count.
-            first_label: what is added to an id to make its first label: 1 where ids count from 0.
+            parents: child id -> parent id. A parent that is still present where its child begins does not count.
+            first_label: is added to an id to make its first label: 1 where ids count from 0.
         """
-        begun: dict[int, Tracklet] = {}  # id -> its latest tracklet
+        latest_of: dict[int, Tracklet] = {}  # id -> its latest tracklet
         rows: list[Tracklet] = []
         labels: list[dict[int, int]] = []
-        fresh = 1 + max((int(ids.max(initial=-1)) for _, ids in frames), default=0) + first_label
+        unused_label = 1 + max((int(ids.max(initial=-1)) for _, ids in frames), default=0) + first_label
         for number, ids in frames:
             here: dict[int, int] = {}
             present = [track_id for track_id in ids.tolist() if track_id >= 0]
             for track_id in present:
-                latest = begun.get(track_id)
+                latest = latest_of.get(track_id)
                 if latest is None:
                     parent_id = parents.get(track_id, -1)
-                    parent = begun.get(parent_id)
+                    parent = latest_of.get(parent_id)
                     label = parent.label if parent is not None and parent_id not in present else 0
                     latest = Tracklet(track_id + first_label, number, number, label)
                 elif latest.end < number - 1:
                     rows.append(latest)
-                    latest = Tracklet(fresh, number, number, latest.label)
-                    fresh += 1
-                begun[track_id] = latest._replace(end=number)
+                    latest = Tracklet(unused_label, number, number, latest.label)
+                    unused_label += 1
+                latest_of[track_id] = latest._replace(end=number)
                 here[track_id] = latest.label
             labels.append(here)
-        return cls(sorted([*rows, *begun.values()]), labels)
+        return cls(sorted([*rows, *latest_of.values()]), labels)

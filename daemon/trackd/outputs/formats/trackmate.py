@@ -1,4 +1,4 @@
-"""TrackMate's spots table (v7 and later): what "Export all spots to CSV" writes, appended frame by frame.
+"""TrackMate's spots table (v7 and later), as "Export all spots to CSV" writes it, appended frame by frame.
 
 Four header rows: the features' keys, names, short names, units. A spot without a track has the track id `ø`.
 """
@@ -33,11 +33,11 @@ _FEATURES = (
 
 
 class TrackMateWriter(Writer):
-    """Writes `<out_dir>/<name>_spots.csv`; what a killed process leaves is a shorter, valid file.
+    """Writes `<out_dir>/<name>_spots.csv`; after a kill the file is shorter, and valid.
 
     A spot is an instance: the mean of its visible nodes, or its box's centre. Its radius is that of the circle with
-    the box's area, its quality the detection's score. Positions are pixels; T counts seconds from the first frame.
-    The table holds spots only: a frame without one has no row, and an instance without a place none either.
+    the box's area, its quality the detection's score. Positions are in pixels; T is in seconds from the first frame.
+    A frame without instances has no row, nor has an instance without a position.
     """
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
@@ -88,7 +88,7 @@ class TrackMateWriter(Writer):
 
 
 def places(record: OutputRecord) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Where each instance is, (n, 2): the mean of its visible nodes, or its box's centre."""
+    """Positions of the instances, (n, 2): the mean of the visible nodes, or the box's centre."""
     boxes = record.boxes.astype(np.float64)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     if record.keypoints is None or not record.keypoints.shape[1]:

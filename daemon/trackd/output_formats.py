@@ -1,0 +1,51 @@
+"""The table of output formats: a format is one line here and one file in `trackd/outputs/formats`.
+
+Both the configuration, which checks `stream.outputs`, and the writers read this table. So it stands below both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trackd_client.configuration import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The writer of a format, and what it needs.
+
+    The writer is named here, and imported when it is used: importing sleap-io alone takes a second.
+    """
+
+    writer: str  # "module:class", a subclass of `trackd.outputs.writer.Writer`
+    package: str | None = None  # needed beyond trackd's own dependencies; the extra `trackd[<format>]` installs it
+
+
+# By the name that `stream.outputs` takes. The order is that of the error texts.
+WRITERS = {
+    "slp": OutputFormat("trackd.outputs.formats.slp:SlpWriter"),
+    "mot": OutputFormat("trackd.outputs.formats.mot:MotWriter"),
+    "ctc": OutputFormat("trackd.outputs.formats.ctc:CtcWriter"),
+    "csv": OutputFormat("trackd.outputs.formats.csv_table:CsvWriter"),
+    "parquet": OutputFormat("trackd.outputs.formats.parquet_table:ParquetWriter", package="pyarrow"),
+    "trackmate": OutputFormat("trackd.outputs.formats.trackmate:TrackMateWriter"),
+}
+
+
+def check_outputs(kinds: Iterable[str]) -> None:
+    """Check at start, not at the first frame, that the packages of these formats are installed.
+
+    Args:
+        kinds: names of formats that are in the table.
+
+    Raises:
+        ConfigError: a package is not installed; the text names the extra that installs it.
+    """
+    for kind in kinds:
+        package = WRITERS[kind].package
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{kind} needs {package}, which is not installed: pip install 'trackd[{kind}]'; csv needs nothing"
+            )
