@@ -5,7 +5,8 @@ from recording_files import make_skeleton, make_slp, make_stack, make_trackmate,
 
 from trackd_client.configuration import ConfigError, load_yaml, validate
 from trackd_client.recordings.config import Dataloader, DataloaderConfig, DatasetConfig
-from trackd_client.recordings.discovery import open_recordings, unique_names
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.named_files import unique_names
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.transforms.augmentations import AugmentedRecording
 

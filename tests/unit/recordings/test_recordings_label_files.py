@@ -71,7 +71,7 @@ def test_a_slice_clicked_twice_is_two_detections_and_one_identity(tmp_path, capl
     [
         ("a.xml", ISBI, "icy", "source is 'icy', but the file looks like an ISBI 2012 challenge file"),
         ("a.xml", ICY, "trackmate", "looks like an ICY file: set source to 'icy' or null"),
-        ("a.xml", "<root/>", None, "must be a TrackMate, ISBI 2012 or ICY .xml"),
+        ("a.xml", "<root/>", None, "must be a TrackMate file, an ISBI 2012 challenge file, an ICY file, "),
         ("a.csv", IMAGEJ, "isbi", "looks like an ImageJ Manual Tracking table"),
         ("a.csv", "x,y\n1,2\n", None, "looks like none of them"),
         ("a.csv", "", "trackmate", "looks like none of them"),

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from trackd_client.configuration import Section
-
-SOURCES = ("trackmate", "isbi", "icy", "imagej", "trex", "btrack")
+from trackd_client.recordings.labels.label_files import sources
 
 
 def _integer(value: Any) -> bool:
@@ -61,8 +60,8 @@ def _pixel_size(value: Any) -> Any:
 
 def _source(value: Any) -> Any:
     name = value.lower() if isinstance(value, str) else value
-    if name is not None and name not in SOURCES:
-        raise ValueError(f"must be one of {', '.join(SOURCES)}, or null to tell by the file")
+    if name is not None and name not in sources():
+        raise ValueError(f"must be one of {', '.join(sources())}, or null for the format that the file looks like")
     return name
 
 
@@ -105,7 +104,9 @@ class LiveDataset(Section):
         return self.crop_size[0], self.crop_size[1]
 
 
-# What goes beside what by position: its name, and the labels it belongs to.
+# The keys that name label files, one for each kind of recording.
+LABEL_KEYS = ("slp_files", "det_files", "tracks", "gt_images")
+# The keys whose files belong to label files by position: what one of them names, and the keys of the label files.
 PAIRED = {
     "video_files": ("video", ("slp_files", "det_files")),
     "gt_files": ("file", ("det_files",)),
@@ -148,7 +149,7 @@ class TestDataset(LiveDataset):
 
     @model_validator(mode="after")
     def _paired(self) -> TestDataset:
-        named = [key for key in ("slp_files", "det_files", "tracks", "gt_images") if getattr(self, key)]
+        named = [key for key in LABEL_KEYS if getattr(self, key)]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are {len(named)} kinds of recording: name one of them")
         for key, (noun, kinds) in PAIRED.items():

@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.configuration import ConfigError
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
-from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.ctc_sequences import challenge_sequences
+from trackd_client.recordings.images.image_files import TIFF_SUFFIXES, by_number
+from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.label_images import detections_of, shaped
 from trackd_client.recordings.man_track import ManTrack, read_man_track
 from trackd_client.recordings.microscopy import CENTROID
+from trackd_client.recordings.named_files import WHERE, named_file, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 
 logger = logging.getLogger(__name__)
 
@@ -165,3 +171,51 @@ class CtcRecording(Recording):
                 f"(h, w) are {shapes.shape} and {labels.shape}"
             )
         return shaped(labels, shapes)
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `gt_images`, `raw_images` and `gt_list`."""
+    labels = [named_images(paths, base, "gt_images", numbered=True) for paths in dataset.gt_images]
+    raw = [named_images(paths, base, "raw_images", numbered=True) for paths in dataset.raw_images]
+    images = one_each(raw, len(labels))
+    tables = one_each([_table(paths, base) for paths in dataset.gt_list], len(labels))
+    # The images name the recording where there are any: `01` names a sequence, `01_GT/TRA` only its labels.
+    places = [source.path if source is not None else truth.path for truth, source in zip(labels, images, strict=True)]
+    names = unique_names((place.stem for place in places), places)
+    return [
+        CtcRecording(truth, dataset, name=name, images=source, man_track=table)
+        for truth, source, table, name in zip(labels, images, tables, names, strict=True)
+    ]
+
+
+def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of a folder of sequences, as the challenge lays them out."""
+    sequences = challenge_sequences(folder, base)
+    names = unique_names((found.name for found in sequences), (found.images[0].parent for found in sequences))
+    return [
+        CtcRecording(
+            by_number(found.labels),
+            dataset,
+            name=name,
+            images=by_number(found.images),
+            man_track=found.man_track,
+            shapes=by_number(found.shapes) if found.shapes else None,
+        )
+        for found, name in zip(sequences, names, strict=True)
+    ]
+
+
+def _table(path: str | list[str], base: Path) -> Path:
+    paths = [path] if isinstance(path, str) else path
+    if len(paths) != 1 or not paths[0].lower().endswith(".txt"):
+        raise ConfigError(f"{WHERE}.gt_list must name one man_track.txt for each recording; got {paths[:3]!r}")
+    return named_file(paths[0], base, "gt_list")
+
+
+CTC = RecordingFormat(
+    title="Cell Tracking Challenge",
+    key="gt_images",
+    open_files=open_files,
+    labels_suffixes=TIFF_SUFFIXES,
+    open_folder=open_folder,
+)

@@ -10,14 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.configuration import find_path
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.labels.spots import Spots
+from trackd_client.recordings.named_files import WHERE, one_each, unique_names
 from trackd_client.recordings.pixel_sizes import known_pixel_size
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+from trackd_client.recordings.recording_format import RecordingFormat
 
 # A spot is a pose of one node, so that its exact place goes along with its box.
 CENTROID = Skeleton(("centroid",))
@@ -125,3 +129,17 @@ def _drawn(polygons: Sequence[NDArray[np.float64]], frame_shape: tuple[int, ...]
         if len(polygon):
             cv2.fillPoly(masks, [np.rint(polygon).astype(np.int32)], label)
     return masks
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `tracks` and `videos`."""
+    labels = [find_path(path, f"{WHERE}.tracks", base, "file or folder") for path in dataset.tracks]
+    images = one_each([named_images(paths, base, "videos") for paths in dataset.videos], len(labels))
+    names = unique_names((path.name if path.is_dir() else path.stem for path in labels), labels)
+    return [
+        MicroscopyRecording(path, dataset, images=source, name=name)
+        for path, source, name in zip(labels, images, names, strict=True)
+    ]
+
+
+MICROSCOPY = RecordingFormat(title="microscopy", key="tracks", open_files=open_files)

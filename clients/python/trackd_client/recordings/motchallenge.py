@@ -22,7 +22,9 @@ from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 
 logger = logging.getLogger(__name__)
 
@@ -244,3 +246,18 @@ def read_sequence_info(path: Path) -> SequenceInfo:
         except (configparser.Error, KeyError, ValueError) as error:
             raise RecordingError(f"{file}: not a MOTChallenge sequence description: {error}") from None
     return SequenceInfo()
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `det_files`, `gt_files` and `video_files`."""
+    files = named_files(dataset.det_files, base, "det_files")
+    truths = one_each(named_files(dataset.gt_files, base, "gt_files"), len(files))
+    videos = one_each(named_files(dataset.video_files, base, "video_files"), len(files))
+    names = unique_names((mot_name(path) for path in files), files)
+    return [
+        MotRecording(path, dataset, ground_truth=truth, video=video, name=name)
+        for path, truth, video, name in zip(files, truths, videos, names, strict=True)
+    ]
+
+
+MOTCHALLENGE = RecordingFormat(title="MOTChallenge", key="det_files", open_files=open_files)

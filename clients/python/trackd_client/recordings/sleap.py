@@ -9,10 +9,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
-from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.folders import stem_pairs
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 from trackd_client.recordings.sleap_labels import SleapLabels, StoredVideo, read_labels
 
 logger = logging.getLogger(__name__)
@@ -116,3 +119,32 @@ def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `slp_files` and `video_files`."""
+    labels = named_files(dataset.slp_files, base, "slp_files")
+    videos = one_each(named_files(dataset.video_files, base, "video_files"), len(labels))
+    return _recordings(list(zip(labels, videos, strict=True)), dataset)
+
+
+def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of a folder: each .slp file with the video of the same stem."""
+    return _recordings(stem_pairs(folder, base), dataset)
+
+
+def _recordings(pairs: Sequence[tuple[Path, Path | None]], dataset: TestDataset) -> list[Recording]:
+    labels = [path for path, _ in pairs]
+    names = unique_names((path.stem for path in labels), labels)
+    return [
+        SleapRecording(path, dataset, video=video, name=name) for (path, video), name in zip(pairs, names, strict=True)
+    ]
+
+
+SLEAP = RecordingFormat(
+    title="SLEAP",
+    key="slp_files",
+    open_files=open_files,
+    labels_suffixes=(".slp",),
+    open_folder=open_folder,
+)

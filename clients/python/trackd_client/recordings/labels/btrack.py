@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
@@ -85,3 +86,11 @@ def _lists(path: Path) -> dict[int, list[int]]:
         else:
             raise RecordingError(f"{path}, track {track!r}: must be a number with a list of whole numbers")
     return lists
+
+
+BTRACK = LabelFormat(
+    title="a btrack table of objects",
+    read=read_btrack,
+    source="btrack",
+    columns=lambda header: set(COLUMNS) <= set(header),
+)

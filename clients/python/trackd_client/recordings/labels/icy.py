@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.xml_elements import Element, elements
 from trackd_client.recordings.recording import RecordingError
@@ -55,3 +56,11 @@ def _lineage(links: list[Element], numbers: dict[str, int]) -> dict[int, int]:
             continue
         lineage[child] = parent
     return lineage
+
+
+ICY = LabelFormat(
+    title="an ICY file",
+    read=read_icy,
+    source="icy",
+    xml_tags=frozenset({"trackfile", "trackgroup"}),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
@@ -33,3 +34,12 @@ def read_imagej(path: Path) -> Spots:
 def plain_name(name: str) -> str:
     """A column's name without its degree sign, which comes in three encodings."""
     return "".join(letter for letter in name.lower() if letter.isascii()).strip()
+
+
+IMAGEJ = LabelFormat(
+    title="an ImageJ Manual Tracking table",
+    read=read_imagej,
+    source="imagej",
+    other_sources=("trackmate",),  # DREEM's `source: trackmate` includes ImageJ's tables
+    columns=lambda header: {"track n", "slice n"} <= {plain_name(name) for name in header},
+)

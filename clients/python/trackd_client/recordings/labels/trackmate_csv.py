@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import Row, numbered, rows_of
 from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
@@ -113,3 +114,21 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+TRACKMATE_SPOTS = LabelFormat(
+    title="a TrackMate table of spots",
+    read=read_trackmate_csv,
+    source="trackmate",
+    columns=lambda header: "POSITION_X" in header,
+)
+TRACKMATE_EDGES = LabelFormat(
+    title="a TrackMate table of edges",
+    refusal="name the table of spots instead",
+    columns=lambda header: "SPOT_SOURCE_ID" in header,
+)
+TRACKMATE_TRACKS = LabelFormat(
+    title="a TrackMate table of tracks",
+    refusal="name the table of spots instead",
+    columns=lambda header: "NUMBER_SPOTS" in header,
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots
 from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
 from trackd_client.recordings.labels.xml_elements import Element, elements
@@ -192,3 +193,11 @@ def image_notes(image: Element, time_unit: str | None) -> ImageNotes:
         pixel_size=(x, y or x) if x else None,
         fps=1 / (interval * seconds) if interval and seconds else None,
     )
+
+
+TRACKMATE_XML = LabelFormat(
+    title="a TrackMate file",
+    read=read_trackmate_xml,
+    source="trackmate",
+    xml_tags=frozenset({"TrackMate"}),
+)

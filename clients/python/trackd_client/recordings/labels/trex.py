@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import PIXEL_UNITS, SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import Row, header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
@@ -166,3 +167,17 @@ def _by_number(path: Path) -> tuple[int, str]:
     """The last number in a name, then the name; names without one come first."""
     numbers = re.findall(r"\d+", path.stem)
     return (int(numbers[-1]) if numbers else -1), path.name
+
+
+TREX = LabelFormat(
+    title="a TRex table",
+    read=read_trex,
+    source="trex",
+    columns=lambda header: is_animal_table(header) or is_point_table(header),
+)
+TREX_FOLDER = LabelFormat(
+    title="a folder of TRex tables",
+    read=read_trex,
+    source="trex",
+    folder=lambda _: True,
+)
