@@ -13,6 +13,7 @@ import tifffile
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODES = ["head", "tail"]
+TRACKMATE_COLUMNS = "ID,LABEL,TRACK_ID,POSITION_X,POSITION_Y,FRAME,RADIUS,VISIBILITY"
 
 
 def shared_data(*parts: str) -> Path:
@@ -117,6 +118,17 @@ def spot(number: int, x: float, y: float, frame: int | None = None, more: str = 
     """A spot's attributes."""
     at = "" if frame is None else f'FRAME="{frame}" '
     return f'ID="{number}" POSITION_X="{x}" POSITION_Y="{y}" {at}{more}'
+
+
+def write_trackmate_csv(
+    path: Path, *rows: str, unit="(micron)", header=TRACKMATE_COLUMNS, encoding="utf-8", version=7
+) -> Path:
+    """A TrackMate table of spots, with the header of that version."""
+    names = header.replace("POSITION_", "").title()
+    units = ",".join(unit if "POSITION" in key else "" for key in header.split(","))
+    head = [header] if version < 7 else [header, names, names, units]
+    path.write_text("\n".join([*head, *rows]) + "\n", encoding=encoding)
+    return path
 
 
 def write_labels(folder: Path, images: dict[str, np.ndarray]) -> list[str]:

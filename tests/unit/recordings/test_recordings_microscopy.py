@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from recording_files import make_stack, make_trackmate, spot
-from test_recordings_trackmate_csv import write
+from recording_files import write_trackmate_csv as write
 
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.image_files import in_order

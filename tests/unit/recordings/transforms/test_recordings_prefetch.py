@@ -1,7 +1,9 @@
 import os
+import queue
+import select
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +15,25 @@ from trackd_client.configuration import validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Clip, RecordingError
+from trackd_client.recordings.transforms import prefetch_worker
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
 from trackd_client.recordings.transforms.prefetch_worker import AHEAD_FRAMES, BLOCK_FRAMES, blocks_of
 
 
-def alive(pid):
+def ended(pid, timeout_s=15):
+    """A process has ended, or ends within the timeout; it need not be a child of this one."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # ended, and not yet waited for by its new parent
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
 
 
 def workers_in(log):
     return {int(path.name.split()[1]) for path in log.iterdir()}
-
-
-def wait_until(condition, timeout_s=15):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_blocks_cover_the_clips_and_cross_no_border():
@@ -49,34 +49,71 @@ def test_frames_come_in_order_from_other_processes(tmp_path, num_workers):
     assert len(pids) == num_workers
     assert os.getpid() not in pids
     assert len(list(tmp_path.iterdir())) == 40  # none was read twice
-    assert not any(alive(pid) for pid in pids)
+    assert all(ended(pid, 0) for pid in pids)
 
 
-def test_workers_read_a_few_frames_ahead_and_end_when_the_iterator_is_closed(tmp_path):
-    # Frames so large that none hides in a pipe's buffer.
-    frames = PrefetchedRecording(Counted(tmp_path, shape=(512, 512)), 2).frames()
-    assert next(frames).frame_index == 0
-    wait_until(lambda: len(workers_in(tmp_path)) == 2)
-    time.sleep(1.0)
-    # Waiting; besides one delivered, and for each worker one being sent and one in hand.
-    assert 2 * AHEAD_FRAMES <= len(list(tmp_path.iterdir())) <= 1 + 2 * (AHEAD_FRAMES + 2)
+class BlockedPipe:
+    """A pipe that nobody reads: `send` blocks until the pipe is closed."""
+
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def send(self, item):
+        self.closed.wait(60)
+        raise BrokenPipeError
+
+
+def test_a_worker_reads_a_few_frames_ahead_and_ends_when_its_pipe_is_closed(tmp_path, monkeypatch):
+    full = threading.Event()
+
+    class ObservedQueue(queue.Queue):
+        def put(self, item, block=True, timeout=None):
+            try:
+                super().put(item, block, 0.01)
+            except queue.Full:
+                full.set()
+                raise
+
+    monkeypatch.setattr(prefetch_worker.queue, "Queue", ObservedQueue)
+    # Not in this process: the first is allowed in the main thread only, the second changes other tests.
+    monkeypatch.setattr(prefetch_worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(prefetch_worker.cv2, "setNumThreads", lambda _: None)
+    pipe = BlockedPipe()
+    thread = threading.Thread(target=prefetch_worker.work, args=(Counted(tmp_path), [Clip(0, 25)], pipe), daemon=True)
+    thread.start()
+    # The first frame is in `send`, or still in the queue; one frame waits for a place in the queue.
+    while not full.wait(60) or len(list(tmp_path.iterdir())) < AHEAD_FRAMES + 2:
+        assert full.is_set()
+        full.clear()
+    assert len(list(tmp_path.iterdir())) == AHEAD_FRAMES + 2
+    pipe.closed.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(list(tmp_path.iterdir())) == AHEAD_FRAMES + 2
+
+
+def test_workers_end_when_the_iterator_is_closed(tmp_path):
+    frames = PrefetchedRecording(Counted(tmp_path), 2).frames()
+    first = [next(frames).frame_index for _ in range(BLOCK_FRAMES + 1)]
+    assert first == list(range(BLOCK_FRAMES + 1))  # the last one is the second worker's
     pids = workers_in(tmp_path)
+    assert len(pids) == 2
     frames.close()
-    assert not any(alive(pid) for pid in pids)
+    assert all(ended(pid, 0) for pid in pids)
 
 
 ABANDONED = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 from prefetch_recordings import Counted
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
+from trackd_client.recordings.transforms.prefetch_worker import BLOCK_FRAMES
 
-log = Path(sys.argv[1])
 if __name__ == "__main__":
-    frames = PrefetchedRecording(Counted(log, shape=(512, 512)), 2).frames()
-    next(frames)
-    while len({path.name.split()[1] for path in log.iterdir()}) < 2:
-        time.sleep(0.05)
+    # Frames so large that a pipe holds less than one.
+    frames = PrefetchedRecording(Counted(Path(sys.argv[1]), shape=(512, 512)), 2).frames()
+    for _ in range(BLOCK_FRAMES + 1):  # the last one is the second worker's
+        next(frames)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -85,11 +122,11 @@ def test_workers_end_when_the_replaying_process_is_killed(tmp_path):
     (tmp_path / "log").mkdir()
     script = tmp_path / "abandon.py"
     script.write_text(ABANDONED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, script, tmp_path / "log"], env=environment, timeout=60, check=False)
     pids = workers_in(tmp_path / "log")
     assert len(pids) == 2
-    wait_until(lambda: not any(alive(pid) for pid in pids))
+    assert all(ended(pid) for pid in pids)
 
 
 @pytest.mark.timeout(30)

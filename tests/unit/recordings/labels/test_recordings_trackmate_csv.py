@@ -1,18 +1,10 @@
 import pytest
+from recording_files import write_trackmate_csv as write
 
 from trackd_client.recordings.labels.trackmate_csv import read_trackmate_csv
 from trackd_client.recordings.recording import RecordingError
 
-KEYS = "ID,LABEL,TRACK_ID,POSITION_X,POSITION_Y,FRAME,RADIUS,VISIBILITY"
 ROWS = ("2,ID2,0,4.0,6.0,1,2.5,1", "1,ID1,0,2.0,3.0,0,2.5,1", "3,ID3,ø,8.0,9.0,1,,1")
-
-
-def write(path, *rows, unit="(micron)", header=KEYS, encoding="utf-8", version=7):
-    names = header.replace("POSITION_", "").title()
-    units = ",".join(unit if "POSITION" in key else "" for key in header.split(","))
-    head = [header] if version < 7 else [header, names, names, units]
-    path.write_text("\n".join([*head, *rows]) + "\n", encoding=encoding)
-    return path
 
 
 def edges(path, *pairs):
