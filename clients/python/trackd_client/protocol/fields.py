@@ -1,4 +1,4 @@
-"""Checked reads of a header's keys: a missing or ill-typed one is a `bad_message` that names it."""
+"""Checked reads of a header's keys: a key that is missing or of a wrong type raises a `bad_message` that names it."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def choice(header: Header, key: str, values: type[E]) -> E:
 
 @cache
 def _members(values: type[E]) -> dict[str, E]:
-    """By what they are on the wire: to call an `Enum` takes several times as long."""
+    """The members by their text on the wire: calling the `Enum` takes several times as long."""
     return {str(member): member for member in values}
 
 
 def stream_name(header: Header) -> str:
-    """The stream that the message is about."""
+    """The name of the stream that the message is about."""
     value = text(header, "stream")
     if not STREAM_NAME.fullmatch(value):
         raise bad_message(

@@ -4,7 +4,6 @@ import select
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
