@@ -20,7 +20,7 @@ def dataset(**keys):
     return validate(DatasetConfig, {"test_dataset": keys}, "dataset").test_dataset
 
 
-def test_a_dreem_dataset_section_is_read_as_it_stands():
+def test_a_dreem_dataset_section_is_read_unchanged():
     read = dataset(**DREEM_2024)
     assert read.slp_files == ["a.slp", "b.slp"]
     assert read.handle_missing == "drop"
@@ -34,7 +34,7 @@ def test_an_absent_key_has_its_documented_default():
     assert (read.augmentations, read.max_detection_overlap, read.dilation_radius_px, read.fps) == ({}, 0, 0, None)
 
 
-def test_what_bears_on_live_frames_is_the_same_in_both_sections():
+def test_the_keys_for_live_frames_are_the_same_in_both_sections():
     for name, field in LiveDataset.model_fields.items():
         assert TestDataset.model_fields[name].annotation == field.annotation
 

@@ -1,6 +1,6 @@
-"""The `dataset` and `dataloader` sections: every key of DREEM's with its default and range, and trackd's own.
+"""The `dataset` and `dataloader` sections: DREEM's keys and trackd's own, with defaults and ranges.
 
-What a key means in full is in docs/configuration.md; here stand its type, its range and its error's text.
+docs/configuration.md describes each key. This module holds its type, its range and its error text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _n_chunks(value: Any) -> Any:
 
 
 def _paths(value: Any) -> Any:
-    """One path is a list of one; null is none."""
+    """One path is a list of one path; null is an empty list."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
@@ -84,7 +84,7 @@ Pixels = Annotated[int, Field(ge=0)]
 
 
 class LiveDataset(Section):
-    """The part of `dataset.test_dataset` that bears on live frames; a stream's `open` may set it."""
+    """The keys of `dataset.test_dataset` that apply to live frames. A stream's `open` may set them."""
 
     padding: Pixels = 5
     crop_size: Annotated[int | list[int], BeforeValidator(_crop_size)] = 128
@@ -117,7 +117,7 @@ PAIRED = {
 
 
 class Folder(Section):
-    """A folder of recordings, or several: labels and videos are paired by file stem."""
+    """One or several folders of recordings, in which labels and videos are paired by file stem."""
 
     path: Annotated[list[str], BeforeValidator(_paths), Field(min_length=1)]
     labels_suffix: Annotated[str, Field(min_length=1)] = ".slp"
@@ -125,9 +125,9 @@ class Folder(Section):
 
 
 class TestDataset(LiveDataset):
-    """The recordings to play, and how."""
+    """The recordings to play, and how to play them."""
 
-    __test__ = False  # the name is DREEM's; pytest must not collect it
+    __test__ = False  # DREEM's name; it keeps pytest from collecting this class
 
     dir: Folder | None = None
     slp_files: Paths = Field(default_factory=list)
@@ -161,7 +161,7 @@ class TestDataset(LiveDataset):
 
 
 class DatasetConfig(Section):
-    """The `dataset` section; the training halves of a DREEM file are accepted and not used."""
+    """The `dataset` section. The training parts of a DREEM file are accepted and not used."""
 
     test_dataset: Annotated[TestDataset, BeforeValidator(_none_is_empty)] = TestDataset()
     train_dataset: Any = None
@@ -169,12 +169,12 @@ class DatasetConfig(Section):
 
     @property
     def ignored(self) -> list[str]:
-        """The keys present that a daemon has no use for."""
+        """The keys that are set and not used."""
         return [name for name in ("train_dataset", "val_dataset") if getattr(self, name) is not None]
 
 
 class Dataloader(Section):
-    """How recordings are read; DREEM hands the rest to torch's DataLoader, which is not used here."""
+    """How recordings are read. DREEM passes the untyped keys to torch's DataLoader, which trackd does not use."""
 
     num_workers: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = False
@@ -195,5 +195,5 @@ class DataloaderConfig(Section):
 
     @property
     def ignored(self) -> list[str]:
-        """The keys present that a daemon has no use for."""
+        """The keys that are set and not used."""
         return [name for name in ("train_dataloader", "val_dataloader") if getattr(self, name) is not None]

@@ -1,4 +1,4 @@
-"""Cell Tracking Challenge recordings: label images and the table of tracks, with their images."""
+"""Cell Tracking Challenge recordings: images, label images and the table of tracks."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ LabelImage = NDArray[np.integer[Any]]
 class CtcRecording(Recording):
     """Every label of a frame as a detection with its mask, its box, and its centre of mass as key point.
 
-    Frames run from the first to the last that has an image or a label image. The identities are the labels; with
-    a table of tracks, a label that it does not have in that frame is a detection without identity.
+    Frames are those from the first to the last one with an image or a label image. The identities are the labels. If
+    there is a table of tracks, a label that it does not list in that frame is a detection without identity.
 
     Args:
         labels: the label images.
-        dataset: `fps`, and how the recording is cut into clips.
+        dataset: `fps`, and the division into clips.
         name: the recording's name.
-        images: where there are any.
-        man_track: the table of tracks: which labels are identities, and their parents.
-        shapes: full masks with numbers of their own, as in `SEQ_ST/SEG`; they replace the labels' pixels, which
-            may be small markers, by overlap.
+        images: the images, if there are any.
+        man_track: the table of tracks, which gives the labels that are identities, and their parents.
+        shapes: full masks, as in `SEQ_ST/SEG`. By overlap they replace the pixels of the labels, which may be small
+            markers. Their own labels are not used.
     """
 
     skeleton = CENTROID
@@ -88,12 +88,12 @@ class CtcRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or 30; the challenge's files do not say."""
+        """Frames per second: configured, else 30, because the challenge's files do not give it."""
         return known_fps(self._dataset.fps, self._layout, self.name)
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played."""
+        """The clips that are played."""
         layouts = [self._label_layout, *([self._layout] if self._layout is not None else [])]
         start, stop = min(layout.start for layout in layouts), max(layout.stop for layout in layouts)
         return plan_clips(start, stop, self._dataset)
@@ -114,10 +114,10 @@ class CtcRecording(Recording):
         return "raw"
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips, those without an image or a label image included.
+        """Every frame of the clips, including those without an image or without a label image.
 
         Raises:
-            RecordingError: an image that cannot be read, or whose size is not the label image's.
+            RecordingError: an image cannot be read, or its size is not the label image's.
         """
         clips = self.clips if clips is None else clips
         labels = self._labels.fresh()
@@ -147,7 +147,7 @@ class CtcRecording(Recording):
         if not listed.all() and not self._warned:
             self._warned = True
             logger.warning(
-                "labels that the table of tracks does not have in their frame get no identity "
+                "labels that the table of tracks does not list in their frame get no identity "
                 "file=%s first_at_frame=%d labels=%s", self._man_track, frame_index, found.gt_ids[~listed].tolist(),
             )  # fmt: skip
         return replace(found, gt_ids=np.where(listed, found.gt_ids, -1))

@@ -1,4 +1,4 @@
-"""Folders of the Cell Tracking Challenge: which of their files make a sequence."""
+"""Folders of the Cell Tracking Challenge: the files of each sequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLE = "man_track.txt"
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One Cell Tracking Challenge sequence: `X`, `X_GT/TRA`, and if they are there its table and `X_ST/SEG`."""
+    """One sequence: `X`, `X_GT/TRA`, and if they exist its table of tracks and `X_ST/SEG`."""
 
     name: str
     images: list[Path]
@@ -27,10 +27,10 @@ class Sequence:
 
 
 def challenge_sequences(folder: Folder, base: Path) -> list[Sequence]:
-    """The sequences in the folders, by name.
+    """The sequences in the folders, sorted by name within each folder.
 
     Raises:
-        ConfigError: no sequence there, or one without its images or its label images.
+        ConfigError: there is no sequence, or one without images or label images.
     """
     found = []
     for place in places_of(folder, base):

@@ -1,4 +1,4 @@
-"""Folders of recordings: which of their files belong together."""
+"""Folders of recordings, and the files in them that belong together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def stem_pairs(folder: Folder, base: Path) -> list[tuple[Path, Path]]:
     """Labels and video of each recording in the folders, by file stem.
 
     Raises:
-        ConfigError: a folder holds no recording, or a file without its partner.
+        ConfigError: a folder holds no recording, or a file has no partner.
     """
     pairs = []
     for place in places_of(folder, base):

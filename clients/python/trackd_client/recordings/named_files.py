@@ -41,7 +41,7 @@ def one_each(found: Sequence[T], n: int) -> Sequence[T | None]:
 
 
 def unique_names(names: Iterable[str], paths: Iterable[Path]) -> list[str]:
-    """Names fit for streams and files, no two alike: a folder's name, and then a number, tells twins apart."""
+    """Unique names, valid for streams and files. Equal ones get the folder's name, and then a number."""
     plain = [_stream_name(name) for name in names]
     named = [
         _stream_name(f"{path.absolute().parent.name}_{name}") if plain.count(name) > 1 else name
@@ -58,5 +58,5 @@ def unique_names(names: Iterable[str], paths: Iterable[Path]) -> list[str]:
 
 
 def _stream_name(name: str) -> str:
-    """`name` with what the wire does not take in a stream's name as underscores; at most 120 characters."""
+    """`name` with underscores for the characters that a stream name may not hold; at most 120 characters."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:120] or "recording"

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 class SleapRecording(Recording):
     """The frames of a video with the instances of a .slp file.
 
-    Every frame of the video is played, labelled or not, and labelled frames past its end too. Without a video
+    Every frame of the video is played, labelled or not, and so are labelled frames after its end. Without a video,
     the frames are those from 0 to the last labelled one, and have no images.
 
     Args:
         path: the .slp file.
-        dataset: how it is cut into clips; its `fps` wins over the video's.
-        video: the video to use instead of the one that the file names; it must exist.
+        dataset: the division into clips; its `fps` takes precedence over the video's.
+        video: the video to use in place of the one that the file names; it must exist.
         name: the recording's name; the stem of `path` by default.
     """
 
@@ -55,7 +55,7 @@ class SleapRecording(Recording):
 
     @cached_property
     def source(self) -> Path | None:
-        """The video, or None where it cannot be found."""
+        """The video, or None if it cannot be found."""
         stored = self._labels.video
         if self._given_video is not None:
             return self._given_video
@@ -71,7 +71,7 @@ class SleapRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or the video's, or 30."""
+        """Frames per second: configured, else the video's, else 30."""
         stored = self._labels.video
         noted = stored.fps if stored is not None and self._layout is None else None
         return known_fps(self._dataset.fps or noted, self._layout, self.name)
@@ -83,13 +83,13 @@ class SleapRecording(Recording):
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played."""
+        """The clips that are played."""
         n_frames = 0 if self._layout is None else self._layout.stop
         return plan_clips(0, max(n_frames, self._labels.stop), self._dataset)
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c): the video's, or where it is missing what the labels file notes of it."""
+        """(h, w) or (h, w, c): the video's, or the labels file's note of it if the video is missing."""
         if self._layout is not None:
             return self._layout.frame_shape
         return None if self._labels.video is None else self._labels.video.frame_shape
@@ -107,9 +107,9 @@ class SleapRecording(Recording):
 
 
 def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
-    """The video that a labels file names, tried as it stands and then by its base name beside the labels.
+    """The video that a labels file names: at the stored path, else under its base name beside the labels.
 
-    Labels travel without their folders: the stored path is often another machine's, and may be a Windows one.
+    Labels are often copied from another machine, so the stored path may not exist here, and may be a Windows path.
     """
     if stored.path is None:
         return None

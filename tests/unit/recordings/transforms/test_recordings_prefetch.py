@@ -35,19 +35,19 @@ def workers_in(log):
     return {int(path.name.split()[1]) for path in log.iterdir()}
 
 
-def test_blocks_cover_the_clips_and_cross_no_border():
+def test_blocks_cover_the_clips_and_each_lies_in_one_clip():
     assert blocks_of([Clip(0, 5), Clip(9, 10)], 2) == [Clip(0, 2), Clip(2, 4), Clip(4, 5), Clip(9, 10)]
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_frames_come_in_order_from_other_processes(tmp_path, num_workers):
+def test_frames_are_received_in_order_from_other_processes(tmp_path, num_workers):
     frames = list(PrefetchedRecording(Counted(tmp_path), num_workers).frames())
     assert [frame.frame_index for frame in frames] == [*range(25), *range(30, 45)]
     assert all((frame.image == frame.frame_index).all() for frame in frames)
     pids = workers_in(tmp_path)
     assert len(pids) == num_workers
     assert os.getpid() not in pids
-    assert len(list(tmp_path.iterdir())) == 40  # none was read twice
+    assert len(list(tmp_path.iterdir())) == 40  # no frame was read twice
     assert all(ended(pid, 0) for pid in pids)
 
 
@@ -129,19 +129,19 @@ def test_workers_end_when_the_replaying_process_is_killed(tmp_path):
 
 
 @pytest.mark.timeout(30)
-def test_a_dead_worker_is_an_error_and_not_a_wait_for_ever():
+def test_a_worker_that_was_killed_is_an_error():
     with pytest.raises(RecordingError, match=r"worker process \d+ ended before frame \d+ \(exit code -9\)"):
         list(PrefetchedRecording(Counted(dies_at=17), 2).frames())
 
 
-def test_what_reading_raises_comes_in_its_place():
+def test_an_error_of_reading_is_raised_in_the_place_of_its_frame():
     frames = PrefetchedRecording(Counted(fails_at=17), 2).frames()
     assert [next(frames).frame_index for _ in range(17)] == list(range(17))
     with pytest.raises(RecordingError, match="frame 17: made to fail"):
         next(frames)
 
 
-def test_fewer_frames_than_workers_need_fewer_workers(tmp_path):
+def test_few_frames_start_few_workers(tmp_path):
     frames = list(PrefetchedRecording(Counted(tmp_path), 4).frames([Clip(0, BLOCK_FRAMES + 1)]))
     assert len(frames) == BLOCK_FRAMES + 1
     assert len(workers_in(tmp_path)) == 2
@@ -177,7 +177,7 @@ def same(first, second):
             np.testing.assert_array_equal(getattr(a.detections, name), getattr(b.detections, name))
 
 
-def test_the_same_seed_gives_the_same_stream_twice_and_with_no_and_four_workers(tmp_path):
+def test_the_same_seed_gives_the_same_stream_again_and_with_four_workers(tmp_path):
     keys = {"seed": 11, "mode": "train", "augmentations": AUGMENTATIONS, "n_chunks": 3}
     alone = streams(tmp_path, 0, **keys)
     same(alone, streams(tmp_path, 0, **keys))
@@ -188,7 +188,7 @@ def test_the_same_seed_gives_the_same_stream_twice_and_with_no_and_four_workers(
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-def test_dropouts_with_certainty_drop_exactly_n(tmp_path, n_workers):
+def test_dropouts_of_probability_one_drop_exactly_n(tmp_path, n_workers):
     for frame in streams(tmp_path, n_workers, augmentations={"InstanceDropout": {"p": 1, "n": 3}}):
         assert len(frame.detections) == 1
     for frame in streams(tmp_path, n_workers, augmentations={"NodeDropout": {"p": 1, "n": 1}}):

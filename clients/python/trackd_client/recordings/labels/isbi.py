@@ -1,4 +1,4 @@
-"""Tracks as the ISBI 2012 particle tracking challenge writes them."""
+"""Tracks of the ISBI 2012 particle tracking challenge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trackd_client.recordings.labels.xml_elements import elements
 
 
 def read_isbi(path: Path) -> Spots:
-    """The detections of all particles, in pixels; a particle's identity is its place in the file, from 0.
+    """The detections of all particles, in pixels. A particle's identity is its position in the file, from 0.
 
     Raises:
         RecordingError: names the file, the line and the element.

@@ -94,7 +94,7 @@ def _recognised(path: Path) -> LabelFormat | None:
 
 
 def _recognised_xml(path: Path) -> LabelFormat | None:
-    # One pass for all formats, which ends at the first element that tells: such files may be large.
+    # One pass for all formats, which ends at the first element with a known tag, because such files may be large.
     for element in elements(path):
         tags = {element.tag, *(ancestor.tag for ancestor in element.ancestors)}
         for known in LABEL_FORMATS:

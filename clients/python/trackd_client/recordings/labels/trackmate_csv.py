@@ -1,4 +1,4 @@
-"""Spots as TrackMate's tables hold them: one header row up to version 6, four from version 7 on."""
+"""Spots of TrackMate's tables, which have one header row up to version 6, and four from version 7 on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _SPOTS_AT_THE_END = re.compile(r"(all_|tracked_)?spots$", re.IGNORECASE)
 def read_trackmate_csv(path: Path) -> Spots:
     """All visible spots, tracked or not, in the table's unit.
 
-    Where the table of the links lies beside (`…edges.csv`) splits become tracklets with parents; without it a
-    track's second spot in a frame is a detection without identity.
+    With a table of links beside it (`…edges.csv`), splits become tracklets with parents. Without it, a track's second
+    spot in a frame is a detection without identity.
 
     Raises:
         RecordingError: names the file and the row.
@@ -51,10 +51,10 @@ def read_trackmate_csv(path: Path) -> Spots:
 
 
 def open_table(path: Path, columns: tuple[str, ...]) -> tuple[str | None, Iterator[Row]]:
-    """The unit of POSITION_X, None where the table has no units, and the rows.
+    """The unit of POSITION_X, or None if the table has no units, and the rows.
 
     Raises:
-        RecordingError: a column is missing, or the header has neither one row nor four.
+        RecordingError: a column is missing, or the header does not have one row or four.
     """
     table = rows_of(path)
     header = [name.strip() for name in next(table, [])]
@@ -79,7 +79,7 @@ def open_table(path: Path, columns: tuple[str, ...]) -> tuple[str | None, Iterat
 
 
 def edges_beside(path: Path) -> Path | None:
-    """The table of links that TrackMate writes beside the one of spots, where it is there."""
+    """The table of links that TrackMate writes beside the table of spots, if it exists."""
     if not _SPOTS_AT_THE_END.search(path.stem):
         return None
     edges = path.with_name(_SPOTS_AT_THE_END.sub("edges", path.stem) + path.suffix)
@@ -93,7 +93,7 @@ def _linked(spots: Spots, edges: Path) -> Spots:
     _, table = open_table(edges, ("SPOT_SOURCE_ID", "SPOT_TARGET_ID"))
     for row in table:
         named = [row.whole(column) for column in ("SPOT_SOURCE_ID", "SPOT_TARGET_ID")]
-        # A table of spots may be one of a selection: links to others mean nothing here.
+        # A table may hold a selection of the spots. Links to other spots are not used.
         if all(spot in row_of for spot in named):
             source, target = sorted(row_of[spot] for spot in named)
             if spots.frame_index[source] == spots.frame_index[target]:
