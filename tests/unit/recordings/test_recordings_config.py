@@ -67,7 +67,7 @@ def test_training_sections_are_accepted_and_named_as_ignored():
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "complaint"),
+    ("key", "value", "message"),
     [
         ("crop_size", 0, "crop_size must be a whole number of pixels"),
         ("crop_size", [1, 2, 3], "or two of them"),
@@ -96,10 +96,10 @@ def test_training_sections_are_accepted_and_named_as_ignored():
         ("cropsize", 3, "unknown key; did you mean 'crop_size'"),
     ],
 )
-def test_a_value_out_of_range_is_an_error_that_says_what_would_be_right(key, value, complaint):
+def test_a_value_out_of_range_is_an_error_that_names_valid_values(key, value, message):
     with pytest.raises(ConfigError, match=r"^dataset\.test_dataset") as raised:
         dataset(**{key: value})
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.shared

@@ -103,7 +103,7 @@ def test_a_parent_without_a_row_is_left_out(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("1 0 3", "row 2: must hold four whole numbers, label begin end parent; got '1 0 3'"),
         ("1 0 x 0", "row 2: must hold four whole numbers"),
@@ -112,12 +112,12 @@ def test_a_parent_without_a_row_is_left_out(tmp_path, caplog):
         ("3 0 3 3", "parent another label or 0"),
     ],
 )
-def test_an_error_in_the_table_names_the_row(tmp_path, row, complaint):
+def test_an_error_in_the_table_names_the_row(tmp_path, row, message):
     path = tmp_path / "man_track.txt"
     path.write_text(f"8 0 3 0\n{row}\n")
     with pytest.raises(RecordingError) as raised:
         read_man_track(path)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
 
 

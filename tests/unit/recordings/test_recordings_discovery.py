@@ -21,7 +21,7 @@ def fill(folder, *stems):
     worm = make_skeleton()
     for stem in stems:
         make_video(folder / f"{stem}.mp4", 3)
-        make_slp(folder / f"{stem}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video="gone.mp4")
+        make_slp(folder / f"{stem}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video="missing.mp4")
     return folder
 
 
@@ -96,10 +96,10 @@ def test_microscopy_labels_are_paired_with_their_images_by_position(tmp_path):
 
 def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
     make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
-    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: gone\.xml"):
-        recordings(tmp_path, tracks="gone.xml")
-    with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: gone\.tif"):
-        recordings(tmp_path, tracks="a.xml", videos=[["gone.tif"]])
+    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: missing\.xml"):
+        recordings(tmp_path, tracks="missing.xml")
+    with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: missing\.tif"):
+        recordings(tmp_path, tracks="a.xml", videos=[["missing.tif"]])
     with pytest.raises(ConfigError, match=r"test_dataset\.gt_images: no such file: t0\.tif"):
         recordings(tmp_path, gt_images=[["t0.tif"]])
 
@@ -153,5 +153,5 @@ def test_a_folder_with_a_second_labels_file_names_the_unpaired_one():
 
 def test_a_named_video_that_is_missing_is_an_error(tmp_path):
     fill(tmp_path, "a")
-    with pytest.raises((ConfigError, RecordingError), match=r"gone\.mp4"):
-        recordings(tmp_path, slp_files=["a.slp"], video_files=["gone.mp4"])
+    with pytest.raises((ConfigError, RecordingError), match=r"missing\.mp4"):
+        recordings(tmp_path, slp_files=["a.slp"], video_files=["missing.mp4"])

@@ -102,7 +102,7 @@ def test_every_key_for_label_files_belongs_to_one_format():
         assert bool(known.labels_suffixes) == (known.open_folder is not None)
 
 
-def test_every_label_format_has_a_reader_or_says_why_not():
+def test_every_label_format_has_a_reader_or_a_refusal():
     for known in label_files.LABEL_FORMATS:
         assert (known.read is None) == (known.refusal is not None) == (known.source is None)
         assert known.suffixes or known.xml_tags or known.columns or known.folder

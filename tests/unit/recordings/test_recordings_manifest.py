@@ -209,6 +209,6 @@ def test_a_table_of_tracks_has_the_counts_of_its_manifest(shared, folder, n_trac
     assert (len(table.tracks), len(table.lineage)) == (n_tracks, n_children)
 
 
-def test_a_real_colour_video_has_the_expected_layout(shared):
+def test_a_real_video_has_the_expected_layout(shared):
     layout = layout_of(VideoFile(Path(shared / "data" / "trex_guppies8" / "guppies8.mp4")))
     assert (layout.stop, layout.frame_shape[:2]) == (200, (2304, 2304))

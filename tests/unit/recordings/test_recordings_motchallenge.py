@@ -70,7 +70,7 @@ def test_a_recording_is_named_after_its_sequence(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("1,-1,one,1,1,1,1", "must hold numbers"),
         ("1,-1,1", "must hold frame,id,left"),
@@ -79,9 +79,9 @@ def test_a_recording_is_named_after_its_sequence(tmp_path, name):
         ("1,0.5,1,1,1,1,1", "an id is a whole number"),
     ],
 )
-def test_an_error_names_file_and_row(tmp_path, row, complaint):
+def test_an_error_names_file_and_row(tmp_path, row, message):
     path = write(tmp_path / "a.txt", "1,-1,1,1,10,20,0.5", "", row)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_rows(path)
     assert f"{path}, row 3" in str(raised.value)
 

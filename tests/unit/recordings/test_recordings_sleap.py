@@ -105,18 +105,18 @@ def test_a_given_video_takes_precedence_over_the_stored_one(tmp_path, worm):
 
 
 def test_poses_are_played_without_images_if_the_video_is_missing(tmp_path, worm, caplog):
-    path = make_slp(tmp_path / "a.slp", {4: [user(worm, [[1, 1], [2, 2]])]}, video="/elsewhere/gone.mp4")
+    path = make_slp(tmp_path / "a.slp", {4: [user(worm, [[1, 1], [2, 2]])]}, video="/elsewhere/missing.mp4")
     recording, frames = play(path)
     assert list(frames) == [0, 1, 2, 3, 4]
     assert all(frame.image is None for frame in frames.values())
     assert recording.frame_shape is None
-    assert "gone.mp4" in caplog.text
+    assert "missing.mp4" in caplog.text
 
 
 def test_a_given_video_that_is_missing_is_an_error(tmp_path, worm):
     path = make_slp(tmp_path / "a.slp", {0: [user(worm, [[1, 1], [2, 2]])]})
-    with pytest.raises(RecordingError, match=r"gone\.mp4"):
-        SleapRecording(path, TestDataset(), video=tmp_path / "gone.mp4")
+    with pytest.raises(RecordingError, match=r"missing\.mp4"):
+        SleapRecording(path, TestDataset(), video=tmp_path / "missing.mp4")
 
 
 def test_a_file_that_is_not_a_sleap_file_is_an_error_that_names_it(tmp_path):

@@ -49,7 +49,7 @@ def replay(
     client_key: ClientKey = None,
     verbose: Verbose = False,
 ) -> None:
-    """Play the recordings of a configuration into a daemon, one after the other, each as a stream of its own."""
+    """Send the recordings of a configuration to a daemon, one after the other, each as its own stream."""
     _log(verbose)
     # Imported here, because only `replay` needs the `recordings` extra.
     from trackd_client.apps.replay import ReplayOptions, parse_speed, run_replay

@@ -35,7 +35,7 @@ class TrackRow:
     last_index: int  # frame index of its last detection
     centre: tuple[float, float]  # x y, pixels
     speed: float  # pixels per frame, between the last two detections; NaN after one
-    score: float  # NaN where there is none
+    score: float  # NaN for none
     lost: bool = False
 
 
@@ -145,7 +145,7 @@ class LiveTable:
 
 
 class Watcher:
-    """Follows streams, each on a thread of its own, into tables.
+    """Follow streams, each on its own thread, and keep a table of each.
 
     Args:
         client: connected to the daemon.

@@ -65,7 +65,7 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
     try:
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
-        # The error names the stream and the seq of the message where its header holds them.
+        # The error names the stream and the seq of the message, if its header holds them.
         if error.stream is None and isinstance(header.get("stream"), str):
             name = header["stream"]
             error.stream = name if read.STREAM_NAME.fullmatch(name) else None

@@ -238,7 +238,7 @@ class Tracks(Message):
     status: Status
     reason: str | None = None  # of a dropped or rejected frame
     track_ids: NDArray[np.int32] | None = None  # (n,) −1: not assigned
-    track_scores: NDArray[np.float32] | None = None  # (n,) 0 to 1, NaN where there is none
+    track_scores: NDArray[np.float32] | None = None  # (n,) 0 to 1, NaN for none
     boxes: FloatArray | None = None  # (n, 4) x1 y1 x2 y2, pixels
     keypoints: FloatArray | None = None  # (n, k, 2), if sent
     scores: FloatArray | None = None  # (n,), if sent

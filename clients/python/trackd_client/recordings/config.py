@@ -30,7 +30,7 @@ def _anchors(value: Any) -> Any:
         return ""
     names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
     if not (isinstance(value, str) or names or (_integer(value) and value >= 1)):
-        raise ValueError("must be a node's name, a list of names, or how many nodes to take at random (≥ 1)")
+        raise ValueError("must be a node's name, a list of names, or the number of nodes to choose at random (≥ 1)")
     return value
 
 
@@ -127,7 +127,7 @@ class Folder(Section):
 class TestDataset(LiveDataset):
     """The recordings to play, and how to play them."""
 
-    __test__ = False  # DREEM's name; it keeps pytest from collecting this class
+    __test__ = False  # pytest would collect a class of this name, which is DREEM's
 
     dir: Folder | None = None
     slp_files: Paths = Field(default_factory=list)

@@ -179,7 +179,7 @@ def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
     raw = [named_images(paths, base, "raw_images", numbered=True) for paths in dataset.raw_images]
     images = one_each(raw, len(labels))
     tables = one_each([_table(paths, base) for paths in dataset.gt_list], len(labels))
-    # The images name the recording where there are any: `01` names a sequence, `01_GT/TRA` only its labels.
+    # The recording is named after its images if there are any: `01` is a sequence's name, `01_GT/TRA` is not.
     places = [source.path if source is not None else truth.path for truth, source in zip(labels, images, strict=True)]
     names = unique_names((place.stem for place in places), places)
     return [
@@ -189,7 +189,7 @@ def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
 
 
 def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
-    """The recordings of a folder of sequences, as the challenge lays them out."""
+    """The recordings of a folder of sequences, in the challenge's layout."""
     sequences = challenge_sequences(folder, base)
     names = unique_names((found.name for found in sequences), (found.images[0].parent for found in sequences))
     return [

@@ -38,7 +38,7 @@ class MotRows:
     """The rows of a file, sorted by frame; within a frame in the file's order."""
 
     frame_index: NDArray[np.int64]  # (r,) from 0
-    ids: NDArray[np.int64]  # (r,) as in the file, -1 where none
+    ids: NDArray[np.int64]  # (r,) as in the file, -1 for none
     boxes: NDArray[np.float32]  # (r, 4) x1 y1 x2 y2, pixels from 0
     scores: NDArray[np.float32] | None  # (r,) None if the file has no such column
 

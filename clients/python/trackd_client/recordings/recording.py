@@ -18,7 +18,7 @@ class RecordedFrame:
     """One frame of a recording."""
 
     frame_index: int  # the source's own frame number, from 0; rises
-    t_ns: int  # capture time; frame_index / fps where the recording holds none
+    t_ns: int  # capture time; frame_index / fps if the recording holds none
     image: Image | None  # (h, w) or (h, w, c), uint8 or uint16
     detections: Detections  # gt_ids are the recording's identities, -1 for none
 

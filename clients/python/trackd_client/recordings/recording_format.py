@@ -1,4 +1,4 @@
-"""What a recording format states about itself: the configuration that selects it, and how its recordings are opened."""
+"""The description of a recording format: the configuration that selects it, and the functions that open it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class RecordingFormat:
     """One recording format.
 
     A `key` of `dataset.test_dataset` selects it, or a `dir` whose `labels_suffix` ends in one of `labels_suffixes`.
-    Both functions check that the files exist and open none of them. They take the base folder of relative paths
-    last, and raise `ConfigError`.
+    Both functions check that the files exist and open none of them. Their last argument is the base folder of
+    relative paths. They raise `ConfigError`.
     """
 
     title: str  # for error texts

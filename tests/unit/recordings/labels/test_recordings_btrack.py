@@ -34,7 +34,7 @@ def test_objects_without_a_ground_truth_file_have_no_identities(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("truth", "graph", "complaint"),
+    ("truth", "graph", "message"),
     [
         ({"1": [0, 5]}, None, r"cells_ground_truth\.json, track 1: has object 5, but cells_data\.csv has 5"),
         ({"1": [0], "2": [0]}, None, "track 2: object 0 already belongs to track 1"),
@@ -47,13 +47,13 @@ def test_objects_without_a_ground_truth_file_have_no_identities(tmp_path):
         (TRUTH, {"2": [2]}, "track 2: must be a track with one other"),
     ],
 )
-def test_a_btrack_error_names_the_file_and_the_track(tmp_path, truth, graph, complaint):
-    with pytest.raises(RecordingError, match=complaint):
+def test_a_btrack_error_names_the_file_and_the_track(tmp_path, truth, graph, message):
+    with pytest.raises(RecordingError, match=message):
         read_spots(cells(tmp_path, truth, graph))
 
 
 @pytest.mark.parametrize(
-    ("text", "source", "complaint"),
+    ("text", "source", "message"),
     [
         (TABLE + "3,a,1,0,5,0\n", None, "row 7: x must be a number; got 'a'"),
         (TABLE + "-1,1,1,0,5,0\n", None, "row 7: t must be a whole number ≥ 0"),
@@ -61,6 +61,6 @@ def test_a_btrack_error_names_the_file_and_the_track(tmp_path, truth, graph, com
         ("t,x,y\n0,1,2\n", "btrack", "looks like none of them"),
     ],
 )
-def test_a_table_that_is_not_a_btrack_table_is_an_error(tmp_path, text, source, complaint):
-    with pytest.raises(RecordingError, match=complaint):
+def test_a_table_that_is_not_a_btrack_table_is_an_error(tmp_path, text, source, message):
+    with pytest.raises(RecordingError, match=message):
         read_spots(cells(tmp_path, text=text), source)

@@ -67,7 +67,7 @@ def test_a_slice_clicked_twice_is_two_detections_and_one_identity(tmp_path, capl
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "source", "complaint"),
+    ("name", "text", "source", "message"),
     [
         ("a.xml", ISBI, "icy", "source is 'icy', but the file looks like an ISBI 2012 challenge file"),
         ("a.xml", ICY, "trackmate", "looks like an ICY file: set source to 'icy' or null"),
@@ -79,11 +79,11 @@ def test_a_slice_clicked_twice_is_two_detections_and_one_identity(tmp_path, capl
         ("a.csv", "LABEL,NUMBER_SPOTS\n", "trackmate", "a TrackMate table of tracks: name the table of spots"),
     ],
 )
-def test_a_file_of_another_format_is_an_error_that_names_the_format(tmp_path, name, text, source, complaint):
+def test_a_file_of_another_format_is_an_error_that_names_the_format(tmp_path, name, text, source, message):
     path = write(tmp_path / name, text)
     with pytest.raises(RecordingError) as raised:
         read_spots(path, source)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
 
 
@@ -98,7 +98,7 @@ def test_a_files_own_source_is_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (ISBI.replace('x="1.5"', 'x=""'), "line 3, <detection>: attribute x must be a finite number; got ''"),
         (ISBI.replace('t="3"', ""), "line 3, <detection>: attribute t must be a finite number; it has none"),
@@ -107,22 +107,22 @@ def test_a_files_own_source_is_accepted(tmp_path):
         (ICY.replace('to="88"', 'to="89"'), "line 8, <link>: attribute to must be a track's id; got '89'"),
     ],
 )
-def test_an_xml_error_names_the_line_and_the_element(tmp_path, text, complaint):
+def test_an_xml_error_names_the_line_and_the_element(tmp_path, text, message):
     path = write(tmp_path / "a.xml", text)
     with pytest.raises(RecordingError) as raised:
         read_spots(path)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("4,0,1,1,0,0,0", "row 5: slice n must be a whole number ≥ 1; got 0"),
         ("4,3,a,1,0,0,0", "row 5: x must be a number; got 'a'"),
     ],
 )
-def test_an_imagej_error_names_the_row(tmp_path, row, complaint):
-    with pytest.raises(RecordingError, match=complaint):
+def test_an_imagej_error_names_the_row(tmp_path, row, message):
+    with pytest.raises(RecordingError, match=message):
         read_spots(write(tmp_path / "a.csv", IMAGEJ + row + "\n"))
 
 

@@ -57,7 +57,7 @@ def test_without_edges_a_tracks_second_spot_in_a_frame_has_no_identity(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("9,ID,0,x,3.0,0,,1", "row 8: POSITION_X must be a number; got 'x'"),
         ("9,ID,0,1.0,ø,0,,1", "row 8: POSITION_Y must be a number; got 'ø'"),
@@ -66,11 +66,11 @@ def test_without_edges_a_tracks_second_spot_in_a_frame_has_no_identity(tmp_path,
         ("9,ID,0,1.0", "row 8: must have 8 cells, as the header; got 4"),
     ],
 )
-def test_an_error_names_file_and_row(tmp_path, row, complaint):
+def test_an_error_names_file_and_row(tmp_path, row, message):
     path = write(tmp_path / "a.csv", *ROWS, row)
     with pytest.raises(RecordingError) as raised:
         read_trackmate_csv(path)
-    assert str(raised.value) == f"{path}, {complaint}"
+    assert str(raised.value) == f"{path}, {message}"
 
 
 def test_a_table_without_positions_is_an_error(tmp_path):

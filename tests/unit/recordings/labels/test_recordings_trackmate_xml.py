@@ -100,7 +100,7 @@ def test_outlines_are_relative_to_their_spots(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("frames", "edges", "complaint"),
+    ("frames", "edges", "message"),
     [
         ({0: [spot(1, "far", 1, 0)]}, {}, r"line 5, <Spot>: attribute POSITION_X must be a finite number; got 'far'"),
         ({0: [spot(1, 1, 1, 0.5)]}, {}, r"<Spot>: attribute FRAME must be a whole number; got 0\.5"),
@@ -116,8 +116,8 @@ def test_outlines_are_relative_to_their_spots(tmp_path):
         ({0: [spot(1, 1, 1, 0), spot(2, 2, 2, 0)]}, {0: [(1, 2)]}, r"<Edge>: links spots 1 and 2 of the same frame"),
     ],
 )
-def test_an_error_names_the_line_and_the_element(tmp_path, frames, edges, complaint):
+def test_an_error_names_the_line_and_the_element(tmp_path, frames, edges, message):
     path = make_trackmate(tmp_path / "a.xml", frames, edges)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_trackmate_xml(path)
     assert str(path) in str(raised.value)

@@ -98,7 +98,7 @@ def test_a_table_of_points_has_ids_and_boxes_if_it_has_their_columns(tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "complaint"),
+    ("header", "row", "message"),
     [
         (HEADER, "0,0,a,1", r"row 2: X#wcentroid \(cm\) must be a number; got 'a'"),
         (HEADER, "0.5,0,1,1", "row 2: frame must be a whole number ≥ 0"),
@@ -109,9 +109,9 @@ def test_a_table_of_points_has_ids_and_boxes_if_it_has_their_columns(tmp_path, c
         ("frame,x,y", "0,inf,1", "row 2: x must be a number; got 'inf'"),
     ],
 )
-def test_a_trex_error_names_the_row(tmp_path, header, row, complaint):
+def test_a_trex_error_names_the_row(tmp_path, header, row, message):
     path = table(tmp_path / "a_fish0.csv", row, header=header)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_spots(path)
     assert str(raised.value).startswith(str(path))
 

@@ -117,7 +117,7 @@ def test_only_training_shuffles_the_instances_of_a_frame():
 
 
 @pytest.mark.parametrize(
-    ("augmentations", "complaint"),
+    ("augmentations", "message"),
     [
         ({"Rotat": {}}, "did you mean 'Rotate'"),
         ({"NodeDropot": {}}, "did you mean 'NodeDropout'"),
@@ -127,10 +127,10 @@ def test_only_training_shuffles_the_instances_of_a_frame():
         ({"InstanceDropout": {"prob": 1}}, "InstanceDropout.prob: unknown key"),
     ],
 )
-def test_an_invalid_augmentation_is_an_error_when_the_recording_is_opened(augmentations, complaint):
+def test_an_invalid_augmentation_is_an_error_when_the_recording_is_opened(augmentations, message):
     with pytest.raises(ConfigError) as raised:
         AugmentedRecording(Squares(), TestDataset(augmentations=augmentations))
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_an_augmentation_that_changes_the_frames_size_is_an_error():

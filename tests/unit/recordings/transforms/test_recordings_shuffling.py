@@ -12,7 +12,7 @@ def opened(base, loader=None, **keys):
     if not (base / "a.slp").exists():
         for name in ("a", "b"):
             make_video(base / f"{name}.mp4", 20)
-            make_slp(base / f"{name}.slp", {i: [user(worm, [[i, 1], [2, 2]])] for i in range(20)}, video="gone.mp4")
+            make_slp(base / f"{name}.slp", {i: [user(worm, [[i, 1], [2, 2]])] for i in range(20)}, video="missing.mp4")
     dataset = validate(DatasetConfig, {"test_dataset": {"dir": {"path": "."}, "clip_length": 6, **keys}}).test_dataset
     return open_recordings(dataset, validate(DataloaderConfig, {"test_dataloader": loader or {"shuffle": True}}), base)
 

@@ -109,7 +109,7 @@ class TiffStack(ImageSource):
         self._pages = first.pages
         n_pages = self._n_frames * self._pages_per_frame
         if not n_time and len(series) > 1 and all((s.shape, s.dtype) == (first.shape, first.dtype) for s in series):
-            # Many scripts write page by page. Each image is then a series by itself.
+            # Many scripts write page by page. Each image is then a separate series.
             self._pages = [page for one in series for page in one.pages]
             self._n_frames = len(series)
         elif first.dataoffset is not None and len(first.pages) < n_pages:

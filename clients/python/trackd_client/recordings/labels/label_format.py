@@ -1,4 +1,4 @@
-"""What a label-file format states about itself: its name, the files that it recognises, and its reader."""
+"""The description of a label-file format: its name, the files that it recognises, and its reader."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def one_a_frame(spots: Spots, path: Path) -> Spots:
     """The same spots, in which only a track's first spot of a frame has the identity.
 
     Further spots of the track in that frame become detections without identity, because an identity has one instance
-    in a frame. Such rows occur in files made by hand, and where a track splits in a table without links.
+    in a frame. Such rows occur in files made by hand, and at the split of a track in a table without links.
     """
     tracked = np.flatnonzero(spots.gt_ids >= 0)
     keys = np.stack([spots.frame_index[tracked], spots.gt_ids[tracked]], axis=1)

@@ -174,7 +174,7 @@ def read_image_notes(path: Path) -> ImageNotes:
 
 
 def image_notes(image: Element, time_unit: str | None) -> ImageNotes:
-    """`ImageData` as values. A 0 in it means that TrackMate did not know the value.
+    """`ImageData` as values. In it, a 0 stands for an unknown value.
 
     Raises:
         RecordingError: an attribute is not a number.

@@ -129,8 +129,8 @@ class _Reader:
             self.parser.CharacterDataHandler = self._characters
 
     def take(self) -> list[Element]:
-        taken, self._ended = self._ended, []
-        return taken
+        ended, self._ended = self._ended, []
+        return ended
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         parent = self._open[-1] if self._open else None

@@ -168,15 +168,15 @@ def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
         if name not in known:
             raise ConfigError(f"{WHERE}.{name}: no such augmentation; {nearest(name, [*known, *OWN])}")
         pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-        with warnings.catch_warnings(record=True) as complaints:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 transforms.append(getattr(albumentations, name)(**pairs))
             except (TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {reason}") from None
-        for complaint in complaints:  # albumentations ignores arguments that this version does not have
-            logger.warning("%s.%s: %s", WHERE, name, complaint.message)
+        for warning in caught:  # albumentations ignores arguments that this version does not have
+            logger.warning("%s.%s: %s", WHERE, name, warning.message)
     points = albumentations.KeypointParams(format="xy", remove_invisible=False)
     return albumentations.Compose(transforms, keypoint_params=points)
 
