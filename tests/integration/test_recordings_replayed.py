@@ -1,4 +1,4 @@
-"""The main job: a recording gets the same lasting identities offline and live, alone and beside others."""
+"""A recording gets the same track ids offline and live, alone and beside other streams."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def replay(addresses: dict[str, str], config: Path, stream: str, *options: str) 
 
 
 def follow(addresses: dict[str, str], stream: str, into: list[Tracks]) -> threading.Thread:
-    """Follow a stream from its first frame to its close, on a thread; returns once it is subscribed."""
+    """Follow a stream from its first frame to its close on a thread, which is returned after the subscription."""
     client = Client(**{name: addresses[name] for name in ("ingest", "tracks", "control")})
     subscription = client.tracks(stream, until_closed=True, timeout_s=60)
 
@@ -64,7 +64,7 @@ def ids_of(updates: list[Tracks]) -> list[tuple[int, list[int]]]:
 
 
 def offline_ids(config: Path, out: Path) -> list[tuple[int, list[int]]]:
-    """The ids of `trackd track`, read back from the .slp that it wrote, in the order of the rows."""
+    """The ids of `trackd track`, read from the .slp that it wrote, in the order of the rows."""
     import sleap_io
 
     tree = yaml.safe_load(config.read_text())
@@ -99,7 +99,7 @@ def test_a_replay_gets_the_ids_of_trackd_track_twice_in_a_row_and_beside_three_o
     assert len(first) == N_FRAMES
     assert first == second
     assert first == beside
-    # The file holds only frames that had something in them.
+    # The file holds only frames with detections.
     assert [row for row in first if row[1]] == [row for row in offline if row[1]]
 
 
@@ -124,7 +124,7 @@ def test_every_frame_is_published_with_its_true_index_and_capture_time(recording
     assert [(tracks.frame_index, tracks.t_ns, len(tracks.track_ids)) for tracks in updates] == expected
 
 
-def test_a_loop_goes_on_with_rising_frame_numbers_in_one_stream(recording):
+def test_the_frame_numbers_of_a_loop_keep_rising_in_one_stream(recording):
     updates: list[Tracks] = []
     with DaemonProcess() as daemon:
         follower = follow(daemon.addresses, "cam", updates)
@@ -135,7 +135,7 @@ def test_a_loop_goes_on_with_rising_frame_numbers_in_one_stream(recording):
     assert indices == sorted(set(indices))
 
 
-def test_a_replay_that_was_killed_does_not_stand_in_the_way_of_the_next(recording):
+def test_a_replay_succeeds_after_another_was_killed(recording):
     with DaemonProcess("stream.owner_timeout_s=0.2") as daemon:
         endpoints = [word for name in ("ingest", "tracks", "control") for word in (f"--{name}", daemon.addresses[name])]
         command = [sys.executable, "-m", "trackd_client.apps.cli", "replay", str(recording), "--stream", "cam"]
@@ -150,7 +150,7 @@ def test_a_replay_that_was_killed_does_not_stand_in_the_way_of_the_next(recordin
     assert "0 rejected" in result.stdout
 
 
-def test_trackd_track_takes_bad_input_as_one_clear_line(recording):
+def test_trackd_track_reports_bad_input_in_one_line(recording):
     for override, words in [
         ("dataset.test_dataset.slp_files=[/no/such.slp]", ["/no/such.slp"]),
         ("out_dir=/proc/nowhere", ["out_dir", "/proc/nowhere"]),
@@ -189,7 +189,7 @@ def test_real_animals_keep_their_ids_without_a_switch(shared, tmp_path, slp, vid
 
 
 @pytest.mark.shared
-def test_mot17_runs_through_and_its_text_is_scored_by_another_program(shared, tmp_path):
+def test_mot17_is_tracked_to_its_end_and_another_program_scores_the_text(shared, tmp_path):
     config = dataset_config(shared, tmp_path, det_files=["mot17_09/det.txt"], gt_files=["mot17_09/gt.txt"])
     (summary,) = track(config, tmp_path)
     assert summary.frames == 525

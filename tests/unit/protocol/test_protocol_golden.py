@@ -1,7 +1,7 @@
-"""The bytes of every kind of message, held fast: a change here is another protocol version.
+"""The bytes of every kind of message: a change here needs another protocol version.
 
-A golden file holds the message's parts, each behind its length as 4 bytes, big endian. `TRACKD_WRITE_GOLDEN=1 pytest
-tests/unit/protocol/test_protocol_golden.py` writes the files anew.
+A golden file holds the message's parts, each after its length as 4 bytes, big endian. `TRACKD_WRITE_GOLDEN=1 pytest
+tests/unit/protocol/test_protocol_golden.py` writes the files again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from trackd_client.protocol.decode import _DECODERS
 
 GOLDEN = Path(__file__).parent / "golden"
 T_NS = 1_700_000_000_123_456_789
-# A 3 × 2 PNG of the smallest kind: what matters is its header.
+# The header of a 3 × 2 PNG. The decoder reads no more of it.
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", 3, 2) + b"\x08\x00\x00\x00\x00"
 JPEG = b"\xff\xd8\xff\xc0\x00\x0b\x08" + struct.pack(">HH", 2, 3) + b"\x01\x01\x11\x00\xff\xd9"
 

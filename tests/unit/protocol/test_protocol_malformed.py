@@ -1,4 +1,4 @@
-"""Each malformed message, with its code and a text that names the value; each limit, before anything is allocated."""
+"""Each malformed message has its code and a text with the value. Limits are checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(parts: list[bytes], limits: Limits | None = None) -> ProtocolError:
 def changed(
     name: str, *path: str, to: Any = ..., limits: Limits | None = None, more: Sequence[bytes] = ()
 ) -> ProtocolError:
-    """The refusal of a golden message with one field set, or without it where `to` is left out."""
+    """The error of a golden message with one field set to `to`, or without that field if `to` is not given."""
     parts = [bytes(part) for part in encode(MESSAGES[name])]
     header = msgpack.unpackb(parts[0])
     place = header
@@ -62,14 +62,14 @@ def changed(
         ([msgpack.packb({"v": 1, "kind": ["ping"]})], "got ['ping']"),
     ],
 )
-def test_a_header_that_is_none_is_a_bad_message(parts, text):
+def test_an_invalid_header_is_a_bad_message(parts, text):
     error = refused(parts)
     assert error.code is ErrorCode.BAD_MESSAGE
     assert text in error.message
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None])
-def test_another_version_is_named(version):
+def test_an_unsupported_version_is_named(version):
     error = refused([msgpack.packb({"v": version, "kind": "ping", "t_ns": 0})])
     assert error.code is ErrorCode.UNSUPPORTED_VERSION
     assert f"got {version!r}" in error.message
@@ -143,12 +143,12 @@ def test_a_missing_field_is_named(name, key):
     assert "got nothing" in error.message
 
 
-def test_an_error_names_the_stream_and_seq_it_is_about():
+def test_an_error_names_the_stream_and_seq_of_its_message():
     error = changed("tracks", "status", to="lost")
     assert (error.stream, error.seq) == ("cam-1", 7)
 
 
-# --- frames: what is wrong behind a sound name leaves that name, so that the frame can settle ---
+# --- frames: an error after a valid head keeps that head, so that the frame can be settled ---
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_an_error_names_the_stream_and_seq_it_is_about():
         ("frame_shm", "image.dtype", "<f8", "got '<f8'"),
     ],
 )
-def test_a_frame_with_a_fault_behind_its_name_is_invalid_and_keeps_the_name(name, path, value, text):
+def test_a_frame_with_a_valid_head_and_a_wrong_field_is_invalid_and_keeps_its_head(name, path, value, text):
     error = changed(name, *path.split("."), to=value)
     assert error.code is ErrorCode.INVALID_FRAME
     assert text in error.message
@@ -222,7 +222,7 @@ def test_keypoint_scores_need_keypoints_beside_them():
         ("frame_shm", "image.shape", [HUGE, HUGE], f"got {HUGE} x {HUGE}"),
     ],
 )
-def test_what_is_too_large_is_refused_before_it_is_allocated(name, path, value, text):
+def test_too_large_an_array_is_refused_before_it_is_allocated(name, path, value, text):
     tracemalloc.start()
     try:
         error = changed(name, *path.split("."), to=value)
@@ -251,7 +251,7 @@ def with_image(encoding: str, data: bytes) -> list[bytes]:
         ("jpeg", JPEG.replace(struct.pack(">HH", 2, 3), struct.pack(">HH", 65535, 65535))),
     ],
 )
-def test_an_image_that_claims_to_be_huge_is_refused_by_its_header(encoding, data):
+def test_an_image_with_a_huge_size_in_its_header_is_refused(encoding, data):
     error = refused(with_image(encoding, data))
     assert error.code is ErrorCode.TOO_LARGE
     assert error.head is not None
@@ -266,13 +266,13 @@ def test_an_image_that_claims_to_be_huge_is_refused_by_its_header(encoding, data
         ("png", PNG.replace(struct.pack(">II", 3, 2), struct.pack(">II", 0, 2))),
         ("jpeg", b""),
         ("jpeg", b"\xff\xd8"),
-        ("jpeg", b"\xff\xd8" + b"\xff\xe0\x00\x00" * 10_000),  # segments of no length, without end
+        ("jpeg", b"\xff\xd8" + b"\xff\xe0\x00\x00" * 10_000),  # many segments of length 0
         ("jpeg", b"\xff\xd8" + b"\xff" * 10_000),
         ("jpeg", b"\xff\xd8\xff\xe0\xff\xff" + b"\x00" * 100),
         ("jpeg", JPEG[:8]),
     ],
 )
-def test_an_image_without_a_sound_header_is_invalid(encoding, data):
+def test_an_image_without_a_valid_header_is_invalid(encoding, data):
     assert refused(with_image(encoding, data)).code is ErrorCode.INVALID_FRAME
 
 
@@ -281,7 +281,7 @@ def test_an_image_without_a_sound_header_is_invalid(encoding, data):
     [
         (Limits(header_bytes=100), "the header has at most 100 bytes; got"),
         (Limits(message_bytes=400), "a message has at most 400 bytes; got"),
-        (Limits(parts=3), "at most 3 parts behind its header; got 8"),
+        (Limits(parts=3), "at most 3 parts after its header; got 8"),
         (Limits(image_pixels=5), "at most 5 pixels; got 2 x 3"),
         (Limits(instances=1), "at most 1 instances; got 2"),
         (Limits(keypoints=2), "at most 2 keypoints; got 3"),
@@ -293,11 +293,11 @@ def test_each_limit_holds_and_is_named(limits, text):
     assert text in error.message
 
 
-def test_a_skeleton_has_no_more_nodes_than_keypoints_are_allowed():
+def test_a_skeleton_with_more_nodes_than_the_keypoint_limit_is_refused():
     assert changed("open", "skeleton", "nodes", to=["n"] * 257).code is ErrorCode.TOO_LARGE
 
 
-def test_a_bomb_of_nested_or_claimed_lengths_is_refused_at_once():
+def test_huge_lengths_and_nesting_are_refused_without_a_large_allocation():
     claims: list[bytes] = [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\x91" * 60_000]
     for claim in claims:
         tracemalloc.start()
@@ -313,7 +313,7 @@ def test_an_empty_array_of_huge_axes_is_refused(shape):
     assert error.code is ErrorCode.BAD_MESSAGE
 
 
-# --- what cannot be sent ---
+# --- values that cannot be sent ---
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint32, np.complex64, bool, object])
@@ -326,14 +326,14 @@ def test_an_array_of_another_dtype_is_not_encoded(dtype):
 
 
 @pytest.mark.parametrize("config", [{"a": object()}, {"a": 2**70}, {"a": {1, 2}}])
-def test_a_header_that_messagepack_does_not_hold_is_not_encoded(config):
+def test_a_value_that_messagepack_cannot_encode_is_refused(config):
     from trackd_client.protocol import Open
 
     with pytest.raises(ProtocolError, match="MessagePack"):
         encode(Open("a", config))
 
 
-def test_big_endian_and_strided_arrays_are_made_fit():
+def test_big_endian_and_strided_arrays_are_converted():
     from trackd_client.detections import Detections
     from trackd_client.protocol import Frame
 

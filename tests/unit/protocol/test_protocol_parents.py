@@ -15,13 +15,13 @@ def tracks(**lists):
     )  # fmt: skip
 
 
-def test_parents_go_there_and_back_and_through_history():
+def test_parents_are_the_same_after_decoding_and_in_history():
     sent = tracks(new_tracks=(5, 6, 7), parents=(2, 2, -1))
     assert decode(encode(sent), Limits()).parents == (2, 2, -1)
     assert tracks_from_history(tracks_to_map(sent)).parents == (2, 2, -1)
 
 
-def test_a_frame_without_a_division_has_no_such_key():
+def test_a_frame_without_a_division_has_no_parents_key():
     parts = encode(tracks(new_tracks=(5,)))
     assert "parents" not in msgpack.unpackb(parts[0])
     assert decode(parts, Limits()).parents == ()

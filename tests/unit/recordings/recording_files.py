@@ -1,4 +1,4 @@
-"""Small recordings made on the spot, and the way to the shared real ones."""
+"""Small recordings that the tests write, and the paths of the shared real ones."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import tifffile
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODES = ["head", "tail"]
+TRACKMATE_COLUMNS = "ID,LABEL,TRACK_ID,POSITION_X,POSITION_Y,FRAME,RADIUS,VISIBILITY"
 
 
 def shared_data(*parts: str) -> Path:
-    """A real recording's path; skips the test where it is not there."""
+    """The path of a real recording. Skips the test if it does not exist."""
     root = Path(os.environ.get("TRACKD_SHARED", REPOSITORY.parent / "shared"))
     path = root.joinpath("data", *parts)
     if not path.exists():
-        pytest.skip(f"{path} is not there: set TRACKD_SHARED to the folder that holds data/")
+        pytest.skip(f"{path} does not exist: set TRACKD_SHARED to the folder that holds data/")
     return path
 
 
 def make_video(path: Path, n_frames: int = 12, *, gray: bool = True, fps: float = 20) -> Path:
-    """A 64 × 48 video whose frame i is about 10·i + 20 bright, for the first 24."""
+    """A 64 × 48 video. The brightness of frame i is about 10·i + 20, for the first 24 frames."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (64, 48))
     for index in range(n_frames):
         image = np.full((48, 64, 3), min(10 * index + 20, 255), np.uint8)
@@ -37,7 +38,7 @@ def make_video(path: Path, n_frames: int = 12, *, gray: bool = True, fps: float 
 
 
 def make_slp(path: Path, frames: dict[int, list], *, video: str | None = "clip.mp4", tracks: list = ()) -> Path:
-    """A labels file; `frames` holds instances made by `user` and `predicted`."""
+    """A SLEAP file; `frames` holds instances that `user` and `predicted` return."""
     instances = [i for found in frames.values() for i in found]
     skeleton = instances[0].skeleton if instances else make_skeleton()
     videos = [sleap_io.Video(filename=video or "absent.mp4", open_backend=False)]
@@ -64,7 +65,7 @@ def predicted(skeleton, points, track=None, score=0.5):
 
 
 def make_stack(path: Path, n_frames: int = 6, dtype=np.uint8, **options) -> Path:
-    """A TIFF stack of 24 × 16 images; frame i is filled with i, but for its corner, which holds 100."""
+    """A TIFF stack of 24 × 16 images; frame i is filled with i, except its corner, which holds 100."""
     images = np.stack([np.full((16, 24), i, dtype) for i in range(n_frames)])
     images[:, 0, 0] = 100
     tifffile.imwrite(path, images, **({"photometric": "minisblack"} | options))
@@ -77,10 +78,10 @@ def make_trackmate(
     """A TrackMate file.
 
     Args:
-        path: where.
-        frames: by frame, each spot's attributes as they stand, and its text after a `>` if it has any.
-        edges: by track, source and target.
-        options: `filtered`, the tracks listed as kept (all by default); `model`, `image`: attributes.
+        path: the file to write.
+        frames: by frame, the text of each spot's attributes, with its content after a `>` if it has any.
+        edges: by track, the source and target of each edge.
+        options: `filtered`, the tracks listed as kept (by default all); `model`, `image`: their attributes.
     """
     filtered = options.get("filtered", list(edges))
     spots = "".join(
@@ -114,13 +115,24 @@ def make_trackmate(
 
 
 def spot(number: int, x: float, y: float, frame: int | None = None, more: str = "") -> str:
-    """A spot's attributes."""
+    """The text of a spot's attributes."""
     at = "" if frame is None else f'FRAME="{frame}" '
     return f'ID="{number}" POSITION_X="{x}" POSITION_Y="{y}" {at}{more}'
 
 
+def write_trackmate_csv(
+    path: Path, *rows: str, unit="(micron)", header=TRACKMATE_COLUMNS, encoding="utf-8", version=7
+) -> Path:
+    """A TrackMate table of spots, with the header of that version."""
+    names = header.replace("POSITION_", "").title()
+    units = ",".join(unit if "POSITION" in key else "" for key in header.split(","))
+    head = [header] if version < 7 else [header, names, names, units]
+    path.write_text("\n".join([*head, *rows]) + "\n", encoding=encoding)
+    return path
+
+
 def write_labels(folder: Path, images: dict[str, np.ndarray]) -> list[str]:
-    """Label images by file name; their paths."""
+    """Write label images by file name, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, labels in images.items():
         tifffile.imwrite(folder / name, labels, compression="zlib")

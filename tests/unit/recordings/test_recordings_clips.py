@@ -13,11 +13,11 @@ def test_all_clips_together_are_the_whole_recording(start, n_frames, clip_length
     assert [i for clip in clips for i in range(clip.start, clip.stop)] == list(range(start, start + n_frames))
 
 
-def test_the_tail_is_kept_however_short():
+def test_a_short_last_clip_is_kept():
     assert plan_clips(0, 65, TestDataset(clip_length=32))[-1] == Clip(64, 65)
 
 
-def test_an_unchunked_recording_is_one_clip():
+def test_without_chunking_a_recording_is_one_clip():
     assert plan_clips(0, 100, TestDataset(chunk=False)) == [Clip(0, 100)]
 
 

@@ -20,7 +20,7 @@ def dataset(**keys):
     return validate(DatasetConfig, {"test_dataset": keys}, "dataset").test_dataset
 
 
-def test_a_dreem_dataset_section_is_read_as_it_stands():
+def test_a_dreem_dataset_section_is_read_unchanged():
     read = dataset(**DREEM_2024)
     assert read.slp_files == ["a.slp", "b.slp"]
     assert read.handle_missing == "drop"
@@ -34,7 +34,7 @@ def test_an_absent_key_has_its_documented_default():
     assert (read.augmentations, read.max_detection_overlap, read.dilation_radius_px, read.fps) == ({}, 0, 0, None)
 
 
-def test_what_bears_on_live_frames_is_the_same_in_both_sections():
+def test_the_keys_for_live_frames_are_the_same_in_both_sections():
     for name, field in LiveDataset.model_fields.items():
         assert TestDataset.model_fields[name].annotation == field.annotation
 
@@ -67,7 +67,7 @@ def test_training_sections_are_accepted_and_named_as_ignored():
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "complaint"),
+    ("key", "value", "message"),
     [
         ("crop_size", 0, "crop_size must be a whole number of pixels"),
         ("crop_size", [1, 2, 3], "or two of them"),
@@ -96,10 +96,10 @@ def test_training_sections_are_accepted_and_named_as_ignored():
         ("cropsize", 3, "unknown key; did you mean 'crop_size'"),
     ],
 )
-def test_a_value_out_of_range_is_an_error_that_says_what_would_be_right(key, value, complaint):
+def test_a_value_out_of_range_is_an_error_that_names_valid_values(key, value, message):
     with pytest.raises(ConfigError, match=r"^dataset\.test_dataset") as raised:
         dataset(**{key: value})
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.shared

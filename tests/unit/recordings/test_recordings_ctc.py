@@ -52,7 +52,7 @@ def test_parents_are_the_lineage(tmp_path):
     assert recording.lineage == {9: 7, 11: 7}
 
 
-def test_lists_mean_the_same_as_the_folder(tmp_path):
+def test_lists_of_files_give_the_same_recording_as_the_folder(tmp_path):
     raw, truth, table = sequence(tmp_path, digits=4)
     (folder,) = recordings(tmp_path, dir=FOLDER)
     (lists,) = recordings(tmp_path, raw_images=[raw[::-1]], gt_images=[truth], gt_list=[table])
@@ -71,7 +71,7 @@ def test_label_images_alone_are_played_without_images_and_lineage(tmp_path):
     assert (recording.frame_shape, recording.source, dict(recording.lineage)) == ((30, 40), None, {})
 
 
-def test_fewer_images_than_label_images_and_the_other_way_round(tmp_path):
+def test_frames_without_an_image_or_without_a_label_image_are_played(tmp_path):
     sequence(tmp_path / "a", n_images=1)
     sequence(tmp_path / "b", n_images=5)
     (few,) = recordings(tmp_path / "a", dir=FOLDER)
@@ -80,7 +80,7 @@ def test_fewer_images_than_label_images_and_the_other_way_round(tmp_path):
     assert [len(frame.detections) for frame in many.frames()] == [1, 1, 2, 0, 0]
 
 
-def test_the_table_decides_the_identities(tmp_path, caplog):
+def test_the_table_determines_the_identities(tmp_path, caplog):
     sequence(tmp_path, table="7 150 150 0\n9 152 152 7\n")
     (recording,) = recordings(tmp_path, dir=FOLDER)
     assert [frame.detections.gt_ids.tolist() for frame in recording.frames()] == [[7], [-1], [9, -1]]
@@ -96,32 +96,32 @@ def test_several_rows_of_a_label_are_one_track_with_a_warning(tmp_path, caplog):
     assert "labels=[1]" in caplog.text
 
 
-def test_a_parent_without_a_row_is_none(tmp_path, caplog):
+def test_a_parent_without_a_row_is_left_out(tmp_path, caplog):
     (tmp_path / "t.txt").write_text("5 3 9 4\n")
     assert read_man_track(tmp_path / "t.txt").lineage == {}
     assert "parents without a row" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("1 0 3", "row 2: must hold four whole numbers, label begin end parent; got '1 0 3'"),
         ("1 0 x 0", "row 2: must hold four whole numbers"),
-        ("0 0 3 0", "row 2: label from 1"),
-        ("1 4 3 0", "end from begin on"),
+        ("0 0 3 0", "row 2: label must be ≥ 1"),
+        ("1 4 3 0", "end ≥ begin"),
         ("3 0 3 3", "parent another label or 0"),
     ],
 )
-def test_an_error_in_the_table_names_the_row(tmp_path, row, complaint):
+def test_an_error_in_the_table_names_the_row(tmp_path, row, message):
     path = tmp_path / "man_track.txt"
     path.write_text(f"8 0 3 0\n{row}\n")
     with pytest.raises(RecordingError) as raised:
         read_man_track(path)
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith(str(path))
 
 
-def test_full_masks_give_the_shapes_and_markers_the_identities(tmp_path):
+def test_shapes_are_those_of_full_masks_and_identities_those_of_markers(tmp_path):
     sequence(tmp_path)
     grown = {
         "man_seg150.tif": blocks(_3=(4, 4, 16, 16)),
@@ -136,7 +136,7 @@ def test_full_masks_give_the_shapes_and_markers_the_identities(tmp_path):
     assert [found.gt_ids.tolist() for found in frames] == [[7], [7], [9, 11]]
 
 
-def test_a_mask_wanted_by_two_markers_goes_to_the_one_it_covers_more():
+def test_a_mask_under_two_markers_gets_the_label_of_the_larger_overlap():
     markers = blocks(_4=(0, 0, 6, 6), _5=(10, 0, 20, 6))
     shapes = blocks(_1=(0, 0, 25, 8))
     labels = shaped(markers, shapes)
@@ -159,7 +159,7 @@ def test_a_label_image_of_another_size_is_an_error(tmp_path):
         list(recording.frames())
 
 
-def test_sequences_of_a_folder_are_sorted_and_other_folders_are_left_alone(tmp_path):
+def test_sequences_of_a_folder_are_sorted_and_other_folders_are_ignored(tmp_path):
     for name in ("02", "01"):
         sequence(tmp_path, name)
     (tmp_path / "01_RES").mkdir()
@@ -190,7 +190,7 @@ def test_a_gt_list_that_names_images_is_an_error(tmp_path):
         recordings(tmp_path, gt_images=[truth], gt_list=[truth])
 
 
-def test_two_runs_through_a_stack_do_not_disturb_each_other(tmp_path):
+def test_two_iterations_over_a_stack_are_independent(tmp_path):
     labels = np.stack([blocks(_7=(5, 5, 15 + i, 15)) for i in range(5)])
     tifffile.imwrite(tmp_path / "labels.tif", labels, compression="zlib", photometric="minisblack")
     (recording,) = recordings(tmp_path, gt_images="labels.tif", raw_images="labels.tif")

@@ -5,7 +5,8 @@ from recording_files import make_skeleton, make_slp, make_stack, make_trackmate,
 
 from trackd_client.configuration import ConfigError, load_yaml, validate
 from trackd_client.recordings.config import Dataloader, DataloaderConfig, DatasetConfig
-from trackd_client.recordings.discovery import open_recordings, unique_names
+from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.named_files import unique_names
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.transforms.augmentations import AugmentedRecording
 
@@ -20,7 +21,7 @@ def fill(folder, *stems):
     worm = make_skeleton()
     for stem in stems:
         make_video(folder / f"{stem}.mp4", 3)
-        make_slp(folder / f"{stem}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video="gone.mp4")
+        make_slp(folder / f"{stem}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video="missing.mp4")
     return folder
 
 
@@ -31,7 +32,7 @@ def test_a_folder_is_paired_by_stem_and_sorted(tmp_path):
     assert [r.source.name for r in found] == ["a10.mp4", "a9.mp4", "b.mp4"]
 
 
-def test_several_folders_are_read_in_order_and_twins_get_their_folders_name(tmp_path):
+def test_several_folders_are_read_in_order_and_equal_names_get_their_folders_name(tmp_path):
     fill(tmp_path / "two", "a")
     fill(tmp_path / "one", "a", "b")
     found = recordings(tmp_path, dir={"path": ["two", "one"]})
@@ -54,7 +55,7 @@ def test_an_empty_folder_is_an_error(tmp_path):
         recordings(tmp_path, dir={"path": "."})
 
 
-def test_a_relative_path_is_tried_beside_the_file_then_here_then_in_the_shared_folder(tmp_path, monkeypatch):
+def test_a_relative_path_is_tried_beside_the_file_then_in_the_working_and_the_shared_folder(tmp_path, monkeypatch):
     places = [fill(tmp_path / name, "a") for name in ("yaml", "here", "shared")]
     monkeypatch.chdir(places[1])
     monkeypatch.setenv("TRACKD_SHARED", str(places[2]))
@@ -66,7 +67,7 @@ def test_a_relative_path_is_tried_beside_the_file_then_here_then_in_the_shared_f
         recordings(places[0], slp_files=["a.slp"])
 
 
-def test_named_videos_belong_to_the_labels_by_position(tmp_path):
+def test_named_videos_are_paired_with_the_labels_by_position(tmp_path):
     fill(tmp_path, "a", "b")
     found = recordings(tmp_path, slp_files=["a.slp", "b.slp"], video_files=["b.mp4", "a.mp4"])
     assert [r.source.name for r in found] == ["b.mp4", "a.mp4"]
@@ -80,7 +81,7 @@ def test_detections_are_paired_with_ground_truth_by_position(tmp_path):
     assert [next(r.frames()).detections.gt_ids.tolist() for r in found] == [[121], [122]]
 
 
-def test_microscopys_labels_are_paired_with_their_images_by_position(tmp_path):
+def test_microscopy_labels_are_paired_with_their_images_by_position(tmp_path):
     make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
     make_trackmate(tmp_path / "b.xml", {0: [spot(1, 1, 1, 0)]}, {})
     for i in range(3):
@@ -95,10 +96,10 @@ def test_microscopys_labels_are_paired_with_their_images_by_position(tmp_path):
 
 def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
     make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
-    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: gone\.xml"):
-        recordings(tmp_path, tracks="gone.xml")
-    with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: gone\.tif"):
-        recordings(tmp_path, tracks="a.xml", videos=[["gone.tif"]])
+    with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: missing\.xml"):
+        recordings(tmp_path, tracks="missing.xml")
+    with pytest.raises(ConfigError, match=r"test_dataset\.videos: no such file: missing\.tif"):
+        recordings(tmp_path, tracks="a.xml", videos=[["missing.tif"]])
     with pytest.raises(ConfigError, match=r"test_dataset\.gt_images: no such file: t0\.tif"):
         recordings(tmp_path, gt_images=[["t0.tif"]])
 
@@ -108,7 +109,7 @@ def test_a_dataset_that_names_nothing_is_an_error(tmp_path):
         recordings(tmp_path)
 
 
-def test_augmentations_outside_training_are_warned_of_once(tmp_path, caplog):
+def test_augmentations_outside_training_cause_one_warning(tmp_path, caplog):
     fill(tmp_path, "a", "b")
     found = recordings(tmp_path, dir={"path": "."}, augmentations={"NodeDropout": {"p": 0.5, "n": 1}})
     assert all(isinstance(r, AugmentedRecording) for r in found)
@@ -117,7 +118,7 @@ def test_augmentations_outside_training_are_warned_of_once(tmp_path, caplog):
     ) == 1
 
 
-def test_names_are_fit_for_streams_and_files():
+def test_names_are_unique_and_valid_for_streams_and_files():
     paths = [Path("p/a b.slp"), Path("p/a_b.slp"), Path("q/ä.slp")]
     assert unique_names([path.stem for path in paths], paths) == ["p_a_b", "p_a_b_2", "_"]
 
@@ -136,7 +137,7 @@ def test_a_shared_dreem_file_finds_its_recordings(file, names, monkeypatch):
 
 
 @pytest.mark.shared
-def test_the_shared_microscopy_file_plays_as_it_stands(shared, monkeypatch):
+def test_the_shared_microscopy_file_is_played(shared, monkeypatch):
     monkeypatch.setenv("TRACKD_SHARED", str(shared))
     dataset = validate(DatasetConfig, load_yaml(shared / "dreem_yaml" / "microscopy.yaml")["dataset"]).test_dataset
     (found,) = open_recordings(dataset, Dataloader(), shared / "dreem_yaml")
@@ -150,7 +151,7 @@ def test_a_folder_with_a_second_labels_file_names_the_unpaired_one():
         recordings(Path.cwd(), dir={"path": str(shared_data("dreem_two_flies"))})
 
 
-def test_a_named_video_that_is_gone_is_an_error(tmp_path):
+def test_a_named_video_that_is_missing_is_an_error(tmp_path):
     fill(tmp_path, "a")
-    with pytest.raises((ConfigError, RecordingError), match=r"gone\.mp4"):
-        recordings(tmp_path, slp_files=["a.slp"], video_files=["gone.mp4"])
+    with pytest.raises((ConfigError, RecordingError), match=r"missing\.mp4"):
+        recordings(tmp_path, slp_files=["a.slp"], video_files=["missing.mp4"])

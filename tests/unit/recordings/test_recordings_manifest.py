@@ -1,6 +1,6 @@
-"""Every file of the shared recordings, against the counts of their MANIFEST.md.
+"""Every file of the shared recordings has the counts of their MANIFEST.md.
 
-Left out is idtracker_fish8, whose .npy is a pickle: it is refused.
+idtracker_fish8 is left out, because its .npy is a pickle, which is refused.
 """
 
 import csv
@@ -43,7 +43,7 @@ def ctc(folder: str) -> dict:
     return {"dir": {"path": folder, **CTC}}
 
 
-# Where the manifest is silent (other trackers' outputs, mot17's det.txt) the counts are the files' rows.
+# For files that the manifest does not list (other trackers' outputs, mot17's det.txt) the counts are their rows.
 # keys, frames, images, detections, identities, (h, w), children of the lineage, divisions
 FILES = [
     (slp("dreem_two_flies/two_flies.slp"), 128, 128, 256, 2, (1024, 1024), 0, 0),
@@ -93,7 +93,7 @@ FILES = [
     FILES,
     ids=lambda value: "-".join(str(v) for v in value.values())[:60] if isinstance(value, dict) else "",
 )
-def test_a_recording_has_exactly_its_manifests_counts(
+def test_a_recording_has_exactly_the_counts_of_its_manifest(
     shared, keys, n_frames, n_images, n_detections, n_identities, shape, n_children, n_divisions
 ):
     dataset = validate(DatasetConfig, {"test_dataset": keys}).test_dataset
@@ -121,7 +121,7 @@ def test_a_recording_has_exactly_its_manifests_counts(
     assert {*recording.lineage, *children} <= ids
 
 
-def test_the_list_above_has_every_file(shared):
+def test_the_list_of_files_is_complete(shared):
     named = {
         str(path).split("/")[0]
         for keys, *_ in FILES
@@ -134,13 +134,13 @@ def test_the_list_above_has_every_file(shared):
     files = {keys[key] for keys, *_ in FILES for key in ("slp_files", "det_files", "tracks") if key in keys}
     for folder in sorted(folders - NOT_READ):
         for path in sorted((shared / "data" / folder).iterdir()):
-            # Tables of tracks and of edges go with others; images and videos with their labels.
+            # Tables of tracks and of edges belong to other files; images and videos to their labels.
             beside = path.name.endswith(("_tracks.csv", "_edges.csv")) or path.name.startswith("laptrack_")
             if path.suffix in {".slp", ".txt", ".xml"} or (path.suffix == ".csv" and not beside):
                 assert f"{folder}/{path.name}" in files
 
 
-def test_the_pickle_of_idtracker_is_refused(shared):
+def test_a_pickle_of_idtracker_is_refused(shared):
     keys = {"tracks": "idtracker_fish8/test_trajectories_idtrackerai.npy"}
     dataset = validate(DatasetConfig, {"test_dataset": keys}).test_dataset
     (recording,) = open_recordings(dataset, DataloaderConfig(), shared / "data")
@@ -148,7 +148,7 @@ def test_the_pickle_of_idtracker_is_refused(shared):
         next(recording.frames())
 
 
-def test_the_folder_of_a_trex_export_agrees_with_its_derived_table(shared):
+def test_the_folder_of_a_trex_export_agrees_with_the_table_derived_from_it(shared):
     folder = shared / "data" / "trex_guppies8"
     exported, derived = read_spots(folder / "trex_csv"), read_spots(folder / "tracks_trex.csv")
     by_fish = [np.lexsort((spots.gt_ids, spots.frame_index)) for spots in (exported, derived)]
@@ -160,7 +160,7 @@ def test_the_folder_of_a_trex_export_agrees_with_its_derived_table(shared):
     assert exported.pixel_size == (1, 1)
 
 
-def test_the_table_of_tracks_beside_the_spots_is_no_recording(shared):
+def test_a_table_of_tracks_is_refused(shared):
     (recording,) = open_recordings(
         validate(DatasetConfig, {"test_dataset": {"tracks": "trackmate_csv/D5_tracks.csv"}}).test_dataset,
         DataloaderConfig(), shared / "data",
@@ -173,7 +173,7 @@ def test_the_table_of_tracks_beside_the_spots_is_no_recording(shared):
     ("name", "n_edges"),
     [("with_gap_closing", 128), ("with_merging", 129), ("with_splitting", 130), ("without_gap_closing", 127)],
 )
-def test_a_trackmate_files_edges_are_the_expected_ones(shared, name, n_edges):
+def test_a_trackmate_file_has_the_expected_edges(shared, name, n_edges):
     folder = shared / "data" / "trackmate_xml"
     path = folder / f"laptrack_{name}.xml"
     links, spots = read_model(path).links, read_trackmate_xml(path)
@@ -204,11 +204,11 @@ def test_the_oldest_trackmate_file_has_ten_edges(shared):
         ("dreem_ctc_sample/test_0_GT", 23, 0),
     ],
 )
-def test_a_table_of_tracks_has_its_manifests_counts(shared, folder, n_tracks, n_children):
+def test_a_table_of_tracks_has_the_counts_of_its_manifest(shared, folder, n_tracks, n_children):
     table = read_man_track(shared / "data" / folder / "TRA" / "man_track.txt")
     assert (len(table.tracks), len(table.lineage)) == (n_tracks, n_children)
 
 
-def test_a_video_without_labels_of_ours_has_its_frames(shared):
+def test_a_real_video_has_the_expected_layout(shared):
     layout = layout_of(VideoFile(Path(shared / "data" / "trex_guppies8" / "guppies8.mp4")))
     assert (layout.stop, layout.frame_shape[:2]) == (200, (2304, 2304))

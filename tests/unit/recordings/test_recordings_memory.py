@@ -1,4 +1,4 @@
-"""How much memory replaying takes, in a process of its own."""
+"""The memory that a replay needs, measured in a separate process."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ n = n_images = 0
 for frame in recording.frames():
     n += len(frame.detections)
     n_images += frame.image is not None
-# Not getrusage: its peak is the parent's until exec.
+# Not getrusage: its peak includes the parent's memory before exec.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(n, n_images, int(peak.split()[1]) // 1024)
 """
@@ -30,7 +30,7 @@ N_FRAMES = 10_000
 
 
 def replayed(folder, **keys):
-    """Detections and images that were played, and the most memory that was resident, MB."""
+    """The number of detections and images played, and the peak resident memory in MB."""
     words = [f"{key}={value}" for key, value in keys.items()]
     result = subprocess.run(
         [sys.executable, "-c", REPLAY, *words], capture_output=True, text=True, check=True, cwd=folder, timeout=170
@@ -50,7 +50,7 @@ def video(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_ten_thousand_frames_of_a_video_with_poses_stay_far_below_half_a_gigabyte(video):
+def test_ten_thousand_frames_of_a_video_with_poses_need_less_than_300_mb(video):
     worm = make_skeleton()
     labels = {i: [user(worm, [[i % 64, 1], [2, 2]]), user(worm, [[1, 1], [2, 9]])] for i in range(N_FRAMES)}
     make_slp(video.with_name("long.slp"), labels, video="long.mp4")
@@ -60,7 +60,7 @@ def test_ten_thousand_frames_of_a_video_with_poses_stay_far_below_half_a_gigabyt
 
 
 @pytest.mark.slow
-def test_ten_thousand_frames_of_a_video_with_boxes_take_little_more_than_the_imports(video):
+def test_ten_thousand_frames_of_a_video_with_boxes_need_less_than_200_mb(video):
     rows = "".join(f"{i + 1},{j},{i % 60 + 1},{9 * j},8,8,1\n" for i in range(N_FRAMES) for j in range(5))
     (video.parent / "long.txt").write_text(rows)
     n, n_images, megabytes = replayed(video.parent, det_files="long.txt", video_files="long.mp4")

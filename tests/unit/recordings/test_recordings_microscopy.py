@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from recording_files import make_stack, make_trackmate, spot
-from test_recordings_trackmate_csv import write
+from recording_files import write_trackmate_csv as write
 
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.image_files import in_order
@@ -17,7 +17,7 @@ def play(path, images=None, **keys):
     return recording, list(recording.frames())
 
 
-def test_a_box_is_as_wide_as_the_radius_says_else_as_the_crop(tmp_path):
+def test_a_box_has_the_size_of_the_radius_else_of_the_crop(tmp_path):
     path = make_trackmate(tmp_path / "a.xml", FRAMES, {0: [(1, 2)]})
     recording, frames = play(path, crop_size=[20, 10])
     detections = frames[1].detections
@@ -28,12 +28,12 @@ def test_a_box_is_as_wide_as_the_radius_says_else_as_the_crop(tmp_path):
     assert recording.skeleton.nodes == ("centroid",)
 
 
-def test_the_crop_size_is_ours_where_none_is_given(tmp_path):
+def test_the_default_crop_size_gives_the_box_if_none_is_set(tmp_path):
     path = make_trackmate(tmp_path / "a.xml", {0: [spot(1, 5, 6, 0)]}, {})
     assert play(path)[1][0].detections.boxes.tolist() == [[-59, -58, 69, 70]]
 
 
-def test_frames_without_an_image_are_played_and_images_without_spots_too(tmp_path):
+def test_frames_without_an_image_and_images_without_spots_are_played(tmp_path):
     path = make_trackmate(tmp_path / "a.xml", {**FRAMES, 9: [spot(4, 1, 1, 9)]}, {})
     stack = TiffStack(make_stack(tmp_path / "a.tif", 6))
     recording, frames = play(path, stack)
@@ -46,7 +46,7 @@ def test_frames_without_an_image_are_played_and_images_without_spots_too(tmp_pat
     assert len(frames) == 6
 
 
-def test_a_list_of_images_is_played_in_its_order(tmp_path):
+def test_a_list_of_images_is_played_in_list_order(tmp_path):
     files = [make_stack(tmp_path / f"RECEPTOR t00{2 - i} z0.tif", i + 1) for i in range(3)]
     frames = play(make_trackmate(tmp_path / "a.xml", FRAMES, {}), in_order(files[:1] * 2))[1]
     assert [frame.image.shape for frame in frames] == [(16, 24)] * 2
@@ -87,18 +87,18 @@ def test_physical_units_are_divided_by_the_pixel_size_given(tmp_path):
     assert place(path, pixel_size=[0.5, 0.25]) == [4, 12, 3, 10, 5, 14]
 
 
-def test_the_pixel_size_is_found_in_the_trackmate_file_beside(tmp_path):
+def test_the_pixel_size_is_read_from_the_trackmate_file_beside_the_table(tmp_path):
     image = 'width="4" height="3" nframes="2" pixelwidth="0.5" pixelheight="0.25"'
     make_trackmate(tmp_path / "cells.xml", {}, {}, image=image)
     for name in ("cells.csv", "cells_all_spots.csv", "cells_spots.csv"):
         assert place(write(tmp_path / name, ROW))[:2] == [4, 12]
 
 
-def test_the_pixel_size_is_found_in_the_stack(tmp_path):
+def test_the_pixel_size_is_read_from_the_stack(tmp_path):
     notes = {"imagej": True, "resolution": (2, 4), "metadata": {"unit": "micron", "axes": "TYX"}}
     stack = make_stack(tmp_path / "stack.tif", 2, **notes)
     assert place(write(tmp_path / "a.csv", ROW), TiffStack(stack))[:2] == [4, 12]
-    stack.rename(tmp_path / "b.tif")  # or in one that lies beside
+    stack.rename(tmp_path / "b.tif")  # or from a stack beside the table
     assert place(write(tmp_path / "b.csv", ROW))[:2] == [4, 12]
 
 
@@ -109,17 +109,17 @@ def test_physical_units_without_a_pixel_size_are_an_error(tmp_path):
         play(write(tmp_path / "a.csv", ROW))
 
 
-def test_pixels_are_pixels_whatever_lies_beside(tmp_path):
+def test_coordinates_in_pixels_ignore_the_files_beside_them(tmp_path):
     make_trackmate(tmp_path / "a.xml", {}, {}, image='pixelwidth="0.5" pixelheight="0.5"')
     assert place(write(tmp_path / "a.csv", ROW, unit="(pixels)"))[:2] == [2, 3]
 
 
-def test_a_table_without_units_is_taken_as_pixels_with_a_warning(tmp_path, caplog):
+def test_a_table_without_units_is_read_as_pixels_with_a_warning(tmp_path, caplog):
     assert place(write(tmp_path / "a.csv", ROW, version=6))[:2] == [2, 3]
     assert "coordinates taken as pixels" in caplog.text
 
 
-def test_a_trackmate_file_divides_by_its_own_pixels(tmp_path):
+def test_a_trackmate_file_is_divided_by_its_own_pixel_size(tmp_path):
     path = make_trackmate(
         tmp_path / "a.xml", FRAMES, {}, model='spatialunits="µm" timeunits="frame"',
         image='width="40" height="30" nframes="2" pixelwidth="0.5" pixelheight="0.5"',
@@ -127,7 +127,7 @@ def test_a_trackmate_file_divides_by_its_own_pixels(tmp_path):
     assert place(path) == [10, 12, 6, 8, 14, 16]
 
 
-def test_lineage_is_carried(tmp_path):
+def test_a_recording_has_the_lineage_of_its_label_file(tmp_path):
     frames = {0: [spot(1, 5, 5, 0)], 1: [spot(2, 4, 6, 1), spot(3, 6, 6, 1)]}
     path = make_trackmate(tmp_path / "a.xml", frames, {0: [(1, 2), (1, 3)]})
     assert play(path)[0].lineage == {1: 0, 2: 0}

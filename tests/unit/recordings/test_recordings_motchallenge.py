@@ -36,16 +36,16 @@ def test_many_boxes_of_a_frame_keep_the_files_order(tmp_path):
     assert read_rows(write(tmp_path / "a.txt", *rows)).ids.tolist() == [*range(1, 200, 2), *range(0, 200, 2)]
 
 
-def test_a_mot17_ground_truth_counts_considered_pedestrians_only(tmp_path):
+def test_only_considered_pedestrians_of_a_mot17_ground_truth_are_read(tmp_path):
     path = write(tmp_path / "gt.txt", "1,1,1,1,5,5,1,1,1", "1,2,1,1,5,5,0,1,1", "1,3,1,1,5,5,1,7,1")
     assert read_rows(path).ids.tolist() == [1]
 
 
-def test_detections_take_the_identities_they_overlap_most(tmp_path):
+def test_detections_get_the_identities_that_they_overlap_most(tmp_path):
     det = write(tmp_path / "det.txt", "1,-1,1,1,10,10,1", "1,-1,51,1,10,10,1", "1,-1,3,1,10,10,1")
     gt = write(tmp_path / "gt.txt", "1,5,1,1,10,10,1,-1,-1,-1", "1,6,57,1,10,10,1,-1,-1,-1")
     frame = next(MotRecording(det, TestDataset(), ground_truth=gt).frames())
-    assert frame.detections.gt_ids.tolist() == [5, -1, -1]  # the second overlaps by less than a half
+    assert frame.detections.gt_ids.tolist() == [5, -1, -1]  # the IoU of the second is below 0.5
 
 
 def test_the_sequence_description_gives_length_rate_and_size(tmp_path):
@@ -58,7 +58,7 @@ def test_the_sequence_description_gives_length_rate_and_size(tmp_path):
     assert len(list(recording.frames())) == 9
 
 
-def test_a_given_video_brings_the_images(tmp_path):
+def test_a_given_video_supplies_the_images(tmp_path):
     path = write(tmp_path / "a.txt", "1,-1,1,1,10,20,0.5")
     recording = MotRecording(path, TestDataset(), video=make_video(tmp_path / "a.mp4", 5))
     assert [frame.image is not None for frame in recording.frames()] == [True] * 5
@@ -70,7 +70,7 @@ def test_a_recording_is_named_after_its_sequence(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("1,-1,one,1,1,1,1", "must hold numbers"),
         ("1,-1,1", "must hold frame,id,left"),
@@ -79,14 +79,14 @@ def test_a_recording_is_named_after_its_sequence(tmp_path, name):
         ("1,0.5,1,1,1,1,1", "an id is a whole number"),
     ],
 )
-def test_an_error_names_file_and_row(tmp_path, row, complaint):
+def test_an_error_names_file_and_row(tmp_path, row, message):
     path = write(tmp_path / "a.txt", "1,-1,1,1,10,20,0.5", "", row)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_rows(path)
     assert f"{path}, row 3" in str(raised.value)
 
 
-def test_iou_is_shared_over_joint_area():
+def test_iou_is_intersection_over_union():
     a = np.array([[0, 0, 10, 10], [0, 0, 0, 0]], np.float32)
     b = np.array([[5, 0, 15, 10], [0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     np.testing.assert_allclose(iou(a, b), [[1 / 3, 1, 0], [0, 0, 0]])
@@ -103,7 +103,7 @@ def test_iou_is_shared_over_joint_area():
         ("mot17_10/gt.txt", 654, 12839, 57, 30),
     ],
 )
-def test_a_real_sequence_holds_what_its_manifest_says(file, n_frames, n_boxes, n_ids, fps):
+def test_a_real_sequence_has_the_counts_of_its_manifest(file, n_frames, n_boxes, n_ids, fps):
     path = shared_data(file)
     recording = MotRecording(path, TestDataset())
     frames = list(recording.frames())
@@ -114,7 +114,7 @@ def test_a_real_sequence_holds_what_its_manifest_says(file, n_frames, n_boxes, n
 
 
 @pytest.mark.shared
-def test_real_detections_take_most_of_their_identities():
+def test_most_real_detections_get_an_identity():
     folder = shared_data("mot15_TUD-Campus")
     recording = MotRecording(folder / "det.txt", TestDataset(), ground_truth=folder / "gt.txt")
     ids = np.concatenate([frame.detections.gt_ids for frame in recording.frames()])

@@ -31,7 +31,7 @@ def test_every_frame_of_the_video_is_played_labelled_or_not(tmp_path, worm):
     assert len(recording) == 12
 
 
-def test_time_follows_the_frame_rate(tmp_path, worm):
+def test_capture_times_follow_the_frame_rate(tmp_path, worm):
     make_video(tmp_path / "clip.mp4", 3, fps=20)
     path = make_slp(tmp_path / "a.slp", {0: [user(worm, [[1, 2], [3, 4]])]})
     assert [frame.t_ns for frame in play(path)[1].values()] == [0, 50_000_000, 100_000_000]
@@ -46,13 +46,13 @@ def test_coordinates_are_as_stored_and_hidden_nodes_are_nan(tmp_path, worm):
     np.testing.assert_array_equal(keypoints, [points])
 
 
-def test_an_instance_without_a_visible_node_is_skipped(tmp_path, worm):
+def test_an_instance_without_a_visible_node_is_left_out(tmp_path, worm):
     path = make_slp(tmp_path / "a.slp", {0: [user(worm, [[NAN, NAN]] * 2), user(worm, [[1, 1], [2, 2]])]})
     assert len(play(path)[1][0].detections) == 1
 
 
-def test_identities_count_the_files_tracks(tmp_path, worm):
-    a, b = sleap_io.Track("left"), sleap_io.Track("left")  # names need not differ
+def test_identities_are_indices_of_the_files_tracks(tmp_path, worm):
+    a, b = sleap_io.Track("left"), sleap_io.Track("left")  # equal names are allowed
     shape = [[1, 1], [2, 2]]
     path = make_slp(
         tmp_path / "a.slp",
@@ -62,7 +62,7 @@ def test_identities_count_the_files_tracks(tmp_path, worm):
     assert play(path)[1][0].detections.gt_ids.tolist() == [1, -1, 0]
 
 
-def test_scores_are_the_detectors_and_one_for_a_user(tmp_path, worm):
+def test_scores_are_those_of_predictions_and_one_for_a_users_instance(tmp_path, worm):
     shape = [[1, 1], [2, 2]]
     path = make_slp(
         tmp_path / "a.slp",
@@ -74,7 +74,7 @@ def test_scores_are_the_detectors_and_one_for_a_user(tmp_path, worm):
     assert frames[1].detections.keypoint_scores is None
 
 
-def test_a_users_instance_stands_for_the_prediction_it_corrects(tmp_path, worm):
+def test_a_users_instance_replaces_the_prediction_that_it_corrects(tmp_path, worm):
     track = sleap_io.Track("one")
     linked = predicted(worm, [[10, 10], [11, 11]])
     instances = {
@@ -88,14 +88,14 @@ def test_a_users_instance_stands_for_the_prediction_it_corrects(tmp_path, worm):
     assert len(frames[2].detections) == 2
 
 
-def test_a_foreign_path_is_found_by_its_base_name_beside_the_labels(tmp_path, worm):
+def test_a_video_path_of_another_machine_is_found_by_its_base_name_beside_the_labels(tmp_path, worm):
     make_video(tmp_path / "clip.mp4", 3)
     for name, stored in (("a", "/Users/someone/Downloads/clip.mp4"), ("b", "C:\\data\\clip.mp4")):
         path = make_slp(tmp_path / f"{name}.slp", {0: [user(worm, [[1, 1], [2, 2]])]}, video=stored)
         assert play(path)[0].source == tmp_path / "clip.mp4"
 
 
-def test_a_given_video_wins_over_the_stored_one(tmp_path, worm):
+def test_a_given_video_takes_precedence_over_the_stored_one(tmp_path, worm):
     make_video(tmp_path / "clip.mp4", 3)
     other = make_video(tmp_path / "other.mp4", 5)
     path = make_slp(tmp_path / "a.slp", {0: [user(worm, [[1, 1], [2, 2]])]})
@@ -104,22 +104,22 @@ def test_a_given_video_wins_over_the_stored_one(tmp_path, worm):
     assert len(frames) == 5
 
 
-def test_poses_are_played_without_images_where_the_video_is_gone(tmp_path, worm, caplog):
-    path = make_slp(tmp_path / "a.slp", {4: [user(worm, [[1, 1], [2, 2]])]}, video="/elsewhere/gone.mp4")
+def test_poses_are_played_without_images_if_the_video_is_missing(tmp_path, worm, caplog):
+    path = make_slp(tmp_path / "a.slp", {4: [user(worm, [[1, 1], [2, 2]])]}, video="/elsewhere/missing.mp4")
     recording, frames = play(path)
     assert list(frames) == [0, 1, 2, 3, 4]
     assert all(frame.image is None for frame in frames.values())
     assert recording.frame_shape is None
-    assert "gone.mp4" in caplog.text
+    assert "missing.mp4" in caplog.text
 
 
 def test_a_given_video_that_is_missing_is_an_error(tmp_path, worm):
     path = make_slp(tmp_path / "a.slp", {0: [user(worm, [[1, 1], [2, 2]])]})
-    with pytest.raises(RecordingError, match=r"gone\.mp4"):
-        SleapRecording(path, TestDataset(), video=tmp_path / "gone.mp4")
+    with pytest.raises(RecordingError, match=r"missing\.mp4"):
+        SleapRecording(path, TestDataset(), video=tmp_path / "missing.mp4")
 
 
-def test_a_file_that_is_not_sleaps_is_an_error_that_names_it(tmp_path):
+def test_a_file_that_is_not_a_sleap_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "a.slp").write_bytes(b"nothing of the kind")
     with pytest.raises(RecordingError, match=r"a\.slp: not a SLEAP labels file"):
         play(tmp_path / "a.slp")
@@ -143,7 +143,7 @@ def test_the_skeleton_has_its_nodes_and_edges(tmp_path, worm):
         ("sleap_centered_pair/centered_pair_predictions.slp", 1100, 2274, 27, (384, 384), 15),
     ],
 )
-def test_a_real_file_holds_what_its_manifest_says(file, n_frames, n_instances, n_tracks, shape, fps):
+def test_a_real_file_has_the_counts_of_its_manifest(file, n_frames, n_instances, n_tracks, shape, fps):
     recording = SleapRecording(shared_data(file), TestDataset())
     assert (len(recording), recording.frame_shape, recording.fps) == (n_frames, shape, fps)
     labels = recording._labels

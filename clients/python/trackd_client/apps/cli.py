@@ -26,7 +26,7 @@ Ingest = Annotated[str, typer.Option(help="The daemon's ingest endpoint.")]
 Tracks = Annotated[str, typer.Option(help="The daemon's tracks endpoint.")]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.0, help="Seconds to wait for the daemon.")]
-ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, where it has CURVE.")]
+ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, if it uses CURVE.")]
 ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="This client's NAME.key_secret.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to each stream.")]
 
@@ -36,11 +36,11 @@ def replay(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")],
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="K=V", help="Override any key: a.b.c=value, parsed as YAML.")
-    ] = [],  # noqa: B006 (typer reads it, nobody writes it)
-    speed: Annotated[str, typer.Option(help="1.0: as fast as it was recorded; max: as fast as it goes.")] = "1.0",
+    ] = [],  # noqa: B006 (nothing changes the list)
+    speed: Annotated[str, typer.Option(help="Multiple of the recorded speed; max: as fast as possible.")] = "1.0",
     loops: Annotated[int, typer.Option("--loop", min=1, metavar="N", help="Play N times, as one stream.")] = 1,
     stream: Annotated[str | None, typer.Option(help="The stream's name; the recording's if not given.")] = None,
-    takeover: Annotated[bool, typer.Option(help="Take the stream from the client that has it.")] = False,
+    takeover: Annotated[bool, typer.Option(help="Take the stream from the client that owns it.")] = False,
     ingest: Ingest = INGEST,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
@@ -49,9 +49,9 @@ def replay(
     client_key: ClientKey = None,
     verbose: Verbose = False,
 ) -> None:
-    """Play the recordings of a configuration into a daemon, one after the other, each as a stream of its own."""
+    """Send the recordings of a configuration to a daemon, one after the other, each as its own stream."""
     _log(verbose)
-    # Reading recordings needs the `recordings` extra, which `watch` does without.
+    # Imported here, because only `replay` needs the `recordings` extra.
     from trackd_client.apps.replay import ReplayOptions, parse_speed, run_replay
     from trackd_client.client import Client
 
@@ -71,7 +71,7 @@ def watch(
     client_key: ClientKey = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show the live tracks of a stream: where they are, how fast they move, how sure the tracker is."""
+    """Show the live tracks of a stream: their position, speed and score."""
     _log(verbose)
     from trackd_client.apps.watch import run_watch
     from trackd_client.client import Client
@@ -86,7 +86,7 @@ def _log(verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line: what is wrong is told in one line, never with a traceback."""
+    """Run the command line. An error is reported in one line, without a traceback."""
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
@@ -97,20 +97,20 @@ def main() -> None:
         code = _exit_code(error)
         if code is None:
             raise
-        # Typer's own complaints would come in a box of several lines.
+        # Typer would print its own errors in a box of several lines.
         _fail(error.format_message() if hasattr(error, "format_message") else str(error), code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _exit_code(error: Exception) -> int | None:
-    """Of an error that is the user's to mend; None for any other."""
-    if hasattr(error, "format_message"):  # click's exceptions, wherever this typer has them from
+    """The exit code of an error that the user can correct; None for any other."""
+    if hasattr(error, "format_message"):  # click's exceptions: typer may contain its own copy of click
         return 2
     if type(error).__name__ == "Abort":
         return 1
     if isinstance(error, ModuleNotFoundError):
         return 1
-    # The configuration's errors are ValueErrors of modules that may not be installed.
+    # By name, because the modules of these classes may need packages that are not installed.
     return 2 if type(error).__name__ in ("ConfigError", "RecordingError", "KeyFileError") else None
 
 

@@ -1,4 +1,4 @@
-"""`trackd-client replay`: recordings into a daemon through the door that cameras use."""
+"""`trackd-client replay`: recordings sent to a daemon as a camera would send them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAX_NAME = 128
 class ReplayOptions:
     """How recordings are played."""
 
-    speed: float = 1.0  # times the recorded speed; infinity: as fast as it goes
+    speed: float = 1.0  # multiple of the recorded speed; infinity: as fast as possible
     loops: int = 1
     stream: str | None = None
     takeover: bool = False
@@ -40,19 +40,19 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a configuration asks to be played, and the settings that go with it."""
+    """The recordings of a configuration, and the settings of their streams."""
 
     recordings: list[Recording]
-    config: dict[str, Any]  # for `open`: the tracker's keys, and the dataset's that bear on live frames
+    config: dict[str, Any]  # for `open`: the tracker's keys, and the dataset's keys for live frames
 
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """Where a replay stands."""
+    """The progress of a replay."""
 
     sent: int
     total: int
-    late: int  # frames that were sent more than a frame's time behind the clock
+    late: int  # frames that were sent more than one frame period late
     lag_s: float  # of the last frame
     seconds: float
 
@@ -64,7 +64,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The end of one recording's replay."""
+    """The result of one recording's replay."""
 
     stream: str
     progress: Progressed
@@ -72,12 +72,12 @@ class Replayed:
 
 
 class Pace:
-    """When each frame is due: by its number from the first one on, so that no delay adds up.
+    """The time at which each frame is due, counted from the start, so that delays do not add up.
 
     Args:
         fps: of the recording.
-        speed: times that; infinity: every frame is due at once.
-        clock, sleep: seconds.
+        speed: multiple of `fps`; infinity: every frame is due at once.
+        clock, sleep: in seconds.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return self._clock() - self._started
 
     def wait(self, number: int) -> None:
-        """Until frame `number`, from 0, is due; returns at once where that time has passed."""
+        """Wait until frame `number`, from 0, is due. Return at once if that time has passed."""
         early_s = number * self._period_s - self.seconds
         if early_s > 0:
             self._sleep(early_s)
@@ -112,7 +112,7 @@ class Pace:
 
 
 def parse_speed(text: str) -> float:
-    """`max`, or how many times the recorded speed."""
+    """The speed that `text` gives: `max`, or a multiple of the recorded speed."""
     if text == "max":
         return MAX_SPEED
     try:
@@ -136,7 +136,7 @@ def read_replay(path: Path, overrides: Iterable[str]) -> Replay:
     tracker = tree.get("tracker") or {}
     if not isinstance(tracker, dict):
         raise ConfigError(f"tracker must be a mapping; got {type(tracker).__name__}")
-    # Only what the file sets: the rest is the daemon's to decide.
+    # Only the keys that the file sets: the daemon's settings apply to the others.
     live = dataset.model_dump(include=set(LiveDataset.model_fields) & dataset.model_fields_set)
     recordings = open_recordings(dataset, dataloader, path.parent)
     if not recordings:
@@ -145,7 +145,7 @@ def read_replay(path: Path, overrides: Iterable[str]) -> Replay:
 
 
 def stream_names(recordings: Iterable[Recording], given: str | None = None) -> list[str]:
-    """A stream's name for each recording: `given`, or the recording's with what a name may not hold replaced."""
+    """A stream's name for each recording: `given`, or the recording's name with invalid characters replaced."""
     names: list[str] = []
     for recording in recordings:
         name = (given or _UNSAFE.sub("-", recording.name) or "recording")[:_MAX_NAME]
@@ -161,7 +161,7 @@ def stream_names(recordings: Iterable[Recording], given: str | None = None) -> l
 
 
 def looped(recording: Recording, loops: int) -> Iterator[RecordedFrame]:
-    """The recording's frames `loops` times over; frame indices and times go on rising."""
+    """The recording's frames `loops` times over; frame indices and times keep rising."""
     shift_index = shift_ns = 0
     for _ in range(loops):
         first: RecordedFrame | None = None
@@ -172,7 +172,7 @@ def looped(recording: Recording, loops: int) -> Iterator[RecordedFrame]:
             yield replace(frame, frame_index=frame.frame_index + shift_index, t_ns=frame.t_ns + shift_ns)
         if first is None or last is None:
             return
-        # The next round's first frame comes one frame's time behind this round's last.
+        # The next round's first frame is one frame period later than this round's last.
         shift_index += last.frame_index + 1 - first.frame_index
         shift_ns += last.t_ns + round(1e9 / recording.fps) - first.t_ns
 
@@ -193,7 +193,7 @@ def replay_recording(
         name: the stream's name.
         config: for `open`.
         options: how to play it.
-        on_progress: told after each frame.
+        on_progress: called after each frame.
     """
     total = len(recording) * options.loops
     sent = 0
@@ -222,7 +222,7 @@ def replay_recording(
 
 
 def with_pixel_range(config: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
-    """The config of `open` with the pixel range of the recording's kind, unless it names one."""
+    """The config of `open`, with the recording's pixel range if it sets none."""
     dataset = config.get("dataset", {})
     if recording.pixel_range == "unit" or "pixel_range" in dataset:
         return dict(config)
@@ -230,11 +230,15 @@ def with_pixel_range(config: Mapping[str, Any], recording: Recording) -> dict[st
 
 
 def _fresh_stream(client: Client, name: str, **options: Any) -> Stream:
-    """A stream at its first frame; one that is left over from a replay that was ended is closed first."""
+    """Open a stream at its first frame. If an interrupted replay left it open, close it first."""
     stream = client.open_stream(name, **options)
     if stream.next_seq == 0:
         return stream
-    logger.warning("stream=%s was open and at seq=%d; it is closed, and begins afresh", name, stream.next_seq)
+    logger.warning(
+        "an earlier replay left the stream open: closing it stream=%s next_seq=%d",
+        name,
+        stream.next_seq,
+    )
     stream.close()
     return client.open_stream(name, **options)
 
@@ -242,7 +246,7 @@ def _fresh_stream(client: Client, name: str, **options: Any) -> Stream:
 def run_replay(
     client: Client, path: Path, overrides: Iterable[str], options: ReplayOptions, console: Console | None = None
 ) -> list[Replayed]:
-    """Play all recordings of a configuration, with a progress bar each and a line for each at the end."""
+    """Play all recordings of a configuration, each with a progress bar, and print a line for each at the end."""
     replay = read_replay(path, overrides)
     names = stream_names(replay.recordings, options.stream)
     columns = (

@@ -23,24 +23,24 @@ REFRESH_HZ = 5
 RATE_WINDOW_S = 2.0
 LOOK_FOR_STREAMS_S = 2.0
 ONCE_FRAMES = 100
-MAX_ROWS = 40  # of a table: more than a terminal shows
+MAX_ROWS = 40  # of a table; more than a terminal shows
 
 
 @dataclass(slots=True)
 class TrackRow:
-    """A track as it was last seen."""
+    """A track at its last detection."""
 
     id: int
-    born_index: int  # frame index
-    seen_index: int  # frame index
+    born_index: int  # frame index of its first detection
+    last_index: int  # frame index of its last detection
     centre: tuple[float, float]  # x y, pixels
-    speed: float  # pixels per frame, between the last two sightings; NaN after one
-    score: float  # NaN where there is none
+    speed: float  # pixels per frame, between the last two detections; NaN after one
+    score: float  # NaN for none
     lost: bool = False
 
 
 class LiveTable:
-    """The tracks of one stream, kept up by its settlements.
+    """The tracks of one stream, updated by its settlements.
 
     `update` and `render` may be called from two threads.
     """
@@ -58,7 +58,7 @@ class LiveTable:
         self._lock = threading.Lock()
 
     def update(self, tracks: Tracks) -> None:
-        """Take in a settlement."""
+        """Update the table by a settlement."""
         with self._lock:
             if self._last is not None and tracks.epoch != self._last.epoch:
                 self._rows.clear()
@@ -81,7 +81,7 @@ class LiveTable:
 
     @property
     def fps(self) -> float:
-        """Settlements per second, lately."""
+        """Settlements per second over the last `RATE_WINDOW_S` seconds."""
         with self._lock:
             self._forget_arrivals()
             if len(self._arrivals) < 2:
@@ -101,10 +101,10 @@ class LiveTable:
             table.add_column(column, justify="left" if column == "state" else "right")
         rows = self.rows()
         for row in rows[:MAX_ROWS]:
-            now = last.frame_index if last is not None else row.seen_index
+            now = last.frame_index if last is not None else row.last_index
             table.add_row(
                 str(row.id),
-                f"lost for {now - row.seen_index}" if row.lost else "active",
+                f"lost for {now - row.last_index}" if row.lost else "active",
                 f"{row.centre[0]:.1f}",
                 f"{row.centre[1]:.1f}",
                 _number(row.speed, 1),
@@ -126,11 +126,13 @@ class LiveTable:
             if track_id < 0:
                 continue
             old = self._rows.get(track_id)
-            born, speed = tracks.frame_index, math.nan
+            first_index, speed = tracks.frame_index, math.nan
             if old is not None:
-                born = old.born_index
-                speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.seen_index)
-            self._rows[track_id] = TrackRow(track_id, born, tracks.frame_index, (centre[0], centre[1]), speed, score)
+                first_index = old.born_index
+                speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.last_index)
+            self._rows[track_id] = TrackRow(
+                track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score
+            )
         for track_id in tracks.lost_tracks:
             if track_id in self._rows:
                 self._rows[track_id].lost = True
@@ -143,11 +145,11 @@ class LiveTable:
 
 
 class Watcher:
-    """Follows streams, each on a thread of its own, into tables.
+    """Follow streams, each on its own thread, and keep a table of each.
 
     Args:
         client: connected to the daemon.
-        streams: what to follow; None: whatever is open, looked up now and then.
+        streams: the streams to follow; None: all open streams, queried at intervals.
     """
 
     def __init__(self, client: Client, streams: Sequence[str] | None = None) -> None:
@@ -157,7 +159,7 @@ class Watcher:
         self.tables: dict[str, LiveTable] = {}
 
     def look(self) -> None:
-        """Follow streams that are new."""
+        """Start to follow the streams that have no table yet."""
         if self._streams is None and time.monotonic() - self._looked_at < LOOK_FOR_STREAMS_S:
             return
         self._looked_at = time.monotonic()
@@ -178,14 +180,14 @@ class Watcher:
 
 
 def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
-    """A stream's table as of its next frame, or its last one where none comes in time.
+    """A stream's table at its next frame, or at its last one if the next is not settled in time.
 
     Raises:
         TrackdError: the stream is not open, or had no frame yet.
     """
     live = client.live(stream)
     now_s = 0.0
-    # The frames' own clock: those of the past come all at once.
+    # The capture times are the clock, because past frames are received all at once.
     table = LiveTable(stream, lambda: now_s)
 
     def update(tracks: Tracks) -> None:
@@ -193,7 +195,7 @@ def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
         now_s = tracks.t_ns / 1e9
         table.update(tracks)
 
-    # A few frames back: one alone has no speed and no age.
+    # Past frames too: a single frame gives no speed and no age.
     for tracks in client.history(stream, epoch=live.epoch, from_seq=max(0, live.seq - ONCE_FRAMES)):
         update(tracks)
     subscription = client.tracks(stream)
@@ -205,7 +207,7 @@ def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
     finally:
         subscription.close()
     if not table.frames:
-        raise Timeout(f"stream {stream!r} had no frame yet, and none came within {timeout_s:g} s")
+        raise Timeout(f"stream {stream!r} had no frame yet, and no frame was settled within {timeout_s:g} s")
     return table
 
 
@@ -220,7 +222,7 @@ def run_watch(client: Client, stream: str | None, *, once: bool = False, console
             console.print(one_frame(client, name, min(client.timeout_s, 1.0)).render())
         return
     if stream is not None:
-        client.status()  # a daemon that is not there is better said than waited for
+        client.status()  # fails at once if there is no daemon
     watcher = Watcher(client, [stream] if stream is not None else None)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:

@@ -1,6 +1,7 @@
-"""The wire protocol, version 1: every message as a typed value, and one way to and from bytes.
+"""The wire protocol, version 1: every message as a typed value, its encoding and its decoding.
 
-No sockets here: `encode` gives parts to send, `decode` takes parts that came. docs/protocol.md is the contract.
+This package uses no sockets: `encode` returns parts to send, `decode` accepts received parts. docs/protocol.md is the
+contract.
 """
 
 from trackd_client.protocol.decode import decode

@@ -1,4 +1,4 @@
-"""Arrays on the wire: a map in the header says what a part of the message holds."""
+"""Arrays on the wire: a map in the header describes each part that holds an array."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MAX_AXIS = 2**31
 
 
 class PartList:
-    """The parts of a message under construction; part 0 is the header's place."""
+    """The parts of a message under construction. Part 0 is reserved for the header."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
 
     def add(self, array: NDArray[Any]) -> dict[str, Any]:
-        """Append an array; returns the map that stands for it in the header.
+        """Append an array and return the map that describes it in the header.
 
         Raises:
             ProtocolError: the dtype is not one of the wire's.
@@ -36,12 +36,12 @@ class PartList:
             if name is None:
                 raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
             contiguous = np.ascontiguousarray(array, dtype=little)
-        # An empty array has no bytes that a memoryview could be cast to.
+        # The memoryview of an empty array cannot be cast.
         self.parts.append(contiguous.data.cast("B") if contiguous.size else b"")
         return {"dtype": name, "shape": list(array.shape), "part": len(self.parts)}
 
     def add_bytes(self, data: Part) -> int:
-        """Append raw bytes; returns their part number."""
+        """Append raw bytes and return their part number."""
         self.parts.append(data)
         return len(self.parts)
 
@@ -49,12 +49,12 @@ class PartList:
 def part_at(index: Any, parts: Sequence[Part], name: str) -> Part:
     """The part that a header names, counted from 1."""
     if type(index) is not int or not 1 <= index <= len(parts):
-        raise bad_message(f"{name}.part must be 1 to {len(parts)}, the parts behind the header; got {index!r}")
+        raise bad_message(f"{name}.part must be 1 to {len(parts)}, the parts after the header; got {index!r}")
     return parts[index - 1]
 
 
 def shape_of(ref: Mapping[str, Any], name: str, most_axes: int = 3) -> tuple[int, ...]:
-    """The checked shape that a header gives, in Python integers: no product can overflow."""
+    """The shape in a header, checked. Its sizes are Python integers, so that no product overflows."""
     shape = ref.get("shape")
     if not isinstance(shape, list) or not 1 <= len(shape) <= most_axes:
         raise bad_message(f"{name}.shape must be a list of 1 to {most_axes} sizes; got {_short(shape)}")
@@ -67,17 +67,17 @@ def shape_of(ref: Mapping[str, Any], name: str, most_axes: int = 3) -> tuple[int
 def read_array(
     ref: Any, parts: Sequence[Part], name: str, dtypes: Sequence[str], shape: tuple[int, ...] | None = None
 ) -> NDArray[Any]:
-    """The array that a header's map stands for, as a read-only view of its part.
+    """The array that a header's map describes, as a read-only view of its part.
 
     Args:
         ref: the map `{"dtype", "shape", "part"}`.
-        parts: the parts behind the header.
+        parts: the parts after the header.
         name: the field, for error texts.
         dtypes: the dtypes that this field may have.
-        shape: what `shape_of` gave for it, if it was asked before.
+        shape: the result of `shape_of` for this map, if the caller has it.
 
     Raises:
-        ProtocolError: `bad_message`, where the map is ill-formed, or its bytes do not fit its shape.
+        ProtocolError: `bad_message`, if the map is ill-formed, or its bytes do not fit its shape.
     """
     if not isinstance(ref, dict):
         raise bad_message(f"{name} must be an array map; got {_short(ref)}")
@@ -95,9 +95,9 @@ def read_array(
         )
     try:
         array: NDArray[Any] = np.ndarray(shape, dtype, data)
-    except ValueError:  # an empty array whose other axes are beyond what numpy can count
+    except ValueError:  # an empty array with other axes larger than numpy allows
         raise bad_message(f"{name}.shape is too large even for an empty array; got {list(shape)}") from None
-    if type(data) is not bytes:  # of bytes it is read-only by itself
+    if type(data) is not bytes:  # an array over bytes is read-only already
         array.flags.writeable = False
     return array
 

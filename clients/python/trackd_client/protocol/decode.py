@@ -1,4 +1,4 @@
-"""The parts of a message back to a typed value, or one `ProtocolError`."""
+"""Decoding: the parts of a message to a typed value, or to one `ProtocolError`."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ Header = dict[str, Any]
 _FLOATS = ("<f4", "<f8")
 _TEXT = frozenset({str})
 _CONTAINERS = frozenset({dict, list})
-_CONTAINER_BYTES = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])  # what a map or list begins with in MessagePack
-MAX_NESTING = 32  # of a header's maps and lists; deeper ones would exhaust the interpreter's stack where they are shown
+_CONTAINER_BYTES = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])  # the first bytes of maps and lists in MessagePack
+MAX_NESTING = 32  # of a header's maps and lists; the repr of deeper ones would exhaust the interpreter's stack
 
 
 def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collection[str] | None = None) -> Message:
-    """A message from its parts, the topic or the empty delimiter taken off.
+    """Decode a message from its parts, without the topic or the empty delimiter.
 
     Arrays are read-only views of the parts.
 
     Args:
-        parts: the header, and what stands behind it.
-        limits: what is refused before anything is allocated.
-        kinds: those that are taken here; None: all.
+        parts: the header, and the parts after it.
+        limits: a message above one of them is refused before anything is allocated.
+        kinds: the kinds that are accepted; None: all.
 
     Raises:
-        ProtocolError: whatever is wrong with the bytes; nothing else is ever raised.
+        ProtocolError: the parts are not a valid message. No other exception is raised.
     """
     header = read_header(parts, limits)
     kind = header.get("kind")
@@ -65,7 +65,7 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
     try:
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
-        # Whoever reads the error wants to know which stream it is about, as far as that could be read.
+        # The error names the stream and the seq of the message, if its header holds them.
         if error.stream is None and isinstance(header.get("stream"), str):
             name = header["stream"]
             error.stream = name if read.STREAM_NAME.fullmatch(name) else None
@@ -75,13 +75,13 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
 
 
 def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Header:
-    """The checked header of a message: a map with string keys and the version that we speak."""
+    """The checked header of a message: a map with string keys and this protocol version."""
     if not parts:
         raise bad_message("a message needs a header part; got no parts")
     if len(parts) > limits.parts + 1:
         raise ProtocolError(
             ErrorCode.TOO_LARGE,
-            f"a message has at most {limits.parts} parts behind its header; got {len(parts) - 1}",
+            f"a message has at most {limits.parts} parts after its header; got {len(parts) - 1}",
         )
     if len(parts[0]) > limits.header_bytes:
         raise ProtocolError(
@@ -103,13 +103,13 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
     if header["v"] != PROTOCOL_VERSION or type(header["v"]) is not int:
         raise ProtocolError(
             ErrorCode.UNSUPPORTED_VERSION,
-            f"v must be {PROTOCOL_VERSION}, the protocol version spoken here; got {repr(header['v'])[:60]}",
+            f"v must be {PROTOCOL_VERSION}, the supported protocol version; got {repr(header['v'])[:60]}",
         )
     return header
 
 
 def _has_few_containers(packed: Part) -> bool:
-    """There are not enough maps and lists for a deep nesting: cheaper to say than how deep it is."""
+    """Whether there are too few maps and lists for a deep nesting. The count costs less than the depth."""
     packed = bytes(packed)
     return len(packed) - len(packed.translate(None, _CONTAINER_BYTES)) <= MAX_NESTING
 
@@ -196,7 +196,7 @@ def _error(h: Header, parts: Sequence[Part], limits: Limits) -> Error:
 
 
 def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tracks:
-    """A settlement from its header; `array(name, dtypes)` gives each array."""
+    """A settlement from its header; `array(name, dtypes)` returns each array."""
     stream = read.stream_name(h)
     epoch, seq = read.integer(h, "epoch", 0), read.integer(h, "seq", 0)
     frame_index, t_ns = read.integer(h, "frame_index"), read.integer(h, "t_ns")
@@ -216,7 +216,7 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     flags, replayed = read.texts(h, "flags"), read.flag(h, "replayed")
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
-    # In the fields' order: so many by their names take twice as long, for every frame.
+    # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
         new_tracks, lost, found, ended, flags, timing, replayed, parents,

@@ -1,4 +1,4 @@
-"""Messages to the parts that go on the wire."""
+"""Encoding: messages to the parts that are sent."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ TRACK_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "fla
 
 
 def encode(message: Message) -> list[Part]:
-    """The message's parts: the header first, then one for each array.
+    """Encode a message as its parts: the header first, then one for each array.
 
-    Array parts are views of the message's own memory where they can be: send before you write to them again.
+    Where possible an array's part is a view of its memory: send the part before you write to the array again.
 
     Raises:
-        ProtocolError: `bad_message`, where a value does not go on the wire.
+        ProtocolError: `bad_message`, if a value cannot be encoded.
     """
     parts = PartList()
     header = _ENCODERS[type(message)](message, parts)
@@ -58,7 +58,7 @@ def _pack(header: Header) -> bytes:
     try:
         packed: bytes = msgpack.packb(header)
     except (TypeError, ValueError, OverflowError) as error:
-        raise bad_message(f"the header holds what MessagePack does not: {error}") from None
+        raise bad_message(f"the header holds a value that MessagePack cannot encode: {error}") from None
     return packed
 
 
@@ -171,7 +171,7 @@ def tracks_head(m: Tracks) -> Header:
 
 
 def tracks_to_map(m: Tracks) -> Header:
-    """A settlement with its arrays as lists, as `history` gives it."""
+    """A settlement with its arrays as lists, as `history` returns it."""
     header = tracks_head(m)
     for name in TRACK_ARRAYS:
         array: np.ndarray[Any, Any] | None = getattr(m, name)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """What went wrong, for programs; the message beside it is for people."""
+    """The kind of an error, for programs. The message beside it is for people."""
 
     BAD_MESSAGE = "bad_message"
     UNSUPPORTED_VERSION = "unsupported_version"
@@ -26,7 +26,7 @@ class ErrorCode(StrEnum):
 
 @dataclass(slots=True)
 class FrameHead:
-    """What names a frame: all that is needed to settle it, whatever its arrays are worth."""
+    """The identity of a frame: enough to settle the frame, even if its arrays are invalid."""
 
     stream: str
     seq: int
@@ -40,9 +40,9 @@ class ProtocolError(Exception):
     Attributes:
         code: one of `ErrorCode`.
         message: what is wrong, with the value, and what would be right.
-        stream, seq: of the message at fault, where they could be read.
+        stream, seq: of the refused message, where they could be read.
         expected: with `seq_gap`, the seq that is expected.
-        head: of a frame whose arrays are at fault but whose name is sound: it settles as `rejected`.
+        head: of a frame that has a valid head and invalid arrays: it settles as `rejected`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Checked reads of a header's keys: a missing or ill-typed one is a `bad_message` that names it."""
+"""Checked reads of a header's keys: a key that is missing or of a wrong type raises a `bad_message` that names it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def text(header: Header, key: str) -> str:
 
 
 def flag(header: Header, key: str) -> bool:
-    """The boolean under `key`, false where it is absent."""
+    """The boolean under `key`, false if it is absent."""
     value = header.get(key, False)
     if not isinstance(value, bool):
         raise bad_message(f"{key} must be a boolean; got {_shown(header, key)}")
@@ -45,7 +45,7 @@ def flag(header: Header, key: str) -> bool:
 
 
 def mapping(header: Header, key: str, *, optional: bool = False) -> dict[str, Any]:
-    """The map under `key`; with `optional`, empty where it is absent or null."""
+    """The map under `key`; with `optional`, empty if it is absent or null."""
     value = header.get(key)
     if value is None and optional:
         return {}
@@ -55,7 +55,7 @@ def mapping(header: Header, key: str, *, optional: bool = False) -> dict[str, An
 
 
 def integers(header: Header, key: str) -> tuple[int, ...]:
-    """The list of integers under `key`, empty where it is absent."""
+    """The list of integers under `key`, empty if it is absent."""
     value = header.get(key)
     if value == [] or (value is None and key not in header):
         return ()
@@ -65,7 +65,7 @@ def integers(header: Header, key: str) -> tuple[int, ...]:
 
 
 def texts(header: Header, key: str) -> tuple[str, ...]:
-    """The list of strings under `key`, empty where it is absent."""
+    """The list of strings under `key`, empty if it is absent."""
     value = header.get(key)
     if value == [] or (value is None and key not in header):
         return ()
@@ -84,12 +84,12 @@ def choice(header: Header, key: str, values: type[E]) -> E:
 
 @cache
 def _members(values: type[E]) -> dict[str, E]:
-    """By what they are on the wire: to call an `Enum` takes several times as long."""
+    """The members by their text on the wire: calling the `Enum` takes several times as long."""
     return {str(member): member for member in values}
 
 
 def stream_name(header: Header) -> str:
-    """The stream that the message is about."""
+    """The name of the stream that the message is about."""
     value = text(header, "stream")
     if not STREAM_NAME.fullmatch(value):
         raise bad_message(

@@ -1,4 +1,4 @@
-"""Reading a `frame` message: its name first, then its arrays, each against the limits before it is touched."""
+"""Decoding a `frame` message: first its head, then its arrays, each after a check against the limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trackd_client.protocol.messages import EncodedImage, Frame, SharedImage
 Header = dict[str, Any]
 _FLOATS = ("<f4", "<f8")
 _PIXELS = ("|u1", "<u2")
-_ARRAYS: dict[str, tuple[Sequence[str], int]] = {  # of the detections: dtypes and axes
+_ARRAYS: dict[str, tuple[Sequence[str], int]] = {  # the arrays of detections: dtypes, number of axes
     "boxes": (_FLOATS, 2),
     "keypoints": (_FLOATS, 3),
     "scores": (_FLOATS, 1),
@@ -31,8 +31,8 @@ def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
     """A frame from its header and parts.
 
     Raises:
-        ProtocolError: `bad_message` where the frame has no sound name (stream, seq, frame_index, t_ns);
-            else `invalid_frame` or `too_large` with that name as its `head`, so that the frame can be settled.
+        ProtocolError: `bad_message` if the frame's head (stream, seq, frame_index, t_ns) is invalid; else
+            `invalid_frame` or `too_large` with that `head`, so that the frame can be settled.
     """
     stream = read.stream_name(header)
     seq = read.integer(header, "seq", 0)
@@ -100,7 +100,7 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
     n = len(next(iter(arrays.values())))
     for name, array in arrays.items():
         if len(array) != n:
-            raise bad_message(f"detections.{name} must have {n} rows, as its neighbours do; got {len(array)}")
+            raise bad_message(f"detections.{name} must have {n} rows, as the arrays beside it; got {len(array)}")
     if boxes is not None and boxes.shape[1] != 4:
         raise bad_message(f"detections.boxes must be [n, 4], x1 y1 x2 y2; got {list(boxes.shape)}")
     if keypoints is not None and keypoints.shape[2] != 2:

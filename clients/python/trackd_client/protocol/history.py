@@ -1,4 +1,4 @@
-"""A settlement as `history` gives it, with lists for arrays, back to the value that `tracks` bears."""
+"""Decoding a row of a `history` result, whose arrays are lists, to the value that a `tracks` message holds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SHAPES = {"track_ids": (-1,), "track_scores": (-1,), "boxes": (-1, 4), "scores"
 
 
 def tracks_from_history(row: dict[str, Any]) -> Tracks:
-    """One row of a `history` result.
+    """The settlement in one row of a `history` result.
 
-    Floats come back as 32-bit; what was sent as 64-bit keypoints loses what lies beyond that.
+    Floats become 32-bit: keypoints that were sent as 64-bit floats lose precision.
 
     Raises:
-        ProtocolError: `bad_message`, where the row is not a settlement.
+        ProtocolError: `bad_message`, if the row is not a settlement.
     """
 
     def array(name: str, dtypes: Sequence[str]) -> Any:
@@ -34,6 +34,6 @@ def tracks_from_history(row: dict[str, Any]) -> Tracks:
                 )
             return made.reshape(_SHAPES[name])
         except (TypeError, ValueError, OverflowError):
-            raise bad_message(f"{name} of a history row is not the list that it should be") from None
+            raise bad_message(f"{name} of a history row must be a list of numbers of its shape") from None
 
     return tracks_from_map(row, array)

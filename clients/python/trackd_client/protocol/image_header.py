@@ -1,17 +1,17 @@
-"""The size that a JPEG or PNG file claims, read from its header: known before a decoder allocates anything."""
+"""The size of a JPEG or PNG file, read from its header before a decoder allocates anything."""
 
 from __future__ import annotations
 
 import struct
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Start-of-frame markers hold the size (ITU-T T.81, table B.1); C4, C8 and CC in their range mean other things.
+# Start-of-frame markers hold the size (ITU-T T.81, table B.1); C4, C8 and CC in their range have other meanings.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 512
 
 
 def image_size(encoding: str, data: bytes | memoryview) -> tuple[int, int] | None:
-    """(h, w) in pixels, or None where the bytes do not begin as `encoding` ("jpeg" or "png") does."""
+    """(h, w) in pixels, or None if the bytes do not begin like a file of `encoding` ("jpeg" or "png")."""
     return _png_size(data) if encoding == "png" else _jpeg_size(data)
 
 

@@ -1,4 +1,4 @@
-"""What a message may hold at most; checked before anything is allocated."""
+"""Upper limits of a message, checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Upper bounds on one message; the defaults are the daemon's."""
+    """Upper limits of one message. The defaults are the daemon's."""
 
     header_bytes: int = 65_536
     message_bytes: int = 134_217_728

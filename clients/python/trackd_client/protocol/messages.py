@@ -1,8 +1,9 @@
 """Every message of the wire as a typed value.
 
 Letters: n detections, k keypoints, h × w × c the image. Arrays are as on the wire: C order, little endian.
-Two messages are equal when their fields are, arrays by dtype, shape and bytes (so NaN equals NaN). They are values;
-those that every frame makes are not frozen only because a frozen one takes up to nine times as long to make.
+Two messages are equal when their fields are equal; arrays are compared by dtype, shape and bytes (so NaN equals NaN).
+Messages are immutable values. Those that are created for every frame are not frozen, only because creating a frozen
+one takes up to nine times as long.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Status(StrEnum):
 
 
 class EventName(StrEnum):
-    """What an event says happened to a stream."""
+    """What happened to a stream, as an event reports it."""
 
     OPENED = "opened"
     CLOSED = "closed"
@@ -42,7 +43,7 @@ class EventName(StrEnum):
 
 
 class Message:
-    """Base of all messages: its kind, and equality that sees into arrays."""
+    """Base of all messages: the kind, and an equality that compares arrays."""
 
     kind: ClassVar[str]
     __slots__ = ()
@@ -71,7 +72,7 @@ def _same(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Open(Message):
-    """Open a stream, or come back to one."""
+    """Open a stream, or resume one."""
 
     kind: ClassVar[str] = "open"
     stream: str
@@ -111,13 +112,13 @@ class SharedImage:
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """The size in bytes."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(slots=True, eq=False)
 class Frame(Message):
-    """One frame of a stream: its number, its capture time, its detections and, where there is one, its image."""
+    """One frame of a stream: its number, its capture time, its detections and, if there is one, its image."""
 
     kind: ClassVar[str] = "frame"
     stream: str
@@ -129,7 +130,7 @@ class Frame(Message):
 
     @property
     def head(self) -> FrameHead:
-        """What names this frame."""
+        """The identity of this frame."""
         return FrameHead(self.stream, self.seq, self.frame_index, self.t_ns)
 
 
@@ -143,7 +144,7 @@ class Close(Message):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ping(Message):
-    """A sign of life, and a clock to be echoed."""
+    """A heartbeat with the client's clock, which the daemon echoes."""
 
     kind: ClassVar[str] = "ping"
     t_ns: int
@@ -162,12 +163,12 @@ class Opened(Message):
     next_seq: int
     credit: int
     config: Mapping[str, Any] = field(default_factory=dict)
-    last_frame_index: int | None = None  # of the last frame that was taken; the next must be above it
+    last_frame_index: int | None = None  # of the last accepted frame; that of the next must be above it
 
 
 @dataclass(slots=True, eq=False)
 class Ack(Message):
-    """Every frame up to `seq` is settled; `credit` more may be sent than before."""
+    """Every frame up to `seq` is settled. The client may send `credit` more frames than before."""
 
     kind: ClassVar[str] = "ack"
     stream: str
@@ -177,7 +178,7 @@ class Ack(Message):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Error(Message):
-    """A message that the daemon refused."""
+    """The refusal of a message by the daemon."""
 
     kind: ClassVar[str] = "error"
     code: ErrorCode
@@ -212,7 +213,7 @@ class Pong(Message):
 
 @dataclass(slots=True)
 class Timing:
-    """Where a frame's time went, in microseconds; `total` is from receipt to publish."""
+    """The duration of each stage of a frame in microseconds; `total` is from receipt to publication."""
 
     queue: int = 0
     encode: int = 0
@@ -226,7 +227,7 @@ STAGES: tuple[str, ...] = tuple(stage.name for stage in fields(Timing))
 
 @dataclass(slots=True, eq=False)
 class Tracks(Message):
-    """The settlement of one frame. Rows are in the sender's order; the arrays are there when it was tracked."""
+    """The settlement of one frame. Rows are in the sender's order. The arrays are present if it was tracked."""
 
     kind: ClassVar[str] = "tracks"
     stream: str
@@ -237,7 +238,7 @@ class Tracks(Message):
     status: Status
     reason: str | None = None  # of a dropped or rejected frame
     track_ids: NDArray[np.int32] | None = None  # (n,) −1: not assigned
-    track_scores: NDArray[np.float32] | None = None  # (n,) 0 to 1, NaN where there is none
+    track_scores: NDArray[np.float32] | None = None  # (n,) 0 to 1, NaN for none
     boxes: FloatArray | None = None  # (n, 4) x1 y1 x2 y2, pixels
     keypoints: FloatArray | None = None  # (n, k, 2), if sent
     scores: FloatArray | None = None  # (n,), if sent
@@ -268,7 +269,7 @@ class Event(Message):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request(Message):
-    """A question or order to the daemon."""
+    """A query or a command to the daemon."""
 
     kind: ClassVar[str] = "request"
     id: Any
@@ -289,6 +290,6 @@ class Reply(Message):
 def topic(kind: str, stream: str) -> bytes:
     """The subscription topic of a stream: `tracks/<stream>/` or `events/<stream>/`.
 
-    The closing slash keeps `cam1` apart from `cam10`.
+    The final slash keeps a subscription to `cam1` from matching `cam10`.
     """
     return f"{kind}/{stream}/".encode()

@@ -1,4 +1,4 @@
-"""A recording cut into clips: which of its frames are played."""
+"""The clips of a recording that are played."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from trackd_client.recordings.recording import Clip
 
 
 def plan_clips(start: int, stop: int, dataset: TestDataset) -> list[Clip]:
-    """The clips of frames `start` to `stop` (not included) that are to be played.
+    """The clips to play of the frames `start` to `stop` (not included).
 
-    The last clip is as short as what is left: no frame is lost at the tail. A sample of clips is drawn
-    without replacement by `dataset.seed` and played in recording order.
+    The last clip holds the remaining frames and may be shorter. A sample of clips is drawn without replacement by
+    `dataset.seed` and played in recording order.
 
     Args:
         start: first frame index.
@@ -30,8 +30,8 @@ def plan_clips(start: int, stop: int, dataset: TestDataset) -> list[Clip]:
 
 
 def _count(n_clips: int, n_chunks: float) -> int:
-    """How many clips `n_chunks` asks for: a fraction up to 1, a number above; at least one."""
+    """The number of clips that `n_chunks` selects, at least one. Up to 1 it is a fraction, above 1 a number."""
     if n_chunks > 1:
         return min(int(n_chunks), n_clips)
-    # The small term keeps 0.29 · 100, which is 28.999…, from losing a clip.
+    # The small term corrects products such as 0.29 · 100, which is 28.999…
     return min(max(int(n_chunks * n_clips + 1e-9), 1), n_clips)

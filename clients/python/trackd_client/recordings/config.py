@@ -1,6 +1,6 @@
-"""The `dataset` and `dataloader` sections: every key of DREEM's with its default and range, and trackd's own.
+"""The `dataset` and `dataloader` sections: DREEM's keys and trackd's own, with defaults and ranges.
 
-What a key means in full is in docs/configuration.md; here stand its type, its range and its error's text.
+docs/configuration.md describes each key. This module holds its type, its range and its error text.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from trackd_client.configuration import Section
-
-SOURCES = ("trackmate", "isbi", "icy", "imagej", "trex", "btrack")
+from trackd_client.recordings.labels.label_files import sources
 
 
 def _integer(value: Any) -> bool:
@@ -31,7 +30,7 @@ def _anchors(value: Any) -> Any:
         return ""
     names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
     if not (isinstance(value, str) or names or (_integer(value) and value >= 1)):
-        raise ValueError("must be a node's name, a list of names, or how many nodes to take at random (≥ 1)")
+        raise ValueError("must be a node's name, a list of names, or the number of nodes to choose at random (≥ 1)")
     return value
 
 
@@ -43,7 +42,7 @@ def _n_chunks(value: Any) -> Any:
 
 
 def _paths(value: Any) -> Any:
-    """One path is a list of one; null is none."""
+    """One path is a list of one path; null is an empty list."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
@@ -61,8 +60,8 @@ def _pixel_size(value: Any) -> Any:
 
 def _source(value: Any) -> Any:
     name = value.lower() if isinstance(value, str) else value
-    if name is not None and name not in SOURCES:
-        raise ValueError(f"must be one of {', '.join(SOURCES)}, or null to tell by the file")
+    if name is not None and name not in sources():
+        raise ValueError(f"must be one of {', '.join(sources())}, or null for the format that the file looks like")
     return name
 
 
@@ -85,7 +84,7 @@ Pixels = Annotated[int, Field(ge=0)]
 
 
 class LiveDataset(Section):
-    """The part of `dataset.test_dataset` that bears on live frames; a stream's `open` may set it."""
+    """The keys of `dataset.test_dataset` that apply to live frames. A stream's `open` may set them."""
 
     padding: Pixels = 5
     crop_size: Annotated[int | list[int], BeforeValidator(_crop_size)] = 128
@@ -105,7 +104,9 @@ class LiveDataset(Section):
         return self.crop_size[0], self.crop_size[1]
 
 
-# What goes beside what by position: its name, and the labels it belongs to.
+# The keys that name label files, one for each kind of recording.
+LABEL_KEYS = ("slp_files", "det_files", "tracks", "gt_images")
+# The keys whose files belong to label files by position: what one of them names, and the keys of the label files.
 PAIRED = {
     "video_files": ("video", ("slp_files", "det_files")),
     "gt_files": ("file", ("det_files",)),
@@ -116,7 +117,7 @@ PAIRED = {
 
 
 class Folder(Section):
-    """A folder of recordings, or several: labels and videos are paired by file stem."""
+    """One or several folders of recordings, in which labels and videos are paired by file stem."""
 
     path: Annotated[list[str], BeforeValidator(_paths), Field(min_length=1)]
     labels_suffix: Annotated[str, Field(min_length=1)] = ".slp"
@@ -124,9 +125,9 @@ class Folder(Section):
 
 
 class TestDataset(LiveDataset):
-    """The recordings to play, and how."""
+    """The recordings to play, and how to play them."""
 
-    __test__ = False  # the name is DREEM's; pytest must not collect it
+    __test__ = False  # pytest would collect a class of this name, which is DREEM's
 
     dir: Folder | None = None
     slp_files: Paths = Field(default_factory=list)
@@ -148,7 +149,7 @@ class TestDataset(LiveDataset):
 
     @model_validator(mode="after")
     def _paired(self) -> TestDataset:
-        named = [key for key in ("slp_files", "det_files", "tracks", "gt_images") if getattr(self, key)]
+        named = [key for key in LABEL_KEYS if getattr(self, key)]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are {len(named)} kinds of recording: name one of them")
         for key, (noun, kinds) in PAIRED.items():
@@ -160,7 +161,7 @@ class TestDataset(LiveDataset):
 
 
 class DatasetConfig(Section):
-    """The `dataset` section; the training halves of a DREEM file are accepted and not used."""
+    """The `dataset` section. The training parts of a DREEM file are accepted and not used."""
 
     test_dataset: Annotated[TestDataset, BeforeValidator(_none_is_empty)] = TestDataset()
     train_dataset: Any = None
@@ -168,12 +169,12 @@ class DatasetConfig(Section):
 
     @property
     def ignored(self) -> list[str]:
-        """The keys present that a daemon has no use for."""
+        """The keys that are set and not used."""
         return [name for name in ("train_dataset", "val_dataset") if getattr(self, name) is not None]
 
 
 class Dataloader(Section):
-    """How recordings are read; DREEM hands the rest to torch's DataLoader, which is not used here."""
+    """How recordings are read. DREEM passes the untyped keys to torch's DataLoader, which trackd does not use."""
 
     num_workers: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = False
@@ -194,5 +195,5 @@ class DataloaderConfig(Section):
 
     @property
     def ignored(self) -> list[str]:
-        """The keys present that a daemon has no use for."""
+        """The keys that are set and not used."""
         return [name for name in ("train_dataloader", "val_dataloader") if getattr(self, name) is not None]

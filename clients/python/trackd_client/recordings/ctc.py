@@ -1,4 +1,4 @@
-"""Cell Tracking Challenge recordings: label images and the table of tracks, with their images."""
+"""Cell Tracking Challenge recordings: images, label images and the table of tracks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.configuration import ConfigError
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
-from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.ctc_sequences import challenge_sequences
+from trackd_client.recordings.images.image_files import TIFF_SUFFIXES, by_number
+from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.label_images import detections_of, shaped
 from trackd_client.recordings.man_track import ManTrack, read_man_track
 from trackd_client.recordings.microscopy import CENTROID
+from trackd_client.recordings.named_files import WHERE, named_file, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +36,17 @@ LabelImage = NDArray[np.integer[Any]]
 class CtcRecording(Recording):
     """Every label of a frame as a detection with its mask, its box, and its centre of mass as key point.
 
-    Frames run from the first to the last that has an image or a label image. The identities are the labels; with
-    a table of tracks, a label that it does not have in that frame is a detection without identity.
+    Frames are those from the first to the last one with an image or a label image. The identities are the labels. If
+    there is a table of tracks, a label that it does not list in that frame is a detection without identity.
 
     Args:
         labels: the label images.
-        dataset: `fps`, and how the recording is cut into clips.
+        dataset: `fps`, and the division into clips.
         name: the recording's name.
-        images: where there are any.
-        man_track: the table of tracks: which labels are identities, and their parents.
-        shapes: full masks with numbers of their own, as in `SEQ_ST/SEG`; they replace the labels' pixels, which
-            may be small markers, by overlap.
+        images: the images, if there are any.
+        man_track: the table of tracks, which gives the labels that are identities, and their parents.
+        shapes: full masks, as in `SEQ_ST/SEG`. By overlap they replace the pixels of the labels, which may be small
+            markers. Their own labels are not used.
     """
 
     skeleton = CENTROID
@@ -82,12 +88,12 @@ class CtcRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or 30; the challenge's files do not say."""
+        """Frames per second: configured, else 30, because the challenge's files do not give it."""
         return known_fps(self._dataset.fps, self._layout, self.name)
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played."""
+        """The clips that are played."""
         layouts = [self._label_layout, *([self._layout] if self._layout is not None else [])]
         start, stop = min(layout.start for layout in layouts), max(layout.stop for layout in layouts)
         return plan_clips(start, stop, self._dataset)
@@ -108,10 +114,10 @@ class CtcRecording(Recording):
         return "raw"
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips, those without an image or a label image included.
+        """Every frame of the clips, including those without an image or without a label image.
 
         Raises:
-            RecordingError: an image that cannot be read, or whose size is not the label image's.
+            RecordingError: an image cannot be read, or its size is not the label image's.
         """
         clips = self.clips if clips is None else clips
         labels = self._labels.fresh()
@@ -141,7 +147,7 @@ class CtcRecording(Recording):
         if not listed.all() and not self._warned:
             self._warned = True
             logger.warning(
-                "labels that the table of tracks does not have in their frame get no identity "
+                "labels that the table of tracks does not list in their frame get no identity "
                 "file=%s first_at_frame=%d labels=%s", self._man_track, frame_index, found.gt_ids[~listed].tolist(),
             )  # fmt: skip
         return replace(found, gt_ids=np.where(listed, found.gt_ids, -1))
@@ -165,3 +171,51 @@ class CtcRecording(Recording):
                 f"(h, w) are {shapes.shape} and {labels.shape}"
             )
         return shaped(labels, shapes)
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `gt_images`, `raw_images` and `gt_list`."""
+    labels = [named_images(paths, base, "gt_images", numbered=True) for paths in dataset.gt_images]
+    raw = [named_images(paths, base, "raw_images", numbered=True) for paths in dataset.raw_images]
+    images = one_each(raw, len(labels))
+    tables = one_each([_table(paths, base) for paths in dataset.gt_list], len(labels))
+    # The recording is named after its images if there are any: `01` is a sequence's name, `01_GT/TRA` is not.
+    places = [source.path if source is not None else truth.path for truth, source in zip(labels, images, strict=True)]
+    names = unique_names((place.stem for place in places), places)
+    return [
+        CtcRecording(truth, dataset, name=name, images=source, man_track=table)
+        for truth, source, table, name in zip(labels, images, tables, names, strict=True)
+    ]
+
+
+def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of a folder of sequences, in the challenge's layout."""
+    sequences = challenge_sequences(folder, base)
+    names = unique_names((found.name for found in sequences), (found.images[0].parent for found in sequences))
+    return [
+        CtcRecording(
+            by_number(found.labels),
+            dataset,
+            name=name,
+            images=by_number(found.images),
+            man_track=found.man_track,
+            shapes=by_number(found.shapes) if found.shapes else None,
+        )
+        for found, name in zip(sequences, names, strict=True)
+    ]
+
+
+def _table(path: str | list[str], base: Path) -> Path:
+    paths = [path] if isinstance(path, str) else path
+    if len(paths) != 1 or not paths[0].lower().endswith(".txt"):
+        raise ConfigError(f"{WHERE}.gt_list must name one man_track.txt for each recording; got {paths[:3]!r}")
+    return named_file(paths[0], base, "gt_list")
+
+
+CTC = RecordingFormat(
+    title="Cell Tracking Challenge",
+    key="gt_images",
+    open_files=open_files,
+    labels_suffixes=TIFF_SUFFIXES,
+    open_folder=open_folder,
+)

@@ -1,4 +1,4 @@
-"""Label images: which pixels are whose, and the detections that follow from them.
+"""Label images, which hold an instance's label in each pixel, and the detections in them.
 
 Letters: n instances, h × w the image, L the highest label.
 """
@@ -14,7 +14,7 @@ from trackd_client.detections import Detections
 
 
 def detections_of(labels: NDArray[np.integer[Any]]) -> Detections:
-    """Each label but 0 as an instance, in the order of the labels.
+    """Each label except 0 as an instance, in the order of the labels.
 
     Args:
         labels: (h, w).
@@ -23,14 +23,14 @@ def detections_of(labels: NDArray[np.integer[Any]]) -> Detections:
         Boxes that enclose the pixels (the far edges included), the centre of mass as the one key point, the label
         as gt id, and the image renumbered: instance i is i + 1.
     """
-    from scipy import ndimage  # the recordings extra has it, the bare client does not
+    from scipy import ndimage  # installed by the recordings extra only
 
-    ids = np.flatnonzero(np.bincount(labels.ravel()))  # a sort, as np.unique's, costs ten times as much
+    ids = np.flatnonzero(np.bincount(labels.ravel()))  # np.unique sorts, which takes ten times as long
     ids = ids[ids > 0].astype(np.int64)
     number = np.zeros(int(labels.max(initial=0)) + 1, np.uint16 if len(ids) < 65536 else np.int32)  # (L + 1,)
     number[ids] = np.arange(1, len(ids) + 1)
     masks = number[labels]
-    # Boxes by slices: a pass over the image for each label would cost h · w · n.
+    # Boxes from slices: one pass over the image for each label would take h · w · n steps.
     places = ndimage.find_objects(masks)
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in places]
     return Detections(
@@ -50,11 +50,11 @@ def _centres(masks: NDArray[np.integer[Any]], n: int) -> NDArray[np.float64]:
 
 
 def shaped(markers: NDArray[np.integer[Any]], shapes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    """The labels of `markers` with the shapes of another segmentation, whose labels mean nothing.
+    """The labels of `markers` with the shapes of another segmentation, whose own labels are not used.
 
-    A marker takes the shape that it overlaps most. A shape that several markers want goes to the one that
-    overlaps it most; the others keep their own pixels, and so does a marker without any shape. Shapes that no
-    marker touches are left out.
+    Each marker is assigned the shape that it overlaps most. If several markers select one shape, the marker with the
+    largest overlap gets it. The other markers, and those without a shape, keep their own pixels. Shapes that no
+    marker overlaps are left out.
 
     Args:
         markers: (h, w) 0 or an identity.
@@ -65,7 +65,7 @@ def shaped(markers: NDArray[np.integer[Any]], shapes: NDArray[np.integer[Any]]) 
     pairs, counts = np.unique(markers[both].astype(np.int64) * n_shapes + shapes[both], return_counts=True)
     shape_of: dict[int, int] = {}
     tried: set[int] = set()
-    # Most overlap first; the lower label first where two are equal.
+    # The largest overlap first; among equal ones the lower label first.
     for i in np.argsort(-counts, kind="stable"):
         marker, shape = divmod(int(pairs[i]), n_shapes)
         if marker not in tried:

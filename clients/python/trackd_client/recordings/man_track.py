@@ -1,4 +1,4 @@
-"""Tables of tracks as the Cell Tracking Challenge has them: label, first frame, last frame, parent."""
+"""The Cell Tracking Challenge's tables of tracks: label, first frame, last frame, parent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TrackRow:
 
     begin: int  # first frame
     end: int  # last frame, included
-    parent: int  # label, 0 where it has none
+    parent: int  # label, 0 for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class ManTrack:
 def read_man_track(path: Path) -> ManTrack:
     """The table in a man_track.txt or res_track.txt.
 
-    A label should have one row. Where it has several, one for each fragment, they count as one track from the
-    first frame of them to the last. A parent without a row is no parent.
+    A label should have one row. Several rows of one label, one for each fragment, count as one track from the first
+    frame of all to the last. A parent that has no row is left out.
 
     Raises:
         RecordingError: names the file and the row.
@@ -57,7 +57,7 @@ def read_man_track(path: Path) -> ManTrack:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path}: cannot be read: {error}") from None
     if merged:
-        logger.warning("several rows of one label are taken as one track file=%s labels=%s", path, sorted(merged))
+        logger.warning("several rows of one label count as one track file=%s labels=%s", path, sorted(merged))
     orphans = {label: row for label, row in tracks.items() if row.parent and row.parent not in tracks}
     if orphans:
         logger.warning("parents without a row are left out file=%s labels=%s", path, sorted(orphans))
@@ -74,6 +74,6 @@ def _row(line: str, where: str) -> tuple[int, TrackRow]:
         ) from None
     if label < 1 or begin < 0 or end < begin or parent < 0 or parent == label:
         raise RecordingError(
-            f"{where}: label from 1, begin from 0, end from begin on, parent another label or 0; got {line.strip()!r}"
+            f"{where}: label must be ≥ 1, begin ≥ 0, end ≥ begin, parent another label or 0; got {line.strip()!r}"
         )
     return label, TrackRow(begin, end, parent)

@@ -1,4 +1,4 @@
-"""Microscopy recordings, and others of points: spots from a label file, images from a stack, a folder or a list."""
+"""Recordings of points, such as microscopy's: spots from a label file, images from a stack, a folder or a list."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.configuration import find_path
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.labels.spots import Spots
+from trackd_client.recordings.named_files import WHERE, one_each, unique_names
 from trackd_client.recordings.pixel_sizes import known_pixel_size
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+from trackd_client.recordings.recording_format import RecordingFormat
 
-# A spot is a pose of one node, so that its exact place goes along with its box.
+# A spot is a pose of one node, because a box alone does not hold its exact position.
 CENTROID = Skeleton(("centroid",))
 
 
 class MicroscopyRecording(Recording):
-    """Every spot of a label file as a detection, those without a track included (gt id −1).
+    """Every spot of a label file as a detection. A spot without a track has gt id −1.
 
-    A spot's key point is its place; its box is the file's, else encloses its outline, else the circle of its
-    radius, else it is `crop_size` wide and high around the place. Outlines become masks where the size of the
-    images is known. Frames run from 0 to the last image or spot, whichever is later; those without an
-    image are played too.
+    A spot's key point is its position. Its box is the file's; else it encloses the outline; else the circle of the
+    radius; else it is `crop_size` wide and high around the position. Outlines become masks if the size of the images
+    is known. Frames are those from 0 to the last one with an image or a spot. Frames without an image are played too.
 
     Args:
         path: the label file, or a folder of them.
-        dataset: `source`, `pixel_size`, `crop_size`, `fps`, and how the recording is cut into clips.
-        images: where there are any.
+        dataset: `source`, `pixel_size`, `crop_size`, `fps`, and the division into clips.
+        images: the images, if there are any.
         name: the recording's name; the stem of `path` by default.
     """
 
@@ -64,18 +67,18 @@ class MicroscopyRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or the label file's, or the images', or 30."""
+        """Frames per second: configured, else the label file's, else the images', else 30."""
         return known_fps(self._dataset.fps or self._spots.fps, self._layout, self.name)
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played."""
+        """The clips that are played."""
         n_images = 0 if self._layout is None else self._layout.stop
         return plan_clips(0, max(n_images, self._spots.stop), self._dataset)
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c): the images', or what the label file notes of them."""
+        """(h, w) or (h, w, c): the images', else the label file's note of it."""
         return self._spots.frame_shape if self._layout is None else self._layout.frame_shape
 
     @property
@@ -89,7 +92,7 @@ class MicroscopyRecording(Recording):
         return "raw"
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips, those without spots or image included.
+        """Every frame of the clips, including those without spots or without an image.
 
         Raises:
             RecordingError: the label file or an image cannot be read.
@@ -119,9 +122,23 @@ class MicroscopyRecording(Recording):
 
 
 def _drawn(polygons: Sequence[NDArray[np.float64]], frame_shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """A label image: pixels of polygon i hold i + 1; where two overlap, the later one's."""
+    """A label image in which the pixels of polygon i hold i + 1. A later polygon covers an earlier one."""
     masks = np.zeros(frame_shape, np.uint16)
     for label, polygon in enumerate(polygons, start=1):
         if len(polygon):
             cv2.fillPoly(masks, [np.rint(polygon).astype(np.int32)], label)
     return masks
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `tracks` and `videos`."""
+    labels = [find_path(path, f"{WHERE}.tracks", base, "file or folder") for path in dataset.tracks]
+    images = one_each([named_images(paths, base, "videos") for paths in dataset.videos], len(labels))
+    names = unique_names((path.name if path.is_dir() else path.stem for path in labels), labels)
+    return [
+        MicroscopyRecording(path, dataset, images=source, name=name)
+        for path, source, name in zip(labels, images, names, strict=True)
+    ]
+
+
+MICROSCOPY = RecordingFormat(title="microscopy", key="tracks", open_files=open_files)

@@ -1,7 +1,7 @@
 """MOTChallenge text: boxes of one recording, with or without identities.
 
-Files count frames from 1 and pixels from 1: the image's first pixel is (1, 1). Here both count from 0, so
-`left` and `top` lose 1 and `width` and `height` stay; the MOT writer adds it again.
+Files count frames from 1 and pixels from 1: the image's first pixel is (1, 1). Here both count from 0. So the reader
+subtracts 1 from `left` and `top`, and the MOT writer adds it again; `width` and `height` stay the same.
 Letters: n boxes of a frame, r rows of a file.
 """
 
@@ -22,7 +22,9 @@ from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +38,9 @@ class MotRows:
     """The rows of a file, sorted by frame; within a frame in the file's order."""
 
     frame_index: NDArray[np.int64]  # (r,) from 0
-    ids: NDArray[np.int64]  # (r,) as in the file, -1 where none
+    ids: NDArray[np.int64]  # (r,) as in the file, -1 for none
     boxes: NDArray[np.float32]  # (r, 4) x1 y1 x2 y2, pixels from 0
-    scores: NDArray[np.float32] | None  # (r,) None where the file has no such column
+    scores: NDArray[np.float32] | None  # (r,) None if the file has no such column
 
     def at(self, frame_index: int) -> slice:
         """The frame's rows."""
@@ -48,7 +50,7 @@ class MotRows:
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What `seqinfo.ini` says; None where it does not."""
+    """The values of `seqinfo.ini`; None for those that it does not hold."""
 
     n_frames: int | None = None
     fps: float | None = None
@@ -58,12 +60,12 @@ class SequenceInfo:
 class MotRecording(Recording):
     """Boxes from a detections file, identities from a ground-truth file, images from a video if there is one.
 
-    A detections file with ids (a tracker's output or a ground truth) carries its identities itself.
+    The ids of a detections file (a tracker's output or a ground truth) are identities too.
 
     Args:
         path: the detections.
-        dataset: how they are cut into clips, and `fps`.
-        ground_truth: file whose ids the detections take, by maximum IoU matching from 0.5 on.
+        dataset: `fps`, and the division into clips.
+        ground_truth: a file whose ids are assigned to the detections by maximum IoU matching, for an IoU ≥ 0.5.
         video: the images.
         name: the recording's name.
     """
@@ -87,7 +89,7 @@ class MotRecording(Recording):
 
     @property
     def source(self) -> Path | None:
-        """The video, where one is given."""
+        """The video, or None if none is given."""
         return self._video
 
     @cached_property
@@ -112,12 +114,12 @@ class MotRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or `seqinfo.ini`'s, or the video's, or 30."""
+        """Frames per second: configured, else `seqinfo.ini`'s, else the video's, else 30."""
         return known_fps(self._dataset.fps or self._info.fps, self._layout, self.name)
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played: the whole sequence, or where its length is not noted all frames up to the last box."""
+        """The clips of the sequence. If its length is not known, it ends at the last box."""
         n_labelled = int(self._rows.frame_index[-1]) + 1 if len(self._rows.frame_index) else 0
         n_images = 0 if self._layout is None else self._layout.stop
         n_frames = max(n_labelled, n_images, self._info.n_frames or 0)
@@ -125,14 +127,14 @@ class MotRecording(Recording):
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c): the video's, else what `seqinfo.ini` notes."""
+        """(h, w) or (h, w, c): the video's, else `seqinfo.ini`'s."""
         return self._info.frame_shape if self._layout is None else self._layout.frame_shape
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips, those without boxes included.
+        """Every frame of the clips, including those without boxes.
 
         Raises:
-            RecordingError: a row that is not MOTChallenge, or a video that cannot be read.
+            RecordingError: a row is not MOTChallenge, or the video cannot be read.
         """
         rows = self._rows
         images = None if self.source is None else VideoFile(self.source)
@@ -147,7 +149,7 @@ class MotRecording(Recording):
 
 
 def mot_name(path: Path) -> str:
-    """The file's stem, or the name of the sequence's folder where the file is just `det` or `gt`."""
+    """The file's stem, or the name of the sequence's folder if the stem is `det` or `gt`."""
     names = [path.stem, *(folder.name for folder in path.absolute().parents)]
     return next((name for name in names if name not in ("det", "gt", "")), path.stem)
 
@@ -155,7 +157,7 @@ def mot_name(path: Path) -> str:
 def read_rows(path: Path) -> MotRows:
     """All rows of a detections, tracks or ground-truth file.
 
-    A ground truth of MOT16 and later holds distractors and ignored boxes too: only considered pedestrians stay.
+    Of a ground truth of MOT16 and later only the considered pedestrians are read, not distractors and ignored boxes.
 
     Raises:
         RecordingError: names the file and the row.
@@ -173,7 +175,7 @@ def read_rows(path: Path) -> MotRows:
     if width == N_GROUND_TRUTH_COLUMNS and bool((table[:, 1] >= 0).all()):
         table = table[(table[:, 6] == 1) & (table[:, 7] == PEDESTRIAN)]
     table = table[np.argsort(table[:, 0], kind="stable")]
-    corner = table[:, 2:4] - 1  # in float64, so that the writer finds the file's decimals again
+    corner = table[:, 2:4] - 1  # in float64, so that the writer reproduces the file's decimals
     return MotRows(
         frame_index=table[:, 0].astype(np.int64) - 1,
         ids=np.maximum(table[:, 1].astype(np.int64), -1),
@@ -198,8 +200,8 @@ def _row(line: str, where: str) -> list[float]:
 
 
 def matched_ids(boxes: NDArray[np.float32], truth: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ids (n,) that `boxes` (n, 4) take from `truth` (m, 4) with `ids` (m,); -1 where no IoU is 0.5."""
-    from scipy.optimize import linear_sum_assignment  # the recordings extra has it, the bare client does not
+    """The ids (n,) that `boxes` (n, 4) get from `truth` (m, 4) with `ids` (m,); -1 without an IoU ≥ 0.5."""
+    from scipy.optimize import linear_sum_assignment  # installed by the recordings extra only
 
     found = np.full(len(boxes), -1, np.int64)
     overlap = iou(boxes, truth)
@@ -222,10 +224,10 @@ def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def read_sequence_info(path: Path) -> SequenceInfo:
-    """`seqinfo.ini` beside a file, or in the folder above (`det/det.txt`); empty where there is none.
+    """`seqinfo.ini` beside a file, or in the folder above it (`det/det.txt`); empty if there is none.
 
     Raises:
-        RecordingError: it is there and says something else than numbers.
+        RecordingError: the file exists and holds values that are not numbers.
     """
     for folder in (path.parent, path.parent.parent):
         file = folder / "seqinfo.ini"
@@ -244,3 +246,18 @@ def read_sequence_info(path: Path) -> SequenceInfo:
         except (configparser.Error, KeyError, ValueError) as error:
             raise RecordingError(f"{file}: not a MOTChallenge sequence description: {error}") from None
     return SequenceInfo()
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `det_files`, `gt_files` and `video_files`."""
+    files = named_files(dataset.det_files, base, "det_files")
+    truths = one_each(named_files(dataset.gt_files, base, "gt_files"), len(files))
+    videos = one_each(named_files(dataset.video_files, base, "video_files"), len(files))
+    names = unique_names((mot_name(path) for path in files), files)
+    return [
+        MotRecording(path, dataset, ground_truth=truth, video=video, name=name)
+        for path, truth, video, name in zip(files, truths, videos, names, strict=True)
+    ]
+
+
+MOTCHALLENGE = RecordingFormat(title="MOTChallenge", key="det_files", open_files=open_files)

@@ -1,4 +1,4 @@
-"""How long a pixel is in the unit that a label file's coordinates have."""
+"""The size of a pixel in the unit of a label file's coordinates."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _TABLE_AT_THE_END = re.compile(r"_?(all_|tracked_)?spots$", re.IGNORECASE)
 def known_pixel_size(
     spots: Spots, path: Path, layout: ImageLayout | None, given: list[float] | None
 ) -> tuple[float, float]:
-    """The sides x, y of a pixel: as configured, else the file's own, the images', or a neighbour's.
+    """The sides x, y of a pixel: configured, else from the label file, from the images, or from a file beside it.
 
-    A neighbour is the TrackMate file or the TIFF of the same name beside the table.
+    The file beside it is a TrackMate .xml or a TIFF file of the same name.
 
     Args:
-        spots: as read, with what the file says of its unit and pixels.
+        spots: as read, with the file's unit and pixel size.
         path: the label file.
-        layout: of the recording's images.
+        layout: the layout of the recording's images.
         given: `dataset.test_dataset.pixel_size`.
 
     Raises:
-        RecordingError: the unit is a physical one, and nothing says how long a pixel is.
+        RecordingError: the unit is a physical one, and no file gives the pixel size.
     """
     if given is not None:
         return given[0], given[1]
@@ -46,7 +46,7 @@ def known_pixel_size(
         return 1.0, 1.0
     raise RecordingError(
         f"{path}: coordinates are in {spots.unit!r}, and neither the file nor an .xml or .tif of the same name beside "
-        "it says how long a pixel is: set dataset.test_dataset.pixel_size"
+        "it gives the pixel size: set dataset.test_dataset.pixel_size"
     )
 
 

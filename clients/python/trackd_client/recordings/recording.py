@@ -1,4 +1,4 @@
-"""The one interface of all readers: frames in recording order, each with its true frame index."""
+"""The interface of all readers: frames in recording order, each with its true frame index."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class RecordedFrame:
     """One frame of a recording."""
 
     frame_index: int  # the source's own frame number, from 0; rises
-    t_ns: int  # capture time; frame_index / fps where the recording holds none
+    t_ns: int  # capture time; frame_index / fps if the recording holds none
     image: Image | None  # (h, w) or (h, w, c), uint8 or uint16
-    detections: Detections  # gt_ids are the recording's identities, -1 where it has none
+    detections: Detections  # gt_ids are the recording's identities, -1 for none
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A run of consecutive frames, `start` included, `stop` not; in frame indices."""
+    """Consecutive frames from index `start` to `stop`, which is not included."""
 
     start: int
     stop: int
@@ -41,11 +41,11 @@ class RecordingError(ValueError):
 class Recording(ABC):
     """A recording that can be replayed as a stream.
 
-    A reader is one file with one subclass. It opens nothing until it is asked something, and reads in bounded
-    memory: no more than the labels and a few decoded images. A recording can be pickled, for worker processes.
+    A reader is one file with one subclass. Its constructor opens no file. It holds no more in memory than the labels
+    and a few decoded images. It can be pickled, for worker processes.
     """
 
-    name: str  # the stem of its file: the stream's and the outputs' name
+    name: str  # the stem of its file; names the stream and the outputs
 
     @property
     @abstractmethod
@@ -60,26 +60,26 @@ class Recording(ABC):
     @property
     @abstractmethod
     def skeleton(self) -> Skeleton | None:
-        """The nodes and edges of its poses, if it has any."""
+        """The nodes and edges of its poses, or None if it has none."""
 
     @property
     @abstractmethod
     def clips(self) -> Sequence[Clip]:
-        """What is played, in recording order."""
+        """The clips that are played, in recording order."""
 
     @property
     @abstractmethod
     def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c) of the images, or None where there are none."""
+        """(h, w) or (h, w, c) of the images, or None if there are none."""
 
     @property
     def lineage(self) -> Mapping[int, int]:
-        """Parent of each identity that came of another by division, by gt id: child → parent."""
+        """The parent of each identity that began by a division, by gt id: child → parent."""
         return NO_LINEAGE
 
     @property
     def pixel_range(self) -> str:
-        """How a checkpoint trained on this kind of recording wants its pixels: `unit` (0 to 1) or `raw` (0 to 255)."""
+        """The pixel range that checkpoints for this kind of recording need: `unit` (0 to 1) or `raw` (0 to 255)."""
         return "unit"
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Recording(ABC):
 
 
 class DerivedRecording(Recording):
-    """Another recording with something about its frames changed; everything else is the other's."""
+    """A recording that changes the frames of another one. The defaults of all properties are the other one's."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -107,7 +107,7 @@ class DerivedRecording(Recording):
 
     @property
     def source(self) -> Path | None:
-        """The video as it lies on disk."""
+        """The video or image folder on disk."""
         return self._recording.source
 
     @property
@@ -122,7 +122,7 @@ class DerivedRecording(Recording):
 
     @property
     def clips(self) -> Sequence[Clip]:
-        """What is played."""
+        """The clips that are played."""
         return self._recording.clips
 
     @property

@@ -9,10 +9,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
-from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.folders import stem_pairs
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
+from trackd_client.recordings.recording_format import RecordingFormat
 from trackd_client.recordings.sleap_labels import SleapLabels, StoredVideo, read_labels
 
 logger = logging.getLogger(__name__)
@@ -21,13 +24,13 @@ logger = logging.getLogger(__name__)
 class SleapRecording(Recording):
     """The frames of a video with the instances of a .slp file.
 
-    Every frame of the video is played, labelled or not, and labelled frames past its end too. Without a video
+    Every frame of the video is played, labelled or not, and so are labelled frames after its end. Without a video,
     the frames are those from 0 to the last labelled one, and have no images.
 
     Args:
         path: the .slp file.
-        dataset: how it is cut into clips; its `fps` wins over the video's.
-        video: the video to use instead of the one that the file names; it must exist.
+        dataset: the division into clips; its `fps` takes precedence over the video's.
+        video: the video to use in place of the one that the file names; it must exist.
         name: the recording's name; the stem of `path` by default.
     """
 
@@ -52,7 +55,7 @@ class SleapRecording(Recording):
 
     @cached_property
     def source(self) -> Path | None:
-        """The video, or None where it cannot be found."""
+        """The video, or None if it cannot be found."""
         stored = self._labels.video
         if self._given_video is not None:
             return self._given_video
@@ -68,7 +71,7 @@ class SleapRecording(Recording):
 
     @cached_property
     def fps(self) -> float:
-        """Frames per second: configured, or the video's, or 30."""
+        """Frames per second: configured, else the video's, else 30."""
         stored = self._labels.video
         noted = stored.fps if stored is not None and self._layout is None else None
         return known_fps(self._dataset.fps or noted, self._layout, self.name)
@@ -80,13 +83,13 @@ class SleapRecording(Recording):
 
     @cached_property
     def clips(self) -> list[Clip]:
-        """What is played."""
+        """The clips that are played."""
         n_frames = 0 if self._layout is None else self._layout.stop
         return plan_clips(0, max(n_frames, self._labels.stop), self._dataset)
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
-        """(h, w) or (h, w, c): the video's, or where it is missing what the labels file notes of it."""
+        """(h, w) or (h, w, c): the video's, or the labels file's note of it if the video is missing."""
         if self._layout is not None:
             return self._layout.frame_shape
         return None if self._labels.video is None else self._labels.video.frame_shape
@@ -104,9 +107,9 @@ class SleapRecording(Recording):
 
 
 def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
-    """The video that a labels file names, tried as it stands and then by its base name beside the labels.
+    """The video that a labels file names: at the stored path, else under its base name beside the labels.
 
-    Labels travel without their folders: the stored path is often another machine's, and may be a Windows one.
+    Labels are often copied from another machine, so the stored path may not exist here, and may be a Windows path.
     """
     if stored.path is None:
         return None
@@ -116,3 +119,32 @@ def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of `slp_files` and `video_files`."""
+    labels = named_files(dataset.slp_files, base, "slp_files")
+    videos = one_each(named_files(dataset.video_files, base, "video_files"), len(labels))
+    return _recordings(list(zip(labels, videos, strict=True)), dataset)
+
+
+def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+    """The recordings of a folder: each .slp file with the video of the same stem."""
+    return _recordings(stem_pairs(folder, base), dataset)
+
+
+def _recordings(pairs: Sequence[tuple[Path, Path | None]], dataset: TestDataset) -> list[Recording]:
+    labels = [path for path, _ in pairs]
+    names = unique_names((path.stem for path in labels), labels)
+    return [
+        SleapRecording(path, dataset, video=video, name=name) for (path, video), name in zip(pairs, names, strict=True)
+    ]
+
+
+SLEAP = RecordingFormat(
+    title="SLEAP",
+    key="slp_files",
+    open_files=open_files,
+    labels_suffixes=(".slp",),
+    open_folder=open_folder,
+)

@@ -1,4 +1,4 @@
-"""What a SLEAP file says, as plain arrays.
+"""The contents of a SLEAP file as arrays.
 
 Letters: n instances of a frame, k nodes of the skeleton.
 """
@@ -19,26 +19,26 @@ from trackd_client.recordings.recording import RecordingError
 
 @dataclass(frozen=True, slots=True)
 class StoredVideo:
-    """The video that a labels file belongs to, as the file describes it."""
+    """The video of a labels file, as the file describes it."""
 
-    path: str | None  # None where the images are a list of files or lie in the labels file itself
-    frame_shape: tuple[int, ...] | None  # (h, w) or (h, w, c), where noted
+    path: str | None  # None if the images are a list of files or are embedded in the labels file
+    frame_shape: tuple[int, ...] | None  # (h, w) or (h, w, c), if the file notes it
     fps: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SleapLabels:
-    """The labelled frames of one video, in a few arrays: an object for each instance would be ten times as large."""
+    """The labelled frames of one video, in arrays: an object for each instance would need ten times the memory."""
 
     frame_index: NDArray[np.int64]  # (f,) rises
-    first: NDArray[np.int64]  # (f + 1,) where each frame's instances begin
+    first: NDArray[np.int64]  # (f + 1,) the first row of each frame's instances
     keypoints: NDArray[np.float64]  # (i, k, 2)
     scores: NDArray[np.float32]  # (i,)
     keypoint_scores: NDArray[np.float64]  # (i, k), NaN in frames without a predicted instance
     gt_ids: NDArray[np.int64]  # (i,)
     predicted: NDArray[np.bool_]  # (f,) the frame holds a predicted instance
     skeleton: Skeleton
-    tracks: tuple[str, ...]  # gt_ids count these
+    tracks: tuple[str, ...]  # a gt_id is an index into this tuple
     video: StoredVideo | None
 
     @property
@@ -47,7 +47,7 @@ class SleapLabels:
         return int(self.frame_index[-1]) + 1 if len(self.frame_index) else 0
 
     def at(self, frame_index: int) -> Detections:
-        """The frame's instances; none where it has no labels."""
+        """The frame's instances; empty if it has no labels."""
         place = int(np.searchsorted(self.frame_index, frame_index))
         labelled = place < len(self.frame_index) and self.frame_index[place] == frame_index
         here = slice(self.first[place], self.first[place + 1]) if labelled else slice(0, 0)
@@ -62,19 +62,19 @@ class SleapLabels:
 def read_labels(path: Path) -> SleapLabels:
     """All labels of a .slp file.
 
-    Coordinates are as stored, float64. A predicted instance that a user has corrected is left out, and so is
-    an instance without a visible node.
+    Coordinates are as stored, float64. A predicted instance that a user has corrected is left out. So is an instance
+    without a visible node.
 
     Raises:
-        RecordingError: no such file, not a SLEAP file, labels of several videos, or of several skeletons.
+        RecordingError: the file is missing, is not a SLEAP file, or has labels of several videos or skeletons.
     """
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
-    import sleap_io  # costs a second and heavy packages: only who reads .slp files pays
+    import sleap_io  # takes a second and imports large packages, which only .slp files need
 
     try:
         labels = sleap_io.load_slp(str(path), open_videos=False)
-    except Exception as error:  # h5py and sleap-io raise a dozen kinds on a foreign or truncated file
+    except Exception as error:  # h5py and sleap-io raise many types of errors for an invalid file
         raise RecordingError(f"{path}: not a SLEAP labels file: {error}") from error
 
     frames = [frame for frame in labels.labeled_frames if len(frame.instances)]
@@ -107,7 +107,7 @@ def read_labels(path: Path) -> SleapLabels:
 def _packed(
     frames: dict[int, Detections], skeleton: Skeleton, tracks: tuple[str, ...], video: StoredVideo | None
 ) -> SleapLabels:
-    """Detections by rising frame index as a few arrays."""
+    """The detections of frames, in order of their indices, as arrays."""
     n_nodes = len(skeleton.nodes)
     every = list(frames.values())
     keypoint_scores = [
@@ -129,7 +129,7 @@ def _packed(
 
 
 def _preferred(instances: Sequence[Any]) -> list[Any]:
-    """The instances with a visible node, without the predicted ones that a user instance stands for."""
+    """The instances with a visible node, without the predicted ones that a user instance replaces."""
     visible = [i for i in instances if not i.is_empty]
     users = [i for i in visible if not _predicted(i)]
     replaced = {id(user.from_predicted) for user in users if user.from_predicted is not None}
@@ -145,7 +145,7 @@ def _detections(instances: list[Any], number: dict[int, int]) -> Detections | No
     if not instances:
         return None
     predicted = [_predicted(i) for i in instances]
-    # A user's instance is certain: 1, as SLEAP and DREEM take it.
+    # A user's instance has score 1, as in SLEAP and DREEM.
     scores = [float(i.score) if p else 1.0 for i, p in zip(instances, predicted, strict=True)]
     keypoint_scores = [
         i.points["score"] if p else np.ones(len(i.points)) for i, p in zip(instances, predicted, strict=True)

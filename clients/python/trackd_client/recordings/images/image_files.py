@@ -1,4 +1,4 @@
-"""A list of image files, one a frame."""
+"""A list of image files, one for each frame."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NUMBER_AT_THE_END = re.compile(r"(\d+)$")
 
 
 class ImageFiles(ImageSource):
-    """Images in files of their own, TIFF, PNG or JPEG.
+    """Images in single files: TIFF, PNG, JPEG or BMP.
 
     Args:
-        files: the file of each frame that has one, by frame index; not empty.
+        files: the file of each frame that has one, by frame index; at least one.
     """
 
     def __init__(self, files: Mapping[int, Path]) -> None:
@@ -35,10 +35,10 @@ class ImageFiles(ImageSource):
         self.files = files
 
     def open(self) -> ImageLayout:
-        """The layout: the first image's.
+        """The layout, from the first image.
 
         Raises:
-            RecordingError: a file is missing, or the first cannot be read.
+            RecordingError: a file is missing, or the first image cannot be read.
         """
         for path in self.files.values():
             if not path.is_file():
@@ -48,23 +48,23 @@ class ImageFiles(ImageSource):
         return ImageLayout(stop=max(self.files) + 1, frame_shape=first.shape, start=min(self.files))
 
     def close(self) -> None:
-        """Nothing stays open between images."""
+        """Do nothing: no file stays open between images."""
 
     def read(self, frame_index: int) -> Image | None:
-        """The image of a frame, or None where the list has none for it.
+        """The image of a frame, or None if the list has none for it.
 
         Raises:
-            RecordingError: the file is damaged, or holds something else.
+            RecordingError: the file is damaged, or does not hold an image.
         """
         path = self.files.get(frame_index)
         return None if path is None else checked(read_pixels(path), str(path))
 
 
 def read_pixels(path: Path) -> NDArray[Any]:
-    """A single image file's pixels, as they are in it; colour as RGB.
+    """The pixels of one image file, unchanged; colour as RGB.
 
     Raises:
-        RecordingError: missing, or not an image.
+        RecordingError: the file is missing, or is not an image.
     """
     if path.suffix.lower() in TIFF_SUFFIXES:
         try:
@@ -81,15 +81,15 @@ def read_pixels(path: Path) -> NDArray[Any]:
 
 
 def in_order(paths: Sequence[Path]) -> ImageFiles:
-    """The first file is frame 0, the next frame 1."""
+    """The files as images, of which the first is frame 0, the next frame 1."""
     return ImageFiles(dict(enumerate(paths)))
 
 
 def by_number(paths: Sequence[Path]) -> ImageFiles:
-    """The frame index of a file is the number that its stem ends in: `t150.tif` is frame 150.
+    """The files as images, whose frame index is the number at the end of the stem: `t150.tif` is frame 150.
 
     Raises:
-        RecordingError: a name without a number, or two files of one number.
+        RecordingError: a name has no number, or two files have the same number.
     """
     files: dict[int, Path] = {}
     for path in paths:
@@ -98,16 +98,16 @@ def by_number(paths: Sequence[Path]) -> ImageFiles:
             raise RecordingError(f"{path}: the name must end in the frame's number, as t012.tif does")
         number = int(found[1])
         if number in files:
-            raise RecordingError(f"{path}: frame {number} is {files[number].name} already")
+            raise RecordingError(f"{path}: {files[number].name} already has frame {number}")
         files[number] = path
     return ImageFiles(dict(sorted(files.items())))
 
 
 def image_source(path: Path) -> ImageSource:
-    """A path's images: a TIFF stack's, a video's, or a folder's files by name.
+    """The images at a path: of a TIFF stack, of a video, or of a folder's files by name.
 
     Raises:
-        RecordingError: a folder without images.
+        RecordingError: the folder holds no image.
     """
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]

@@ -1,4 +1,4 @@
-"""Where a recording's images come from: one interface for videos, TIFF stacks and lists of files."""
+"""The sources of a recording's images: one interface for videos, TIFF stacks and lists of files."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ MAX_CHANNELS = 4
 
 @dataclass(frozen=True, slots=True)
 class ImageLayout:
-    """What the images' headers and the first image say."""
+    """The properties of images, from their headers and the first image."""
 
-    stop: int  # one past the last frame that has an image, as the header counts; it may fail to decode
+    stop: int  # one past the last frame that has an image by the header; an image may still fail to decode
     frame_shape: tuple[int, ...]  # (h, w) or (h, w, c)
-    fps: float | None = None  # None where the files do not know
+    fps: float | None = None  # None if the files do not give it
     start: int = 0  # the first frame that has an image
-    pixel_size: tuple[float, float] | None = None  # x, y in the files' physical unit, where they note one
+    pixel_size: tuple[float, float] | None = None  # x, y in the files' physical unit, if they note one
 
 
 class ImageSource(ABC):
-    """Images by frame index. A context manager: files are open inside `with` only.
+    """Images by frame index. A context manager, whose files are open only inside `with`.
 
-    A recording keeps its sources closed and opens a `fresh` one for each run through its frames, so that runs do
-    not disturb each other, and so that a recording can be pickled.
+    A recording keeps its sources closed and opens a `fresh` one for each iteration over its frames. So iterations are
+    independent of each other, and a recording can be pickled.
 
     Attributes:
-        path: the file, or the folder of the first one.
-        layout: known inside `with`.
+        path: the file, or the folder of the first file.
+        layout: set inside `with`.
     """
 
     layout: ImageLayout
@@ -50,7 +50,7 @@ class ImageSource(ABC):
         self.path = path
 
     def fresh(self) -> Self:
-        """Another source of the same images, closed."""
+        """Return another source of the same images, closed."""
         return copy.copy(self)
 
     def __enter__(self) -> Self:
@@ -65,36 +65,36 @@ class ImageSource(ABC):
         """Open the file and read its layout.
 
         Raises:
-            RecordingError: missing, or not of this kind.
+            RecordingError: the file is missing, or not of this kind.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     @abstractmethod
     def read(self, frame_index: int) -> Image | None:
-        """The image of a frame, or None where there is none.
+        """The image of a frame, or None if there is none.
 
         Raises:
-            RecordingError: there is one, and it cannot be read.
+            RecordingError: the image cannot be read.
         """
 
 
 def layout_of(images: ImageSource) -> ImageLayout:
-    """The layout of images; what was opened for it is closed again.
+    """The layout of images. The files are opened for it and closed again.
 
     Raises:
-        RecordingError: missing, or not of their kind.
+        RecordingError: a file is missing, or not of its kind.
     """
     with images.fresh() as opened:
         return opened.layout
 
 
 def images_of(images: ImageSource | None, clips: Sequence[Clip]) -> Iterator[tuple[int, Image | None]]:
-    """Every frame index of `clips` with its image; None for all where there are no images.
+    """Every frame index of `clips` with its image, or with None if `images` is None.
 
-    Frames without an image, as past a video's end, come with None and one warning.
+    For frames without an image, such as those after a video's end, the image is None. The first one is logged.
     """
     if images is None:
         yield from ((index, None) for clip in clips for index in range(clip.start, clip.stop))
@@ -111,10 +111,10 @@ def images_of(images: ImageSource | None, clips: Sequence[Clip]) -> Iterator[tup
 
 
 def checked(pixels: NDArray[np.generic], where: str) -> Image:
-    """Pixels as an image of a recording.
+    """Check pixels, and return them as an image of a recording.
 
     Raises:
-        RecordingError: another number of axes or channels, or another kind of number.
+        RecordingError: the number of axes or channels is wrong, or the type of the numbers.
     """
     if pixels.dtype not in (np.uint8, np.uint16):
         raise RecordingError(f"{where}: images must have 8 or 16 bits without sign; got {pixels.dtype}")
@@ -124,16 +124,16 @@ def checked(pixels: NDArray[np.generic], where: str) -> Image:
         raise RecordingError(
             f"{where}: an image has shape (h, w) or (h, w, c), c up to {MAX_CHANNELS}; got {pixels.shape}"
         )
-    # Files may be in either byte order; frames are little-endian everywhere.
+    # Files may have either byte order. Frames are always little endian.
     image: Image = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return image
 
 
 def known_fps(wanted: float | None, layout: ImageLayout | None, name: str) -> float:
-    """Frames per second: as configured, else the images', else 30 with a warning."""
+    """Frames per second: configured, else the images', else 30 with a warning."""
     if wanted is not None:
         return wanted
     if layout is not None and layout.fps is not None:
         return layout.fps
-    logger.warning("frame rate unknown, taken as %g: set dataset.test_dataset.fps recording=%s", DEFAULT_FPS, name)
+    logger.warning("frame rate unknown, %g is used: set dataset.test_dataset.fps recording=%s", DEFAULT_FPS, name)
     return DEFAULT_FPS

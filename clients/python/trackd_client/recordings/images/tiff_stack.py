@@ -15,7 +15,7 @@ from trackd_client.detections import Image
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, checked
 from trackd_client.recordings.recording import RecordingError
 
-# What tifffile and the codecs behind it raise on files that are damaged or of a kind they have no codec for.
+# The errors of tifffile and its codecs for files that are damaged, or for which there is no codec.
 DAMAGED = (
     tifffile.TiffFileError,
     ValueError,
@@ -27,14 +27,14 @@ DAMAGED = (
     MemoryError,
     AttributeError,
 )
-TIME_AXES = "TIQZ"  # time, or whatever a stack's author did not name; a stack of slices is one over time
+TIME_AXES = "TIQZ"  # time, and unnamed axes; a stack of slices counts as one over time
 PIXEL_UNITS = ("pixel", "pixels", "px", "")
 
 
 class TiffStack(ImageSource):
-    """Frame i is the stack's image i: (h, w), or (h, w, c) where it has channels or colours.
+    """Frame i is the stack's image i: (h, w), or (h, w, c) if it has channels or colours.
 
-    Pages are read one at a time, so that the stack's size does not matter.
+    Pages are read one at a time, so that a stack may be larger than the memory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class TiffStack(ImageSource):
         """The layout, from the file's tags.
 
         Raises:
-            RecordingError: missing, not a TIFF file, or of axes that are not a stack of images.
+            RecordingError: the file is missing, is not a TIFF file, or its axes are not those of a stack of images.
         """
         if not self.path.is_file():
             raise RecordingError(f"{self.path}: no such TIFF file")
@@ -61,14 +61,14 @@ class TiffStack(ImageSource):
         return ImageLayout(self._n_frames, first.shape, pixel_size=_pixel_size(self._file))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._mapped = None
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def read(self, frame_index: int) -> Image | None:
-        """The stack's image of that number, or None past its end.
+        """The stack's image of that number, or None after its end.
 
         Raises:
             RecordingError: the page is damaged, or holds no image.
@@ -88,11 +88,11 @@ class TiffStack(ImageSource):
             pixels: NDArray[Any] = self._mapped[number]
         else:
             pixels = np.squeeze(self._pages[number].asarray())
-        # Colours may lie plane by plane: (c, h, w).
+        # Colours may be stored plane by plane: (c, h, w).
         return np.moveaxis(pixels, 0, -1) if self._planar else pixels
 
     def _find_pages(self, series: Sequence[Any]) -> None:
-        """Which pages there are, and how many make a frame."""
+        """Find the pages, and the number of pages for each frame."""
         first = series[0]
         sizes = [(a, n) for a, n in zip(first.axes, first.shape, strict=True) if n > 1 or a in "YX"]
         axes, shape = "".join(a for a, _ in sizes), tuple(n for _, n in sizes)
@@ -109,17 +109,17 @@ class TiffStack(ImageSource):
         self._pages = first.pages
         n_pages = self._n_frames * self._pages_per_frame
         if not n_time and len(series) > 1 and all((s.shape, s.dtype) == (first.shape, first.dtype) for s in series):
-            # Written page by page, as many scripts do: each image is then a series of its own.
+            # Many scripts write page by page. Each image is then a separate series.
             self._pages = [page for one in series for page in one.pages]
             self._n_frames = len(series)
         elif first.dataoffset is not None and len(first.pages) < n_pages:
-            # ImageJ notes one page for a whole stack that is too large for a classic TIFF file.
+            # ImageJ writes one page header for a whole stack that is too large for a classic TIFF file.
             mapped = np.memmap(self.path, first.dtype, "r", first.dataoffset, first.shape)
             self._mapped = mapped.reshape(n_pages, *shape[n_time + (within == "CYX") :])
 
 
 def _pixel_size(file: tifffile.TiffFile) -> tuple[float, float] | None:
-    """Sides of a pixel as ImageJ or OME note them; a plain TIFF's resolution is the printer's."""
+    """The sides of a pixel in ImageJ's or OME's metadata. A plain TIFF's resolution applies to printing only."""
     try:
         if file.is_ome and file.ome_metadata:
             pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
@@ -130,5 +130,5 @@ def _pixel_size(file: tifffile.TiffFile) -> tuple[float, float] | None:
             (x_pixels, x_units), (y_pixels, y_units) = tags["XResolution"].value, tags["YResolution"].value
             return x_units / x_pixels, y_units / y_pixels
     except (KeyError, TypeError, ValueError, ZeroDivisionError, ParseError):
-        pass  # no note of it, or not a number: as if it said nothing
+        pass  # no metadata, or not a number
     return None

@@ -1,4 +1,4 @@
-"""A video file, read frame by frame with OpenCV: forwards, one image in memory."""
+"""A video file, read forwards with OpenCV, with one image in memory."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
 
-# Up to here, decoding on to a later frame is quicker than a seek, which goes back to a keyframe anyway.
+# Up to this many frames, decoding is faster than a seek, which starts at an earlier keyframe.
 MAX_FRAMES_SKIPPED_BY_DECODING = 32
 
 
 class VideoFile(ImageSource):
-    """Images of a video: gray (h, w) if the first frame's channels are equal, else RGB (h, w, 3), uint8.
+    """The images of a video: gray (h, w) if the first frame's channels are equal, else RGB (h, w, 3), uint8.
 
-    OpenCV decodes a frame in about half the time of PyAV and keeps nothing behind.
+    OpenCV decodes a frame in about half the time of PyAV, and does not buffer earlier frames.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._next = 0  # the frame that the decoder delivers next
+        self._next = 0  # the frame that the decoder returns next
         self._gray = False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._capture.release()
 
     def read(self, frame_index: int) -> Image | None:
-        """The image of a frame, or None where the video ends before it.
+        """The image of a frame, or None if the video ends before it.
 
         Raises:
-            RecordingError: the frame lies inside the video and cannot be reached.
+            RecordingError: the video cannot be opened again to decode it from the start.
         """
         self._go_to(frame_index)
         ok, image = self._capture.read()
@@ -83,7 +83,7 @@ class VideoFile(ImageSource):
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame_index)
             self._next = frame_index
             if round(self._capture.get(cv2.CAP_PROP_POS_FRAMES)) != frame_index:
-                # Containers without a usable index land elsewhere: decoding from the start is slow but exact.
+                # Without a usable index, a seek ends at another frame. Decoding from the start is slow but exact.
                 logger.info("seek is inexact; decoding from the start video=%s frame=%d", self.path, frame_index)
                 self._restart()
         while self._next < frame_index and self._capture.grab():

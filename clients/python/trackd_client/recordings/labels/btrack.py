@@ -1,4 +1,4 @@
-"""Objects as btrack reads them, `t,x,y,z` and more, with the tracks and their graph where they lie beside."""
+"""btrack's tables of objects, `t,x,y,z` and more, with the tracks and their graph from files beside them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
@@ -17,9 +18,8 @@ COLUMNS = ("t", "x", "y", "z")
 def read_btrack(path: Path) -> Spots:
     """All objects; z is not used.
 
-    For `cells_data.csv` or `cells.csv`, `cells_ground_truth.json` has for each track the objects that are its own,
-    counted from 0 in the table's order, and `cells_graph.json` for each child its parent. Without the first there
-    are no identities.
+    For `cells_data.csv` or `cells.csv`, `cells_ground_truth.json` lists the objects of each track by their row
+    number, from 0, and `cells_graph.json` the parent of each child. Without the first file there are no identities.
 
     Raises:
         RecordingError: names the file and the row, or the track.
@@ -27,7 +27,7 @@ def read_btrack(path: Path) -> Spots:
     header = header_of(path)
     if missing := [name for name in COLUMNS if name not in header]:
         raise RecordingError(
-            f"{path}, row 1: must hold {', '.join(COLUMNS)}, as btrack reads; no {', '.join(missing)} in {header}"
+            f"{path}, row 1: must hold btrack's columns {', '.join(COLUMNS)}; no {', '.join(missing)} in {header}"
         )
     truth = _beside(path, "ground_truth")
     members = {} if truth is None else _members(truth)
@@ -53,13 +53,13 @@ def _beside(path: Path, what: str) -> Path | None:
 
 
 def _members(path: Path) -> dict[int, list[int]]:
-    """The objects of each track; those that btrack put in for a gap have negative numbers and are left out."""
+    """The objects of each track. btrack fills gaps with objects of negative numbers, which are left out."""
     members = {track: [number for number in numbers if number >= 0] for track, numbers in _lists(path).items()}
     taken: dict[int, int] = {}
     for track, numbers in members.items():
         for number in numbers:
             if taken.setdefault(number, track) != track:
-                raise RecordingError(f"{path}, track {track}: object {number} is track {taken[number]}'s already")
+                raise RecordingError(f"{path}, track {track}: object {number} already belongs to track {taken[number]}")
     return members
 
 
@@ -85,3 +85,11 @@ def _lists(path: Path) -> dict[int, list[int]]:
         else:
             raise RecordingError(f"{path}, track {track!r}: must be a number with a list of whole numbers")
     return lists
+
+
+BTRACK = LabelFormat(
+    title="a btrack table of objects",
+    read=read_btrack,
+    source="btrack",
+    columns=lambda header: set(COLUMNS) <= set(header),
+)

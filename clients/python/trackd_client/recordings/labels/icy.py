@@ -1,4 +1,4 @@
-"""Tracks as the bioimage software ICY writes them."""
+"""Tracks of the bioimage software ICY."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.xml_elements import Element, elements
 from trackd_client.recordings.recording import RecordingError
@@ -14,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def read_icy(path: Path) -> Spots:
-    """The detections of all tracks, in pixels; a track's identity is its place in the file, from 0.
+    """The detections of all tracks, in pixels. A track's identity is its position in the file, from 0.
 
-    A link in `linklist` makes the track it leads to the child of the one it comes from.
+    A link in `linklist` goes from the parent track to the child track.
 
     Raises:
         RecordingError: names the file, the line and the element.
@@ -55,3 +56,11 @@ def _lineage(links: list[Element], numbers: dict[str, int]) -> dict[int, int]:
             continue
         lineage[child] = parent
     return lineage
+
+
+ICY = LabelFormat(
+    title="an ICY file",
+    read=read_icy,
+    source="icy",
+    xml_tags=frozenset({"trackfile", "trackgroup"}),
+)

@@ -1,118 +1,103 @@
-"""Microscopy's label files: telling what a file is, and reading it with the reader of its kind."""
+"""The label-file formats of `dataset.test_dataset.tracks`, and the choice of a file's format.
+
+A new format is one new file beside this one, and one line in `LABEL_FORMATS`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from trackd_client.recordings.labels.btrack import COLUMNS, read_btrack
-from trackd_client.recordings.labels.icy import read_icy
-from trackd_client.recordings.labels.imagej import plain_name, read_imagej
-from trackd_client.recordings.labels.isbi import read_isbi
+from trackd_client.recordings.labels.btrack import BTRACK
+from trackd_client.recordings.labels.icy import ICY
+from trackd_client.recordings.labels.idtracker import IDTRACKER
+from trackd_client.recordings.labels.imagej import IMAGEJ
+from trackd_client.recordings.labels.isbi import ISBI
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import Spots
 from trackd_client.recordings.labels.tables import header_of
-from trackd_client.recordings.labels.trackmate_csv import read_trackmate_csv
-from trackd_client.recordings.labels.trackmate_xml import read_trackmate_xml
-from trackd_client.recordings.labels.trex import is_animal_table, is_point_table, read_trex
+from trackd_client.recordings.labels.trackmate_csv import TRACKMATE_EDGES, TRACKMATE_SPOTS, TRACKMATE_TRACKS
+from trackd_client.recordings.labels.trackmate_xml import TRACKMATE_XML
+from trackd_client.recordings.labels.trex import TREX, TREX_FOLDER
 from trackd_client.recordings.labels.xml_elements import elements
 from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
 
-# `source: trackmate` is what DREEM calls ImageJ's tables too.
-ALSO_TAKEN = {"trackmate": ("imagej",)}
+# The first format that recognises a file reads it: TREX accepts some of BTRACK's tables, TREX_FOLDER every folder.
+LABEL_FORMATS: tuple[LabelFormat, ...] = (
+    TRACKMATE_XML,
+    ISBI,
+    ICY,
+    IMAGEJ,
+    TRACKMATE_SPOTS,
+    TRACKMATE_EDGES,
+    TRACKMATE_TRACKS,
+    TREX,
+    BTRACK,
+    IDTRACKER,
+    TREX_FOLDER,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of label file."""
-
-    source: str | None  # its name in `source`; None: no spots in it
-    looks_like: str
-    read: Callable[[Path], Spots] | None = None
-
-
-TRACKMATE_XML = Kind("trackmate", "a TrackMate file", read_trackmate_xml)
-TRACKMATE_SPOTS = Kind("trackmate", "a TrackMate table of spots", read_trackmate_csv)
-TRACKMATE_EDGES = Kind(None, "a TrackMate table of edges: name the table of spots instead")
-TRACKMATE_TRACKS = Kind(None, "a TrackMate table of tracks: name the table of spots instead")
-ISBI = Kind("isbi", "an ISBI 2012 challenge file", read_isbi)
-ICY = Kind("icy", "an ICY file", read_icy)
-IMAGEJ = Kind("imagej", "an ImageJ Manual Tracking table", read_imagej)
-TREX = Kind("trex", "a TRex table", read_trex)
-TREX_FOLDER = Kind("trex", "a folder of TRex tables", read_trex)
-BTRACK = Kind("btrack", "a btrack table of objects", read_btrack)
+def sources() -> tuple[str, ...]:
+    """The names that `dataset.test_dataset.source` may have."""
+    return tuple(dict.fromkeys(known.source for known in LABEL_FORMATS if known.source is not None))
 
 
 def read_spots(path: Path, source: str | None = None) -> Spots:
     """The spots of a label file.
 
     Args:
-        path: `.xml` or `.csv`, or a folder.
-        source: the kind that it must be; None: what it looks like.
+        path: the file, or a folder.
+        source: the name of the format that it must have; None: any.
 
     Raises:
-        RecordingError: it looks like another kind, or cannot be read as its own.
+        RecordingError: the file looks like another format, or its reader fails.
     """
-    kind = kind_of(path)
-    if kind.read is None:
-        raise RecordingError(f"{path}: looks like {kind.looks_like}")
-    if source is not None and kind.source != source:
-        if kind.source not in ALSO_TAKEN.get(source, ()):
+    found = format_of(path)
+    if found.read is None:
+        raise RecordingError(f"{path}: looks like {found.title}: {found.refusal}")
+    if source is not None and found.source != source:
+        if source not in found.other_sources:
             raise RecordingError(
-                f"{path}: dataset.test_dataset.source is {source!r}, but the file looks like {kind.looks_like}: "
-                f"set source to {kind.source!r} or null"
+                f"{path}: dataset.test_dataset.source is {source!r}, but the file looks like {found.title}: "
+                f"set source to {found.source!r} or null"
             )
-        logger.info("read as %s file=%s source=%s", kind.looks_like, path, source)
-    return kind.read(path)
+        logger.info("read as %s file=%s source=%s", found.title, path, source)
+    return found.read(path)
 
 
-def kind_of(path: Path) -> Kind:
-    """What a label file looks like.
+def format_of(path: Path) -> LabelFormat:
+    """The format of a label file, or of a folder of them.
 
     Raises:
-        RecordingError: nothing that is known.
+        RecordingError: no format recognises it, or it cannot be read.
     """
+    found = _recognised(path)
+    if found is None:
+        titles = dict.fromkeys(known.title for known in LABEL_FORMATS if known.read is not None)
+        raise RecordingError(f"{path}: must be {', '.join(titles)}; looks like none of them")
+    return found
+
+
+def _recognised(path: Path) -> LabelFormat | None:
     if path.is_dir():
-        return TREX_FOLDER
-    if path.suffix.lower() == ".npy":
-        raise RecordingError(
-            f"{path}: not read: a .npy as of idtracker.ai is a pickle, and to open one can run any code in it: "
-            "write it as a .csv with the columns frame,id,x,y"
-        )
-    kind = _xml_kind(path) if path.suffix.lower() == ".xml" else _table_kind(path)
-    if kind is None:
-        raise RecordingError(
-            f"{path}: must be a TrackMate, ISBI 2012 or ICY .xml, a TrackMate, ImageJ Manual Tracking, TRex or "
-            "btrack .csv, or a folder of TRex's; looks like none of them"
-        )
-    return kind
+        return next((known for known in LABEL_FORMATS if known.folder is not None and known.folder(path)), None)
+    by_suffix = next((known for known in LABEL_FORMATS if path.name.lower().endswith(known.suffixes)), None)
+    if by_suffix is not None:
+        return by_suffix
+    if path.suffix.lower() == ".xml":
+        return _recognised_xml(path)
+    header = header_of(path)
+    return next((known for known in LABEL_FORMATS if known.columns is not None and known.columns(header)), None)
 
 
-def _xml_kind(path: Path) -> Kind | None:
+def _recognised_xml(path: Path) -> LabelFormat | None:
+    # One pass for all formats, which ends at the first element with a known tag, because such files may be large.
     for element in elements(path):
         tags = {element.tag, *(ancestor.tag for ancestor in element.ancestors)}
-        if "TrackMate" in tags:
-            return TRACKMATE_XML
-        if "TrackContestISBI2012" in tags:
-            return ISBI
-        if tags & {"trackfile", "trackgroup"}:
-            return ICY
+        for known in LABEL_FORMATS:
+            if known.xml_tags & tags:
+                return known
     return None
-
-
-def _table_kind(path: Path) -> Kind | None:
-    header = header_of(path)
-    if {"track n", "slice n"} <= {plain_name(name) for name in header}:
-        return IMAGEJ
-    if "POSITION_X" in header:
-        return TRACKMATE_SPOTS
-    if "SPOT_SOURCE_ID" in header:
-        return TRACKMATE_EDGES
-    if "NUMBER_SPOTS" in header:
-        return TRACKMATE_TRACKS
-    if is_animal_table(header) or is_point_table(header):
-        return TREX
-    return BTRACK if set(COLUMNS) <= set(header) else None

@@ -1,4 +1,4 @@
-"""Spots: where something was found in each frame of a recording, and whose it is.
+"""Spots: the detected points in each frame of a recording, and their tracks.
 
 Letters: s spots of the recording, n of a frame, p vertices of all outlines.
 """
@@ -25,10 +25,10 @@ class Outlines:
     """A polygon for each of some spots, in one array."""
 
     vertices: NDArray[np.float64]  # (p, 2) x y relative to the spot
-    first: NDArray[np.int64]  # (s + 1,) where each spot's vertices begin; none: as the next one's
+    first: NDArray[np.int64]  # (s + 1,) the first vertex of each spot; equal to the next one's if it has none
 
     def of(self, spot: int) -> NDArray[np.float64]:
-        """The polygon (n, 2) of a spot; empty where it has none."""
+        """The polygon (n, 2) of a spot; empty if it has none."""
         return self.vertices[self.first[spot] : self.first[spot + 1]]
 
 
@@ -37,17 +37,17 @@ class Spots:
     """The spots of a recording by frame; within a frame in the file's order."""
 
     frame_index: NDArray[np.int64]  # (s,) rises
-    spot_ids: NDArray[np.int64]  # (s,) as in the file, -1 where it has none
+    spot_ids: NDArray[np.int64]  # (s,) as in the file, -1 for none
     points: NDArray[np.float64]  # (s, 2) x y, in `unit`
-    radii: NDArray[np.float64]  # (s, 2) along x and y, NaN where there is none
+    radii: NDArray[np.float64]  # (s, 2) along x and y, NaN for none
     gt_ids: NDArray[np.int64]  # (s,) -1 for a spot without a track
     lineage: Mapping[int, int] = field(default_factory=dict)  # child → parent
     outlines: Outlines | None = None
     boxes: NDArray[np.float64] | None = None  # (s, 4) x y x y relative to the spot, in place of radii
-    unit: str | None = None  # of the coordinates; None: the file does not say
-    pixel_size: tuple[float, float] | None = None  # x, y sides in `unit`, where the file notes them
-    n_frames: int | None = None  # of the images, where noted
-    frame_shape: tuple[int, int] | None = None  # (h, w) likewise
+    unit: str | None = None  # of the coordinates; None: unknown
+    pixel_size: tuple[float, float] | None = None  # x, y sides in `unit`, if the file notes them
+    n_frames: int | None = None  # of the images, if the file notes it
+    frame_shape: tuple[int, int] | None = None  # (h, w) of the images, if the file notes it
     fps: float | None = None
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Spots:
 
 @dataclass(slots=True)
 class SpotRows:
-    """Spots in the order in which a file holds them, while it is read; eight bytes for a number."""
+    """The spots of a file while it is read, in the file's order. Each number takes eight bytes."""
 
     frames: array[int] = field(default_factory=lambda: array("q"))
     spot_ids: array[int] = field(default_factory=lambda: array("q"))
@@ -101,7 +101,7 @@ class SpotRows:
         radius: float = math.nan,
         outline: Sequence[float] = (),
     ) -> None:
-        """One spot; the outline as x y x y …, relative to it."""
+        """Add one spot. The outline is x y x y …, relative to the spot."""
         self.frames.append(frame)
         self.spot_ids.append(spot_id)
         self.tracks.append(track)
@@ -110,7 +110,7 @@ class SpotRows:
         self.n_vertices.append(len(outline) // 2)
 
     def spots(self) -> Spots:
-        """All of them, sorted by frame."""
+        """All spots, sorted by frame."""
         frames = np.array(self.frames, np.int64)
         order = np.argsort(frames, kind="stable")
         places = np.array(self.places, np.float64).reshape(-1, 3)[order]
@@ -131,10 +131,10 @@ class SpotRows:
 
 
 def one_a_frame(spots: Spots, path: Path) -> Spots:
-    """A track's first spot in a frame keeps the identity; further ones there are detections without one.
+    """The same spots, in which only a track's first spot of a frame has the identity.
 
-    Hand-made files hold such rows, and a split in a table without links looks the same: two instances of one
-    identity in a frame are no ground truth.
+    Further spots of the track in that frame become detections without identity, because an identity has one instance
+    in a frame. Such rows occur in files made by hand, and at the split of a track in a table without links.
     """
     tracked = np.flatnonzero(spots.gt_ids >= 0)
     keys = np.stack([spots.frame_index[tracked], spots.gt_ids[tracked]], axis=1)
@@ -145,7 +145,7 @@ def one_a_frame(spots: Spots, path: Path) -> Spots:
     gt_ids = spots.gt_ids.copy()
     gt_ids[again] = -1
     logger.warning(
-        "%d spots are their track's second in a frame and get no identity file=%s tracks=%s first_at_frame=%d",
+        "%d spots are not the first of their track in a frame and get no identity file=%s tracks=%s first_at_frame=%d",
         len(again), path, sorted({int(i) for i in spots.gt_ids[again]}), spots.frame_index[again[0]],
     )  # fmt: skip
     return replace(spots, gt_ids=gt_ids)

@@ -1,4 +1,4 @@
-"""Comma-separated tables with their row numbers, for errors that name them."""
+"""Tables of separated values, with row numbers for error texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trackd_client.recordings.recording import RecordingError
 
-# How tables write that there is no value: TrackMate's ø (as UTF-8, and as UTF-8 taken for Latin-1), and others'.
+# Cells without a value: TrackMate's ø (in UTF-8, and in UTF-8 read as Latin-1), and those of other programs.
 NO_VALUE = frozenset({"", "ø", "Ã¸", "None", "NaN", "nan", "NA"})
 
 
@@ -19,16 +19,16 @@ class Row:
     """One row of a table, by column name."""
 
     path: Path
-    number: int  # in the file, the header is row 1
+    number: int  # in the file, in which the header is row 1
     values: dict[str, str]
 
     @property
     def where(self) -> str:
-        """File and row, for an error's text."""
+        """The file and the row, for error texts."""
         return f"{self.path}, row {self.number}"
 
     def text(self, column: str) -> str | None:
-        """What the row says, or None where it has no value."""
+        """The cell's text, or None if it has no value."""
         value = self.values.get(column, "").strip()
         return None if value in NO_VALUE else value
 
@@ -36,7 +36,7 @@ class Row:
         """A finite number.
 
         Raises:
-            RecordingError: there is none and no default, or something else.
+            RecordingError: the cell has no value and there is no default, or its value is another.
         """
         text = self.text(column)
         if text is None and default is not None:
@@ -50,21 +50,21 @@ class Row:
         return value
 
     def whole(self, column: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number from `least` on, which may be written as 3.0.
+        """A whole number ≥ `least`, which may be written as 3.0.
 
         Raises:
-            RecordingError: there is none and no default, or something else.
+            RecordingError: the cell has no value and there is no default, or its value is another.
         """
         value = self.real(column, default)
         if value != default and (not value.is_integer() or value < least):
-            raise RecordingError(f"{self.where}: {column} must be a whole number from {least} on; got {value:g}")
+            raise RecordingError(f"{self.where}: {column} must be a whole number ≥ {least}; got {value:g}")
         return int(value)
 
 
 def rows_of(path: Path) -> Iterator[list[str]]:
-    """The rows of a table as they stand, the header first; separated by commas, semicolons or tabs.
+    """The rows of a table as text, the header first. Cells are separated by commas, semicolons or tabs.
 
-    UTF-8 where the file is that, else Latin-1, in which every file can be read.
+    The encoding is UTF-8 if the file is valid UTF-8, else Latin-1, which can decode any file.
 
     Raises:
         RecordingError: the file cannot be read.
@@ -90,7 +90,7 @@ def header_of(path: Path) -> list[str]:
 
 
 def numbered(path: Path, header: Sequence[str], rows: Iterator[list[str]], first: int) -> Iterator[Row]:
-    """Rows that are not empty, by column name; `first` is the number of the first.
+    """The rows that are not empty, by column name. `first` is the number of the first row.
 
     Raises:
         RecordingError: a row with fewer cells than the header.
@@ -106,7 +106,7 @@ def numbered(path: Path, header: Sequence[str], rows: Iterator[list[str]], first
 
 
 def _is_utf8(path: Path) -> bool:
-    """The file's bytes are UTF-8; read in pieces, as it may be large."""
+    """Whether the file's bytes are UTF-8. It is read in pieces, because it may be large."""
     try:
         with path.open(encoding="utf-8") as file:
             while file.read(1 << 20):

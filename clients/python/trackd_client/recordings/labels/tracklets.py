@@ -1,4 +1,4 @@
-"""A graph of spots as linear tracklets: one identity from birth or division to division or end.
+"""A graph of spots as linear tracklets: one identity from a track's begin or division to its next division or end.
 
 Letters: s spots, m links.
 """
@@ -17,8 +17,8 @@ class Links:
     """Links from a spot to a later one."""
 
     sources: NDArray[np.int64]  # (m,) the earlier spot's row
-    targets: NDArray[np.int64]  # (m,) the later one's
-    tracks: NDArray[np.int64]  # (m,) the track that each belongs to
+    targets: NDArray[np.int64]  # (m,) the later spot's row
+    tracks: NDArray[np.int64]  # (m,) the track of each link
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -29,25 +29,25 @@ def linear_tracklets(
 ) -> tuple[NDArray[np.int64], dict[int, int]]:
     """The identity of each spot, and the parents.
 
-    A link over several frames is a gap in a tracklet. Where a spot has several successors each begins a tracklet
-    whose parent is the spot's. Where several lead to one spot, the nearest goes on in it and the others end. A
-    track's first tracklet keeps the track's number; further ones count on from the highest.
+    A link over several frames is a gap in a tracklet. If a spot has several successors, each begins a tracklet whose
+    parent is the spot's tracklet. If several spots lead to one, the nearest one's tracklet continues and the others
+    end. A track's first tracklet keeps the track's number; further ones get numbers above the highest.
 
     Args:
         frame_index: (s,) rises.
         points: (s, 2).
-        links: between rows of both, each to a later frame.
-        highest: a track's number that is taken besides those of the links, as by tracks of a single spot.
+        links: links between rows of both arrays, each to a later frame.
+        highest: the highest track number in use, including tracks of a single spot, which have no link.
 
     Returns:
-        The identities (s,), -1 where no link touches a spot, and child → parent.
+        The identities (s,), -1 for a spot without a link, and child → parent.
     """
     successors, predecessor, track_of = _forest(points, links)
     ids = np.full(len(frame_index), -1, np.int64)
     lineage: dict[int, int] = {}
     taken: set[int] = set()
     next_id = int(links.tracks.max(initial=highest)) + 1
-    for row in sorted(track_of):  # rows rise with the frame: a predecessor has its identity already
+    for row in sorted(track_of):  # rows rise with the frame, so a predecessor has its identity already
         before = predecessor.get(row)
         if before is not None and len(successors[before]) == 1:
             ids[row] = ids[before]

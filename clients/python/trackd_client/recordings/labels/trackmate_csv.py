@@ -1,4 +1,4 @@
-"""Spots as TrackMate's tables hold them: one header row up to version 6, four from version 7 on."""
+"""Spots of TrackMate's tables, which have one header row up to version 6, and four from version 7 on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import Row, numbered, rows_of
 from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
@@ -25,8 +26,8 @@ _SPOTS_AT_THE_END = re.compile(r"(all_|tracked_)?spots$", re.IGNORECASE)
 def read_trackmate_csv(path: Path) -> Spots:
     """All visible spots, tracked or not, in the table's unit.
 
-    Where the table of the links lies beside (`…edges.csv`) splits become tracklets with parents; without it a
-    track's second spot in a frame is a detection without identity.
+    With a table of links beside it (`…edges.csv`), splits become tracklets with parents. Without it, a track's second
+    spot in a frame is a detection without identity.
 
     Raises:
         RecordingError: names the file and the row.
@@ -50,10 +51,10 @@ def read_trackmate_csv(path: Path) -> Spots:
 
 
 def open_table(path: Path, columns: tuple[str, ...]) -> tuple[str | None, Iterator[Row]]:
-    """The unit of POSITION_X, None where the table has no units, and the rows.
+    """The unit of POSITION_X, or None if the table has no units, and the rows.
 
     Raises:
-        RecordingError: a column is missing, or the header has neither one row nor four.
+        RecordingError: a column is missing, or the header does not have one row or four.
     """
     table = rows_of(path)
     header = [name.strip() for name in next(table, [])]
@@ -78,7 +79,7 @@ def open_table(path: Path, columns: tuple[str, ...]) -> tuple[str | None, Iterat
 
 
 def edges_beside(path: Path) -> Path | None:
-    """The table of links that TrackMate writes beside the one of spots, where it is there."""
+    """The table of links that TrackMate writes beside the table of spots, if it exists."""
     if not _SPOTS_AT_THE_END.search(path.stem):
         return None
     edges = path.with_name(_SPOTS_AT_THE_END.sub("edges", path.stem) + path.suffix)
@@ -92,7 +93,7 @@ def _linked(spots: Spots, edges: Path) -> Spots:
     _, table = open_table(edges, ("SPOT_SOURCE_ID", "SPOT_TARGET_ID"))
     for row in table:
         named = [row.whole(column) for column in ("SPOT_SOURCE_ID", "SPOT_TARGET_ID")]
-        # A table of spots may be one of a selection: links to others mean nothing here.
+        # A table may hold a selection of the spots. Links to other spots are not used.
         if all(spot in row_of for spot in named):
             source, target = sorted(row_of[spot] for spot in named)
             if spots.frame_index[source] == spots.frame_index[target]:
@@ -113,3 +114,21 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+TRACKMATE_SPOTS = LabelFormat(
+    title="a TrackMate table of spots",
+    read=read_trackmate_csv,
+    source="trackmate",
+    columns=lambda header: "POSITION_X" in header,
+)
+TRACKMATE_EDGES = LabelFormat(
+    title="a TrackMate table of edges",
+    refusal="name the table of spots instead",
+    columns=lambda header: "SPOT_SOURCE_ID" in header,
+)
+TRACKMATE_TRACKS = LabelFormat(
+    title="a TrackMate table of tracks",
+    refusal="name the table of spots instead",
+    columns=lambda header: "NUMBER_SPOTS" in header,
+)

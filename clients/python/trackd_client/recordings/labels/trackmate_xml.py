@@ -1,4 +1,4 @@
-"""Spots and tracks as TrackMate's own files hold them."""
+"""Spots and tracks of TrackMate's own XML files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import SpotRows, Spots
 from trackd_client.recordings.labels.tracklets import Links, linear_tracklets
 from trackd_client.recordings.labels.xml_elements import Element, elements
@@ -27,7 +28,7 @@ SECONDS = {
 
 @dataclass(frozen=True, slots=True)
 class ImageNotes:
-    """What a file says of the images that it was made from; None where it does not."""
+    """A file's notes on its images; None for what it does not note."""
 
     frame_shape: tuple[int, int] | None = None  # (h, w)
     n_frames: int | None = None
@@ -37,12 +38,12 @@ class ImageNotes:
 
 @dataclass(slots=True)
 class TrackMateModel:
-    """What a file holds, before tracks are made of it."""
+    """The contents of a file, before its links become tracks."""
 
     rows: SpotRows = field(default_factory=SpotRows)  # the visible spots
     edges: array[int] = field(default_factory=lambda: array("q"))  # source, target, track, line of each
-    kept_tracks: set[int] | None = None  # None: the file has no list of them, and all count
-    hidden: set[int] = field(default_factory=set)  # spots that a filter took out
+    kept_tracks: set[int] | None = None  # None: the file has no list of them, so all are kept
+    hidden: set[int] = field(default_factory=set)  # spots that a filter made invisible
     unit: str | None = None
     time_unit: str | None = None
     image: ImageNotes = field(default_factory=ImageNotes)
@@ -55,7 +56,7 @@ class TrackMateModel:
 
 
 def read_trackmate_xml(path: Path) -> Spots:
-    """All visible spots, in the file's unit; those of filtered tracks with the identity of their tracklet.
+    """All visible spots, in the file's unit. Spots of the kept tracks have the identity of their tracklet.
 
     Raises:
         RecordingError: names the file, the line and the element.
@@ -79,7 +80,7 @@ def read_trackmate_xml(path: Path) -> Spots:
 
 
 def read_model(path: Path) -> TrackMateModel:
-    """The file's spots and links, as they stand.
+    """The file's spots and links, unchanged.
 
     Raises:
         RecordingError: names the file, the line and the element.
@@ -114,7 +115,7 @@ def _add_spot(model: TrackMateModel, spot: Element) -> None:
         model.hidden.add(spot.whole("ID"))
         return
     assert spot.parent is not None
-    # Very old files say the frame only once for all its spots.
+    # Very old files give the frame only once, for all its spots.
     frame = spot.frame("FRAME") if "FRAME" in spot.attributes else spot.parent.frame("frame")
     outline: list[float] = []
     if spot.attributes.get("ROI_N_POINTS"):
@@ -125,7 +126,7 @@ def _add_spot(model: TrackMateModel, spot: Element) -> None:
             outline = []
         if n < 0 or len(outline) != 2 * n:
             raise RecordingError(
-                f"{spot.where}: ROI_N_POINTS says {n} points, so its text must be {2 * n} numbers, x y x y …; "
+                f"{spot.where}: ROI_N_POINTS is {n}, so its text must be {2 * n} numbers, x y x y …; "
                 f"got {spot.text.strip()[:60]!r}"
             )
     radius = spot.real("RADIUS") if "RADIUS" in spot.attributes else float("nan")
@@ -140,7 +141,7 @@ def _add_spot(model: TrackMateModel, spot: Element) -> None:
 
 
 def _rows_linked(model: TrackMateModel, spots: Spots, row_of: dict[int, int], path: Path) -> Links:
-    """The links between rows of `spots`, each to the later one."""
+    """The links between rows of `spots`, each from the earlier to the later one."""
     found = []
     for source, target, track, line in model.links.tolist():
         where = f"{path}, line {line}, <Edge>"
@@ -149,7 +150,7 @@ def _rows_linked(model: TrackMateModel, spots: Spots, row_of: dict[int, int], pa
                 raise RecordingError(f"{where}: there is no spot {spot}")
         if source in model.hidden or target in model.hidden:
             continue
-        earlier, later = sorted((row_of[source], row_of[target]))  # the file's own direction may be reversed
+        earlier, later = sorted((row_of[source], row_of[target]))  # the direction in the file may be reversed
         if spots.frame_index[earlier] == spots.frame_index[later]:
             raise RecordingError(f"{where}: links spots {source} and {target} of the same frame")
         found.append((earlier, later, track))
@@ -158,10 +159,10 @@ def _rows_linked(model: TrackMateModel, spots: Spots, row_of: dict[int, int], pa
 
 
 def read_image_notes(path: Path) -> ImageNotes:
-    """What a TrackMate file says of the images; nothing where the file is another kind of XML.
+    """A TrackMate file's notes on its images; empty if the file is another kind of XML.
 
     Raises:
-        RecordingError: not XML, or a number that is none.
+        RecordingError: the file is not XML, or an attribute is not a number.
     """
     time_unit, notes = None, ImageNotes()
     for element in elements(path):
@@ -173,10 +174,10 @@ def read_image_notes(path: Path) -> ImageNotes:
 
 
 def image_notes(image: Element, time_unit: str | None) -> ImageNotes:
-    """`ImageData` as values; a 0 there means that TrackMate did not know.
+    """`ImageData` as values. In it, a 0 stands for an unknown value.
 
     Raises:
-        RecordingError: an attribute that is not a number.
+        RecordingError: an attribute is not a number.
     """
 
     def positive(name: str) -> float | None:
@@ -192,3 +193,11 @@ def image_notes(image: Element, time_unit: str | None) -> ImageNotes:
         pixel_size=(x, y or x) if x else None,
         fps=1 / (interval * seconds) if interval and seconds else None,
     )
+
+
+TRACKMATE_XML = LabelFormat(
+    title="a TrackMate file",
+    read=read_trackmate_xml,
+    source="trackmate",
+    xml_tags=frozenset({"TrackMate"}),
+)

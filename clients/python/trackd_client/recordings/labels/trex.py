@@ -1,4 +1,4 @@
-"""Tracks as TRex exports them: a table for each animal; and single tables of points, `frame,x,y` and more."""
+"""Tracks that TRex exports, a table for each animal; and single tables of points, `frame,x,y` and more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trackd_client.recordings.labels.label_format import LabelFormat
 from trackd_client.recordings.labels.spots import PIXEL_UNITS, SpotRows, Spots, one_a_frame
 from trackd_client.recordings.labels.tables import Row, header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
@@ -19,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 POINT_COLUMNS = ("frame", "x", "y")
 BOX_COLUMNS = ("left", "top", "width", "height")
-# X, X (cm), X#wcentroid (cm): axis, which point of the animal, unit
+# X, X (cm), X#wcentroid (cm): the axis, the point of the animal, the unit
 _PLACE = re.compile(r"([XY])(?:#(\w+))?\s*(?:\((.*)\))?")
-_POINTS = ("wcentroid", None)  # the one taken, where there are several
+_POINTS = ("wcentroid", None)  # in order of preference, if there are several
 _CM_PER_PIXEL = re.compile(r"^\s*cm_per_pixel\s*=\s*(\S+)\s*$", re.MULTILINE)
 
 
 def read_trex(path: Path) -> Spots:
-    """The animals of a folder of tables, one identity each from 0 in the order of the numbers in their names.
+    """The animals of a folder of tables. The identities count from 0, in the order of the numbers in the file names.
 
-    Of a single file: one animal's table is identity 0; in a table of points `id` is the identity.
+    In a single file, one animal's table has identity 0, and in a table of points `id` is the identity.
 
     Raises:
         RecordingError: names the file and the row.
@@ -42,12 +43,12 @@ def read_trex(path: Path) -> Spots:
 
 
 def is_point_table(header: Sequence[str]) -> bool:
-    """Whether a table has a point in each row, by columns of these very names."""
+    """Whether a table has a point in each row, in columns of exactly these names."""
     return set(POINT_COLUMNS) <= set(header)
 
 
 def is_animal_table(header: Sequence[str]) -> bool:
-    """Whether a table looks like one animal's."""
+    """Whether a table looks like that of one animal."""
     return "frame" in header and _place(header, "X") is not None
 
 
@@ -90,13 +91,13 @@ def _animals(files: Sequence[Path], path: Path) -> Spots:
     (unit,) = units
     side = _cm_per_pixel(files[0]) if unit == "cm" else None
     size = None if side is None else (side, side)
-    # An animal that is lost to the end has rows to the end, and those frames are the recording's too.
+    # An animal that is lost until the end has rows until the end. These frames belong to the recording too.
     return one_a_frame(replace(rows.spots(), unit=unit, pixel_size=size, n_frames=stop), path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where a table has what."""
+    """The columns of a table that are read."""
 
     header: list[str]
     x: str
@@ -109,7 +110,7 @@ def _columns(path: Path) -> _Columns:
     header = header_of(path)
     x, y = _place(header, "X"), _place(header, "Y")
     if "frame" not in header or x is None:
-        raise RecordingError(f"{path}, row 1: must hold frame, X and Y, as TRex writes; got {header}")
+        raise RecordingError(f"{path}, row 1: must hold TRex's columns frame, X and Y; got {header}")
     found = _PLACE.fullmatch(x)
     unit = found[3].strip().lower() if found and found[3] else None
     if y is not None:
@@ -119,21 +120,21 @@ def _columns(path: Path) -> _Columns:
     pixel = _cm_per_pixel(path) if unit == "cm" else 1.0 if unit is None or unit in PIXEL_UNITS else None
     if pixel is None:
         raise RecordingError(
-            f"{path}, row 1: no column Y, and to take it from blobid, in pixels, needs cm_per_pixel of the .settings "
-            "beside: there is none. Export Y, or put TRex's .settings there"
+            f"{path}, row 1: no column Y. Its value in blobid is in pixels, which needs cm_per_pixel of a .settings "
+            "file beside the table: there is none. Export Y, or put TRex's .settings there"
         )
     logger.warning("no column Y: y is the top of each animal, from blobid file=%s", path)
     return _Columns(header, x, None, unit, pixel)
 
 
 def _place(header: Sequence[str], axis: str) -> str | None:
-    """The column of an axis: the weighted centroid's, else the plain one, else the first."""
+    """The column of an axis: the weighted centroid's, else the one without a point's name, else the first."""
     found = {match[2]: name for name in reversed(header) if (match := _PLACE.fullmatch(name)) and match[1] == axis}
     return next((found[point] for point in (*_POINTS, *reversed(found)) if point in found), None)
 
 
 def _is_missing(row: Row, columns: _Columns) -> bool:
-    """TRex writes `inf` where an animal was not found."""
+    """Whether the animal was not found in this frame: TRex then writes `inf`."""
     texts = (row.values[column].strip().lower() for column in (columns.x, columns.y or "blobid"))
     return any(text in ("inf", "-inf", "nan") for text in texts)
 
@@ -141,12 +142,12 @@ def _is_missing(row: Row, columns: _Columns) -> bool:
 def _y(row: Row, columns: _Columns) -> float:
     if columns.y is not None:
         return row.real(columns.y)
-    # 13 bits each: x of the blob's first line, then its y
+    # blobid holds 13 bits for x of the blob's first line, and 13 bits for its y
     return ((row.whole("blobid") >> 6) & 0x1FFF) * columns.pixel
 
 
 def _cm_per_pixel(path: Path) -> float | None:
-    """What the settings say, which TRex writes beside the tables or a folder above; None where they do not."""
+    """The value in TRex's settings, which lie beside the tables or in the folder above; None if there is none."""
     places = (path.absolute().parent, path.absolute().parent.parent)
     files = (file for place in places for file in sorted(place.glob("*.settings")))
     for file in files:
@@ -163,6 +164,20 @@ def _cm_per_pixel(path: Path) -> float | None:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """The last number in a name, then the name; names without one come first."""
+    """A sort key: the last number in a name, then the name. Names without a number are first."""
     numbers = re.findall(r"\d+", path.stem)
     return (int(numbers[-1]) if numbers else -1), path.name
+
+
+TREX = LabelFormat(
+    title="a TRex table",
+    read=read_trex,
+    source="trex",
+    columns=lambda header: is_animal_table(header) or is_point_table(header),
+)
+TREX_FOLDER = LabelFormat(
+    title="a folder of TRex tables",
+    read=read_trex,
+    source="trex",
+    folder=lambda _: True,
+)

@@ -1,7 +1,7 @@
-"""Elements of an XML file one after the other, with the line that each begins on.
+"""Elements of an XML file, one after the other, each with the line on which it begins.
 
-The files come from anywhere, so a document type is refused: without one there are no entities to expand and
-nothing outside the file to fetch.
+The files are not trusted, so a document type is refused: without one there are no entities to expand and no external
+resources to fetch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass(slots=True, eq=False)
 class Element:
-    """One element; its children have been delivered before it, and are not kept."""
+    """One element. Its children are yielded before it, and are not stored."""
 
     path: Path
     line: int
@@ -27,22 +27,22 @@ class Element:
     attributes: dict[str, str]
     parent: Element | None
     number: int  # among its siblings of the same tag, from 0
-    text: str = ""  # only of the tags asked for
+    text: str = ""  # only for the tag `text_of`
     _children: dict[str, int] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
-        """File, line and tag, for an error's text."""
+        """The file, the line and the tag, for error texts."""
         return f"{self.path}, line {self.line}, <{self.tag}>"
 
     def within(self, *tags: str) -> bool:
-        """It lies in an element of the last of `tags`, that in one of the last but one, and so on."""
+        """Whether its ancestors, from the outer to the inner one, end with `tags`."""
         nearest = [ancestor.tag for _, ancestor in zip(tags, self.ancestors, strict=False)]
         return nearest == list(reversed(tags))
 
     @property
     def ancestors(self) -> Iterator[Element]:
-        """The element around this one, the one around that, and so on."""
+        """The parent, its parent, and so on."""
         ancestor = self.parent
         while ancestor is not None:
             yield ancestor
@@ -52,7 +52,7 @@ class Element:
         """A finite number.
 
         Raises:
-            RecordingError: the attribute is absent, or says something else.
+            RecordingError: the attribute is absent, or has another value.
         """
         text = self.attributes.get(name)
         try:
@@ -68,7 +68,7 @@ class Element:
         """A whole number, which may be written as 3.0.
 
         Raises:
-            RecordingError: the attribute is absent, or says something else.
+            RecordingError: the attribute is absent, or has another value.
         """
         value = self.real(name)
         if not value.is_integer():
@@ -79,7 +79,7 @@ class Element:
         """A frame index.
 
         Raises:
-            RecordingError: the attribute is absent, or not a whole number from 0 on.
+            RecordingError: the attribute is absent, or not a whole number ≥ 0.
         """
         value = self.whole(name)
         if value < 0:
@@ -88,11 +88,11 @@ class Element:
 
 
 def elements(path: Path, text_of: str | None = None) -> Iterator[Element]:
-    """Every element of a file, as it ends.
+    """Every element of a file, in the order of their end tags.
 
     Args:
         path: the file.
-        text_of: the tag whose text is wanted.
+        text_of: the tag whose text is stored.
 
     Raises:
         RecordingError: the file is missing, not well-formed XML, or has a document type.
@@ -112,7 +112,7 @@ def elements(path: Path, text_of: str | None = None) -> Iterator[Element]:
 
 
 class _Reader:
-    """The parser's callbacks: open elements on a stack, ended ones in a list until they are taken."""
+    """The parser's callbacks. Open elements are on a stack, ended ones in a list until `take` returns them."""
 
     def __init__(self, path: Path, text_of: str | None) -> None:
         self._path = path
@@ -129,8 +129,8 @@ class _Reader:
             self.parser.CharacterDataHandler = self._characters
 
     def take(self) -> list[Element]:
-        taken, self._ended = self._ended, []
-        return taken
+        ended, self._ended = self._ended, []
+        return ended
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         parent = self._open[-1] if self._open else None

@@ -1,4 +1,4 @@
-"""Augmentations: changes to frames on their way out of a recording, the same ones for the same seed.
+"""Augmentations: random changes to a recording's frames. Equal seeds give equal changes.
 
 Letters: n instances of a frame, k nodes, h × w the frame.
 """
@@ -36,7 +36,7 @@ class Dropout:
     n: int | None = None
 
     def chosen(self, n_items: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-        """Which of `n_items` are dropped (n_items,)."""
+        """Whether each of `n_items` is dropped (n_items,)."""
         dropped = generator.random(n_items) < self.p
         if self.n is not None and dropped.sum() > self.n:
             kept_back = generator.permutation(np.flatnonzero(dropped))[self.n :]
@@ -52,16 +52,16 @@ class Augmentations:
     nodes: Dropout
     instances: Dropout
     shuffle_instances: bool
-    entropy: int  # the seed, or a number drawn where there is none
+    entropy: int  # the seed, or a random number if there is none
 
     def apply(self, frame: RecordedFrame, frame_shape: tuple[int, ...] | None) -> RecordedFrame:
-        """The frame changed: image and coordinates together, then the dropouts, then the order of instances."""
+        """The changed frame: first the image with its coordinates, then the dropouts, then the order of instances."""
         image, detections = frame.image, frame.detections
         generator = np.random.default_rng([self.entropy, frame.frame_index])
         if self.compose is not None:
             self.compose.set_random_seed(int(generator.integers(2**31)))
         if self.compose is not None and (image is not None or frame_shape is not None):
-            # Poses without images turn and shift all the same, over an empty frame.
+            # Poses without an image are transformed over an empty image.
             canvas = image if image is not None else np.zeros(frame_shape or (), np.uint8)
             changed, detections = _transformed(self.compose, canvas, detections)
             image = changed if image is not None else None
@@ -85,13 +85,13 @@ class Augmentations:
 
 
 class AugmentedRecording(DerivedRecording):
-    """Another recording's frames with `dataset.augmentations`, and in `train` mode their instances shuffled.
+    """Another recording's frames with `dataset.augmentations`. In `train` mode their instances are shuffled.
 
-    What happens to a frame follows from the seed and the frame's index alone: equal seeds give equal streams,
-    in whatever order and by however many processes the frames are read.
+    The changes of a frame depend only on the seed and the frame's index. Equal seeds give equal streams, in any order
+    of reading and with any number of processes.
 
     Raises:
-        ConfigError: an augmentation that does not exist, or arguments that it does not take.
+        ConfigError: an augmentation does not exist, or does not accept its arguments.
     """
 
     def __init__(self, recording: Recording, dataset: TestDataset) -> None:
@@ -103,7 +103,7 @@ class AugmentedRecording(DerivedRecording):
         """Every frame of the clips, changed.
 
         Raises:
-            RecordingError: an augmentation gives the image another size.
+            RecordingError: an augmentation changes the size of the image.
         """
         augmentations = build(self._dataset)
         shape = self.frame_shape
@@ -119,7 +119,7 @@ class AugmentedRecording(DerivedRecording):
 
 
 def warn_outside_training(dataset: TestDataset) -> None:
-    """One line where a file's augmentations change what is tracked although it does not say `mode: train`."""
+    """Log a warning if augmentations change the tracked frames although `mode` is not `train`."""
     if dataset.augmentations and dataset.mode != "train":
         names = ", ".join(dataset.augmentations)
         logger.warning("augmentations change the frames that are tracked mode=%s names=%s", dataset.mode, names)
@@ -129,7 +129,7 @@ def build(dataset: TestDataset) -> Augmentations:
     """The augmentations of a dataset.
 
     Raises:
-        ConfigError: an augmentation that does not exist, or arguments that it does not take.
+        ConfigError: an augmentation does not exist, or does not accept its arguments.
     """
     own = {name: _dropout(name, dataset.augmentations.get(name, {})) for name in OWN}
     others = {name: arguments for name, arguments in dataset.augmentations.items() if name not in OWN}
@@ -154,7 +154,7 @@ def _dropout(name: str, arguments: dict[str, Any]) -> Dropout:
 
 
 def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
-    # Without this albumentations asks a server for its newest version at import.
+    # Otherwise albumentations queries a server for its newest version at import.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
@@ -168,31 +168,31 @@ def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
         if name not in known:
             raise ConfigError(f"{WHERE}.{name}: no such augmentation; {nearest(name, [*known, *OWN])}")
         pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-        with warnings.catch_warnings(record=True) as complaints:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 transforms.append(getattr(albumentations, name)(**pairs))
             except (TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {reason}") from None
-        for complaint in complaints:  # an argument that this version of albumentations has not: it is ignored
-            logger.warning("%s.%s: %s", WHERE, name, complaint.message)
+        for warning in caught:  # albumentations ignores arguments that this version does not have
+            logger.warning("%s.%s: %s", WHERE, name, warning.message)
     points = albumentations.KeypointParams(format="xy", remove_invisible=False)
     return albumentations.Compose(transforms, keypoint_params=points)
 
 
 def _transformed(compose: Callable[..., Any], image: Image, detections: Detections) -> tuple[Image, Detections]:
-    """Image, keypoints, boxes and masks, moved alike.
+    """The image and the detections, transformed in the same way.
 
-    A box goes along as its four corners and comes back as what encloses them: albumentations' own boxes would
-    be clipped or lost at the image's border, and every row must stay.
+    The four corners of a box are transformed, and the new box encloses them. albumentations' own boxes are clipped or
+    removed at the image's border, but every row must be kept.
     """
     n = len(detections)
     corners = np.empty((0, 2)) if detections.boxes is None else detections.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
     keypoints = np.empty((0, 2)) if detections.keypoints is None else detections.keypoints
     points = np.concatenate([keypoints.reshape(-1, 2), corners.reshape(-1, 2)]).astype(np.float64)
     finite = np.isfinite(points).all(axis=1)
-    # albumentations takes eight bits or floats only.
+    # albumentations accepts only eight bits or floats.
     wide = image.dtype == np.uint16
     masks = {} if detections.masks is None else {"mask": detections.masks.astype(np.uint16)}
     result = compose(image=(image / np.float32(65535)) if wide else image, keypoints=points[finite].tolist(), **masks)
@@ -210,5 +210,5 @@ def _transformed(compose: Callable[..., Any], image: Image, detections: Detectio
 
 
 def _enclosing(corners: FloatArray) -> NDArray[np.float32]:
-    """Corners (n, 4, 2) as boxes (n, 4)."""
+    """The boxes (n, 4) that enclose corners (n, 4, 2)."""
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Frames decoded ahead by worker processes, in order, and never more than a few of them in memory."""
+"""Frames that worker processes decode ahead, in order, with only a few of them in memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ JOIN_S = 2.0
 
 
 class PrefetchedRecording(DerivedRecording):
-    """Another recording whose frames `num_workers` processes read, decode and augment ahead.
+    """Another recording, whose frames `num_workers` processes read, decode and augment ahead.
 
-    The frames are cut into short blocks that the workers take in turn, so that the stream is the same whatever
-    their number. Each has at most `prefetch_worker.AHEAD_FRAMES` decoded frames waiting. Of a video each worker
-    decodes what the others deliver as well, only without converting it: what gains most is augmentation, large
-    TIFF images and label images.
+    The frames are divided into short blocks, which are assigned to the workers in turn. So the stream is the same for
+    any number of workers. Each worker queues at most `prefetch_worker.AHEAD_FRAMES` decoded frames. A worker also
+    decodes the other workers' frames of a video, but does not convert them. So the gain is largest for augmentations,
+    large TIFF images and label images.
 
     Args:
-        recording: the other; it is pickled, with the labels that it has read.
-        num_workers: processes, at least 1.
+        recording: the other recording. It is pickled, with the labels that it has read.
+        num_workers: the number of processes, at least 1.
     """
 
     def __init__(self, recording: Recording, num_workers: int) -> None:
@@ -35,12 +35,12 @@ class PrefetchedRecording(DerivedRecording):
         self._num_workers = num_workers
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips. The workers live until the iterator ends or is closed.
+        """Every frame of the clips. The workers run until the iterator ends or is closed.
 
         Raises:
-            RecordingError: what reading a frame raised, or a worker that is gone.
+            RecordingError: reading a frame failed, or a worker process has ended.
         """
-        # What is asked of the recording here is read once, and goes to the workers with it.
+        # These properties read the labels. So the labels are read once, and are pickled for the workers.
         clips, _ = list(self.clips if clips is None else clips), self.lineage
         blocks = blocks_of(clips, BLOCK_FRAMES)
         n_workers = min(self._num_workers, len(blocks))
@@ -56,7 +56,7 @@ class PrefetchedRecording(DerivedRecording):
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """One process and the pipe that its frames come through."""
+    """One process, and the pipe from which its frames are received."""
 
     process: BaseProcess
     frames: Connection
@@ -64,14 +64,14 @@ class _Worker:
 
     @classmethod
     def start(cls, recording: Recording, blocks: list[Clip], name: str, number: int) -> _Worker:
-        # Not fork: the replaying process has threads and sockets, which a forked child would share.
+        # Not fork: a forked child would share the threads and sockets of the replaying process.
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
             target=work, args=(recording, blocks, sender), name=f"decode {name} {number}", daemon=True
         )
         process.start()
-        # The child holds the only other end, so that its death is the end of the pipe, not a wait for ever.
+        # Then only the child has this end open, and `recv` fails when the child ends, instead of waiting forever.
         sender.close()
         return cls(process, receiver, name)
 
@@ -82,7 +82,7 @@ class _Worker:
             self.process.join(JOIN_S)
             raise RecordingError(
                 f"{self.name}: worker process {self.process.pid} ended before frame {frame_index} "
-                f"(exit code {self.process.exitcode}); dataloader.test_dataloader.num_workers: 0 reads without workers"
+                f"(exit code {self.process.exitcode}); dataloader.test_dataloader.num_workers: 0 uses no workers"
             ) from None
         if isinstance(received, Failed):
             raise received.error
@@ -90,11 +90,11 @@ class _Worker:
         return received
 
     def stop(self) -> None:
-        self.frames.close()  # a worker that is about to send finds the pipe closed and ends
+        self.frames.close()  # a worker's next `send` fails, and the worker ends
         self.process.terminate()
         self.process.join(JOIN_S)
         if self.process.is_alive():
-            logger.warning("worker process does not end and is killed pid=%d", self.process.pid or -1)
+            logger.warning("worker process does not end: killing it pid=%d", self.process.pid or -1)
             self.process.kill()
             self.process.join(JOIN_S)
         self.process.close()

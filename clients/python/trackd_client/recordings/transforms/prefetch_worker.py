@@ -1,4 +1,4 @@
-"""What a worker process does: read its blocks of a recording, and send the frames one by one."""
+"""The work of a worker process: reading its blocks of a recording, and sending the frames one by one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import cv2
 
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 
-# Short, so that all workers have something to do within the frames that may wait; and so short that a video's
-# reader decodes on over the other workers' blocks rather than seek.
+# Short, so that all workers have a block within the frames that may be queued; and so that a video's reader decodes
+# the other workers' blocks, which is faster than a seek.
 BLOCK_FRAMES = 4
-AHEAD_FRAMES = 4  # decoded and waiting, for each worker
+AHEAD_FRAMES = 4  # decoded and queued, for each worker
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Sent in a frame's place: what reading it raised."""
+    """The error of reading a frame, sent in the frame's place."""
 
     error: RecordingError
 
@@ -35,9 +35,9 @@ def blocks_of(clips: Sequence[Clip], length: int) -> list[Clip]:
 
 
 def work(recording: Recording, blocks: Sequence[Clip], frames: Connection) -> None:
-    """The process's whole life: read `blocks`, in order, and send each frame through `frames`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the replaying process ends its workers itself
-    cv2.setNumThreads(1)  # there are as many processes as the user wanted cores
+    """Read `blocks` in order, and send each frame through `frames`. The process ends when this function returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the replaying process stops its workers
+    cv2.setNumThreads(1)  # the number of processes is the number of cores to use
     waiting: queue.Queue[RecordedFrame | Failed | None] = queue.Queue(AHEAD_FRAMES)
     sender = threading.Thread(target=_send, args=(waiting, frames), name="send frames", daemon=True)
     sender.start()
@@ -48,15 +48,15 @@ def work(recording: Recording, blocks: Sequence[Clip], frames: Connection) -> No
     except _ReceiverGone:
         return
     except Exception as error:
-        told = error if isinstance(error, RecordingError) else RecordingError(f"{recording.name}: {error!r}")
+        sent = error if isinstance(error, RecordingError) else RecordingError(f"{recording.name}: {error!r}")
         with contextlib.suppress(_ReceiverGone):
-            _put(waiting, Failed(told), sender)
+            _put(waiting, Failed(sent), sender)
             _put(waiting, None, sender)
     sender.join()
 
 
 class _ReceiverGone(Exception):  # noqa: N818
-    """Nobody takes frames any more."""
+    """The replaying process has closed the pipe, or has ended."""
 
 
 def _put(
@@ -75,5 +75,5 @@ def _send(waiting: queue.Queue[RecordedFrame | Failed | None], frames: Connectio
     while (item := waiting.get()) is not None:
         try:
             frames.send(item)
-        except OSError:  # the replaying process closed its end, or is gone
+        except OSError:  # the replaying process has closed the pipe, or has ended
             return

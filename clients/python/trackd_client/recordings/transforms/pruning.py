@@ -1,4 +1,4 @@
-"""Detections that lie on one another: all but one of them taken out, as `max_detection_overlap` asks.
+"""Pruning: of detections that overlap by more than `max_detection_overlap`, only one is kept.
 
 Letters: n instances, k nodes, A anchors.
 """
@@ -20,11 +20,11 @@ MEAN_OF_NODES = ("", "centroid", "midpoint")
 
 
 class PrunedRecording(DerivedRecording):
-    """Another recording without the instances that overlap one before them too much.
+    """A recording without those instances of another one that overlap too much.
 
-    The overlap of two is the shared area over the smaller one's, DREEM's measure: of their own boxes where the
-    recording has boxes, else of the crop boxes around their anchors, mean over the anchors. Of two that overlap
-    by more than `max_detection_overlap` the one with more visible key points stays, the first if they are equal.
+    The overlap of two instances is DREEM's: their intersection over the smaller area. It is computed for their boxes if
+    the recording has boxes; else for the crops around their anchors, as the mean over the anchors. Of two instances
+    that overlap by more than `max_detection_overlap` the one with more visible key points is kept, else the first.
     """
 
     def __init__(self, recording: Recording, dataset: TestDataset) -> None:
@@ -32,7 +32,7 @@ class PrunedRecording(DerivedRecording):
         self._dataset = dataset
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
-        """Every frame of the clips, without them."""
+        """Every frame of the clips, pruned."""
         for frame in self._recording.frames(clips):
             kept = kept_rows(frame.detections, self._dataset, self.skeleton)
             if len(kept) < len(frame.detections):
@@ -41,7 +41,7 @@ class PrunedRecording(DerivedRecording):
 
 
 def kept_rows(detections: Detections, dataset: TestDataset, skeleton: Skeleton | None) -> NDArray[np.intp]:
-    """The rows that stay, rising."""
+    """The rows that are kept, rising."""
     n = len(detections)
     if detections.boxes is not None:
         boxes = np.asarray(detections.boxes, np.float64)[:, None]
@@ -61,7 +61,7 @@ def kept_rows(detections: Detections, dataset: TestDataset, skeleton: Skeleton |
 
 
 def shared_of_smaller(boxes: FloatArray) -> NDArray[np.float64]:
-    """Intersection over the smaller area, mean over anchors (n, n); 0 where a box is missing or has no area.
+    """Intersection over the smaller area, mean over anchors (n, n); 0 if a box is missing or has no area.
 
     Args:
         boxes: (n, A, 4) x1 y1 x2 y2.
@@ -76,10 +76,10 @@ def shared_of_smaller(boxes: FloatArray) -> NDArray[np.float64]:
 
 
 def crop_boxes(points: NDArray[np.float64], dataset: TestDataset) -> NDArray[np.float64]:
-    """The crop around each point, as DREEM's `get_bbox` and `pad_bbox` lay it; (n, A, 4) for points (n, A, 2).
+    """The crop around each point, as DREEM's `get_bbox` and `pad_bbox` compute it; (n, A, 4) for points (n, A, 2).
 
-    A crop that would stick out at the left or top is shifted inside before it is padded; at the right and
-    bottom it sticks out.
+    A crop that extends beyond the left or top edge is shifted inside before it is padded. At the right and bottom it
+    is not shifted.
     """
     side = np.array(dataset.crop_width_height)
     low = np.maximum(points + (-side) // 2, 0)

@@ -1,4 +1,4 @@
-"""Some of a frame's detections, in any order."""
+"""The selection and order of a frame's detections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trackd_client.detections import Detections
 
 
 def take_rows(detections: Detections, order: NDArray[np.intp]) -> Detections:
-    """The detections in `order`; those not in it are gone. Labels of masks count anew."""
+    """The detections of the rows `order`, in that order. The labels of their masks are renumbered to match."""
     masks = detections.masks
     if masks is not None:
         label = np.zeros(len(detections) + 1, masks.dtype)

@@ -1,7 +1,7 @@
-"""Clips in random order, each a recording of its own.
+"""Clips in random order, each as a separate recording.
 
-A stream's frame indices rise, so a recording cannot jump back within one stream. `dataloader.shuffle` therefore
-plays every clip as its own recording, `<name>-clip0007`, with the frame indices and times that it has in the whole.
+A stream's frame indices rise, so one stream cannot hold clips in random order. `dataloader.shuffle` therefore plays
+every clip as a separate recording, `<name>-clip0007`, with the frame indices and times of the whole recording.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class ClipRecording(DerivedRecording):
     """One clip of another recording.
 
     Args:
-        recording: the whole.
-        number: of the clip among the recording's clips, from 0.
+        recording: the whole recording.
+        number: the clip's number in the recording, from 0.
     """
 
     def __init__(self, recording: Recording, number: int) -> None:
@@ -31,7 +31,7 @@ class ClipRecording(DerivedRecording):
 
     @property
     def clips(self) -> Sequence[Clip]:
-        """The clip alone."""
+        """Only this clip."""
         return (self._clip,)
 
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
@@ -40,7 +40,7 @@ class ClipRecording(DerivedRecording):
 
 
 def shuffled(recordings: Sequence[Recording], seed: int | None) -> list[Recording]:
-    """Every clip of all recordings, in the seed's order. Reads the labels, to know the clips."""
+    """Every clip of all recordings, in an order that the seed determines. The labels are read, for the clips."""
     every = [ClipRecording(recording, i) for recording in recordings for i in range(len(recording.clips))]
     order = np.random.default_rng(seed).permutation(len(every))
     return [every[i] for i in order]

@@ -1,8 +1,9 @@
 import os
+import queue
+import select
 import subprocess
 import sys
-import time
-from pathlib import Path
+import threading
 
 import numpy as np
 import pytest
@@ -13,70 +14,105 @@ from trackd_client.configuration import validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Clip, RecordingError
+from trackd_client.recordings.transforms import prefetch_worker
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
 from trackd_client.recordings.transforms.prefetch_worker import AHEAD_FRAMES, BLOCK_FRAMES, blocks_of
 
 
-def alive(pid):
+def ended(pid, timeout_s=15):
+    """A process has ended, or ends within the timeout; it need not be a child of this one."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # ended, and not yet waited for by its new parent
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
 
 
 def workers_in(log):
     return {int(path.name.split()[1]) for path in log.iterdir()}
 
 
-def wait_until(condition, timeout_s=15):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_blocks_cover_the_clips_and_cross_no_border():
+def test_blocks_cover_the_clips_and_each_lies_in_one_clip():
     assert blocks_of([Clip(0, 5), Clip(9, 10)], 2) == [Clip(0, 2), Clip(2, 4), Clip(4, 5), Clip(9, 10)]
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_frames_come_in_order_from_other_processes(tmp_path, num_workers):
+def test_frames_are_received_in_order_from_other_processes(tmp_path, num_workers):
     frames = list(PrefetchedRecording(Counted(tmp_path), num_workers).frames())
     assert [frame.frame_index for frame in frames] == [*range(25), *range(30, 45)]
     assert all((frame.image == frame.frame_index).all() for frame in frames)
     pids = workers_in(tmp_path)
     assert len(pids) == num_workers
     assert os.getpid() not in pids
-    assert len(list(tmp_path.iterdir())) == 40  # none was read twice
-    assert not any(alive(pid) for pid in pids)
+    assert len(list(tmp_path.iterdir())) == 40  # no frame was read twice
+    assert all(ended(pid, 0) for pid in pids)
 
 
-def test_workers_read_a_few_frames_ahead_and_end_when_the_iterator_is_closed(tmp_path):
-    # Frames so large that none hides in a pipe's buffer.
-    frames = PrefetchedRecording(Counted(tmp_path, shape=(512, 512)), 2).frames()
-    assert next(frames).frame_index == 0
-    wait_until(lambda: len(workers_in(tmp_path)) == 2)
-    time.sleep(1.0)
-    # Waiting; besides one delivered, and for each worker one being sent and one in hand.
-    assert 2 * AHEAD_FRAMES <= len(list(tmp_path.iterdir())) <= 1 + 2 * (AHEAD_FRAMES + 2)
+class BlockedPipe:
+    """A pipe that nobody reads: `send` blocks until the pipe is closed."""
+
+    def __init__(self):
+        self.closed = threading.Event()
+
+    def send(self, item):
+        self.closed.wait(60)
+        raise BrokenPipeError
+
+
+def test_a_worker_reads_a_few_frames_ahead_and_ends_when_its_pipe_is_closed(tmp_path, monkeypatch):
+    full = threading.Event()
+
+    class ObservedQueue(queue.Queue):
+        def put(self, item, block=True, timeout=None):
+            try:
+                super().put(item, block, 0.01)
+            except queue.Full:
+                full.set()
+                raise
+
+    monkeypatch.setattr(prefetch_worker.queue, "Queue", ObservedQueue)
+    # Not in this process: the first is allowed in the main thread only, the second changes other tests.
+    monkeypatch.setattr(prefetch_worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(prefetch_worker.cv2, "setNumThreads", lambda _: None)
+    pipe = BlockedPipe()
+    thread = threading.Thread(target=prefetch_worker.work, args=(Counted(tmp_path), [Clip(0, 25)], pipe), daemon=True)
+    thread.start()
+    # The first frame is in `send`, or still in the queue; one frame waits for a place in the queue.
+    while not full.wait(60) or len(list(tmp_path.iterdir())) < AHEAD_FRAMES + 2:
+        assert full.is_set()
+        full.clear()
+    assert len(list(tmp_path.iterdir())) == AHEAD_FRAMES + 2
+    pipe.closed.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(list(tmp_path.iterdir())) == AHEAD_FRAMES + 2
+
+
+def test_workers_end_when_the_iterator_is_closed(tmp_path):
+    frames = PrefetchedRecording(Counted(tmp_path), 2).frames()
+    first = [next(frames).frame_index for _ in range(BLOCK_FRAMES + 1)]
+    assert first == list(range(BLOCK_FRAMES + 1))  # the last one is the second worker's
     pids = workers_in(tmp_path)
+    assert len(pids) == 2
     frames.close()
-    assert not any(alive(pid) for pid in pids)
+    assert all(ended(pid, 0) for pid in pids)
 
 
 ABANDONED = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 from prefetch_recordings import Counted
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
+from trackd_client.recordings.transforms.prefetch_worker import BLOCK_FRAMES
 
-log = Path(sys.argv[1])
 if __name__ == "__main__":
-    frames = PrefetchedRecording(Counted(log, shape=(512, 512)), 2).frames()
-    next(frames)
-    while len({path.name.split()[1] for path in log.iterdir()}) < 2:
-        time.sleep(0.05)
+    # Frames so large that a pipe holds less than one.
+    frames = PrefetchedRecording(Counted(Path(sys.argv[1]), shape=(512, 512)), 2).frames()
+    for _ in range(BLOCK_FRAMES + 1):  # the last one is the second worker's
+        next(frames)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -85,27 +121,27 @@ def test_workers_end_when_the_replaying_process_is_killed(tmp_path):
     (tmp_path / "log").mkdir()
     script = tmp_path / "abandon.py"
     script.write_text(ABANDONED)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, script, tmp_path / "log"], env=environment, timeout=60, check=False)
     pids = workers_in(tmp_path / "log")
     assert len(pids) == 2
-    wait_until(lambda: not any(alive(pid) for pid in pids))
+    assert all(ended(pid) for pid in pids)
 
 
 @pytest.mark.timeout(30)
-def test_a_dead_worker_is_an_error_and_not_a_wait_for_ever():
+def test_a_worker_that_was_killed_is_an_error():
     with pytest.raises(RecordingError, match=r"worker process \d+ ended before frame \d+ \(exit code -9\)"):
         list(PrefetchedRecording(Counted(dies_at=17), 2).frames())
 
 
-def test_what_reading_raises_comes_in_its_place():
+def test_an_error_of_reading_is_raised_in_the_place_of_its_frame():
     frames = PrefetchedRecording(Counted(fails_at=17), 2).frames()
     assert [next(frames).frame_index for _ in range(17)] == list(range(17))
     with pytest.raises(RecordingError, match="frame 17: made to fail"):
         next(frames)
 
 
-def test_fewer_frames_than_workers_need_fewer_workers(tmp_path):
+def test_few_frames_start_few_workers(tmp_path):
     frames = list(PrefetchedRecording(Counted(tmp_path), 4).frames([Clip(0, BLOCK_FRAMES + 1)]))
     assert len(frames) == BLOCK_FRAMES + 1
     assert len(workers_in(tmp_path)) == 2
@@ -141,7 +177,7 @@ def same(first, second):
             np.testing.assert_array_equal(getattr(a.detections, name), getattr(b.detections, name))
 
 
-def test_the_same_seed_gives_the_same_stream_twice_and_with_no_and_four_workers(tmp_path):
+def test_the_same_seed_gives_the_same_stream_again_and_with_four_workers(tmp_path):
     keys = {"seed": 11, "mode": "train", "augmentations": AUGMENTATIONS, "n_chunks": 3}
     alone = streams(tmp_path, 0, **keys)
     same(alone, streams(tmp_path, 0, **keys))
@@ -152,7 +188,7 @@ def test_the_same_seed_gives_the_same_stream_twice_and_with_no_and_four_workers(
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-def test_dropouts_with_certainty_drop_exactly_n(tmp_path, n_workers):
+def test_dropouts_of_probability_one_drop_exactly_n(tmp_path, n_workers):
     for frame in streams(tmp_path, n_workers, augmentations={"InstanceDropout": {"p": 1, "n": 3}}):
         assert len(frame.detections) == 1
     for frame in streams(tmp_path, n_workers, augmentations={"NodeDropout": {"p": 1, "n": 1}}):

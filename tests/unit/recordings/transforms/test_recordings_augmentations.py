@@ -66,14 +66,14 @@ def test_image_keypoints_and_boxes_move_together(dtype):
         points = frame.detections.keypoints
         visible = np.isfinite(points).all(axis=-1)
         assert frame.image.dtype == dtype
-        assert visible.sum() == 7  # the hidden node stays hidden
+        assert visible.sum() == 7  # the hidden node is still hidden
         for x, y in points[visible]:
             assert frame.image[round(y), round(x)] == np.iinfo(dtype).max
         middle = (frame.detections.boxes[:, :2] + frame.detections.boxes[:, 2:]) / 2
         np.testing.assert_allclose(middle, points[:, 0])
 
 
-def test_poses_without_images_are_moved_all_the_same():
+def test_poses_without_images_are_transformed_too():
     (first, *_) = play(Squares(images=False), augmentations={"VerticalFlip": {"p": 1.0}})
     assert first.image is None
     np.testing.assert_allclose(first.detections.keypoints[0, 0], [5, 39 - 8])
@@ -117,7 +117,7 @@ def test_only_training_shuffles_the_instances_of_a_frame():
 
 
 @pytest.mark.parametrize(
-    ("augmentations", "complaint"),
+    ("augmentations", "message"),
     [
         ({"Rotat": {}}, "did you mean 'Rotate'"),
         ({"NodeDropot": {}}, "did you mean 'NodeDropout'"),
@@ -127,10 +127,10 @@ def test_only_training_shuffles_the_instances_of_a_frame():
         ({"InstanceDropout": {"prob": 1}}, "InstanceDropout.prob: unknown key"),
     ],
 )
-def test_a_wrong_augmentation_is_an_error_when_the_recording_is_opened(augmentations, complaint):
+def test_an_invalid_augmentation_is_an_error_when_the_recording_is_opened(augmentations, message):
     with pytest.raises(ConfigError) as raised:
         AugmentedRecording(Squares(), TestDataset(augmentations=augmentations))
-    assert complaint in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_an_augmentation_that_changes_the_frames_size_is_an_error():

@@ -1,4 +1,4 @@
-"""Recordings that a worker process can import."""
+"""Recordings in a module that a worker process can import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, R
 
 
 class Counted(Recording):
-    """Forty frames in two clips; a file in `log` for each that was read."""
+    """Forty frames in two clips. Each frame that is read creates a file in `log`."""
 
     name, source, fps, skeleton, frame_shape = "counted", None, 10.0, None, (16, 24)
     clips = (Clip(0, 25), Clip(30, 45))

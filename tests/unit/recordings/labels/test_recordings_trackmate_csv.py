@@ -1,18 +1,10 @@
 import pytest
+from recording_files import write_trackmate_csv as write
 
 from trackd_client.recordings.labels.trackmate_csv import read_trackmate_csv
 from trackd_client.recordings.recording import RecordingError
 
-KEYS = "ID,LABEL,TRACK_ID,POSITION_X,POSITION_Y,FRAME,RADIUS,VISIBILITY"
 ROWS = ("2,ID2,0,4.0,6.0,1,2.5,1", "1,ID1,0,2.0,3.0,0,2.5,1", "3,ID3,ø,8.0,9.0,1,,1")
-
-
-def write(path, *rows, unit="(micron)", header=KEYS, encoding="utf-8", version=7):
-    names = header.replace("POSITION_", "").title()
-    units = ",".join(unit if "POSITION" in key else "" for key in header.split(","))
-    head = [header] if version < 7 else [header, names, names, units]
-    path.write_text("\n".join([*head, *rows]) + "\n", encoding=encoding)
-    return path
 
 
 def edges(path, *pairs):
@@ -21,7 +13,7 @@ def edges(path, *pairs):
 
 @pytest.mark.parametrize("version", [6, 7])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
-def test_spots_come_by_frame_and_untracked_ones_stay(tmp_path, version, encoding):
+def test_spots_are_sorted_by_frame_and_untracked_ones_are_kept(tmp_path, version, encoding):
     spots = read_trackmate_csv(write(tmp_path / "a.csv", *ROWS, version=version, encoding=encoding))
     assert spots.frame_index.tolist() == [0, 1, 1]
     assert spots.spot_ids.tolist() == [1, 2, 3]
@@ -32,7 +24,7 @@ def test_spots_come_by_frame_and_untracked_ones_stay(tmp_path, version, encoding
 
 
 @pytest.mark.parametrize("nothing", ["ø", "Ã¸", "", "None", "NaN"])
-def test_every_way_to_write_no_track_is_one(tmp_path, nothing):
+def test_every_notation_of_no_track_is_read(tmp_path, nothing):
     path = write(tmp_path / "a.csv", f"1,ID1,{nothing},2.0,3.0,0,,1")
     assert read_trackmate_csv(path).gt_ids.tolist() == [-1]
 
@@ -44,16 +36,16 @@ def test_columns_are_found_by_name(tmp_path):
     assert spots.gt_ids.tolist() == [-1]
 
 
-def test_invisible_spots_are_gone(tmp_path):
+def test_invisible_spots_are_left_out(tmp_path):
     assert len(read_trackmate_csv(write(tmp_path / "a.csv", "1,ID1,0,2.0,3.0,0,,0", ROWS[0]))) == 1
 
 
-def test_the_table_of_edges_beside_makes_parents_of_a_split(tmp_path):
+def test_the_table_of_edges_gives_the_parents_at_a_split(tmp_path):
     rows = ["1,a,0,5,5,0,,1", "2,b,0,3,6,1,,1", "3,c,0,7,6,1,,1", "4,d,1,30,30,0,,1", "5,e,ø,1,1,0,,1"]
     edges(tmp_path / "cells_edges.csv", (1, 2), (1, 3), (77, 78))
     spots = read_trackmate_csv(write(tmp_path / "cells_all_spots.csv", *rows))
     by_spot = dict(zip(spots.spot_ids.tolist(), spots.gt_ids.tolist(), strict=True))
-    assert by_spot == {1: 0, 2: 2, 3: 3, 4: 1, 5: -1}  # 4 is a track of one spot, whose number stays its own
+    assert by_spot == {1: 0, 2: 2, 3: 3, 4: 1, 5: -1}  # spot 4 is a track of one spot, which keeps its number
     assert spots.lineage == {2: 0, 3: 0}
 
 
@@ -61,24 +53,24 @@ def test_without_edges_a_tracks_second_spot_in_a_frame_has_no_identity(tmp_path,
     rows = ["1,a,0,5,5,0,,1", "2,b,0,3,6,1,,1", "3,c,0,7,6,1,,1"]
     spots = read_trackmate_csv(write(tmp_path / "cells_spots.csv", *rows))
     assert spots.gt_ids.tolist() == [0, 0, -1]
-    assert "1 spots are their track's second in a frame" in caplog.text
+    assert "1 spots are not the first of their track in a frame" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ("9,ID,0,x,3.0,0,,1", "row 8: POSITION_X must be a number; got 'x'"),
         ("9,ID,0,1.0,ø,0,,1", "row 8: POSITION_Y must be a number; got 'ø'"),
-        ("9,ID,0,1.0,1.0,0.5,,1", "row 8: FRAME must be a whole number from 0 on; got 0.5"),
-        ("9,ID,0,1.0,1.0,-2,,1", "row 8: FRAME must be a whole number from 0 on; got -2"),
+        ("9,ID,0,1.0,1.0,0.5,,1", "row 8: FRAME must be a whole number ≥ 0; got 0.5"),
+        ("9,ID,0,1.0,1.0,-2,,1", "row 8: FRAME must be a whole number ≥ 0; got -2"),
         ("9,ID,0,1.0", "row 8: must have 8 cells, as the header; got 4"),
     ],
 )
-def test_an_error_names_file_and_row(tmp_path, row, complaint):
+def test_an_error_names_file_and_row(tmp_path, row, message):
     path = write(tmp_path / "a.csv", *ROWS, row)
     with pytest.raises(RecordingError) as raised:
         read_trackmate_csv(path)
-    assert str(raised.value) == f"{path}, {complaint}"
+    assert str(raised.value) == f"{path}, {message}"
 
 
 def test_a_table_without_positions_is_an_error(tmp_path):

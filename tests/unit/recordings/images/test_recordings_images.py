@@ -11,7 +11,7 @@ from trackd_client.recordings.recording import Clip, RecordingError
 
 
 def middles(images, n):
-    """The value that fills each image, None where there is none."""
+    """The value that fills each image, or None for a frame without one."""
     return [None if image is None else int(image[5, 5]) for _, image in images_of(images, [Clip(0, n)])]
 
 
@@ -31,15 +31,15 @@ def test_a_stack_gives_its_images_one_by_one(tmp_path, dtype, compression, byteo
     assert image[0, 0] == 100
 
 
-def test_a_stack_as_imagej_writes_it_notes_its_pixels(tmp_path):
+def test_the_pixel_size_of_an_imagej_stack_is_read(tmp_path):
     path = make_stack(tmp_path / "a.tif", 5, imagej=True, resolution=(4, 2), metadata={"unit": "um", "axes": "TYX"})
     assert layout_of(TiffStack(path)).pixel_size == (0.25, 0.5)
     assert middles(TiffStack(path), 5) == [0, 1, 2, 3, 4]
     plain = make_stack(tmp_path / "b.tif", 2, resolution=(72, 72))
-    assert layout_of(TiffStack(plain)).pixel_size is None  # dots per inch say nothing of the sample
+    assert layout_of(TiffStack(plain)).pixel_size is None  # dots per inch apply to printing
 
 
-def test_an_ome_stack_notes_its_pixels(tmp_path):
+def test_the_pixel_size_of_an_ome_stack_is_read(tmp_path):
     path = tmp_path / "a.ome.tif"
     metadata = {"axes": "TYX", "PhysicalSizeX": 0.65, "PhysicalSizeY": 0.5}
     tifffile.imwrite(path, np.zeros((3, 16, 24), np.uint16), metadata=metadata)
@@ -63,9 +63,9 @@ def test_a_stack_written_page_by_page_is_one_recording(tmp_path):
     assert middles(TiffStack(tmp_path / "a.tif"), 6) == [0, 1, 2, 3, 4, None]
 
 
-def test_a_stack_that_notes_one_page_for_all_is_mapped(tmp_path):
+def test_a_stack_with_one_page_header_for_all_images_is_mapped(tmp_path):
     path = make_stack(tmp_path / "a.tif", 5, np.uint16, imagej=True, metadata={"axes": "TYX"})
-    # As ImageJ does with stacks of more than 4 GB: cut the chain of pages behind the first.
+    # As in ImageJ's stacks of more than 4 GB: end the chain of page headers after the first.
     with tifffile.TiffFile(path) as file:
         offset, n_tags = file.pages[0].offset, len(file.pages[0].tags)
     data = bytearray(path.read_bytes())
@@ -104,7 +104,7 @@ def test_other_numbers_than_eight_or_sixteen_bits_are_an_error(tmp_path, dtype):
         layout_of(TiffStack(path))
 
 
-def test_what_is_no_tiff_is_an_error_that_names_it(tmp_path):
+def test_a_file_that_is_not_a_tiff_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"nothing of the kind")
     for name in ("a.tif", "absent.tif"):
         with pytest.raises(RecordingError, match=name):
@@ -140,12 +140,12 @@ def test_a_colour_image_is_rgb(tmp_path):
         assert images.read(0)[5, 5].tolist() == [200, 0, 0]
 
 
-def test_sixteen_bits_of_a_png_stay(tmp_path):
+def test_a_png_of_sixteen_bits_is_read_unchanged(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((16, 24), 40000, np.uint16))
     assert middles(in_order([tmp_path / "a.png"]), 1) == [40000]
 
 
-def test_a_number_in_a_name_is_the_frame(tmp_path):
+def test_the_number_in_a_name_is_the_frame_index(tmp_path):
     names = ["t152.tif", "t150.tif"]
     for name in names:
         tifffile.imwrite(tmp_path / name, np.zeros((4, 4), np.uint8))
@@ -157,7 +157,7 @@ def test_a_number_in_a_name_is_the_frame(tmp_path):
 def test_names_without_a_number_or_with_the_same_one_are_errors(tmp_path):
     with pytest.raises(RecordingError, match=r"cell\.tif: the name must end in the frame's number"):
         by_number([tmp_path / "cell.tif"])
-    with pytest.raises(RecordingError, match=r"t01\.tif: frame 1 is t001\.tif already"):
+    with pytest.raises(RecordingError, match=r"t01\.tif: t001\.tif already has frame 1"):
         by_number([tmp_path / "t001.tif", tmp_path / "t01.tif"])
 
 
@@ -167,7 +167,7 @@ def test_a_missing_image_of_a_list_is_an_error_that_names_it(tmp_path):
         layout_of(in_order([tmp_path / "a.tif", tmp_path / "b.tif"]))
 
 
-def test_a_path_is_a_stack_a_video_or_a_folder(tmp_path):
+def test_a_path_may_be_a_stack_a_video_or_a_folder(tmp_path):
     make_stack(tmp_path / "a.tif", 3)
     make_video(tmp_path / "a.mp4", 4)
     (tmp_path / "images").mkdir()

@@ -15,22 +15,22 @@ def straight(*numbers, x=5.0):
     return {frame: [spot(number, x, 5 + frame, frame)] for frame, number in enumerate(numbers)}
 
 
-def test_spots_come_by_frame_whatever_the_order_of_the_file_and_its_edges(tmp_path):
+def test_spots_are_sorted_by_frame_for_any_order_of_the_file_and_its_edges(tmp_path):
     frames = {2: [spot(30, 3, 3, 2)], 0: [spot(10, 1, 1, 0)], 1: [spot(20, 2, 2, 1)]}
     spots = read_trackmate_xml(make_trackmate(tmp_path / "a.xml", frames, {4: [(20, 30), (20, 10)]}))
     assert spots.frame_index.tolist() == [0, 1, 2]
     assert spots.spot_ids.tolist() == [10, 20, 30]
-    assert spots.gt_ids.tolist() == [4, 4, 4]  # an edge that points backwards is one all the same
+    assert spots.gt_ids.tolist() == [4, 4, 4]  # an edge that points backwards links its spots too
     assert spots.lineage == {}
 
 
-def test_only_filtered_tracks_are_identities_and_all_spots_stay(tmp_path):
+def test_only_kept_tracks_are_identities_and_all_spots_are_kept(tmp_path):
     frames = {0: [spot(1, 1, 1, 0), spot(2, 9, 9, 0)], 1: [spot(3, 1, 1, 1), spot(4, 9, 9, 1), spot(5, 20, 20, 1)]}
     path = make_trackmate(tmp_path / "a.xml", frames, {0: [(1, 3)], 1: [(2, 4)]}, filtered=[1])
     assert ids_by_spot(read_trackmate_xml(path)) == {1: -1, 2: 1, 3: -1, 4: 1, 5: -1}
 
 
-def test_invisible_spots_and_their_edges_are_gone(tmp_path):
+def test_invisible_spots_and_their_edges_are_left_out(tmp_path):
     frames = {
         0: [spot(1, 1, 1, 0, 'VISIBILITY="1"')],
         1: [spot(2, 1, 1, 1, 'VISIBILITY="0"')],
@@ -56,7 +56,7 @@ def test_a_split_begins_two_tracklets_with_their_parent(tmp_path):
     assert spots.lineage == {9: 8, 10: 8}
 
 
-def test_at_a_merge_the_nearest_goes_on_and_the_other_ends(tmp_path):
+def test_at_a_merge_the_nearest_tracklet_continues_and_the_other_ends(tmp_path):
     frames = {
         0: [spot(1, 0, 5, 0), spot(2, 9, 5, 0)], 1: [spot(3, 1, 5, 1), spot(4, 6, 5, 1)], 2: [spot(5, 5, 5, 2)],
     }  # fmt: skip
@@ -68,18 +68,18 @@ def test_at_a_merge_the_nearest_goes_on_and_the_other_ends(tmp_path):
     assert spots.lineage == {}
 
 
-def test_a_file_without_tracks_is_all_untracked_spots(tmp_path):
+def test_the_spots_of_a_file_without_tracks_have_no_identity(tmp_path):
     path = make_trackmate(tmp_path / "a.xml", straight(1, 2), {})
     path.write_text(path.read_text().replace("<AllTracks></AllTracks>", "<AllTracks />"))
     assert read_trackmate_xml(path).gt_ids.tolist() == [-1, -1]
 
 
-def test_a_spot_without_a_frame_has_the_one_around_it(tmp_path):
+def test_a_spot_without_a_frame_has_the_frame_of_its_parent_element(tmp_path):
     frames = {3: [spot(1, 1, 1)], 4: [spot(2, 1, 1)]}
     assert read_trackmate_xml(make_trackmate(tmp_path / "a.xml", frames, {})).frame_index.tolist() == [3, 4]
 
 
-def test_notes_of_the_images_are_read(tmp_path):
+def test_the_notes_on_the_images_are_read(tmp_path):
     path = make_trackmate(
         tmp_path / "a.xml", straight(1, 2), {}, model='spatialunits="micron" timeunits="min"',
         image='width="40" height="30" nframes="7" pixelwidth="0.5" pixelheight="0.25" timeinterval="0.5"',
@@ -91,7 +91,7 @@ def test_notes_of_the_images_are_read(tmp_path):
     np.testing.assert_allclose(spots.in_pixels(spots.pixel_size).points, [[10, 20], [10, 24]])
 
 
-def test_outlines_lie_around_their_spots(tmp_path):
+def test_outlines_are_relative_to_their_spots(tmp_path):
     roi = 'ROI_N_POINTS="3">-1 -2 3.5 0 0 4'
     frames = {0: [spot(1, 5, 5, 0), spot(2, 10, 10, 0, roi)]}
     spots = read_trackmate_xml(make_trackmate(tmp_path / "a.xml", frames, {}))
@@ -100,20 +100,24 @@ def test_outlines_lie_around_their_spots(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("frames", "edges", "complaint"),
+    ("frames", "edges", "message"),
     [
         ({0: [spot(1, "far", 1, 0)]}, {}, r"line 5, <Spot>: attribute POSITION_X must be a finite number; got 'far'"),
         ({0: [spot(1, 1, 1, 0.5)]}, {}, r"<Spot>: attribute FRAME must be a whole number; got 0\.5"),
         ({0: [spot(1, 1, 1, -1)]}, {}, r"<Spot>: attribute FRAME must count frames from 0; got -1"),
         ({0: ['POSITION_X="1" POSITION_Y="1"']}, {}, r"attribute ID must be a finite number; it has none"),
-        ({0: [spot(1, 1, 1, 0, 'ROI_N_POINTS="2">1 2 3')]}, {}, r"<Spot>: ROI_N_POINTS says 2 points"),
+        (
+            {0: [spot(1, 1, 1, 0, 'ROI_N_POINTS="2">1 2 3')]},
+            {},
+            r"<Spot>: ROI_N_POINTS is 2, so its text must be 4",
+        ),
         ({0: [spot(1, 1, 1, 0), spot(1, 2, 2, 0)]}, {}, r"two have the same ID"),
         (straight(1, 2), {0: [(1, 9)]}, r"line \d+, <Edge>: there is no spot 9"),
         ({0: [spot(1, 1, 1, 0), spot(2, 2, 2, 0)]}, {0: [(1, 2)]}, r"<Edge>: links spots 1 and 2 of the same frame"),
     ],
 )
-def test_an_error_names_the_line_and_the_element(tmp_path, frames, edges, complaint):
+def test_an_error_names_the_line_and_the_element(tmp_path, frames, edges, message):
     path = make_trackmate(tmp_path / "a.xml", frames, edges)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_trackmate_xml(path)
     assert str(path) in str(raised.value)

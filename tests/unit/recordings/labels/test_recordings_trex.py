@@ -21,7 +21,7 @@ def play(path, **keys):
     return recording, list(recording.frames())
 
 
-def test_a_folder_is_one_recording_of_all_its_animals_by_number(tmp_path):
+def test_a_folder_is_one_recording_of_all_its_animals_in_the_order_of_their_numbers(tmp_path):
     folder = tmp_path / "trial.1"
     table(folder / "a_fish10.csv", "0,0,9,8", f"1,{LOST}", "2,0,7,6")
     table(folder / "a_fish9.csv", "0,0,1,2", "1,0,3,4", f"2,{LOST}", f"3,{LOST}")
@@ -37,7 +37,7 @@ def test_one_animals_table_is_one_identity(tmp_path):
     assert (spots.frame_index.tolist(), spots.gt_ids.tolist(), spots.points.tolist()) == ([4], [0], [[1.5, 2]])
 
 
-def test_centimetres_need_a_pixels_size(tmp_path):
+def test_centimetres_need_a_pixel_size(tmp_path):
     path = table(tmp_path / "a_fish0.csv", "0,0,4,6")
     with pytest.raises(RecordingError, match=r"coordinates are in 'cm'.*set dataset\.test_dataset\.pixel_size"):
         play(path)
@@ -47,7 +47,7 @@ def test_centimetres_need_a_pixels_size(tmp_path):
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_the_settings_beside_say_a_pixels_size(tmp_path, above):
+def test_the_settings_beside_the_tables_give_the_pixel_size(tmp_path, above):
     path = table(tmp_path / "data" / "a_fish0.csv", "0,0,4,6")
     place = tmp_path if above else path.parent
     (place / "other.settings").write_text("cm_per_pixel = 9\n")
@@ -58,16 +58,16 @@ def test_the_settings_beside_say_a_pixels_size(tmp_path, above):
 
 
 @pytest.mark.parametrize("text", ["cm_per_pixel = wide\n", "cm_per_pixel = 0\n"])
-def test_settings_without_a_size_are_not_taken_for_one(tmp_path, text):
+def test_settings_without_a_valid_pixel_size_are_an_error(tmp_path, text):
     (tmp_path / "a.settings").write_text(text)
     with pytest.raises(RecordingError, match=r"cm_per_pixel cannot be read|coordinates are in 'cm'"):
         play(table(tmp_path / "a_fish0.csv", "0,0,4,6"))
 
 
-def test_without_a_column_y_it_is_the_blobs_top(tmp_path, caplog):
+def test_without_a_column_y_the_top_of_the_blob_is_y(tmp_path, caplog):
     rows = (f"0,3.5,{BLOB}", "1,inf,inf")
     path = table(tmp_path / "a_fish0.csv", *rows, header="frame,X#wcentroid (cm),blobid")
-    with pytest.raises(RecordingError, match=r"no column Y.*needs cm_per_pixel"):
+    with pytest.raises(RecordingError, match=r"no column Y.*needs cm_per_pixel of a"):
         read_spots(path)
     (tmp_path / "a.settings").write_text("cm_per_pixel = 0.5")
     _, frames = play(path)
@@ -75,14 +75,14 @@ def test_without_a_column_y_it_is_the_blobs_top(tmp_path, caplog):
     assert "y is the top of each animal" in caplog.text
 
 
-def test_the_weighted_centroid_is_taken_where_there_are_several(tmp_path):
+def test_the_weighted_centroid_is_read_if_a_table_has_several_points(tmp_path):
     header = "frame,X (px),Y (px),X#pcentroid (px),Y#pcentroid (px),X#wcentroid (px),Y#wcentroid (px)"
     assert read_spots(table(tmp_path / "a.csv", "0,1,2,3,4,5,6", header=header)).points.tolist() == [[5, 6]]
     header = header.replace("wcentroid", "vcentroid")
     assert read_spots(table(tmp_path / "a.csv", "0,1,2,3,4,5,6", header=header)).points.tolist() == [[1, 2]]
 
 
-def test_a_table_of_points_has_ids_and_boxes_where_it_has_the_columns(tmp_path, caplog):
+def test_a_table_of_points_has_ids_and_boxes_if_it_has_their_columns(tmp_path, caplog):
     path = table(tmp_path / "t.csv", "1,4,2,3", "0,4,1,1", "1,4,5,5", "1,-1,6,6", header="frame,id,x,y")
     spots = read_spots(path, "trex")
     assert spots.frame_index.tolist() == [0, 1, 1, 1]
@@ -98,10 +98,10 @@ def test_a_table_of_points_has_ids_and_boxes_where_it_has_the_columns(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "complaint"),
+    ("header", "row", "message"),
     [
         (HEADER, "0,0,a,1", r"row 2: X#wcentroid \(cm\) must be a number; got 'a'"),
-        (HEADER, "0.5,0,1,1", "row 2: frame must be a whole number from 0 on"),
+        (HEADER, "0.5,0,1,1", "row 2: frame must be a whole number ≥ 0"),
         (HEADER, "0,0,1", "row 2: must have 4 cells"),
         ("frame,X (px)", "0,1", r"row 1: must hold Y or blobid beside X \(px\)"),
         ("frame,X (m),blobid", "0,1,5", "no column Y"),
@@ -109,28 +109,28 @@ def test_a_table_of_points_has_ids_and_boxes_where_it_has_the_columns(tmp_path, 
         ("frame,x,y", "0,inf,1", "row 2: x must be a number; got 'inf'"),
     ],
 )
-def test_a_trex_error_names_the_row(tmp_path, header, row, complaint):
+def test_a_trex_error_names_the_row(tmp_path, header, row, message):
     path = table(tmp_path / "a_fish0.csv", row, header=header)
-    with pytest.raises(RecordingError, match=complaint) as raised:
+    with pytest.raises(RecordingError, match=message) as raised:
         read_spots(path)
     assert str(raised.value).startswith(str(path))
 
 
-def test_a_folder_of_something_else_is_an_error(tmp_path):
+def test_a_folder_without_trex_tables_is_an_error(tmp_path):
     with pytest.raises(RecordingError, match=r"must hold TRex's tables.*there is none"):
         read_spots(tmp_path)
     with pytest.raises(RecordingError, match="source is 'icy', but the file looks like a folder of TRex tables"):
         read_spots(tmp_path, "icy")
     table(tmp_path / "a_fish0.csv", "0,0,1,1")
     table(tmp_path / "b.csv", "0,0", header="frame,time")
-    with pytest.raises(RecordingError, match=r"b\.csv, row 1: must hold frame, X and Y"):
+    with pytest.raises(RecordingError, match=r"b\.csv, row 1: must hold TRex's columns frame, X and Y"):
         read_spots(tmp_path)
     table(tmp_path / "b.csv", "0,0,1", header="frame,X (px),Y (px)")
     with pytest.raises(RecordingError, match="all tables must have one unit"):
         read_spots(tmp_path)
 
 
-def test_idtrackers_pickle_is_refused_unopened(tmp_path):
+def test_a_pickle_of_idtracker_is_refused_without_opening_it(tmp_path):
     path = tmp_path / "trajectories.npy"
     path.write_bytes(b"\x93NUMPY")
     for source in (None, "trex"):
