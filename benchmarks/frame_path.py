@@ -72,7 +72,7 @@ class Profiler:
 def frame_paths(frames: int) -> list[FramePath]:
     """Record the paths of several frames, one by one."""
     profiler = Profiler()
-    endpoints = {name: "tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")}
+    endpoints = dict.fromkeys(("ingest", "tracks", "control"), "tcp://127.0.0.1:*")
     daemon = Daemon(check_config({"daemon": {"endpoints": endpoints, "http": None}}))
     threading.setprofile(profiler)
     daemon.start()

@@ -28,7 +28,7 @@ from trackd.models.checkpoint.load import LoadedModel, LoadReport
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import ScoreRequest
+from trackd.tracking.scorer import Query, Scores
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 
@@ -72,7 +72,7 @@ def load() -> LoadedModel:
     return LoadedModel("bench", model, architecture, Path("bench"), LoadReport((), ()))
 
 
-def full_window(loaded: LoadedModel, n: int, window_size: int, seed: int = 0) -> ScoreRequest:
+def full_window(loaded: LoadedModel, n: int, window_size: int, seed: int = 0) -> tuple[TransformerScorer, Query]:
     """Return the request to score n instances against n tracks, which are observed in every frame of the window."""
     tree = {"tracker": {"window_size": window_size, "max_tracks": n, "overlap_thresh": 0.0}}
     settings = StreamSettings.of(check_config(tree))
@@ -88,7 +88,13 @@ def full_window(loaded: LoadedModel, n: int, window_size: int, seed: int = 0) ->
             tracker.step(number, number, instances, features, number)
     window = tracker.window
     assert (window.frame_index[window.live] >= 0).sum() == n * window_size
-    return ScoreRequest(tracker.scorer, instances, features, number, number, window, window.live, True)
+    query = Query(instances, features, number, number, window, window.live, True, np.arange(n))
+    assert isinstance(tracker.scorer, TransformerScorer)
+    return tracker.scorer, query
+
+
+def score_batch(requests: list[tuple[TransformerScorer, Query]]) -> list[Scores]:
+    return TransformerScorer.score_batch([scorer for scorer, _ in requests], [query for _, query in requests])
 
 
 def alternate(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -116,9 +122,7 @@ def measure(loaded: LoadedModel, layers: TorchLayers, n: int, window_size: int, 
     """Return the CPU time of `score` and of torch's layers, ms."""
     request = full_window(loaded, n, window_size)
     tokens = torch.randn(1, (window_size + 1) * n, D)
-    times = alternate(
-        {"score": lambda: TransformerScorer.score_batch([request]), "torch": lambda: layers(tokens, n)}, repeats
-    )
+    times = alternate({"score": lambda: score_batch([request]), "torch": lambda: layers(tokens, n)}, repeats)
     return times["score"], times["torch"]
 
 
@@ -127,8 +131,8 @@ def measure_batch(loaded: LoadedModel, n: int, repeats: int) -> tuple[float, flo
     requests = [full_window(loaded, n, 8, seed) for seed in range(STREAMS)]
     times = alternate(
         {
-            "alone": lambda: [TransformerScorer.score_batch([request]) for request in requests],
-            "together": lambda: TransformerScorer.score_batch(requests),
+            "alone": lambda: [score_batch([request]) for request in requests],
+            "together": lambda: score_batch(requests),
         },
         repeats,
     )

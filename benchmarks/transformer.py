@@ -28,7 +28,7 @@ from trackd.models.checkpoint.load import LoadedModel, LoadReport
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import ScoreRequest, Scores
+from trackd.tracking.scorer import Query, Scores
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 
@@ -59,9 +59,9 @@ def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
 
     class Timed(TransformerScorer):
         @classmethod
-        def score_batch(cls, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        def score_batch(cls, scorers: Sequence[TransformerScorer], queries: Sequence[Query]) -> list[Scores]:
             started = time.perf_counter()
-            found = super().score_batch(requests)
+            found = super().score_batch(scorers, queries)
             times["score"].append(1e3 * (time.perf_counter() - started))
             return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from trackd.commands.observer import Observer
-from trackd.outputs.records import record_of
+from trackd.engine.outcome import output_record
 from trackd.outputs.render import RenderedVideo
 from trackd.outputs.writer import set_earlier_aside
 from trackd_client.protocol import Tracks
@@ -33,7 +33,7 @@ class RenderedTracks(Observer):
 
     def add(self, frame: RecordedFrame, tracks: Tracks) -> None:
         """Draw one frame."""
-        record = record_of(tracks, frame.detections)
+        record = output_record(tracks, frame.detections)
         image = frame.image
         if image is None and self._shape is not None:
             image = np.zeros(self._shape[:2], np.uint8)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from trackd.commands.observer import Observer
+from trackd.engine.outcome import parents_of
 from trackd.evaluation.mot_truth import MotTruth
 from trackd.evaluation.picture import IdHistory
 from trackd.evaluation.segmentation import SegmentationScoring, reference_folder
 from trackd.evaluation.sequence import Sequence, frame_of_detections
 from trackd.evaluation.switches import SwitchCount
-from trackd.outputs.records import parents_of
 from trackd_client.protocol import Tracks
 from trackd_client.recordings.recording import RecordedFrame, Recording
 

@@ -1,4 +1,4 @@
-"""A frame's image as an array, whatever form it came in."""
+"""Decode the image of a frame to an array."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from trackd_client.protocol.image_header import image_size
 
 
 def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
-    """(h, w) or (h, w, c) pixels, uint8 or uint16; colour as RGB, as raw images are.
+    """Return (h, w) or (h, w, c) pixels, uint8 or uint16. Colour is RGB, as in raw images.
 
     Raises:
-        ProtocolError: `invalid_frame`, where the file in it is damaged.
+        ProtocolError: `invalid_frame`, if the encoded file is damaged.
     """
     if isinstance(image, np.ndarray):
         return image
-    if isinstance(image, SharedImage):  # the IO thread copies those on receipt, before the producer goes on
+    if isinstance(image, SharedImage):  # the IO thread copies them on receipt, before the producer overwrites them
         raise ProtocolError(ErrorCode.INTERNAL, "a shared image reached the engine")
     pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
@@ -32,7 +32,7 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
 
 
 def image_shape(image: Image | EncodedImage | SharedImage | None) -> tuple[int, int] | None:
-    """(h, w) in pixels, without decoding; None where there is no image."""
+    """Return (h, w) in pixels, without decoding; None without an image."""
     if image is None:
         return None
     if isinstance(image, EncodedImage):

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.detections import Detections, IntArray, Skeleton
-from trackd_client.protocol import Status, Tracks
+from trackd_client.detections import IntArray, Skeleton
 
 Floats = NDArray[np.floating[Any]]
 
@@ -46,33 +45,6 @@ class OutputRecord:
 
 
 ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "keypoint_scores", "scores")
-
-
-def record_of(tracks: Tracks, detections: Detections | None) -> OutputRecord | None:
-    """The output record of a settled frame; None for a frame that was not tracked."""
-    if tracks.status is not Status.TRACKED or detections is None:
-        return None
-    assert tracks.track_ids is not None
-    assert tracks.track_scores is not None
-    assert tracks.boxes is not None
-    return OutputRecord(
-        frame_index=tracks.frame_index,
-        t_ns=tracks.t_ns,
-        track_ids=np.asarray(tracks.track_ids),
-        track_scores=tracks.track_scores,
-        boxes=tracks.boxes,
-        keypoints=tracks.keypoints,
-        keypoint_scores=detections.keypoint_scores,
-        scores=tracks.scores,
-        masks=detections.masks,
-        parents=parents_of(tracks),
-    )
-
-
-def parents_of(tracks: Tracks) -> dict[int, int]:
-    """A frame's divisions: the parent of each new track that has one, by the new track's id."""
-    pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
-    return {child: parent for child, parent in pairs if parent >= 0}
 
 
 def measured_fps(first: tuple[int, int], last: tuple[int, int]) -> float | None:

@@ -12,10 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trackd.outputs.records import OutputRecord, StreamInfo, record_of
+from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Writer, open_writer
-from trackd_client.detections import Detections
-from trackd_client.protocol import Open, Tracks
+from trackd_client.protocol import Open
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +115,10 @@ class OutputsThread:
         info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
         self._jobs.put(lambda: self._do_or_hold(name, OpenFiles(list(kinds), info)))
 
-    def write(self, name: str, tracks: Tracks, detections: Detections | None) -> None:
-        """Write one settled frame; a frame that was not tracked leaves no record."""
-        record = record_of(tracks, detections)
-        if record is not None:
-            self._submitted[name] += 1
-            self._jobs.put(lambda: self._do_or_hold(name, WriteFrame(record)))
+    def write(self, name: str, record: OutputRecord) -> None:
+        """Write the record of one frame."""
+        self._submitted[name] += 1
+        self._jobs.put(lambda: self._do_or_hold(name, WriteFrame(record)))
 
     def is_behind(self, name: str) -> bool:
         """Whether so many of a stream's records wait that it should send no more for now."""

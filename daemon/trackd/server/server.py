@@ -11,7 +11,7 @@ import zmq
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.outcome import CommandResult, Outcome, Settlement
+from trackd.engine.outcome import CommandResult, Outcome, Settlement, output_record
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.curve import Security
@@ -202,7 +202,9 @@ class Server:
         tracks = self._publisher.publish(session, settlement, stored_ns)
         session.history.append(tracks)
         if session.settings.stream.outputs:
-            self._outputs.write(session.name, tracks, settlement.detections)
+            record = output_record(tracks, settlement.detections)
+            if record is not None:
+                self._outputs.write(session.name, record)
         return session
 
     def _heartbeat(self, now: int) -> None:

@@ -116,8 +116,6 @@ class Sockets:
             bound.close()
 
 
-
-
 def confirmed_key(frame: zmq.Frame) -> str:
     """The public key of a message's sender; "" without CURVE."""
     try:

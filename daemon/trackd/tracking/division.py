@@ -1,9 +1,10 @@
-"""Cells divide: two children where one track was.
+"""Cell division: one track becomes two.
 
-A track that was there in the frame before has divided when two instances lie in its neighbourhood that no other track
-claims (unmatched, or a newcomer and the one that the track itself was given), about as large as each other, each
-about half of it, and it stands between them. Lengths are in units of the parent's box diagonal, sizes of its area.
-Letters: n instances, M tracks that may divide, c unmatched.
+A track of the previous frame has divided if two instances near it belong to no other track (two unmatched detections, or
+one and the track's own instance), are about equally large, have each about half of its size, and lie on both sides of
+it. Lengths are in units of the parent's box diagonal, sizes in units of its area.
+
+Letters: n instances, M tracks that may divide, c unmatched detections.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-# Where F1 is best on both CTC training sets at hand (docs/evaluation.md): 9 divisions of 10 are within them.
+# These give the best F1 on both CTC training sets (docs/evaluation.md); 9 of 10 divisions are within them.
 MAX_DISTANCE = 0.9  # of a child from the parent
-MAX_OFF_CENTRE = 0.3  # of the children' middle from the parent
-MIN_SIZE, MAX_SIZE = 0.15, 1.1  # "about half": round before they divide, cells are small already
-MIN_LIKENESS = 0.6  # of the smaller child to the larger
+MAX_OFF_CENTRE = 0.3  # of the children's common centre from the parent
+MIN_SIZE, MAX_SIZE = 0.15, 1.1  # "about half": a cell is round and small already before it divides
+MIN_LIKENESS = 0.6  # ratio of the smaller child to the larger
 
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """One track becomes two."""
+    """One division."""
 
     parent: int  # its position among the M tracks
     children: tuple[int, int]  # rows of the instances, ascending
@@ -32,12 +33,12 @@ class Division:
 def find_divisions(
     parents: NDArray[np.float32], own: NDArray[np.intp], unmatched: NDArray[np.intp], extents: NDArray[np.float32]
 ) -> list[Division]:
-    """The divisions of a frame, each track and each instance in one at most; the best centred first.
+    """Find the divisions of a frame, the best centred first. Each track and each instance is in at most one.
 
     Args:
-        parents: (M, 4) the boxes of the tracks that the frame before saw.
-        own: (M,) the row that each was given in this frame, -1 for none.
-        unmatched: (c,) rows that no track was given to, ascending.
+        parents: (M, 4) boxes of the tracks of the previous frame.
+        own: (M,) the row that each track matched in this frame, -1 for none.
+        unmatched: (c,) ascending rows without a track.
         extents: (n, 4) the instances' boxes.
     """
     if not len(parents) or not len(unmatched):

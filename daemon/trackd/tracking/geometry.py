@@ -1,4 +1,4 @@
-"""Where an instance is looked at: anchor points of a pose, and the crop box around a point.
+"""The anchor points of a pose, and the crop boxes around points.
 
 Letters: n instances, k nodes of the skeleton, A anchors per instance.
 """
@@ -15,12 +15,12 @@ Anchors = str | int | list[str]
 
 
 def visible_nodes(keypoints: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which nodes are seen, (n, k): a node is visible when both of its coordinates are finite."""
+    """Return which nodes are visible, (n, k): those with two finite coordinates."""
     return np.asarray(np.isfinite(keypoints).all(axis=2))
 
 
 def centroids(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean of the visible nodes, (n, 2) in pixels; NaN where none is visible."""
+    """Compute the mean of the visible nodes, (n, 2) in pixels; NaN if none is visible."""
     count = visible.sum(axis=1)
     total = np.where(visible[:, :, None], keypoints, 0.0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -28,10 +28,10 @@ def centroids(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDA
 
 
 def anchor_nodes(anchors: Anchors, skeleton: Skeleton | None, rng: np.random.Generator) -> tuple[int, ...]:
-    """The node number of each anchor, −1 for the centroid.
+    """Return the node number of each anchor, −1 for the centroid.
 
-    An integer draws that many different nodes, the same for every instance, so that an instance is always
-    looked at in the same places.
+    An integer draws that many different nodes, the same for every instance, so that the crops of all instances show the
+    same nodes.
 
     Raises:
         ValueError: a name that the skeleton does not have, no anchor at all, or more anchors than nodes.
@@ -58,22 +58,21 @@ def anchor_points(
     handle_missing: str,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """The points that crops and boxes are centred on.
+    """Compute the points on which crops and boxes are centred.
 
     Args:
         detections: boxes alone give their centres, whatever the anchors.
-        skeleton: names the nodes of the key points.
+        skeleton: names the nodes of the keypoints.
         anchors: a node's name; a list of them; an int: that many nodes at random; "", "centroid" or
             "midpoint": the mean of the visible nodes.
-        handle_missing: "centroid" puts that mean in the place of an anchor that is not visible; "ignore" and
-            "drop" leave it NaN.
-        rng: draws the nodes where `anchors` is an int; give the same seed for every frame of a stream.
+        handle_missing: "centroid" replaces an anchor that is not visible by that mean; "ignore" and "drop" leave it NaN.
+        rng: draws the nodes if `anchors` is an int; must have the same seed for every frame of a stream.
 
     Returns:
         (n, A, 2) x y in pixels, NaN where an anchor is missing.
 
     Raises:
-        ValueError: an unknown node; the text names the nodes that there are.
+        ValueError: an unknown node; the text names the known ones.
     """
     if detections.keypoints is None:
         n_anchors = len(anchors) if isinstance(anchors, list) else anchors if isinstance(anchors, int) else 1
@@ -95,11 +94,11 @@ def anchor_points(
 
 
 def crop_boxes(centres: ArrayLike, crop_size: int | list[int], padding: int) -> NDArray[np.float32]:
-    """Boxes of the crops around points, as DREEM's `get_bbox` and `pad_bbox` make them.
+    """Compute the boxes of the crops around points, as DREEM's `get_bbox` and `pad_bbox` do.
 
-    A side of s pixels reaches from centre + (−s // 2), clipped at 0, to centre + s // 2; a box that was
-    clipped ends at s instead, so it moves inside at the top and left only. The padding is added afterwards
-    and may reach below 0.
+    A side of s pixels reaches from centre + (−s // 2), clipped at 0, to centre + s // 2; a clipped
+    box ends at s instead, so only boxes at the top and left are moved into the frame. The padding is added afterwards
+    and may extend below 0.
 
     Args:
         centres: (n, A, 2) x y in pixels; NaN gives a NaN box.

@@ -1,6 +1,6 @@
-"""Births, gaps and ends of tracks.
+"""New tracks, gaps and ends of tracks.
 
-Letters: S slots, M live tracks, m tracks seen in a frame.
+Letters: S slots, M live tracks, m tracks matched in a frame.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def _see(
     ids: NDArray[np.int32],
     changed: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Write down where and when the (m,) slots were seen, with boxes (m, 4); the other live tracks are lost.
+    """Record time and boxes (m, 4) of the (m,) matched slots; mark the other live tracks as lost.
 
     Returns:
-        how many ids of tracks that were not lost before it wrote to the first row of `changed`, (2, M), and how many
-        of those that were to the second.
+        The number of ids written to the first row of `changed`, (2, M): tracks that became lost; and to the second row:
+        tracks that were lost before and are matched now.
     """
     n_lost, n_found = 0, 0
     seen = np.zeros(len(lost), np.bool_)
@@ -60,19 +60,19 @@ def _see(
 
 @dataclass(slots=True, eq=False)
 class Sighting:
-    """What a frame changed in the tracks that lived before it."""
+    """The changes of one frame in the tracks that existed before it."""
 
-    lost: tuple[int, ...]  # ids that are missing from this frame on
-    found: tuple[int, ...]  # ids that are back after a gap
+    lost: tuple[int, ...]  # ids that are lost from this frame on
+    found: tuple[int, ...]  # ids that are matched again after a gap
 
 
 _NO_CHANGE = Sighting((), ())
 
 
 class Lifecycle:
-    """When each live track was last seen, and what follows from that; by slot.
+    """The last observation of each live track, and the gaps that follow from it; by slot.
 
-    A track is active when the latest frame saw it, else lost. Ids rise by one and are never given twice.
+    A track is active if it was matched in the latest frame, else lost. Ids rise by one and are never used twice.
     """
 
     def __init__(self, window: RollingWindow) -> None:
@@ -81,14 +81,14 @@ class Lifecycle:
         self._allocate(window.capacity)
 
     def _allocate(self, capacity: int) -> None:
-        self.last_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the last sighting
+        self.last_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the last observation
         self.last_t_ns = np.zeros(capacity, np.int64)  # (S,)
         self.lost = np.zeros(capacity, bool)  # (S,)
         self.extents = np.full((capacity, 4), np.nan, np.float32)  # (S, 4) the last published box
         self.axes = np.full((capacity, 2), np.nan, np.float32)  # (S, 2) the last body axis
 
     def missing_before(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
-        """Tracks whose gap is full before this frame is looked at: what dropped frames have aged."""
+        """Return the tracks whose gap reached its limit before this frame, through dropped frames."""
         live = self.window.live
         if max_gap is None and max_gap_s is None:
             return live[:0]
@@ -101,7 +101,7 @@ class Lifecycle:
         return live[over]
 
     def missing_after(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
-        """Tracks that this frame did not see either and whose gap is now full."""
+        """Return the tracks that are not matched in this frame either and whose gap has reached its limit."""
         live = self.window.live
         if max_gap is None and max_gap_s is None:
             return live[:0]
@@ -115,12 +115,12 @@ class Lifecycle:
     def see(
         self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
     ) -> Sighting:
-        """These live tracks were seen, all the others were not.
+        """Record that these live tracks were matched in this frame, and the others were not.
 
         Args:
             slots: (m,).
             extents: (m, 4) their published boxes.
-            axes: (m, 2) their body axes, or None where the orientation rule is off.
+            axes: (m, 2) their body axes; None if the orientation rule is off.
             frame_index: the frame's number.
             t_ns: its capture time.
         """
@@ -139,7 +139,7 @@ class Lifecycle:
     def begin(
         self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
     ) -> Slots:
-        """Begin a track for each of the (m,) rows, in their order; the window must have room."""
+        """Begin a track for each of the (m,) rows, in their order; returns their slots. The window must have room."""
         count = len(extents)
         slots = self.window.acquire(np.arange(self.next_id, self.next_id + count, dtype=np.int32))
         self.next_id += count
@@ -151,25 +151,25 @@ class Lifecycle:
         return slots
 
     def end(self, slots: Slots) -> list[int]:
-        """End the tracks in these slots; their ids, ascending."""
+        """End the tracks in these slots; returns their ids, ascending."""
         ended = sorted(self.window.ids[slots].tolist())
         self.window.release(slots)
         return ended
 
     def longest_missing(self, count: int) -> Slots:
-        """At most `count` lost tracks, those missing longest (then the lowest id), ascending by slot."""
+        """Return at most `count` lost tracks, those lost longest first (then the lowest id), ascending by slot."""
         lost = self.window.live[self.lost[self.window.live]]
         order = np.lexsort((self.window.ids[lost], self.last_index[lost]))
         return np.sort(lost[order[:count]])
 
     def snapshot(self) -> State:
-        """All of it, for the live tracks in the order of their slots."""
+        """Return the state of the live tracks, in the order of their slots."""
         live = self.window.live
         arrays = {name: getattr(self, name)[live] for name in _ARRAYS}
         return {"next_id": self.next_id, **arrays}
 
     def restore(self, state: State) -> None:
-        """Become what `snapshot` saw; the window is restored before."""
+        """Restore the state that `snapshot` returned; the window must be restored first."""
         self.next_id = int(state["next_id"])
         self._allocate(self.window.capacity)
         for name in _ARRAYS:
@@ -186,10 +186,10 @@ _ARRAYS = ("last_index", "last_t_ns", "lost", "extents", "axes")
 
 
 def choose_new_tracks(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:
-    """The rows that begin a track where there are fewer places than unmatched.
+    """Select the rows that begin a track, if there are fewer places than unmatched rows.
 
-    Highest detection score first, one without a score last, equals in their order; those chosen keep the order of
-    the detections.
+    Rows with the highest detection score are selected first, rows without a score last, equal scores in their order.
+    The result keeps the order of the detections.
     """
     if len(rows) <= places:
         return rows

@@ -50,9 +50,8 @@ def _write(
 class RollingWindow:
     """A ring of observations per slot, written in place and never rebuilt.
 
-    A slot is a track's place for as long as it lives; scorers key what they keep by it. `live` holds the
-    occupied slots in ascending order. Free slots are taken lowest first, so the same history gives the
-    same slots.
+    A track keeps its slot until it ends; scorers store their state by slot. `live` holds the occupied slots in
+    ascending order. The lowest free slot is taken first, so the same history gives the same slots.
     """
 
     def __init__(self, window_size: int, max_slots: int) -> None:
@@ -68,23 +67,23 @@ class RollingWindow:
     def _allocate(self, capacity: int) -> None:
         self.boxes = np.full((capacity, self.window_size, self.n_anchors, 4), np.nan, np.float32)
         self.frame_index = np.full((capacity, self.window_size), -1, np.int64)  # (S, W), −1 where empty
-        self._written = np.zeros(capacity, np.int64)  # (S,) gives the number held and the place of the next
+        self._written = np.zeros(capacity, np.int64)  # (S,) observations written since the track began
         self.ids = np.full(capacity, -1, np.int32)  # (S,) −1: the slot is free
         self.live: Slots = np.empty(0, np.intp)
 
     @property
     def capacity(self) -> int:
-        """Number of slots that there is room for now."""
+        """Number of allocated slots."""
         return len(self.ids)
 
     @property
     def count(self) -> NDArray[np.int64]:
-        """(S,) observations held."""
+        """(S,) number of observations held."""
         return np.minimum(self._written, self.window_size)
 
     @property
     def position(self) -> NDArray[np.int64]:
-        """(S,) where the next observation goes."""
+        """(S,) ring position of the next observation."""
         return self._written % self.window_size
 
     def acquire(self, ids: NDArray[np.int32]) -> Slots:
@@ -104,7 +103,7 @@ class RollingWindow:
         return slots
 
     def append(self, slots: Slots, boxes: NDArray[np.float32], frame_index: int) -> NDArray[np.int64]:
-        """Write one observation for each of the (m,) slots over its oldest.
+        """Write one observation for each of the (m,) slots, over its oldest one.
 
         Args:
             slots: each at most once.
@@ -122,7 +121,7 @@ class RollingWindow:
         return positions
 
     def release(self, slots: Slots) -> None:
-        """Free slots and forget what they held."""
+        """Free slots and delete their observations."""
         self.ids[slots] = -1
         self._written[slots] = 0
         self.frame_index[slots] = -1
@@ -130,25 +129,25 @@ class RollingWindow:
         self._relist()
 
     def clear(self) -> None:
-        """Free all slots; the room is kept."""
+        """Free all slots; the memory stays allocated."""
         self.release(self.live)
 
     def counts(self, slots: Slots) -> NDArray[np.int64]:
-        """Observations held of each of the (m,) slots."""
+        """Return the number of observations of each of the (m,) slots."""
         counts = np.empty(len(slots), np.int64)
         _count(self._written, slots, self.window_size, counts)
         return counts
 
     def last_boxes(self, slots: Slots) -> NDArray[np.float32]:
-        """Each slot's latest observation, (m, A, 4); NaN where it has none."""
+        """Return each slot's latest observation, (m, A, 4); NaN if it has none."""
         return self.boxes[slots, (self._written[slots] - 1) % self.window_size]
 
     def resize(self, window_size: int) -> NDArray[np.int64]:
-        """Keep `window_size` observations from now on; the latest ones stay.
+        """Keep `window_size` observations from now on. The latest ones stay.
 
         Returns:
-            (S, window_size) the ring position at which each observation stood before, oldest first, −1 where
-            there is none: what a scorer needs to move its own rings alike.
+            (S, window_size) the old ring position of each observation, oldest first; −1 for none. A scorer moves its
+            own rings by it.
         """
         if window_size < 1:
             raise ValueError(f"window_size must be at least 1; got {window_size}")
@@ -167,10 +166,10 @@ class RollingWindow:
         return source
 
     def check_integrity(self) -> None:
-        """Check what must always hold.
+        """Check the invariants.
 
         Raises:
-            RuntimeError: names what does not.
+            RuntimeError: names the invariant that does not hold.
         """
         live_ids = self.ids[self.live]
         held = (self.frame_index >= 0).sum(axis=1)
@@ -189,7 +188,7 @@ class RollingWindow:
                 raise RuntimeError(f"rolling window: {fault}")
 
     def snapshot(self) -> State:
-        """The occupied slots and what they hold, as plain arrays and scalars."""
+        """Return the occupied slots and their observations, as plain arrays and scalars."""
         return {
             "window_size": self.window_size,
             "capacity": self.capacity,
@@ -202,7 +201,7 @@ class RollingWindow:
         }
 
     def restore(self, state: State) -> None:
-        """Become what `snapshot` saw."""
+        """Restore the state that `snapshot` returned."""
         slots = np.array(state["slots"], np.intp)
         self.window_size = int(state["window_size"])
         self.n_anchors = int(np.shape(state["boxes"])[2])
@@ -228,7 +227,7 @@ class RollingWindow:
         self.live = live
 
     def _set_anchors(self, n_anchors: int) -> None:
-        """Another number of anchors: what is held becomes the mean of its anchors, for each of the new."""
+        """Use another number of anchors: each new anchor of a held observation gets the mean of its old ones."""
         there = np.isfinite(self.boxes)
         count = there.sum(axis=2, keepdims=True)
         total = np.where(there, self.boxes, 0).sum(axis=2, keepdims=True)

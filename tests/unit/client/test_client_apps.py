@@ -170,7 +170,7 @@ def test_a_track_has_a_centre_a_speed_and_an_age():
     assert math.isnan(table.rows()[0].speed)
     table.update(tracked(14, [3], x=8.0))
     (row,) = table.rows()
-    assert (row.centre, row.speed, row.born_index, row.score) == ((10.0, 4.0), 2.0, 10, 0.5)
+    assert (row.centre, row.speed, row.first_index, row.score) == ((10.0, 4.0), 2.0, 10, 0.5)
 
 
 def test_lost_tracks_stay_until_they_end():

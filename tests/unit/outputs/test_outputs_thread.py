@@ -5,7 +5,7 @@ import numpy as np
 from output_records import info
 
 import trackd.outputs.thread as thread_module
-from trackd.outputs.records import parents_of, record_of
+from trackd.engine.outcome import output_record, parents_of
 from trackd.outputs.thread import OutputsThread
 from trackd.outputs.writer import Writer, open_writer
 from trackd_client.detections import Detections
@@ -18,17 +18,23 @@ def tracks(frame_index=0, status=Status.TRACKED, **lists):
                   **lists)  # fmt: skip
 
 
+def write(outputs: OutputsThread, name: str, settled: Tracks) -> None:
+    record = output_record(settled, Detections(boxes=np.zeros((2, 4))))
+    assert record is not None
+    outputs.write(name, record)
+
+
 def test_masks_and_parents_reach_the_writers():
     masks = np.zeros((40, 60), np.uint16)
-    record = record_of(tracks(new_tracks=(3, 4), parents=(1, -1)), Detections(boxes=np.zeros((2, 4)), masks=masks))
+    record = output_record(tracks(new_tracks=(3, 4), parents=(1, -1)), Detections(boxes=np.zeros((2, 4)), masks=masks))
     assert record.masks is masks
     assert record.parents == {3: 1}
     assert parents_of(tracks(new_tracks=(3,))) == {}
 
 
 def test_a_frame_that_was_dropped_is_not_written():
-    assert record_of(tracks(status=Status.DROPPED), Detections.empty()) is None
-    assert record_of(tracks(), None) is None
+    assert output_record(tracks(status=Status.DROPPED), Detections.empty()) is None
+    assert output_record(tracks(), None) is None
 
 
 class Slow(Writer):
@@ -89,7 +95,7 @@ def test_frames_of_a_stream_do_not_wait_for_the_file_of_another_to_be_finished(t
     outputs.open("one", ["slow"], Open("one"))
     outputs.close("one")
     outputs.open("two", ["mot"], Open("two"))
-    outputs.write("two", tracks(), Detections(boxes=np.zeros((2, 4))))
+    write(outputs, "two", tracks())
     wait_for_jobs(outputs)
     assert len((tmp_path / "two.txt").read_text().splitlines()) == 2
     release.set()
@@ -107,7 +113,7 @@ def test_a_writer_that_fails_is_counted_each_time_and_logged_once_and_the_others
     outputs, thread, errors = started(tmp_path, monkeypatch, release, Failing)
     outputs.open("one", ["slow", "mot"], Open("one"))
     for i in range(3):
-        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
+        write(outputs, "one", tracks(i))
     outputs.stop()
     thread.join(10)
     assert len(errors) == 3
@@ -125,8 +131,8 @@ def test_records_wait_while_a_disk_is_full_and_no_other_stream_waits(tmp_path, m
     outputs.open("one", ["slow"], Open("one"))
     outputs.open("two", ["mot"], Open("two"))
     for i in range(300):
-        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
-        outputs.write("two", tracks(i), Detections(boxes=np.zeros((2, 4))))
+        write(outputs, "one", tracks(i))
+        write(outputs, "two", tracks(i))
     wait_for_jobs(outputs)
     assert len((tmp_path / "two.txt").read_text().splitlines()) == 600
     assert "No space left on device" in outputs.fault("one")
@@ -151,7 +157,7 @@ def test_a_stream_that_closes_on_a_full_disk_logs_its_lost_frames_and_its_other_
     outputs, thread, errors = started(tmp_path, monkeypatch, threading.Event(), Full)
     outputs.open("one", ["slow", "mot"], Open("one"))
     for i in range(3):
-        outputs.write("one", tracks(i), Detections(boxes=np.zeros((2, 4))))
+        write(outputs, "one", tracks(i))
     outputs.close("one")
     outputs.stop()
     thread.join(10)
@@ -166,7 +172,7 @@ def test_a_stream_that_is_opened_again_at_once_keeps_both_files(tmp_path, monkey
     outputs, thread, errors = started(tmp_path, monkeypatch, threading.Event())
     for _ in range(2):
         outputs.open("one", ["slp", "ctc"], Open("one", frame_shape=info().frame_shape))
-        outputs.write("one", tracks(), Detections(boxes=np.zeros((2, 4))))
+        write(outputs, "one", tracks())
         outputs.close("one")
     outputs.stop()
     thread.join(20)

@@ -19,8 +19,8 @@ from trackd.server.access.grants import UNRESTRICTED, Grant, Right
 from trackd.server.control.call import READERS, Call, DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.session import Sessions
-from trackd.server.sockets import receive
 from trackd_client.protocol import fields as read
+from trackd_client.transport.multipart import receive_message
 
 LIMITS = wire_limits(Config().limits)
 
@@ -55,8 +55,8 @@ class Wire:
         message = {"v": 1, "kind": "request", "id": 7, "method": method, "params": params}
         self.client.send(msgpack.packb(message))
         assert self.router.poll(5000)
-        received = receive(self.router, LIMITS.parts, False)
-        self.control.handle(received.parts[:1], received.parts[1:], grant)
+        parts, _ = receive_message(self.router, LIMITS.parts)
+        self.control.handle(parts[:1], parts[1:], grant)
         reply = msgpack.unpackb(self.client.recv())
         assert (reply["kind"], reply["id"]) == ("reply", 7)
         return reply

@@ -25,7 +25,7 @@ def test_every_field_of_an_assignment_is_restored_after_a_restart():
         lost_tracks=(2,), found_tracks=(0,), ended_tracks=(1,), flags=("forced",),
     )  # fmt: skip
     instances = Instances.of(detections, settings.dataset)
-    record = state.frame_record(Frame("cells", 5, 50, 500, detections), instances, None, assignment)
+    record = frame_record("cells", 7, Frame("cells", 5, 50, 500, detections), instances, None, assignment)
     read = FrameRecord("cells", 7, 5, 50, 500, record.status, None, unpack(pack(record.body)))
     tracks = tracks_of_record(read)
     assert (tracks.epoch, tracks.seq, tracks.status, tracks.replayed) == (7, 5, Status.TRACKED, True)

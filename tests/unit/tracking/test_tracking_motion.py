@@ -7,6 +7,7 @@ from trackd.config import TrackerConfig
 from trackd.models.motion import filter_bank
 from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.instances import Instances
+from trackd.tracking.scorer import Query
 from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
@@ -73,7 +74,8 @@ def test_a_lost_tracks_logit_falls_with_the_length_of_its_gap() -> None:
         stream.skip(gap)
         instances = Instances.of(Detections(boxes=np.array([[80, 80, 120, 120]], np.float32)), LiveDataset())
         one = stream.tracker
-        scores = one.scorer.score(instances, None, stream.index, 0, one.window, one.window.live, True)
+        query = Query(instances, None, stream.index, 0, one.window, one.window.live, True, np.arange(1))
+        scores = one.scorer.score(query)
         logits.append(float(scores.logits[0, 0]))
     assert logits == sorted(logits, reverse=True)
     assert logits[0] > 3

@@ -31,7 +31,7 @@ class TrackRow:
     """A track at its last detection."""
 
     id: int
-    born_index: int  # frame index of its first detection
+    first_index: int  # frame index of its first detection
     last_index: int  # frame index of its last detection
     centre: tuple[float, float]  # x y, pixels
     speed: float  # pixels per frame, between the last two detections; NaN after one
@@ -108,7 +108,7 @@ class LiveTable:
                 f"{row.centre[0]:.1f}",
                 f"{row.centre[1]:.1f}",
                 _number(row.speed, 1),
-                str(now - row.born_index + 1),
+                str(now - row.first_index + 1),
                 _number(row.score, 2),
                 style="dim" if row.lost else None,
             )
@@ -128,7 +128,7 @@ class LiveTable:
             old = self._rows.get(track_id)
             first_index, speed = tracks.frame_index, math.nan
             if old is not None:
-                first_index = old.born_index
+                first_index = old.first_index
                 speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.last_index)
             self._rows[track_id] = TrackRow(
                 track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score

@@ -14,8 +14,8 @@ from rich.progress import track as progress
 
 from trackd.commands.daemon_process import running_daemon
 from trackd.commands.demo.recording import N_ANIMALS, DemoRecording, make_recording
+from trackd.engine.outcome import output_record
 from trackd.evaluation import IdentityScore, IdentityScoring
-from trackd.outputs.records import record_of
 from trackd.outputs.render import RenderedVideo
 from trackd_client import Client
 from trackd_client.apps.replay import Progressed, ReplayOptions, parse_speed, replay_recording
@@ -96,7 +96,7 @@ def _draw(recording: Recording, updates: list[Tracks], path: Path, console: Cons
     with RenderedVideo(path, recording.fps, recording.skeleton) as video:
         for frame in progress(recording.frames(), "  drawing", len(recording), console=console, transient=True):
             tracks = by_frame.get(frame.frame_index)
-            record = None if tracks is None else record_of(tracks, frame.detections)
+            record = None if tracks is None else output_record(tracks, frame.detections)
             if frame.image is not None and record is not None:
                 video.write(frame.image, record)
     return path

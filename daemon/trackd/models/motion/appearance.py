@@ -36,7 +36,7 @@ class Descriptors:
     """Descriptors of the instances of one frame."""
 
     values: NDArray[np.float32]  # (n, D) 0 to 1
-    there: NDArray[np.bool_]  # (n,) False: the row has no descriptor, and holds zeros
+    valid: NDArray[np.bool_]  # (n,) False: the row has no descriptor, and holds zeros
 
 
 def describe(image: Image, instances: Instances) -> Descriptors:
@@ -47,8 +47,8 @@ def describe(image: Image, instances: Instances) -> Descriptors:
         instances: (n). A sample outside the image takes the nearest pixel of its edge.
     """
     boxes = instances.extents
-    there = np.isfinite(boxes).all(axis=1) & instances.valid
-    boxes = boxes if there.all() else np.where(there[:, None], boxes, np.float32(0))
+    valid = np.isfinite(boxes).all(axis=1) & instances.valid
+    boxes = boxes if valid.all() else np.where(valid[:, None], boxes, np.float32(0))
     height, width = image.shape[:2]
     x = boxes[:, 0, None] + (boxes[:, 2] - boxes[:, 0])[:, None] * CELLS
     y = boxes[:, 1, None] + (boxes[:, 3] - boxes[:, 1])[:, None] * CELLS
@@ -59,10 +59,10 @@ def describe(image: Image, instances: Instances) -> Descriptors:
     bins = np.sort(samples, axis=1).reshape(len(boxes), BINS, GRID * GRID // BINS, n_channels)
     scale = np.float32(1.0 / np.iinfo(image.dtype).max)
     values = bins.mean(axis=2, dtype=np.float32).reshape(len(boxes), BINS * n_channels) * scale
-    return Descriptors(np.where(there[:, None], values, np.float32(0)), there)
+    return Descriptors(np.where(valid[:, None], values, np.float32(0)), valid)
 
 
-def against_rivals(
+def relative_to_best(
     ratios: NDArray[np.float32], logits: NDArray[np.float32], pairs: NDArray[np.intp] | None
 ) -> NDArray[np.float32]:
     """Log likelihood ratios less the highest one of the row's near tracks; (n, M) or (K,), at most 0.
@@ -117,21 +117,21 @@ class Appearance:
         known = self._hits[slots] > 0
         if pairs is None:
             deviation = instance_values[:, None] - track_values[None]
-            both = descriptors.there[:, None] & known
+            both = descriptors.valid[:, None] & known
         else:
             deviation = instance_values[pairs[0]] - track_values[pairs[1]]
-            both = descriptors.there[pairs[0]] & known[pairs[1]]
+            both = descriptors.valid[pairs[0]] & known[pairs[1]]
         misfit = np.einsum("...d,...d->...", deviation, deviation)
         peak = np.log(np.maximum(self._spread / self._noise, 1)).mean() * (FREEDOM / 2)
         ratio = peak - np.float32((TAIL + FREEDOM) / 2) * np.log1p(misfit)
         return np.where(both, np.minimum(np.maximum(ratio, WORST), BEST), 0).astype(np.float32)
 
-    def observe(self, slots: Slots, rows: NDArray[np.intp], descriptors: Descriptors, n_new: int) -> None:
+    def update(self, slots: Slots, rows: NDArray[np.intp], descriptors: Descriptors, n_new: int) -> None:
         """Update the tracks in (m,) slots, of which the last `n_new` are new, and the statistics."""
         self._reserve(int(slots.max()) + 1, descriptors.values.shape[1])
         self._hits[slots[len(slots) - n_new :]] = 0
-        there = descriptors.there[rows]
-        slots, values = slots[there], descriptors.values[rows[there]]
+        valid = descriptors.valid[rows]
+        slots, values = slots[valid], descriptors.values[rows[valid]]
         if not len(slots):
             return
         hits = self._hits[slots]

@@ -25,10 +25,10 @@ MAX_COLUMNS = 32  # so many per instance
 _TIME_STEPS = kalman.time_steps()
 
 
-class StreamMotion:
+class FilterBank:
     """Arrays of records that are written in place and grow by doubling.
 
-    The calls of one frame, in order: `compare` and `correct` if the frame has instances and the stream has tracks;
+    The calls of one frame, in order: `compare` and `update` if the frame has instances and the stream has tracks;
     `begin` for new tracks; `end_frame`.
     """
 
@@ -82,7 +82,7 @@ class StreamMotion:
         predict.compare_pairs(observed, expected, pairs, logits)
         return logits, slots, pairs
 
-    def correct(self, slots: Slots, rows: Indices, n_new: int, frame_index: int) -> None:
+    def update(self, slots: Slots, rows: Indices, n_new: int, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
 
         Args:

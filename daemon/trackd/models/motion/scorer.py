@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from trackd.config import StreamSettings
-from trackd.models.motion.appearance import Appearance, Descriptors, against_rivals, describe
-from trackd.models.motion.filter_bank import StreamMotion
+from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
+from trackd.models.motion.filter_bank import FilterBank
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.window import Slots, State
@@ -35,7 +35,7 @@ class MotionScorer(Scorer):
         """
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
-        self.motion = StreamMotion()
+        self.motion = FilterBank()
 
     def configure(self, settings: StreamSettings) -> None:
         self.needs_image = settings.tracker.use_vis_feats
@@ -46,7 +46,7 @@ class MotionScorer(Scorer):
         return describe(image, instances)
 
     def pack(self, features: Any) -> State | None:
-        return None if features is None else {"values": features.values, "there": features.there}
+        return None if features is None else {"values": features.values, "there": features.valid}
 
     def unpack(self, packed: State | None) -> Descriptors | None:
         return None if packed is None else Descriptors(packed["values"], packed["there"])
@@ -55,18 +55,18 @@ class MotionScorer(Scorer):
         logits, slots, pairs = self.motion.compare(query.instances, query.live_slots, query.frame_index, query.complete)
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
-            logits += against_rivals(appearance, logits, pairs)
+            logits += relative_to_best(appearance, logits, pairs)
         return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, one_each=True)
 
     def update(self, query: Query, matches: Matches) -> None:
         n_new, slots, rows = matches.n_new, matches.slots, matches.rows
         n_matched = len(slots) - n_new
-        self.motion.correct(slots[:n_matched], rows[:n_matched], n_new, query.frame_index)
+        self.motion.update(slots[:n_matched], rows[:n_matched], n_new, query.frame_index)
         if n_new:
             self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
         self.motion.end_frame(query.frame_index)
         if query.features is not None and len(slots):
-            self.appearance.observe(slots, rows, query.features, n_new)
+            self.appearance.update(slots, rows, query.features, n_new)
         elif n_new and query.features is None:
             self.appearance.forget(slots[n_matched:])
 

@@ -125,7 +125,8 @@ class TransformerScorer(BatchScorer):
             return
         if self.needs_image and image is None:
             raise FrameError(
-                "the model uses crops and the frame has no image; send images, or set tracker.use_vis_feats to false"
+                "the model uses crops and the frame is without an image; "
+                "send images, or set tracker.use_vis_feats to false"
             )
         if instances.frame_shape is None:
             raise FrameError("the model needs the frame's size; send images with the frames, or frame_shape with open")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import EncodeRequest, ScoreRequest
+from trackd.tracking.scorer import Query, Scores
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 
@@ -54,6 +54,14 @@ def instances_of(centres: np.ndarray, shape: tuple[int, int] = (H, W)) -> Instan
     return Instances.of(detections, settings_of().dataset, None, "crop", shape)
 
 
+@dataclass
+class Request:
+    """A scorer and the query of its next frame."""
+
+    scorer: Any
+    query: Query
+
+
 def stream(loaded: LoadedModel, n: int, seed: int, frames: int = 5, spoil: bool = False) -> tuple[Tracker, Any]:
     """A tracker after some frames of about n instances, and the request to score the next frame."""
     s = settings_of(window_size=3)
@@ -68,12 +76,17 @@ def stream(loaded: LoadedModel, n: int, seed: int, frames: int = 5, spoil: bool 
     if spoil:
         instances = replace(instances, valid=np.arange(len(instances)) % 3 > 0, all_valid=False)
     window = tracker.window
-    return tracker, ScoreRequest(tracker.scorer, instances, features, frames, frames, window, window.live, True)
+    rows = np.flatnonzero(instances.valid)
+    query = Query(instances, features, frames, frames, window, window.live, True, rows)
+    return tracker, Request(tracker.scorer, query)
 
 
-def alone(request: ScoreRequest) -> Any:
-    r = request
-    return r.scorer.score(r.instances, r.features, r.frame_index, r.t_ns, r.window, r.live_slots, r.complete)
+def alone(request: Request) -> Scores:
+    return request.scorer.score(request.query)
+
+
+def score_batch(requests: list[Request]) -> list[Scores]:
+    return TransformerScorer.score_batch([each.scorer for each in requests], [each.query for each in requests])
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["in place", "as for a graph"])
@@ -84,8 +97,8 @@ def test_logits_in_a_batch_of_streams_equal_those_of_each_stream_alone_bit_for_b
     ]
     requests = [request for _, request in streams]
     by_itself = [alone(request) for request in requests]
-    together = TransformerScorer.score_batch(requests)
-    backwards = TransformerScorer.score_batch(requests[::-1])[::-1]
+    together = score_batch(requests)
+    backwards = score_batch(requests[::-1])[::-1]
     for one, many, other in zip(by_itself, together, backwards, strict=True):
         np.testing.assert_array_equal(many.slots, one.slots)
         np.testing.assert_array_equal(many.frames, one.frames)
@@ -97,16 +110,17 @@ def test_logits_in_a_batch_of_streams_equal_those_of_each_stream_alone_bit_for_b
 
 def test_extreme_features_of_one_stream_never_change_the_logits_of_another(loaded: LoadedModel):
     healthy = [stream(loaded, 5, seed)[1] for seed in (0, 3)]
-    before = [scores.logits for scores in TransformerScorer.score_batch(healthy)]
+    before = [scores.logits for scores in score_batch(healthy)]
     _, request = stream(loaded, 5, 6)
-    wild = replace(request, features=torch.full_like(request.features, 3e38))
-    mixed = TransformerScorer.score_batch([healthy[0], wild, healthy[1]])
+    query = replace(request.query, features=torch.full_like(request.query.features, 3e38))
+    wild = Request(request.scorer, query)
+    mixed = score_batch([healthy[0], wild, healthy[1]])
     assert not np.isfinite(mixed[1].logits).all()
     np.testing.assert_array_equal(mixed[0].logits, before[0])
     np.testing.assert_array_equal(mixed[2].logits, before[1])
     smaller = stream(loaded, 4, 7)[1]  # the same bucket; its buffer still has rows of the wild stream
     fresh = alone(smaller).logits
-    TransformerScorer.score_batch([wild])
+    score_batch([wild])
     np.testing.assert_array_equal(alone(smaller).logits, fresh)
 
 
@@ -114,18 +128,18 @@ def test_extreme_features_of_one_stream_never_change_the_logits_of_another(loade
 def test_features_of_crops_in_a_batch_equal_those_of_each_frame_alone_bit_for_bit(name: str, request: Any):
     loaded = request.getfixturevalue(name)
     rng = np.random.default_rng(0)
-    requests = []
+    frames = []
     for seed, n in enumerate((1, 2, 3, 7, 0, 40, 1)):
         scorer = TransformerScorer(loaded, settings_of(crop_size=20 if seed == 3 else 12))
         instances = instances_of(rng.uniform([0, 0], [W, H], (n, 2)))
         if n == 7:
             instances = replace(instances, valid=np.arange(n) != 2, all_valid=False)
         image = image_of(seed, dtype=np.uint16 if seed == 1 else np.uint8)
-        requests.append(EncodeRequest(scorer, image, instances))
-    together = TransformerScorer.encode_batch(requests)
-    for one, features in zip(requests, together, strict=True):
-        assert features.shape == (len(one.instances), loaded.architecture.feature_dim)
-        assert torch.equal(features, one.scorer.encode(one.image, one.instances))
+        frames.append((scorer, image, instances))
+    together = TransformerScorer.encode_batch(*zip(*frames, strict=True))
+    for (scorer, image, instances), features in zip(frames, together, strict=True):
+        assert features.shape == (len(instances), loaded.architecture.feature_dim)
+        assert torch.equal(features, scorer.encode(image, instances))
     assert (together[3][2] == 0).all()
     assert (together[5].abs().amax(dim=1) > 0).all()
 
@@ -136,7 +150,7 @@ def test_crops_of_many_frames_are_encoded_in_few_passes(loaded: LoadedModel, mon
     monkeypatch.setattr(loaded.model, "encode_crops", lambda crops, *lone: passes.append(len(crops)) or encode(crops))
     centres = np.tile([[20.0, 20.0]], (3, 1))
     scorers = [TransformerScorer(loaded, settings_of()) for _ in range(4)]
-    TransformerScorer.encode_batch([EncodeRequest(scorer, image_of(0), instances_of(centres)) for scorer in scorers])
+    TransformerScorer.encode_batch(scorers, [image_of(0)] * 4, [instances_of(centres)] * 4)
     assert passes == [12]
 
 
@@ -144,14 +158,12 @@ def test_a_frame_without_a_needed_image_fails_a_batch_before_any_crop_is_encoded
     monkeypatch.setattr(loaded.model, "encode_crops", lambda *_: pytest.fail("crops were encoded"))
     scorer, instances = TransformerScorer(loaded, settings_of()), instances_of(np.array([[20, 20]]))
     with pytest.raises(FrameError, match="without an image"):
-        TransformerScorer.encode_batch(
-            [EncodeRequest(scorer, image_of(0), instances), EncodeRequest(scorer, None, instances)]
-        )
+        TransformerScorer.encode_batch([scorer, scorer], [image_of(0), None], [instances, instances])
 
 
 def test_an_empty_batch_has_no_results(loaded: LoadedModel):
-    assert TransformerScorer.encode_batch([]) == []
-    assert TransformerScorer.score_batch([]) == []
+    assert TransformerScorer.encode_batch([], [], []) == []
+    assert score_batch([]) == []
 
 
 def test_scorers_of_one_model_share_a_key_and_those_of_two_do_not(loaded: LoadedModel, tmp_path: Path):
@@ -197,7 +209,7 @@ def test_groups_hold_every_step_once_in_order_and_only_steps_of_similar_size(siz
 def test_buffers_of_a_shape_are_reused(loaded: LoadedModel):
     pool = loaded.padded = StepPool(loaded.model)
     _, request = stream(loaded, 5, 0)
-    bucket = bucket_of(len(alone(request).slots), len(request.instances), 1, finely=True)
+    bucket = bucket_of(len(alone(request).slots), len(request.query.instances), 1, finely=True)
     places = set()
     for _ in range(20):
         alone(request)

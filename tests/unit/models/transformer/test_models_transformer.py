@@ -20,7 +20,7 @@ from trackd.models.transformer.boxes import normalise_boxes
 from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
-from trackd.tracking.scorer import ScoreRequest, Scores
+from trackd.tracking.scorer import Query, Scores
 from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections, Skeleton
 
@@ -59,15 +59,15 @@ class Checked(TransformerScorer):
         self.compared = 0
 
     @classmethod
-    def score_batch(cls, requests):
-        found = super().score_batch(requests)
-        for request, scores in zip(requests, found, strict=True):
-            request.scorer.check(request, scores)
+    def score_batch(cls, scorers, queries):
+        found = super().score_batch(scorers, queries)
+        for scorer, query, scores in zip(scorers, queries, found, strict=True):
+            scorer.check(query, scores)
         return found
 
-    def check(self, request: ScoreRequest, scores: Scores) -> None:
-        window, instances, features = request.window, request.instances, request.features
-        ids = window.ids[request.live_slots].tolist()
+    def check(self, query: Query, scores: Scores) -> None:
+        window, instances, features = query.window, query.instances, query.features
+        ids = window.ids[query.live_slots].tolist()
         context = sorted(
             ((frame, track, feature, boxes) for track in ids for frame, feature, boxes in self.history[track]),
             key=lambda row: (row[0], -row[1]),  # a different order within a frame than the scorer's
@@ -88,6 +88,12 @@ class Checked(TransformerScorer):
         assert scores.n_frames == len(frames) + 1
         np.testing.assert_allclose(scores.logits[rows], logits[:, order], rtol=1e-4, atol=1e-4)
         self.compared += 1
+
+
+def query_of(tracker: Tracker, frame_index: int, instances: Instances, features: Any) -> Query:
+    """The query of a frame that the tracker has not begun."""
+    window, rows = tracker.window, np.flatnonzero(instances.valid)
+    return Query(instances, features, frame_index, frame_index, window, window.live, True, rows)
 
 
 def run(tracker: Tracker, frame_index: int, centres: np.ndarray, s: StreamSettings) -> np.ndarray:
@@ -262,8 +268,7 @@ def test_an_invalid_row_changes_nothing_for_the_others(model: LoadedModel, fault
             features = scorer.encode(image_of(number), instances)
             assert torch.isfinite(features).all()
             if number == 2:
-                live = tracker.window.live
-                logits.append(scorer.score(instances, features, number, number, tracker.window, live, True).logits)
+                logits.append(scorer.score(query_of(tracker, number, instances, features)).logits)
             tracker.step(number, number, instances, features)
     np.testing.assert_allclose(np.delete(logits[1], 1, axis=0), logits[0], rtol=1e-5, atol=1e-5)
 
@@ -285,7 +290,7 @@ def test_an_anchor_that_is_missing_gives_an_empty_crop_and_no_nan(tmp_path: Path
         assert torch.equal(features[0], torch.zeros(5))
         assert (features[1:, 4] > 0).all()
         if number:
-            scores = scorer.score(instances, features, number, number, tracker.window, tracker.window.live, True)
+            scores = scorer.score(query_of(tracker, number, instances, features))
             assert np.isfinite(scores.logits).all()
         assignment = tracker.step(number, number, instances, features)
     assert assignment.flags == ()

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trackd.config import TrackerConfig
+from trackd.config import LimitsConfig, StreamSettings, check_config
+from trackd.engine.queue import QueuedFrame, StreamQueue
+from trackd.engine.step import FrameStep, assign, encode, prepare, score
+from trackd.engine.stream_state import StreamState
 from trackd.models.motion.scorer import MotionScorer
-from trackd.tracking.instances import Instances
-from trackd.tracking.step import Step, step_together
-from trackd.tracking.tracker import Assignment, Tracker
+from trackd.tracking.scorer import BatchScorer, Query, Scorer
+from trackd.tracking.tracker import Assignment
 from trackd_client.detections import Detections
-from trackd_client.recordings.config import LiveDataset
+from trackd_client.protocol import Frame
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
@@ -28,13 +30,28 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 SIZES = (0, 1, 5, 5, 9, 12, 30, 120)  # instances; the last two exceed the limit up to which all pairs are compared
 
 
+def state_of(tracker: dict[str, Any], scorer: Scorer) -> StreamState:
+    settings = StreamSettings.of(check_config({"tracker": tracker}))
+    return StreamState("cam", 1, 0, settings, None, None, lambda _: scorer, LimitsConfig())
+
+
+def frame_step(state: StreamState, seq: int, index: int, detections: Detections, image: Any = None) -> FrameStep:
+    frame = Frame("cam", seq, index, index * 40_000_000, detections, image)
+    return FrameStep(StreamQueue("cam", 1), QueuedFrame(frame, 0, 0), state)
+
+
+def run_together(steps: list[FrameStep]) -> None:
+    for function in (prepare, encode, score, assign):
+        function(steps)
+
+
 class Scene:
-    """A stream's frames and its tracker."""
+    """A stream's frames and its state."""
 
     def __init__(self, seed: int, n: int, settings: dict[str, Any]) -> None:
         rng = np.random.default_rng(seed)
         self._image = rng.integers(0, 255, (240, 320), np.uint8)
-        self.tracker = Tracker(TrackerConfig(**settings), MotionScorer())
+        self.state = state_of(settings, MotionScorer())
         self.frames = []
         centres, speed = rng.uniform(20, 800, (n, 2)), rng.normal(0, 5, (n, 2))
         for index in range(0, 60, 1 + seed % 3):
@@ -54,12 +71,10 @@ class Scene:
     def over(self) -> bool:
         return self.done == len(self.frames)
 
-    def step(self) -> Step:
+    def step(self) -> FrameStep:
         index, detections = self.frames[self.done]
         self.done += 1
-        instances = Instances.of(detections, LiveDataset())
-        features = self.tracker.scorer.encode(self._image if self.has_images else None, instances)
-        return Step(self.tracker, index, index * 40_000_000, instances, features, self.done - 1)
+        return frame_step(self.state, self.done - 1, index, detections, self._image if self.has_images else None)
 
 
 def scenes(seed: int) -> list[Scene]:
@@ -75,9 +90,11 @@ def run(some: list[Scene], seed: int | None) -> None:
     rng = np.random.default_rng(seed)
     while left := [scene for scene in some if not scene.over]:
         chosen = left[:1] if seed is None else [scene for scene in left if rng.random() < 0.6]
-        for scene, found in zip(chosen, step_together([scene.step() for scene in chosen]), strict=True):
-            assert isinstance(found, Assignment), found
-            scene.found.append(found)
+        steps = [scene.step() for scene in chosen]
+        run_together(steps)
+        for scene, step in zip(chosen, steps, strict=True):
+            assert step.assignment is not None, step.error
+            scene.found.append(step.assignment)
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:
@@ -100,31 +117,44 @@ def test_a_stream_gets_the_same_results_alone_or_in_any_batch(seed: int) -> None
         for frame, (ours, theirs) in enumerate(zip(one.found, other.found, strict=True)):
             for name in Assignment.__slots__:
                 assert_same(getattr(ours, name), getattr(theirs, name), f"frame {frame}: {name}")
-        assert_same(one.tracker.snapshot(), other.tracker.snapshot())
+        assert_same(one.state.tracker.snapshot(), other.state.tracker.snapshot())
 
 
-class Failing(MotionScorer):
-    """Fails at the frames that are marked."""
+class Failing(MotionScorer, BatchScorer):
+    """Scores in batches; fails while it is marked."""
 
-    @property
-    def batch_key(self) -> str:
-        return "failing"
+    batch_key = "failing"
+    batches: list[int]
+
+    def __init__(self, batches: list[int]) -> None:
+        super().__init__(use_vis_feats=False)
+        self.batches = batches
+        self.marked = False
+
+    def score(self, query: Query):
+        if self.marked:
+            raise ArithmeticError("marked")
+        return super().score(query)
 
     @classmethod
-    def score_batch(cls, requests):
-        if any(request.features == "fail" for request in requests):
-            raise ArithmeticError("marked")
-        return super().score_batch(requests)
+    def encode_batch(cls, scorers, images, instances):
+        return [scorer.encode(image, one) for scorer, image, one in zip(scorers, images, instances, strict=True)]
+
+    @classmethod
+    def score_batch(cls, scorers, queries):
+        scorers[0].batches.append(len(scorers))
+        return [scorer.score(query) for scorer, query in zip(scorers, queries, strict=True)]
 
 
 def test_an_error_in_one_stream_affects_no_other() -> None:
-    trackers = [Tracker(TrackerConfig(), Failing(use_vis_feats=False)) for _ in range(3)]
-    instances = Instances.of(Detections(boxes=np.array([[0, 0, 9, 9]], np.float32)), LiveDataset())
+    batches: list[int] = []
+    states = [state_of({}, Failing(batches)) for _ in range(3)]
+    detections = Detections(boxes=np.array([[0, 0, 9, 9]], np.float32))
     for index in range(3):
-        marks = [None, "fail" if index == 1 else None, None]
-        results = step_together(
-            [Step(tracker, index, index, instances, mark, index) for tracker, mark in zip(trackers, marks, strict=True)]
-        )
-        assert [isinstance(result, ArithmeticError) for result in results] == [False, index == 1, False]
-        ids = [result.track_ids.tolist() for result in results if isinstance(result, Assignment)]
-        assert ids == [[0]] * len(ids)
+        states[1].scorer.marked = index == 1  # type: ignore[attr-defined]
+        steps = [frame_step(state, index, index, detections) for state in states]
+        run_together(steps)
+        assert [isinstance(step.error, ArithmeticError) for step in steps] == [False, index == 1, False]
+        ids = [step.assignment.track_ids.tolist() for step in steps if step.assignment is not None]
+        assert ids == [[0]] * (2 if index == 1 else 3)
+    assert batches == [3, 3], "the first frame has no tracks to be scored against"
