@@ -1,8 +1,8 @@
 """Cell division: one track becomes two.
 
-A track of the previous frame has divided if two instances near it belong to no other track (two unmatched detections, or
-one and the track's own instance), are about equally large, have each about half of its size, and lie on both sides of
-it. Lengths are in units of the parent's box diagonal, sizes in units of its area.
+A track of the previous frame has divided if two instances near it belong to no other track (two unmatched detections,
+or one and the track's own instance), are about equally large, have each about half of its size, and lie on both sides
+of it. Lengths are in units of the parent's box diagonal, sizes in units of its area.
 
 Letters: n instances, M tracks that may divide, c unmatched detections.
 """

@@ -65,7 +65,7 @@ def anchor_points(
         skeleton: names the nodes of the keypoints.
         anchors: a node's name; a list of them; an int: that many nodes at random; "", "centroid" or
             "midpoint": the mean of the visible nodes.
-        handle_missing: "centroid" replaces an anchor that is not visible by that mean; "ignore" and "drop" leave it NaN.
+        handle_missing: "centroid" replaces an anchor that is not visible by that mean; "ignore" and "drop" leave NaN.
         rng: draws the nodes if `anchors` is an int; must have the same seed for every frame of a stream.
 
     Returns:
