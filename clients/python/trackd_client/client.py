@@ -21,10 +21,10 @@ from trackd_client.protocol import (
     encode,
     tracks_from_history,
 )
-from trackd_client.replies import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.replies import DaemonStatus, LiveTracks, read_live_tracks, read_map, read_status
 from trackd_client.requests import IS_IT_RUNNING, Requests
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
-from trackd_client.sending.driver import Ingest
+from trackd_client.sending.driver import IngestDriver
 from trackd_client.sending.session import SessionState, StreamSession
 from trackd_client.sending.stream import Stream
 from trackd_client.transport.connection import Context, shared_context
@@ -71,7 +71,7 @@ class Client:
         self._keys = curve_keys(server_key, client_keys)
         self._context = context if context is not None else shared_context()
         self._lock = threading.Lock()  # of the fields below
-        self._ingest: Ingest | None = None
+        self._ingest: IngestDriver | None = None
         self._requests = Requests(self._context, control, self._keys)
         self._subscriptions: list[TracksSubscription | EventSubscription] = []
         self._closed = False
@@ -110,7 +110,7 @@ class Client:
             TrackdError: the daemon refuses: `stream_busy`, `bad_config`, `unknown_model`, ...
             Timeout: no answer; the text names the endpoint.
         """
-        ingest = self._ingest_door()
+        ingest = self._ingest_driver()
         shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
         opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
         limit_s = self.timeout_s if timeout_s is None else timeout_s
@@ -156,7 +156,7 @@ class Client:
         Raises:
             Timeout: the daemon did not answer; the text names the endpoint.
         """
-        ingest = self._ingest_door()
+        ingest = self._ingest_driver()
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         with ingest.turn():
             if not ingest.clock_wanted or not ingest.clock.samples:
@@ -205,25 +205,16 @@ class Client:
 
     def status(self) -> DaemonStatus:
         """The daemon's state and a row for each stream."""
-        said = _map(self.request("status"), "status")
-        rows = tuple(_known(StreamStatus, row) for row in said.get("streams", []))
-        known = {name: said[name] for name in DaemonStatus.__slots__ if name in said}
-        defaults = {"version": "", "protocol": 1, "uptime_s": 0.0, "ready": True, "draining": False, "device": ""}
-        return DaemonStatus(**{**defaults, **known, "models": tuple(said.get("models", ())), "streams": rows})
+        return read_status(self.request("status"))
 
     def live(self, stream: str) -> LiveTracks:
         """The tracks of a stream that are active or lost, not those that ended."""
-        said = _map(self.request("tracks.live", stream=stream), "tracks.live")
-        rows = tuple(
-            LiveTrack(row["id"], row["state"], tuple(row.get("box") or ()), row["frame_index"])
-            for row in said.get("tracks", [])
-        )
-        return LiveTracks(stream, said["epoch"], said["seq"], rows)
+        return read_live_tracks(stream, self.request("tracks.live", stream=stream))
 
     def live_position(self, stream: str) -> tuple[int, int]:
         """Epoch and last settled seq of a stream; −1 before its first frame."""
-        said = _map(self.request("tracks.live", stream=stream), "tracks.live")
-        return said["epoch"], said["seq"]
+        reply = read_map(self.request("tracks.live", stream=stream), "tracks.live")
+        return reply["epoch"], reply["seq"]
 
     def history(
         self,
@@ -249,7 +240,7 @@ class Client:
 
     def configure(self, stream: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Change a stream's configuration between two frames, keeping identities; returns the effective one."""
-        effective = _map(self.request("stream.configure", stream=stream, config=dict(config)), "stream.configure")
+        effective = read_map(self.request("stream.configure", stream=stream, config=dict(config)), "stream.configure")
         if self._ingest is not None:
             with self._ingest.turn():
                 if (session := self._ingest.sessions.get(stream)) is not None:
@@ -258,7 +249,7 @@ class Client:
 
     def reset(self, stream: str) -> int:
         """Start a stream's state afresh; returns the new epoch."""
-        return int(_map(self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
+        return int(read_map(self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
 
     def models(self) -> list[Any]:
         """The loaded models."""
@@ -326,20 +317,10 @@ class Client:
             self._subscriptions.append(subscription)
         return subscription
 
-    def _ingest_door(self) -> Ingest:
+    def _ingest_driver(self) -> IngestDriver:
         with self._lock:
             if self._closed:
                 raise TrackdError("the client is closed")
             if self._ingest is None:
-                self._ingest = Ingest(self._context, self.ingest_endpoint, self._keys)
+                self._ingest = IngestDriver(self._context, self.ingest_endpoint, self._keys)
             return self._ingest
-
-
-def _map(value: Any, method: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TrackdError(f"{method} must answer with a map; got {type(value).__name__}")
-    return value
-
-
-def _known(row_type: Any, row: Mapping[str, Any]) -> Any:
-    return row_type(**{name: row[name] for name in row_type.__slots__ if name in row})

@@ -1,14 +1,17 @@
-"""What a daemon says about itself and its streams."""
+"""The replies to control requests as typed values."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from trackd_client.errors import TrackdError
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """A stream's row of `status`; the counts are of frames since its epoch began."""
+    """A stream's row in the reply to `status`. The counts are frames since the start of its epoch."""
 
     stream: str
     epoch: int = 0
@@ -24,7 +27,7 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """What the daemon says about itself."""
+    """The reply to `status`."""
 
     version: str
     protocol: int
@@ -38,7 +41,7 @@ class DaemonStatus:
 
 @dataclass(frozen=True, slots=True)
 class LiveTrack:
-    """A track that is not gone: where it was seen last."""
+    """A track that has not ended, with its last detection."""
 
     id: int
     state: str  # "active" or "lost"
@@ -48,9 +51,50 @@ class LiveTrack:
 
 @dataclass(frozen=True, slots=True)
 class LiveTracks:
-    """The live tracks of a stream, as of one seq of one epoch."""
+    """The live tracks of a stream after the frame `seq` of `epoch`."""
 
     stream: str
     epoch: int
     seq: int  # -1 before the first frame
     tracks: tuple[LiveTrack, ...]
+
+
+def read_status(result: Any) -> DaemonStatus:
+    """Return the reply to `status` as a value. Unknown keys are skipped.
+
+    Raises:
+        TrackdError: the result is not a map.
+    """
+    status = read_map(result, "status")
+    rows = tuple(
+        StreamStatus(**{name: row[name] for name in StreamStatus.__slots__ if name in row})
+        for row in status.get("streams", [])
+    )
+    known = {name: status[name] for name in DaemonStatus.__slots__ if name in status}
+    defaults = {"version": "", "protocol": 1, "uptime_s": 0.0, "ready": True, "draining": False, "device": ""}
+    return DaemonStatus(**{**defaults, **known, "models": tuple(status.get("models", ())), "streams": rows})
+
+
+def read_live_tracks(stream: str, result: Any) -> LiveTracks:
+    """Return the reply to `tracks.live` as a value.
+
+    Raises:
+        TrackdError: the result is not a map.
+    """
+    live = read_map(result, "tracks.live")
+    rows = tuple(
+        LiveTrack(row["id"], row["state"], tuple(row.get("box") or ()), row["frame_index"])
+        for row in live.get("tracks", [])
+    )
+    return LiveTracks(stream, live["epoch"], live["seq"], rows)
+
+
+def read_map(result: Any, method: str) -> Mapping[str, Any]:
+    """Return the result of `method`, which must be a map.
+
+    Raises:
+        TrackdError: the result is not a map.
+    """
+    if not isinstance(result, dict):
+        raise TrackdError(f"{method} must answer with a map; got {type(result).__name__}")
+    return result

@@ -11,24 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from test_client_connection import TWO, client, context, daemon  # noqa: F401 (fixtures)
 
 from trackd_client.apps import cli
 from trackd_client.apps.replay import (
     MAX_SPEED,
     Pace,
-    Progressed,
-    ReplayOptions,
     looped,
     parse_speed,
     read_replay,
-    replay_recording,
     stream_names,
 )
-from trackd_client.apps.watch import LiveTable, Watcher, one_frame
+from trackd_client.apps.watch import LiveTable
 from trackd_client.configuration import ConfigError
-from trackd_client.detections import Skeleton
-from trackd_client.protocol import Frame, Open, Status, Timing, Tracks
+from trackd_client.detections import Detections, Skeleton
+from trackd_client.protocol import Status, Timing, Tracks
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
 
 
@@ -51,7 +47,7 @@ class Made(Recording):
     def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
         for clip in clips or self.clips:
             for index in range(clip.start, clip.stop):
-                yield RecordedFrame(index, self.time_ns(index) + 7, None, TWO)
+                yield RecordedFrame(index, self.time_ns(index) + 7, None, Detections.empty())
 
 
 class Clock:
@@ -119,21 +115,6 @@ def test_names_fit_the_wire_and_differ():
     assert stream_names(made[:1], "mine") == ["mine"]
     with pytest.raises(ConfigError, match="--stream names one stream"):
         stream_names(made[:2], "mine")
-
-
-def test_a_recording_is_played_as_it_stands(daemon, client):  # noqa: F811
-    told: list[Progressed] = []
-    replayed = replay_recording(
-        client, Made(), "fly", {"tracker": {"max_gap": 3}}, ReplayOptions(speed=MAX_SPEED, loops=2), told.append
-    )
-    opened = next(message for message in daemon.received if isinstance(message, Open))
-    assert (opened.frame_shape, opened.skeleton, opened.source) == ((20, 30), Skeleton(("nose",)), "/data/fly.mp4")
-    assert opened.config == {"tracker": {"max_gap": 3}}
-    frames = [message for message in daemon.received if isinstance(message, Frame)]
-    assert [frame.frame_index for frame in frames] == list(range(10, 20))
-    assert frames[0].t_ns == 200_000_007
-    assert (replayed.progress.sent, replayed.progress.total, replayed.rejected) == (10, 10, 0)
-    assert [now.sent for now in told] == list(range(1, 11))
 
 
 def test_the_trackers_keys_go_to_the_daemon_and_of_the_datasets_only_those_given(tmp_path):
@@ -207,33 +188,7 @@ def test_another_epoch_begins_an_empty_table():
     assert table.rows() == []
 
 
-def test_one_frame_shows_what_was_last_even_when_nothing_comes(client):  # noqa: F811
-    with client.open_stream("cam", reply="tracks") as stream:
-        for _ in range(3):
-            stream.track(None, TWO)
-        table = one_frame(client, "cam", 0.1)
-        assert [(row.id, row.speed) for row in table.rows()] == [(0, 0.0), (1, 0.0)]
-
-
-def test_a_watcher_follows_whatever_is_open(client):  # noqa: F811
-    with client.open_stream("cam", reply="tracks"):
-        watcher = Watcher(client)
-        assert watcher.render() == "no stream is open"
-        watcher.look()
-        assert list(watcher.tables) == ["cam"]
-
-
 # --- the command line ---
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "trackd_client.apps.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -258,16 +213,6 @@ def test_a_complaint_is_one_line_without_a_traceback(arguments, code, text, monk
     assert len(error.splitlines()) == 1
 
 
-def test_watch_once_prints_a_table_and_exits_0(daemon, client):  # noqa: F811
-    with client.open_stream("cam", reply="tracks") as stream:
-        stream.track(None, TWO)
-        endpoints = daemon.endpoints
-        ended = run("watch", "cam", "--once", "--tracks", endpoints["tracks"], "--control", endpoints["control"])
-    assert ended.returncode == 0, ended.stderr
-    assert "cam: frame 0" in ended.stdout
-    assert "active" in ended.stdout
-
-
 def test_the_client_needs_nothing_but_the_base_install():
     code = (
         "import sys, trackd_client, trackd_client.apps.cli, trackd_client.apps.watch; "
@@ -276,3 +221,11 @@ def test_the_client_needs_nothing_but_the_base_install():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_both_commands_take_key_files():
+    import typer.main
+
+    for command in typer.main.get_command(cli.app).commands.values():
+        names = {option for parameter in command.params for option in parameter.opts}
+        assert {"--server-key", "--client-key"} <= names, command.name

@@ -1,6 +1,6 @@
 """One stream's settlements, each exactly once and in order, made of what came and of what `history` gives back.
 
-Nothing here waits for a socket: `subscriber.py` hands in what was published, and says when nothing was.
+Nothing here waits for a socket: `tracks.py` hands in what was published, and says when nothing was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GRACE_S = 0.25
 SILENCE_S = 3.0
 
 
-class Asks(Protocol):
+class HistorySource(Protocol):
     """What a subscription wants of the client."""
 
     tracks_endpoint: str
@@ -33,7 +33,7 @@ class Asks(Protocol):
         """Settlements that the daemon remembers, oldest first."""
 
 
-class Follower:
+class GapFiller:
     """Where a reader of a stream stands.
 
     Args:
@@ -47,7 +47,7 @@ class Follower:
 
     def __init__(
         self,
-        client: Asks,
+        client: HistorySource,
         stream: str,
         give: Callable[[Tracks], None],
         is_over: Callable[[], bool],

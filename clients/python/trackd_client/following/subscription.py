@@ -1,6 +1,6 @@
 """What is published about streams, as a SUB socket gets it: as it comes, and with gaps.
 
-`follower.py` fills them for tracks.
+`gap_filler.py` fills them for tracks.
 """
 
 from __future__ import annotations

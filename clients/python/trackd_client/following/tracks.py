@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from trackd_client.following.gap_filler import GRACE_S, Asks, Follower
+from trackd_client.following.gap_filler import GRACE_S, GapFiller, HistorySource
 from trackd_client.following.subscription import SLICE_S, Subscription
 from trackd_client.protocol import Tracks, topic
 from trackd_client.transport.connection import Context
@@ -34,7 +34,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
 
     def __init__(
         self,
-        client: Asks,
+        client: HistorySource,
         context: Context,
         streams: tuple[str, ...],
         from_seq: int | None = None,
@@ -48,15 +48,15 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         self._ready: deque[Tracks] = deque()
         now = time.monotonic()
         self._look_at = now
-        self._followers = {
-            stream: Follower(
+        self._gap_fillers = {
+            stream: GapFiller(
                 client, stream, self._ready.append, lambda: self.closed, until_closed=until_closed, now=now
             )
             for stream in streams
         }
         try:
-            for follower in self._followers.values():
-                follower.begin(from_seq, now)
+            for gap_filler in self._gap_fillers.values():
+                gap_filler.begin(from_seq, now)
         except BaseException:
             self.close()
             raise
@@ -78,7 +78,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         waited_since = time.monotonic()
         slice_s = SLICE_S if timeout_s is None else min(SLICE_S, timeout_s)
         while not self._ready:
-            if self.closed or all(follower.ended for follower in self._followers.values()):
+            if self.closed or all(gap_filler.ended for gap_filler in self._gap_fillers.values()):
                 return None
             self._step(slice_s)
             if not self._ready and timeout_s is not None and time.monotonic() - waited_since >= timeout_s:
@@ -89,10 +89,10 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         message = self._receive(timeout_s)
         now = time.monotonic()
         if message is not None:
-            follower = self._followers.get(getattr(message, "stream", None) or "")
-            if follower is not None:
-                follower.take(message, now)
+            gap_filler = self._gap_fillers.get(getattr(message, "stream", None) or "")
+            if gap_filler is not None:
+                gap_filler.take(message, now)
         if message is None or now >= self._look_at:
             self._look_at = now + _LOOK_S
-            for follower in self._followers.values():
-                follower.look(now)
+            for gap_filler in self._gap_fillers.values():
+                gap_filler.look(now)

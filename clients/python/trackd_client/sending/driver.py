@@ -45,7 +45,7 @@ class Turn:
         self._condition.release()
 
 
-class Ingest:
+class IngestDriver:
     """All streams of one client over one connection.
 
     There is no thread between caller and socket: whoever waits does the socket's work for everyone, and hands it on

@@ -1,8 +1,10 @@
-"""One stream as its client sees it: what is under way, what may be sent now, and what each answer means.
+"""The state of one stream on the client's side, without I/O, clocks and locks.
 
-Nothing here does I/O, looks at a clock or takes a lock. A driver (`trackd_client.sending.driver.Ingest`) hands in the
-messages that came, and sends what `outgoing` gives. The frames that are not acked yet are kept here, in seq order;
-`_cursor` is the first of them that is not on its way. To send again from seq s is to set the cursor back to s.
+A session decides which frames may be sent now and interprets each message of the daemon. The driver
+(`trackd_client.sending.driver`) passes received messages to `receive` and sends what `outgoing` yields.
+
+The session keeps the unacked frames in seq order. `_cursor` is the seq of the first frame that is not sent. To resend
+from seq s, the session sets the cursor back to s.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from trackd_client.detections import Detections, Image
-from trackd_client.pending import Parts, PendingFrame
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -31,6 +34,7 @@ from trackd_client.protocol import (
     Tracks,
     encode,
 )
+from trackd_client.transport.multipart import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,35 @@ class SessionState(StrEnum):
     OPEN = "open"
     CLOSED = "closed"  # as we asked
     LOST = "lost"  # `StreamSession.error` says why
+
+
+@dataclass(slots=True)
+class PendingFrame:
+    """A frame that was taken for sending, until someone has read what became of it."""
+
+    frame: Frame
+    parts: Parts
+    size: int  # bytes on the wire
+    wants_tracks: bool = False
+    tracks: Tracks | None = None
+    error: Error | None = None  # the daemon rejected this frame
+    settled: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """The daemon has said what became of it, or that something did."""
+        return self.tracks is not None or self.error is not None or self.settled
+
+    @property
+    def unseen(self) -> bool:
+        """It settled while we were away: its tracks are in `history`."""
+        return self.settled and self.tracks is None and self.error is None
+
+    def own(self) -> None:
+        """Copy the image: its owner goes on while the frame may have to be sent again."""
+        if isinstance(self.frame.image, np.ndarray):
+            self.frame = replace(self.frame, image=self.frame.image.copy())
+            self.parts = encode(self.frame)
 
 
 class StreamSession:

@@ -12,11 +12,10 @@ import numpy as np
 
 from trackd_client.detections import Detections, Image
 from trackd_client.errors import StreamLost, Timeout, TrackdError
-from trackd_client.pending import PendingFrame
 from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
-from trackd_client.sending.driver import Ingest
+from trackd_client.sending.driver import IngestDriver
 from trackd_client.sending.pace import Pace
-from trackd_client.sending.session import SessionState, StreamSession
+from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
 from trackd_client.sending.submission import AnyImage, checked_image, owned
 from trackd_client.transport.shared_memory import ImageRing
 
@@ -37,7 +36,7 @@ class Stream:
 
     def __init__(
         self,
-        ingest: Ingest,
+        ingest: IngestDriver,
         session: StreamSession,
         *,
         timeout_s: float,

@@ -14,10 +14,9 @@ from contextlib import suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from trackd_client.pending import Parts
 from trackd_client.protocol import REPLY_LIMITS
 from trackd_client.transport.curve import CurveKeys
-from trackd_client.transport.multipart import is_readable, receive_parts, send_parts
+from trackd_client.transport.multipart import Parts, is_readable, receive_parts, send_parts
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from zmq.backend import Socket as _Core  # what `zmq.Socket` extends
 from trackd_client.protocol.arrays import Part
 
 Socket = zmq.Socket[bytes]
+Parts = list[Part]
 
 COPIED_BELOW = 65_536  # bytes; handing a small part over costs more than copying it
 _NOBLOCK = int(zmq.NOBLOCK)

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from trackd_client import Client, ErrorCode, KeyFileError, Timeout, load_client_keys, load_server_key
-from trackd_client.apps.cli import app
-from trackd_client.protocol import Error, Open
-from trackd_client.sending.session import SessionState, StreamSession
+from trackd_client import Client, KeyFileError, load_client_keys, load_server_key
 from trackd_client.transport.curve import CurveKeys, curve_keys, load_keys
 
 PUBLIC, SECRET = zmq.curve_keypair()
@@ -77,44 +74,3 @@ def test_a_client_takes_both_keys_or_none():
 
 def test_a_secret_key_is_not_shown():
     assert SECRET.decode() not in repr(CurveKeys(OTHER, PUBLIC, SECRET))
-
-
-def test_a_client_says_why_it_is_not_let_in(tmp_path):
-    """No key, and the key of another server, against a socket with CURVE."""
-    with zmq.Context() as context:
-        router = context.socket(zmq.ROUTER)
-        router.linger = 0
-        router.curve_server = 1
-        router.curve_secretkey = SECRET
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        address = f"tcp://127.0.0.1:{port}"
-        with Client(ingest=address, control=address, context=context, timeout_s=0.5) as client:
-            with pytest.raises(Timeout, match="wants CURVE keys"):
-                client.open_stream("cam")
-            with pytest.raises(Timeout, match="wants CURVE keys"):
-                client.status()
-        keys = {"server_key": OTHER, "client_keys": (PUBLIC, SECRET)}
-        with (
-            Client(ingest=address, context=context, timeout_s=0.5, **keys) as client,
-            pytest.raises(Timeout, match="does not have this server_key"),
-        ):
-            client.open_stream("cam")
-        assert not router.poll(0)
-        router.close()
-
-
-@pytest.mark.parametrize("seq", [None, 3])
-def test_forbidden_is_the_end_of_a_stream(seq):
-    session = StreamSession(Open("cam"))
-    session.receive(Error(ErrorCode.FORBIDDEN, "this key may no longer publish", "cam", seq))
-    assert session.state is SessionState.LOST
-    assert session.error is not None
-    assert session.error.code is ErrorCode.FORBIDDEN
-
-
-def test_both_commands_take_key_files():
-    import typer.main
-
-    for command in typer.main.get_command(app).commands.values():
-        names = {option for parameter in command.params for option in parameter.opts}
-        assert {"--server-key", "--client-key"} <= names, command.name

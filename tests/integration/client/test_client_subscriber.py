@@ -10,7 +10,7 @@ import time
 from itertools import islice
 
 import pytest
-from test_client_connection import TWO, FakeDaemon, client, context, daemon  # noqa: F401 (fixtures)
+from fake_daemon import TWO, FakeDaemon
 
 from trackd_client import Client, Timeout, TrackdError
 from trackd_client.protocol import Event, EventName, Frame, Tracks
@@ -44,14 +44,14 @@ def seqs(tracks: list[Tracks]) -> list[int]:
     return [row.seq for row in tracks]
 
 
-def test_what_is_published_comes_in_order(daemon, client):  # noqa: F811
+def test_what_is_published_comes_in_order(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, *range(5))
     assert seqs(list(islice(subscription, 5))) == [0, 1, 2, 3, 4]
 
 
-def test_a_gap_is_filled_from_history_page_by_page(daemon, client):  # noqa: F811
+def test_a_gap_is_filled_from_history_page_by_page(daemon, client):
     daemon.page = 3
     settle(daemon)
     subscription = subscribe(daemon, client)
@@ -61,7 +61,7 @@ def test_a_gap_is_filled_from_history_page_by_page(daemon, client):  # noqa: F81
     assert seqs(list(islice(subscription, 12))) == list(range(12))
 
 
-def test_what_is_published_twice_is_given_once(daemon, client):  # noqa: F811
+def test_what_is_published_twice_is_given_once(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1, 0, 1, 2)
@@ -70,7 +70,7 @@ def test_what_is_published_twice_is_given_once(daemon, client):  # noqa: F811
         subscription.next(0.1)
 
 
-def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):  # noqa: F811
+def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -79,21 +79,21 @@ def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):  # noqa: F811
     assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
 
 
-def test_a_late_joiner_begins_with_what_is_new(daemon, client):  # noqa: F811
+def test_a_late_joiner_begins_with_what_is_new(daemon, client):
     settle(daemon, *range(10))
     subscription = subscribe(daemon, client)
     settle(daemon, 9, 10)
     assert next(subscription).seq == 10
 
 
-def test_from_seq_replays_history_first(daemon, client):  # noqa: F811
+def test_from_seq_replays_history_first(daemon, client):
     settle(daemon, *range(10))
     subscription = subscribe(daemon, client, from_seq=4)
     settle(daemon, 10)
     assert seqs(list(islice(subscription, 7))) == list(range(4, 11))
 
 
-def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog):  # noqa: F811
+def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -105,9 +105,9 @@ def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog
     assert "2 settlements" in caplog.text
 
 
-def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_again(daemon, caplog):  # noqa: F811
+def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_again(daemon, caplog):
     settle(daemon)
-    with Client(**daemon.endpoints, timeout_s=0.3) as client, caplog.at_level(logging.WARNING):  # noqa: F811
+    with Client(**daemon.endpoints, timeout_s=0.3) as client, caplog.at_level(logging.WARNING):
         subscription = subscribe(daemon, client)
         settle(daemon, 0)
         assert next(subscription).seq == 0
@@ -122,14 +122,14 @@ def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_ag
     assert "lost" not in caplog.text.replace("connection lost", "")
 
 
-def test_a_stream_that_opens_later_is_read_from_its_first_frame(daemon, client):  # noqa: F811
+def test_a_stream_that_opens_later_is_read_from_its_first_frame(daemon, client):
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1, publish=False)
     settle(daemon, 2)
     assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
 
 
-def test_it_ends_with_the_stream_after_the_last_message(daemon, client):  # noqa: F811
+def test_it_ends_with_the_stream_after_the_last_message(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)
@@ -138,7 +138,7 @@ def test_it_ends_with_the_stream_after_the_last_message(daemon, client):  # noqa
     assert seqs(list(subscription)) == [0, 1, 2]
 
 
-def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):  # noqa: F811
+def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):
     monkeypatch.setattr("trackd_client.following.gap_filler.SILENCE_S", 0.2)
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
@@ -148,7 +148,7 @@ def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch
     assert list(subscription) == []
 
 
-def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, client):  # noqa: F811
+def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -160,7 +160,7 @@ def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, c
     assert [(row.epoch, row.seq) for row in got] == [(1, 0), (1, 1), (2, 2), (2, 3)]
 
 
-def test_a_stream_opened_anew_counts_from_0(daemon, client):  # noqa: F811
+def test_a_stream_opened_anew_counts_from_0(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1)
@@ -170,7 +170,7 @@ def test_a_stream_opened_anew_counts_from_0(daemon, client):  # noqa: F811
     assert [(row.epoch, row.seq) for row in islice(subscription, 3)] == [(1, 0), (1, 1), (2, 0)]
 
 
-def test_a_restart_of_the_daemon_is_lived_through(daemon, client):  # noqa: F811
+def test_a_restart_of_the_daemon_is_lived_through(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client, timeout_s=5.0)
     settle(daemon, 0)
@@ -185,7 +185,7 @@ def test_a_restart_of_the_daemon_is_lived_through(daemon, client):  # noqa: F811
     assert seqs(list(islice(subscription, 2))) == [1, 2]
 
 
-def test_streams_of_like_names_are_kept_apart(daemon, client):  # noqa: F811
+def test_streams_of_like_names_are_kept_apart(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, stream="cam10")
@@ -195,7 +195,7 @@ def test_streams_of_like_names_are_kept_apart(daemon, client):  # noqa: F811
         subscription.next(0.1)
 
 
-def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon, client):  # noqa: F811
+def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left")
@@ -212,7 +212,7 @@ def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon
     }
 
 
-def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client):  # noqa: F811
+def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left")
@@ -229,7 +229,7 @@ def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client)
     assert streams.count("left") == 1
 
 
-def test_several_streams_end_with_the_last_of_them(daemon, client):  # noqa: F811
+def test_several_streams_end_with_the_last_of_them(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left", until_closed=True)
@@ -240,7 +240,7 @@ def test_several_streams_end_with_the_last_of_them(daemon, client):  # noqa: F81
     assert [(row.stream, row.seq) for row in subscription] == [("cam", 0), ("left", 0)]
 
 
-def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):  # noqa: F811
+def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):
     settle(daemon)
     subscription = subscribe(daemon, client)
     with caplog.at_level(logging.WARNING):
@@ -278,7 +278,7 @@ def test_a_reader_that_rests_with_a_full_queue_goes_on_afterwards():
     assert (result.returncode, result.stdout) == (0, "read True\n"), result.stderr
 
 
-def test_events_come_as_they_are(daemon, client):  # noqa: F811
+def test_events_come_as_they_are(daemon, client):
     events = client.events("cam", timeout_s=3.0)
     time.sleep(0.15)
     event(daemon, EventName.HEARTBEAT, 7)
@@ -286,7 +286,7 @@ def test_events_come_as_they_are(daemon, client):  # noqa: F811
     assert [(e.event, e.epoch, e.last_seq) for e in islice(events, 2)] == [("heartbeat", 1, 7), ("reset", 2, 7)]
 
 
-def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):  # noqa: F811
+def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):
     settle(daemon)
     with pytest.raises(Timeout, match=r"stream 'cam' at tcp://.* within 0\.1 s: is the daemon running"):
         next(client.tracks("cam", timeout_s=0.1))
@@ -296,7 +296,7 @@ def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):  # n
         next(client.tracks("cam", "left", timeout_s=0.1))
 
 
-def test_closing_the_client_ends_a_subscription_that_another_thread_reads(daemon, client):  # noqa: F811
+def test_closing_the_client_ends_a_subscription_that_another_thread_reads(daemon, client):
     settle(daemon)
     subscription = client.tracks("cam")
     got: list[Tracks] = []

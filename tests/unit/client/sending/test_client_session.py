@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd_client.detections import Detections
-from trackd_client.pending import PendingFrame
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -26,7 +25,7 @@ from trackd_client.protocol import (
     Tracks,
     decode,
 )
-from trackd_client.sending.session import SessionState, StreamSession
+from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
 
 BLOCK = {"stream": {"on_overload": "block"}}
 DROP = {"stream": {"on_overload": "drop_oldest"}}
@@ -431,6 +430,15 @@ def test_a_stream_closed_from_elsewhere_is_lost():
     assert made.state is SessionState.LOST
     assert made.error is not None
     assert "idle_timeout_s" in made.error.message
+
+
+@pytest.mark.parametrize("seq", [None, 3])
+def test_forbidden_is_the_end_of_a_stream(seq):
+    session = StreamSession(Open("cam"))
+    session.receive(Error(ErrorCode.FORBIDDEN, "this key may no longer publish", "cam", seq))
+    assert session.state is SessionState.LOST
+    assert session.error is not None
+    assert session.error.code is ErrorCode.FORBIDDEN
 
 
 # --- rejected frames ---
