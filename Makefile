@@ -44,6 +44,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check daemon clients tests benchmarks
 	$(BIN)/ruff check daemon clients tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)
 	$(BIN)/ruff format daemon clients tests benchmarks

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from targets import Target
 from trackd.config import StreamSettings, check_config
 from trackd.models.architecture import Architecture
-from trackd.models.checkpoint.load import LoadedModel, LoadReport
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.loaded_model import LoadedModel, LoadReport
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Query, Scores

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from trackd.models.architecture import Architecture
-from trackd.models.checkpoint.load import LoadedModel, load_checkpoint
+from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
+from trackd.models.transformer.loaded_model import LoadedModel
 
 DESCRIPTOR: dict[str, Any] = {
     "d_model": 16,

@@ -31,7 +31,7 @@ from trackd_client.detections import Image
 
 if TYPE_CHECKING:
     from trackd.config import StreamSettings
-    from trackd.models.checkpoint.load import LoadedModel
+    from trackd.models.transformer.loaded_model import LoadedModel
 
 
 @dataclass(slots=True, eq=False)
