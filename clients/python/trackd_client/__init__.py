@@ -1,4 +1,4 @@
-"""Client SDK of trackd: send frames and detections, get track ids, live.
+"""Client SDK of trackd: send frames and detections, receive track ids live.
 
 with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
     tracks = stream.track(image, Detections(boxes=boxes))

@@ -1,4 +1,4 @@
-"""The client of a daemon: streams to send frames into, tracks to read, requests to make."""
+"""The client of a daemon: streams to send frames to, tracks to read, and control requests."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Client:
     """A connection to one daemon.
 
     Args:
-        ingest: where frames go.
-        tracks: where tracks and events are published.
-        control: where requests go.
+        ingest: the endpoint for frames.
+        tracks: the endpoint on which tracks and events are published.
+        control: the endpoint for requests.
         context: a ZeroMQ context; the process's shared one if None.
-        timeout_s: how long any call waits unless it says otherwise.
-        server_key: the daemon's public CURVE key (`trackd_client.load_server_key`); None: the daemon does without.
+        timeout_s: how long a call waits if it has no timeout of its own.
+        server_key: the daemon's public CURVE key (`trackd_client.load_server_key`); None: no CURVE.
         client_keys: this client's public and secret key (`trackd_client.load_client_keys`).
 
     Raises:
-        ValueError: a key that is none, or one of the two without the other.
+        ValueError: a key is invalid, or only one of the two arguments is given.
 
-    Nothing is connected until it is needed. All methods may be called from any thread.
+    A socket connects at its first use. Every method may be called from any thread.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Client:
         self.timeout_s = timeout_s
         self._keys = curve_keys(server_key, client_keys)
         self._context = context if context is not None else shared_context()
-        self._lock = threading.Lock()  # of the fields below
+        self._lock = threading.Lock()  # guards the fields below
         self._ingest: IngestDriver | None = None
         self._requests = Requests(self._context, control, self._keys)
         self._subscriptions: list[TracksSubscription | EventSubscription] = []
@@ -91,24 +91,24 @@ class Client:
         daemon_clock: bool = False,
         timeout_s: float | None = None,
     ) -> Stream:
-        """Open a stream, or come back to one that the daemon still has.
+        """Open a stream, or resume one that the daemon still has.
 
         Args:
             name: 1 to 128 of letters, digits, '.', '_' and '-'.
-            config: keys of the YAML's `tracker`, `stream` and live `dataset` sections, to override the daemon's.
-            frame_shape: (h, w) or (h, w, c) of the frames, needed where none has an image.
-            skeleton: what the keypoints are.
+            config: overrides of the daemon's `tracker` and `stream` keys, and of the `dataset` keys for live frames.
+            frame_shape: (h, w) or (h, w, c) of the frames, needed if the frames have no images.
+            skeleton: the nodes of the keypoints.
             model: a loaded checkpoint's name.
-            reply: "tracks" for `Stream.track`; "ack" if subscribers alone read the tracks.
-            takeover: take the stream from the client that has it.
+            reply: "tracks" for `Stream.track`; "ack" if only subscribers read the tracks.
+            takeover: take the stream from the client that owns it.
             source: the video's path or URL, for outputs that name it.
-            shared_memory: hand images over in shared memory; the daemon must run on this host.
-            daemon_clock: send capture times as the daemon's clock shows them, for a camera on another host than it.
-            timeout_s: how long to wait for the daemon; the client's if None.
+            shared_memory: pass images in shared memory; the daemon must run on this host.
+            daemon_clock: convert capture times to the daemon's clock, for a camera on another host than the daemon.
+            timeout_s: how long to wait for the daemon; the client's `timeout_s` if None.
 
         Raises:
-            TrackdError: the daemon refuses: `stream_busy`, `bad_config`, `unknown_model`, ...
-            Timeout: no answer; the text names the endpoint.
+            TrackdError: the daemon refuses with `stream_busy`, `bad_config`, `unknown_model` or another code.
+            Timeout: the daemon did not answer; the text names the endpoint.
         """
         ingest = self._ingest_driver()
         shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
@@ -118,7 +118,7 @@ class Client:
         if daemon_clock:
             self.clock(limit_s)
         try:
-            # Our own mistakes come back as errors here, not as the daemon's answer to nobody.
+            # Find an invalid argument here: the daemon cannot assign its error to a stream with an invalid name.
             decode(encode(opening))
         except ProtocolError as error:
             raise TrackdError(error.message, error.code) from None
@@ -128,16 +128,16 @@ class Client:
             ingest.add(session)
             try:
                 ingest.pump()
-                settled = ingest.wait(lambda: session.state is not SessionState.OPENING, limit_s)
+                answered = ingest.wait(lambda: session.state is not SessionState.OPENING, limit_s)
             finally:
                 if session.state is not SessionState.OPEN:
                     ingest.remove(session)
         if session.state is SessionState.LOST and session.error is not None:
             raise TrackdError(session.error.message, session.error.code)
-        if not settled:
-            said = f"; it last said {session.error.code}: {session.error.message}" if session.error else ""
+        if not answered:
+            last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
             raise Timeout(
-                f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{said}: "
+                f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{last}: "
                 f"{ingest.refusal or IS_IT_RUNNING}"
             )
         return Stream(
@@ -151,7 +151,7 @@ class Client:
         )
 
     def clock(self, timeout_s: float | None = None) -> ClockOffset:
-        """The daemon's clock against this host's: measured at the first call, and every two seconds from then on.
+        """Return the offset of the daemon's clock, measured at the first call and then every two seconds.
 
         Raises:
             Timeout: the daemon did not answer; the text names the endpoint.
@@ -171,48 +171,48 @@ class Client:
 
     @property
     def clock_offset_ns(self) -> int | None:
-        """The daemon's clock minus this host's, as far as it is known already; `clock` waits for it."""
+        """The daemon's clock minus this host's, or None before the first measurement; `clock` waits for it."""
         known = self._ingest.clock.at(time.time_ns()) if self._ingest is not None else None
         return known.offset_ns if known is not None else None
 
     @property
     def clock_uncertainty_ns(self) -> int | None:
-        """The true offset is no further away than this: half of a ping's round trip, and a little for its age."""
+        """The largest error of `clock_offset_ns`: half of a ping's round trip, plus the drift since then."""
         known = self._ingest.clock.at(time.time_ns()) if self._ingest is not None else None
         return known.uncertainty_ns if known is not None else None
 
     def capture_latency(self, tracks: Tracks) -> CaptureLatency:
-        """From a frame's capture to this call, by the daemon's clock; call it when the settlement arrives.
+        """Return the time from a frame's capture to this call. Call it when the settlement arrives.
 
-        Its `t_ns` must be of the daemon's clock: the camera is on the daemon's host, or opened its stream with
-        `daemon_clock`. In that case the camera's own uncertainty comes on top of the one that is given here.
+        `tracks.t_ns` must be a time of the daemon's clock: the camera is on the daemon's host, or its stream was opened
+        with `daemon_clock`. In the second case, add the uncertainty of the camera's own client.
 
         Raises:
-            Timeout: the daemon's clock is not known, and it does not answer.
+            Timeout: the daemon's clock is not known, and the daemon does not answer.
         """
         now_ns = time.time_ns()
         clock = self.clock()
         return CaptureLatency(clock.daemon_ns(now_ns) - tracks.t_ns, clock.uncertainty_ns)
 
     def request(self, method: str, **params: Any) -> Any:
-        """Make any request of the protocol's; the methods below make those it knows.
+        """Send any control request of the protocol. The methods below cover most of them.
 
         Raises:
-            TrackdError: the daemon refuses, or went away before it answered.
-            Timeout: no answer.
+            TrackdError: the daemon refuses, or the connection was lost before the answer.
+            Timeout: the daemon did not answer.
         """
         return self._requests.ask(method, params, self.timeout_s)
 
     def status(self) -> DaemonStatus:
-        """The daemon's state and a row for each stream."""
+        """Return the daemon's state and a row for each stream."""
         return read_status(self.request("status"))
 
     def live(self, stream: str) -> LiveTracks:
-        """The tracks of a stream that are active or lost, not those that ended."""
+        """Return the active and the lost tracks of a stream, without those that ended."""
         return read_live_tracks(stream, self.request("tracks.live", stream=stream))
 
     def live_position(self, stream: str) -> tuple[int, int]:
-        """Epoch and last settled seq of a stream; −1 before its first frame."""
+        """Return the epoch and the last settled seq of a stream; the seq is −1 before its first frame."""
         reply = read_map(self.request("tracks.live", stream=stream), "tracks.live")
         return reply["epoch"], reply["seq"]
 
@@ -225,9 +225,9 @@ class Client:
         to_seq: int | None = None,
         limit: int | None = None,
     ) -> list[Tracks]:
-        """Settlements that the daemon remembers, oldest first; `to_seq` is included.
+        """Return settlements of the daemon's history, oldest first; `to_seq` is included.
 
-        The daemon gives as many as fit one reply: ask again from behind the last one for more.
+        One reply holds a limited number of settlements. Call again from the last seq plus 1 for more.
         """
         wanted = {"epoch": epoch, "from_seq": from_seq, "to_seq": to_seq, "limit": limit}
         rows = self.request("history", stream=stream, **{k: v for k, v in wanted.items() if v is not None})
@@ -239,7 +239,7 @@ class Client:
             raise TrackdError(error.message, error.code) from None
 
     def configure(self, stream: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Change a stream's configuration between two frames, keeping identities; returns the effective one."""
+        """Change a stream's configuration between two frames and return the effective one. Identities are kept."""
         effective = read_map(self.request("stream.configure", stream=stream, config=dict(config)), "stream.configure")
         if self._ingest is not None:
             with self._ingest.turn():
@@ -248,15 +248,15 @@ class Client:
         return effective
 
     def reset(self, stream: str) -> int:
-        """Start a stream's state afresh; returns the new epoch."""
+        """Reset a stream's state and return the new epoch."""
         return int(read_map(self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
 
     def models(self) -> list[Any]:
-        """The loaded models."""
+        """Return the loaded models."""
         return list(self.request("models"))
 
     def drain(self) -> Any:
-        """Have the daemon stop accepting, settle what is queued, write its snapshots and exit."""
+        """Make the daemon stop accepting frames, settle the queued ones, write its snapshots and exit."""
         return self._requests.ask("drain", {}, max(self.timeout_s, DRAIN_TIMEOUT_S))
 
     def tracks(
@@ -267,17 +267,18 @@ class Client:
         timeout_s: float | None = None,
         until_closed: bool = False,
     ) -> TracksSubscription:
-        """An iterator over the settlements of one or several streams, each exactly once, a stream's in seq order.
+        """Return an iterator over the settlements of one or several streams.
 
-        Subscribed when this returns, so nothing that is sent afterwards is missed. A program that follows several
-        streams has them cheapest in one iterator: each further thread costs more than reading its messages does.
+        Each settlement is returned exactly once, those of one stream in seq order. The call subscribes, so the iterator
+        includes everything that is sent after it. To follow several streams, use one iterator: another thread costs
+        more than reading its messages.
 
         Args:
             stream: the stream's name; it need not be open yet.
-            others: further streams; `Tracks.stream` tells whose a settlement is.
-            from_seq: begin with this seq, as far back as `history` goes; None: with the next one.
-            timeout_s: raise `Timeout` where nothing comes for so long; None: wait for ever.
-            until_closed: end when all of the streams are closed and all of them was read.
+            others: more streams; `Tracks.stream` names the stream of a settlement.
+            from_seq: begin with this seq, or with the oldest one in `history`; None: with the next frame.
+            timeout_s: raise `Timeout` after this time without a settlement; None: wait without a limit.
+            until_closed: end when all streams are closed and all their settlements were returned.
         """
         return self._subscribed(
             TracksSubscription(
@@ -286,11 +287,11 @@ class Client:
         )
 
     def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:
-        """An iterator over a stream's events, heartbeats included, from now on."""
+        """Return an iterator over the next events of a stream, heartbeats included."""
         return self._subscribed(EventSubscription(self._context, self.tracks_endpoint, stream, timeout_s, self._keys))
 
     def close(self) -> None:
-        """Close all sockets. Streams that are still open stay so in the daemon, until another client takes over."""
+        """Close all sockets. The daemon keeps open streams until a timeout or a takeover by another client."""
         with self._lock:
             self._closed = True
             subscriptions, self._subscriptions = self._subscriptions, []

@@ -1,8 +1,8 @@
-"""Reading YAML configuration: one way to load, override, check and complain.
+"""YAML configuration: load, override, check, and report errors.
 
-Both distributions read the same files (DREEM's inference YAML with trackd's own sections beside), so what
-they share stands here: `Section`, the base of every configuration model, and the functions that turn a file,
-`--set` overrides and `TRACKD__A__B` variables into one checked value, or into one clear line of complaint.
+The daemon and the client read the same files: DREEM's inference YAML with additional sections of trackd. This module
+holds the shared code: `Section`, the base of every configuration model, and the functions that turn a file, `--set`
+overrides and `TRACKD__A__B` variables into one checked value or into one line of error text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tree = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but `1e-3` is a number: YAML 1.1 asks for a dot, and nobody writes one."""
+    """YAML's safe loader, but `1e-3` is a number. YAML 1.1 requires a dot, which is rarely written."""
 
 
 _Loader.add_implicit_resolver(
@@ -35,7 +35,7 @@ _Loader.add_implicit_resolver(
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; its text is one line that says what would be right."""
+    """An invalid configuration. Its text is one line that states what would be right."""
 
 
 class Section(BaseModel):
@@ -45,7 +45,7 @@ class Section(BaseModel):
 
 
 def load_yaml(path: str | Path) -> Tree:
-    """The mapping in a YAML file.
+    """Return the mapping in a YAML file.
 
     Raises:
         ConfigError: the file is missing, unreadable, too large, not YAML, or not a mapping.
@@ -71,32 +71,32 @@ def load_yaml(path: str | Path) -> Tree:
 
 
 def find_path(path: str, key: str, base: Path | None = None, kind: str = "file") -> Path:
-    """What a path in a configuration stands for.
+    """Return the existing file or folder that a path in a configuration names.
 
-    An absolute one stands for itself; a relative one is tried against `base`, the working directory and
+    An absolute path is used as it is. A relative path is tried below `base`, the working directory and
     `$TRACKD_SHARED`, in this order.
 
     Args:
-        path: as the user wrote it.
-        key: where, for the error's text.
-        base: the configuration file's folder, where there is one.
-        kind: "file" or "folder", for the error's text.
+        path: the path as written in the configuration.
+        key: the key of the path, for the error text.
+        base: the folder of the configuration file, if there is one.
+        kind: "file" or "folder", for the error text.
 
     Raises:
-        ConfigError: nothing of that name exists; the text says where it was looked for.
+        ConfigError: nothing of that name exists; the text lists the folders that were searched.
     """
     shared = os.environ.get("TRACKD_SHARED")
     folders = [*([base] if base else []), Path.cwd(), *([Path(shared)] if shared else [])]
     wanted = Path(path).expanduser()
     for folder in folders:
-        if (folder / wanted).exists():  # an absolute path stays itself
+        if (folder / wanted).exists():  # an absolute `wanted` replaces the folder
             return folder / wanted
     tried = "" if wanted.is_absolute() else f" in {', '.join(str(folder) for folder in folders)}"
     raise ConfigError(f"{key}: no such {kind}: {path}{tried}")
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
-    """`a.b.c=value` as its key path and YAML-parsed value."""
+    """Split `a.b.c=value` into its key path and its YAML-parsed value."""
     keys, separator, value = text.partition("=")
     path = keys.strip().split(".")
     if not separator or not all(path):
@@ -108,7 +108,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
 
 
 def environment_overrides(environment: Mapping[str, str]) -> list[str]:
-    """`TRACKD__A__B=value` variables as `a.b=value` overrides, in the order of their names."""
+    """Return `TRACKD__A__B=value` variables as `a.b=value` overrides, in the order of their names."""
     return [
         f"{name[len(ENVIRONMENT_PREFIX) :].lower().replace('__', '.')}={environment[name]}"
         for name in sorted(environment)
@@ -117,7 +117,7 @@ def environment_overrides(environment: Mapping[str, str]) -> list[str]:
 
 
 def with_overrides(tree: Tree, overrides: Iterable[str]) -> Tree:
-    """A copy of `tree` with each `a.b.c=value` set; missing sections on the way are made."""
+    """Return a copy of `tree` with each `a.b.c=value` set. Missing sections are created."""
     for text in overrides:
         path, value = parse_override(text)
         tree = _set(tree, path, value, text)
@@ -134,24 +134,24 @@ def _set(tree: Any, path: list[str], value: Any, text: str) -> Tree:
 
 
 def validate(model: type[S], tree: Any, where: str = "") -> S:
-    """`tree` as a `model` value.
+    """Return `tree` as a `model` value.
 
     Args:
         model: the section's model.
-        tree: what the YAML holds.
-        where: a key path or file name to put before the keys that errors name.
+        tree: the content of the YAML.
+        where: a key path or file name to put before the keys in error texts.
 
     Raises:
-        ConfigError: one line for the first fault: its key, what would be right, and the value found.
+        ConfigError: one line about the first error: its key, what would be right, and the value found.
     """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_complaint(model, error.errors()[0], where)) from None
+        raise ConfigError(_error_text(model, error.errors()[0], where)) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A phrase that names the known words nearest to `name`, for the end of an error text."""
+    """Return a phrase with the known words nearest to `name`, for the end of an error text."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -160,7 +160,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def known_keys(model: type[BaseModel]) -> list[str]:
-    """The names that a section takes, aliases included."""
+    """Return the key names of a section, aliases included."""
     names = []
     for name, field in model.model_fields.items():
         names.append(name)
@@ -169,16 +169,16 @@ def known_keys(model: type[BaseModel]) -> list[str]:
     return names
 
 
-def _complaint(model: type[BaseModel], fault: ErrorDetails, where: str) -> str:
-    keys = [str(key) for key in fault["loc"] if not str(key).startswith(("function-", "list[", "literal["))]
+def _error_text(model: type[BaseModel], detail: ErrorDetails, where: str) -> str:
+    keys = [str(key) for key in detail["loc"] if not str(key).startswith(("function-", "list[", "literal["))]
     path = ".".join([where, *keys] if where else keys)
-    value = fault["input"]
-    if fault["type"] == "extra_forbidden":
-        owner = _model_at(model, fault["loc"][:-1])
+    value = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        owner = _model_at(model, detail["loc"][:-1])
         return f"{path}: unknown key; {nearest(keys[-1], known_keys(owner))}"
-    if fault["type"] == "missing":
+    if detail["type"] == "missing":
         return f"{path}: is required"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message[:1].lower() + message[1:]
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
@@ -186,7 +186,7 @@ def _complaint(model: type[BaseModel], fault: ErrorDetails, where: str) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    """The section that lies at `location` below `model`, as far as it can be followed."""
+    """Return the section at `location` below `model`, or the nearest section above it."""
     for key in location:
         field = model.model_fields.get(str(key)) or next(
             (f for f in model.model_fields.values() if f.validation_alias == key), None

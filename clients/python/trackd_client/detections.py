@@ -1,4 +1,4 @@
-"""What a detector says about one frame, as plain arrays: what both ends of the wire hold.
+"""The detections of one frame as plain arrays, used by the client and the daemon.
 
 Letters: n detections, k keypoints per detection, h × w the frame.
 """
@@ -21,7 +21,7 @@ class Detections:
     """n detections of one frame, in the detector's order.
 
     At least one of `boxes` and `keypoints` is given; all arrays share the first axis n ≥ 0.
-    A row with NaN or infinite coordinates is legal: it gets no track id and spoils nothing else.
+    A row with NaN or infinite coordinates is legal: it gets no track id and does not affect other rows.
     """
 
     boxes: FloatArray | None = None  # (n, 4) x1 y1 x2 y2, pixels
@@ -30,7 +30,7 @@ class Detections:
     keypoint_scores: FloatArray | None = None  # (n, k)
     classes: NDArray[np.int32] | None = None  # (n,)
     masks: IntArray | None = None  # (h, w) label image <u2 or <i4: label i + 1 is instance i
-    gt_ids: NDArray[np.int64] | None = None  # (n,) ground truth, -1 where none; never used to assign
+    gt_ids: NDArray[np.int64] | None = None  # (n,) ground truth, -1 for none; never used to assign ids
 
     def __len__(self) -> int:
         if self.boxes is not None:
@@ -39,7 +39,7 @@ class Detections:
 
     @classmethod
     def empty(cls) -> Detections:
-        """No detection at all."""
+        """Return detections with n = 0."""
         return cls(boxes=np.empty((0, 4), np.float32))
 
 

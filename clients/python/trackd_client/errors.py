@@ -1,4 +1,4 @@
-"""What can go wrong for a caller."""
+"""The errors that the SDK raises."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from trackd_client.protocol import ErrorCode
 
 
 class TrackdError(Exception):
-    """The daemon refused something, or could not be reached.
+    """The daemon refused a request, or an argument or the connection is faulty.
 
     Attributes:
-        code: the daemon's code, or None where the daemon said nothing.
+        code: the code of the error in the protocol, or None if it has none.
         message: what is wrong and what would be right.
     """
 
@@ -19,9 +19,9 @@ class TrackdError(Exception):
         self.message = message
 
 
-class Timeout(TrackdError, TimeoutError):  # noqa: N818 (the name that a reader looks for)
+class Timeout(TrackdError, TimeoutError):  # noqa: N818 (the usual name)
     """The daemon did not answer in time."""
 
 
 class StreamLost(TrackdError):  # noqa: N818
-    """The stream is gone for this client: taken over, closed from elsewhere, or refused when it came back."""
+    """This client has lost the stream: it was taken over or closed by others, or refused after a reconnect."""

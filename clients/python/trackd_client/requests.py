@@ -1,4 +1,4 @@
-"""Requests to the daemon and their answers, over a connection of their own."""
+"""Control requests to the daemon and their replies, over a separate connection."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trackd_client.transport.connection import Connection, Context
 from trackd_client.transport.curve import CurveKeys
 
 IS_IT_RUNNING = "is it running? `trackd serve` starts it"
-# What only asks may be asked again after the daemon went away in the midst of it.
-_QUESTIONS = frozenset({"status", "history", "tracks.live", "models"})
+# These requests change nothing, so they may be repeated after a lost connection.
+_READ_ONLY = frozenset({"status", "history", "tracks.live", "models"})
 
 
 class Requests:
-    """Asks one thing at a time; may be used from any thread. Nothing is connected before the first."""
+    """Sends one request at a time, from any thread. The socket connects at the first request."""
 
     def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None) -> None:
         self._context = context
@@ -33,11 +33,11 @@ class Requests:
         self._closed = False
 
     def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """Make a request of the protocol's; returns what it answers.
+        """Send a control request and return its result.
 
         Raises:
-            TrackdError: the daemon refuses, or went away before it answered; the client is closed.
-            Timeout: no answer.
+            TrackdError: the daemon refuses, the connection was lost before the answer, or the client is closed.
+            Timeout: the daemon did not answer.
         """
         with self._lock:
             if self._closed:
@@ -57,28 +57,28 @@ class Requests:
             deadline = time.monotonic() + timeout_s
             while (left := deadline - time.monotonic()) > 0:
                 connection.poll(left)
-                while (came := connection.receive()) is not None:
+                while (received := connection.receive()) is not None:
                     with suppress(ProtocolError):
-                        reply = decode(came, REPLY_LIMITS)
+                        reply = decode(received, REPLY_LIMITS)
                         if isinstance(reply, Reply) and reply.id == request.id:
                             return _result(reply)
                 if connection.disconnected:
                     if connection.refusal is not None:
                         time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))
                     connection.reconnect()
-                    if method not in _QUESTIONS:
-                        why = connection.refusal or "it went away, and whether it was done is not known"
+                    if method not in _READ_ONLY:
+                        why = connection.refusal or "the connection was lost; the request may have been done"
                         raise TrackdError(f"the daemon at {self._endpoint} did not answer {method}: {why}")
                     connection.send(parts)
             refusal = connection.refusal
-            # What nobody answered must not lie in the queue and be done when a daemon comes up some day.
+            # Discard the queued request, so that a daemon that starts later does not do it.
             connection.reconnect()
         raise Timeout(
             f"the daemon at {self._endpoint} did not answer {method} within {timeout_s:g} s: {refusal or IS_IT_RUNNING}"
         )
 
     def close(self) -> None:
-        """Close the connection, once a request under way is done."""
+        """Close the connection after the request that is in progress."""
         with self._lock:
             self._closed = True
             if self._connection is not None:

@@ -110,7 +110,7 @@ def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, cli
     with caplog.at_level(logging.WARNING):
         daemon.restart(fresh=True)
         stream.flush()
-    assert "starts afresh" in caplog.text
+    assert "begins a new epoch" in caplog.text
     assert (stream.epoch, stream.next_seq) == (2, 3)
     assert [row.frame_index for row in daemon.settled["cam"]] == [3, 4, 5]
     stream.close()
@@ -215,11 +215,11 @@ def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, m
     looks = []
     receive = connection.Connection.receive
     monkeypatch.setattr(connection.Connection, "receive", lambda self: looks.append(self) or receive(self))
-    monkeypatch.setattr(driver, "LOOK_S", 1000.0)
+    monkeypatch.setattr(driver, "READ_S", 1000.0)
     for _ in range(4):
         stream.send(None, TWO)
     assert not looks
-    monkeypatch.setattr(driver, "LOOK_S", 0.0)
+    monkeypatch.setattr(driver, "READ_S", 0.0)
     stream.send(None, TWO)
     assert looks
 

@@ -1,6 +1,6 @@
-"""One stream's settlements, each exactly once and in order, made of what came and of what `history` gives back.
+"""The settlements of one stream, each exactly once and in order, from published messages and from `history`.
 
-Nothing here waits for a socket: `tracks.py` hands in what was published, and says when nothing was.
+A gap filler does not use a SUB socket or read a clock. `tracks.py` passes published messages and the time to it.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from trackd_client.protocol import ErrorCode, Event, EventName, Message, Tracks
 
 logger = logging.getLogger(__name__)
 
-# A heartbeat may overtake the settlements it counts by a moment, where the daemon publishes from two places.
+# A heartbeat may arrive shortly before the settlements that it counts, so wait before a request to `history`.
 GRACE_S = 0.25
-SILENCE_S = 3.0
+SILENCE_S = 3.0  # without a message; then ask whether the stream is still open
 
 
 class HistorySource(Protocol):
-    """What a subscription wants of the client."""
+    """The requests of a subscription to the client."""
 
     tracks_endpoint: str
 
     def live_position(self, stream: str) -> tuple[int, int]:
-        """Epoch and last settled seq."""
+        """Return the epoch and the last settled seq."""
 
     def history(
         self, stream: str, *, epoch: int | None = None, from_seq: int | None = None, to_seq: int | None = None
     ) -> list[Tracks]:
-        """Settlements that the daemon remembers, oldest first."""
+        """Return settlements of the daemon's history, oldest first."""
 
 
 class GapFiller:
-    """Where a reader of a stream stands.
+    """The position of one reader in a stream.
 
     Args:
-        client: gives `tracks.live` and `history`.
+        client: requests `tracks.live` and `history`.
         stream: the stream's name.
-        give: takes each settlement when it is its turn.
-        is_over: whether the reader has gone.
-        until_closed: `ended` shall tell when the stream is closed and all of it was given.
-        now: of a clock that does not go back, in seconds.
+        deliver: is called with each settlement, in order.
+        is_closed: return whether the subscription is closed.
+        until_closed: set `ended` when the stream is closed and all its settlements were delivered.
+        now: the time of a monotonic clock, seconds.
     """
 
     def __init__(
         self,
         client: HistorySource,
         stream: str,
-        give: Callable[[Tracks], None],
-        is_over: Callable[[], bool],
+        deliver: Callable[[Tracks], None],
+        is_closed: Callable[[], bool],
         *,
         until_closed: bool,
         now: float,
@@ -58,17 +58,17 @@ class GapFiller:
         self.stream = stream
         self.ended = False
         self._client = client
-        self._hand_on = give
-        self._is_over = is_over
+        self._on_tracks = deliver
+        self._is_closed = is_closed
         self._until_closed = until_closed
-        self._epoch = -1  # -1: none was seen yet
-        self._next = 0  # the seq that is to be given next
-        self._behind_since: float | None = None  # since when a heartbeat is ahead of us
-        self._known_last = -1  # the last seq of the epoch that is known to be settled
-        self._heard_at = now
+        self._epoch = -1  # -1: unknown
+        self._next = 0  # the seq to deliver next
+        self._behind_since: float | None = None  # since when a heartbeat is ahead of `_next`
+        self._known_last = -1  # the highest settled seq of the epoch, as far as known
+        self._message_at = now
 
     def begin(self, from_seq: int | None, now: float) -> None:
-        """Find out where the stream stands; it was subscribed to before, so that nothing falls in between.
+        """Request the stream's position. Call this after subscribing, so that no settlement is missed.
 
         Raises:
             TrackdError: the daemon refuses, or does not answer.
@@ -78,74 +78,76 @@ class GapFiller:
         except TrackdError as error:
             if error.code is not ErrorCode.UNKNOWN_STREAM:
                 raise
-            self._next = from_seq or 0  # it is not open yet: all of it is to come
+            self._next = from_seq or 0  # not open yet: deliver the stream from its first frame
             return
         self._next = last + 1 if from_seq is None else from_seq
         if self._next <= last:
             try:
                 self._fill(last)
             except Timeout as error:
-                self._put_off(error, now)
+                self._retry_later(error, now)
 
-    def take(self, message: Message, now: float) -> None:
-        """Something was published of the stream."""
-        self._heard_at = now
+    def handle(self, message: Message, now: float) -> None:
+        """Handle a published message of the stream."""
+        self._message_at = now
         try:
             if isinstance(message, Tracks):
-                self._take(message)
+                self._handle_tracks(message)
             elif isinstance(message, Event):
-                self._handle(message, now)
+                self._handle_event(message, now)
         except Timeout as error:
-            self._put_off(error, now)
+            self._retry_later(error, now)
 
-    def look(self, now: float) -> None:
-        """Do what is due without a message: ask for what a heartbeat told of, or whether the stream is still there.
+    def check_due(self, now: float) -> None:
+        """Request missing settlements after a heartbeat, and check an inactive stream, if one of them is due.
 
         Raises:
             TrackdError: this client may not read the stream.
         """
         try:
-            if self._until_closed and not self.ended and now - self._heard_at >= SILENCE_S:
-                self._heard_at = now
-                self._look_for_end()
+            if self._until_closed and not self.ended and now - self._message_at >= SILENCE_S:
+                self._message_at = now
+                self._check_open()
             if self._behind_since is not None and now - self._behind_since >= GRACE_S:
                 self._fill(self._known_last)
         except Timeout as error:
-            self._put_off(error, now)
+            self._retry_later(error, now)
 
-    def _put_off(self, error: Timeout, now: float) -> None:
-        """The daemon does not answer, and nothing is lost yet: perhaps it is being started again, and remembers."""
-        logger.warning("stream=%s seq=%d: history is asked again: %s", self.stream, self._next, error)
+    def _retry_later(self, error: Timeout, now: float) -> None:
+        """Handle a daemon that does not answer: it may be restarting with its history, so repeat the request later."""
+        logger.warning("stream=%s seq=%d: the request to history is repeated: %s", self.stream, self._next, error)
         self._behind_since = now
 
-    def _look_for_end(self) -> None:
-        """An open stream is heard of every second: perhaps the word that it is closed was lost."""
+    def _check_open(self) -> None:
+        """Check whether the stream is still open: the `closed` event may be lost. An open stream sends heartbeats."""
         try:
             self._client.live_position(self.stream)
         except TrackdError as error:
             if error.code is ErrorCode.UNKNOWN_STREAM and self._epoch >= 0:
-                logger.warning("stream=%s seq=%d: it was closed unheard", self.stream, self._next)
+                logger.warning(
+                    "stream=%s seq=%d: the stream was closed, and its closed event was lost", self.stream, self._next
+                )
                 self.ended = True
             elif error.code is ErrorCode.FORBIDDEN:
                 raise
 
-    def _take(self, tracks: Tracks) -> None:
+    def _handle_tracks(self, tracks: Tracks) -> None:
         self._enter(tracks.epoch)
         if tracks.epoch < self._epoch or tracks.seq < self._next:
-            return  # given already
+            return  # delivered already
         self._known_last = max(self._known_last, tracks.seq)
         if tracks.seq > self._next:
             self._fill(tracks.seq - 1)
         if tracks.seq == self._next:
-            self._give(tracks)
+            self._deliver(tracks)
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle_event(self, event: Event, now: float) -> None:
         is_new = event.epoch > self._epoch
         self._enter(event.epoch)
         if event.epoch < self._epoch:
             return
         if is_new and event.event is EventName.RESET:
-            self._next = max(self._next, event.last_seq + 1)  # numbers go on
+            self._next = max(self._next, event.last_seq + 1)  # a reset does not change seq
         self._known_last = max(self._known_last, event.last_seq)
         if event.event is EventName.CLOSED:
             self._fill(event.last_seq)
@@ -154,55 +156,55 @@ class GapFiller:
             self._behind_since = now
 
     def _enter(self, epoch: int) -> None:
-        """Go over to a newer epoch; the rest of the old one comes first, as far as it is known."""
+        """Switch to a newer epoch. The remaining settlements of the old one in `history` are delivered first."""
         if epoch <= self._epoch:
             return
         if self._epoch >= 0:
-            for tracks in self._remembered(self._epoch, self._next, None):
-                self._give(tracks)
-            # Numbers go on after a reset, and begin at 0 where the stream was opened anew.
-            first = next(iter(self._remembered(epoch, 0, None, pages=1)), None)
+            for tracks in self._history(self._epoch, self._next, None):
+                self._deliver(tracks)
+            # seq continues after a reset, and begins at 0 if the stream was closed and opened again.
+            first = next(iter(self._history(epoch, 0, None, pages=1)), None)
             self._next = first.seq if first is not None else 0
         self._epoch = epoch
         self._known_last = -1
         self._behind_since = None
 
     def _fill(self, last: int) -> None:
-        """Give what `history` holds up to `last`, and log what it no longer does.
+        """Deliver the settlements of `history` up to `last`, and log those that it no longer has.
 
         Raises:
-            Timeout: the daemon did not answer; what is not given yet is due all the same.
+            Timeout: the daemon did not answer; the remaining settlements are still due.
         """
         self._known_last = max(self._known_last, last)
-        for tracks in self._remembered(self._epoch, self._next, last):
-            self._lose(tracks.seq)
-            self._give(tracks)
-        self._lose(last + 1)
+        for tracks in self._history(self._epoch, self._next, last):
+            self._log_loss(tracks.seq)
+            self._deliver(tracks)
+        self._log_loss(last + 1)
         self._next = max(self._next, last + 1)
         self._behind_since = None
 
-    def _lose(self, seq: int) -> None:
-        """Log that what is before `seq` and was not given will not be."""
+    def _log_loss(self, seq: int) -> None:
+        """Log the loss of the settlements before `seq` that were not delivered."""
         if self._next < seq:
             lost = seq - self._next
             logger.warning("stream=%s seq=%d: %d settlements before it are lost", self.stream, seq, lost)
 
-    def _give(self, tracks: Tracks) -> None:
+    def _deliver(self, tracks: Tracks) -> None:
         if tracks.seq >= self._next:
-            self._hand_on(tracks)
+            self._on_tracks(tracks)
             self._next = tracks.seq + 1
         if self._known_last < self._next:
             self._behind_since = None
 
-    def _remembered(self, epoch: int, first: int, last: int | None, pages: int | None = None) -> Iterator[Tracks]:
-        """Settlements of `history` from `first` to `last`, page by page."""
-        while (last is None or first <= last) and pages != 0 and not self._is_over():
+    def _history(self, epoch: int, first: int, last: int | None, pages: int | None = None) -> Iterator[Tracks]:
+        """Yield settlements of `history` from `first` to `last`, page by page."""
+        while (last is None or first <= last) and pages != 0 and not self._is_closed():
             try:
                 rows = self._client.history(self.stream, epoch=epoch, from_seq=first, to_seq=last)
             except Timeout:
                 raise
             except TrackdError as error:
-                logger.warning("stream=%s: history cannot be had: %s", self.stream, error)
+                logger.warning("stream=%s: history is not available: %s", self.stream, error)
                 return
             rows = [row for row in rows if row.epoch == epoch and row.seq >= first]
             if not rows:

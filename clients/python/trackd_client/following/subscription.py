@@ -1,6 +1,6 @@
-"""What is published about streams, as a SUB socket gets it: as it comes, and with gaps.
+"""A SUB socket for what the daemon publishes about streams. Messages may be missing.
 
-`gap_filler.py` fills them for tracks.
+`gap_filler.py` fills the gaps in tracks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from trackd_client.transport.multipart import receive_parts
 
 logger = logging.getLogger(__name__)
 
-RECEIVE_MESSAGES = 4096  # what a slow reader may lag behind; what is beyond comes from `history`
-SLICE_S = 0.1  # how long a reader holds its lock, so that `close` gets in
+RECEIVE_MESSAGES = 4096  # the queue of a slow reader; messages beyond it are lost, and `history` has them
+SLICE_S = 0.1  # the longest time for which a reader holds the lock, so that `close` can get it
 
 
 class Subscription:
-    """A SUB socket on some topics; iterates in one thread at a time, may be closed from any."""
+    """A SUB socket on some topics. One thread at a time may iterate; any thread may call `close`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Subscription:
         if keys is not None:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
-        self._patience_ms = -1  # the socket's own; -1: it waits for ever
+        self._receive_timeout_ms = -1  # the socket's RCVTIMEO; -1: no limit
         for name in topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, name)
         self._socket.connect(endpoint)
@@ -64,7 +64,7 @@ class Subscription:
             self._socket.close(linger=0)
 
     def _receive(self, timeout_s: float) -> Message | None:
-        """The next message that can be read, or None after `timeout_s`."""
+        """Return the next valid message, or None after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not self.closed:
             left = deadline - time.monotonic()
@@ -77,40 +77,40 @@ class Subscription:
             try:
                 return decode(parts[1:], REPLY_LIMITS)
             except ProtocolError as error:
-                logger.warning("stream=%s: a published message that cannot be read: %s", ",".join(self.streams), error)
+                logger.warning("stream=%s: cannot read a published message: %s", ",".join(self.streams), error)
         return None
 
     def _parts(self, timeout_s: float) -> list[bytes] | None:
-        """The next message's parts, or None after `timeout_s`."""
-        patience_ms = math.ceil(max(0.0, timeout_s) * 1000)
+        """Return the parts of the next message, or None after `timeout_s`."""
+        receive_timeout_ms = math.ceil(max(0.0, timeout_s) * 1000)
         with self._lock:
             if self.closed:
                 return None
-            # To wait in the receiving itself saves what a poll before it costs: as much again.
-            if patience_ms != self._patience_ms:
-                self._socket.setsockopt(zmq.RCVTIMEO, patience_ms)
-                self._patience_ms = patience_ms
+            # A receive with a timeout takes half the time of a poll and a receive.
+            if receive_timeout_ms != self._receive_timeout_ms:
+                self._socket.setsockopt(zmq.RCVTIMEO, receive_timeout_ms)
+                self._receive_timeout_ms = receive_timeout_ms
             try:
                 return receive_parts(self._socket, wait=True)
             except zmq.Again:
                 return None
 
     def _check_authorized(self) -> None:
-        """Raise where the daemon said no: ZeroMQ does not try again, and nothing would ever come."""
+        """Raise if the daemon refused the key: ZeroMQ does not retry, so no message would ever arrive."""
         with self._lock:
             if self._monitor is not None and self._monitor.poll(0):
                 raise TrackdError(f"the daemon at {self._endpoint}: {NOT_AUTHORIZED}", ErrorCode.FORBIDDEN)
 
-    def _nothing_came(self, limit_s: float) -> Timeout:
-        what, are = ("stream", "is the stream") if len(self.streams) == 1 else ("streams", "are the streams")
+    def _timeout_error(self, limit_s: float) -> Timeout:
+        noun, are = ("stream", "is the stream") if len(self.streams) == 1 else ("streams", "are the streams")
         return Timeout(
-            f"nothing was published of {what} {', '.join(map(repr, self.streams))} at {self._endpoint} within "
-            f"{limit_s:g} s: is the daemon running, and {are} open? `trackd status` tells"
+            f"no message was published for {noun} {', '.join(map(repr, self.streams))} at {self._endpoint} within "
+            f"{limit_s:g} s: is the daemon running, and {are} open? `trackd status` shows it"
         )
 
 
 class EventSubscription(Subscription, Iterator[Event]):
-    """The events of a stream from now on, as they come; some may be lost."""
+    """The next events of a stream, in the order of receipt. Some may be lost."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class EventSubscription(Subscription, Iterator[Event]):
         super().__init__(context, endpoint, (stream,), (topic("events", stream),), timeout_s, keys)
 
     def __next__(self) -> Event:
-        waited_since = time.monotonic()
+        start = time.monotonic()
         while not self.closed:
             message = self._receive(SLICE_S)
             if isinstance(message, Event):
                 return message
-            if self._timeout_s is not None and time.monotonic() - waited_since > self._timeout_s:
-                raise self._nothing_came(self._timeout_s)
+            if self._timeout_s is not None and time.monotonic() - start > self._timeout_s:
+                raise self._timeout_error(self._timeout_s)
         raise StopIteration

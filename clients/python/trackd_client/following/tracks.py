@@ -1,7 +1,7 @@
-"""What the daemon publishes about streams: every settlement exactly once, in order, whatever got lost on the way.
+"""The published settlements of streams: each exactly once and in order, also if messages are lost.
 
-A subscriber that is slow, late or cut off misses messages without a word. Their seq shows it, a heartbeat shows it for
-the last ones, and `history` gives them back.
+A subscriber that is slow, late or disconnected loses messages without an error. A gap in seq shows the loss, or a
+heartbeat if the last messages are lost. `history` returns the missing settlements.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from trackd_client.protocol import Tracks, topic
 from trackd_client.transport.connection import Context
 from trackd_client.transport.curve import CurveKeys
 
-_LOOK_S = GRACE_S / 2  # between two looks at what is due without a message, while messages come
+_CHECK_S = GRACE_S / 2  # between two calls of `GapFiller.check_due` while messages arrive
 
 
 class TracksSubscription(Subscription, Iterator[Tracks]):
-    """The settlements of one or several streams; those of one stream come in order, `Tracks.stream` tells whose.
+    """The settlements of one or several streams, those of one stream in order. `Tracks.stream` names the stream.
 
     Args:
-        client: gives `tracks.live` and `history`.
+        client: requests `tracks.live` and `history`.
         context: the ZeroMQ context.
         streams: the streams' names.
-        from_seq: the first seq to give of each; None: what comes from now on.
-        timeout_s: raise `Timeout` where nothing can be given for so long.
-        until_closed: end once all of the streams are closed and all of them was given.
-        keys: with CURVE.
+        from_seq: the first seq of each stream to return; None: begin with the next frame.
+        timeout_s: raise `Timeout` after this time without a settlement.
+        until_closed: end when all streams are closed and all their settlements were returned.
+        keys: the CURVE keys, or None.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         super().__init__(context, client.tracks_endpoint, streams, topics, timeout_s, keys)
         self._ready: deque[Tracks] = deque()
         now = time.monotonic()
-        self._look_at = now
+        self._check_at = now
         self._gap_fillers = {
             stream: GapFiller(
                 client, stream, self._ready.append, lambda: self.closed, until_closed=until_closed, now=now
@@ -68,21 +68,21 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         return tracks
 
     def next(self, timeout_s: float | None = None) -> Tracks | None:
-        """The next settlement; None once the subscription has ended.
+        """Return the next settlement, or None once the subscription has ended.
 
         Raises:
-            Timeout: there is none within `timeout_s`.
+            Timeout: no settlement arrived within `timeout_s`.
         """
         if self._ready:
             return self._ready.popleft()
-        waited_since = time.monotonic()
+        start = time.monotonic()
         slice_s = SLICE_S if timeout_s is None else min(SLICE_S, timeout_s)
         while not self._ready:
             if self.closed or all(gap_filler.ended for gap_filler in self._gap_fillers.values()):
                 return None
             self._step(slice_s)
-            if not self._ready and timeout_s is not None and time.monotonic() - waited_since >= timeout_s:
-                raise self._nothing_came(timeout_s)
+            if not self._ready and timeout_s is not None and time.monotonic() - start >= timeout_s:
+                raise self._timeout_error(timeout_s)
         return self._ready.popleft()
 
     def _step(self, timeout_s: float) -> None:
@@ -91,8 +91,8 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         if message is not None:
             gap_filler = self._gap_fillers.get(getattr(message, "stream", None) or "")
             if gap_filler is not None:
-                gap_filler.take(message, now)
-        if message is None or now >= self._look_at:
-            self._look_at = now + _LOOK_S
+                gap_filler.handle(message, now)
+        if message is None or now >= self._check_at:
+            self._check_at = now + _CHECK_S
             for gap_filler in self._gap_fillers.values():
-                gap_filler.look(now)
+                gap_filler.check_due(now)

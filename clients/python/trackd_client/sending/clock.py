@@ -1,37 +1,37 @@
-"""What the daemon's clock shows when this host's shows something else, and how sure that is."""
+"""The offset of the daemon's clock from this host's clock, and its uncertainty."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What two quartz clocks may drift apart: NTP reckons with 15 millionths for each.
+# The largest relative drift of two quartz clocks. NTP assumes 15e-6 for each.
 DRIFT = 30e-6
 
 
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
-    """The daemon's clock seen from this host.
+    """The daemon's clock relative to this host's clock.
 
     Attributes:
         offset_ns: the daemon's clock minus this host's.
-        uncertainty_ns: the true offset is no further away than this, either way.
+        uncertainty_ns: the true offset differs from `offset_ns` by at most this.
     """
 
     offset_ns: int
     uncertainty_ns: int
 
     def daemon_ns(self, t_ns: int) -> int:
-        """A moment of this host's clock, as the daemon's shows it; both Unix ns."""
+        """Convert a time of this host's clock to the daemon's clock; both Unix ns."""
         return t_ns + self.offset_ns
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureLatency:
-    """How old a frame was.
+    """The age of a frame.
 
     Attributes:
-        latency_ns: from its capture on.
-        uncertainty_ns: the true latency is no further away than this, either way.
+        latency_ns: the time since its capture.
+        uncertainty_ns: the true latency differs from `latency_ns` by at most this.
     """
 
     latency_ns: int
@@ -39,38 +39,38 @@ class CaptureLatency:
 
 
 class Clock:
-    """Keeps the best of the samples that pings give.
+    """The best sample of the pings so far, without I/O and without reading a clock.
 
-    The daemon read its clock somewhere between a ping's going and its coming back, so half of the round trip is as far
-    as the middle can be wrong. A kept sample grows worse with its age, by the drift of two clocks, until one of a
-    longer round trip is the better one. Neither a clock nor a socket is touched here.
+    The daemon reads its clock at some moment between the ping and its answer. The estimate assumes the middle of the
+    round trip, so its error is at most half of the round trip. The uncertainty of a sample grows with its age, by the
+    drift of the two clocks, until a newer sample of a longer round trip is better.
     """
 
     def __init__(self) -> None:
         self.samples = 0
-        self._kept: tuple[int, int, int] | None = None  # offset, half of the round trip, when it came; all in ns
+        self._kept: tuple[int, int, int] | None = None  # offset, half of the round trip, time of receipt; all in ns
 
-    def take(self, sent_ns: int, daemon_ns: int, received_ns: int) -> None:
-        """Take in an answered ping.
+    def add_sample(self, sent_ns: int, daemon_ns: int, received_ns: int) -> None:
+        """Add the sample of an answered ping.
 
         Args:
-            sent_ns: when it went, by this host's clock.
+            sent_ns: the time of sending, by this host's clock.
             daemon_ns: the daemon's clock in the answer.
-            received_ns: when that came, by this host's clock.
+            received_ns: the time of receipt, by this host's clock.
         """
         if received_ns < sent_ns:
-            return  # this host's clock was set back in between
+            return  # this host's clock was set back between the two
         half_ns = (received_ns - sent_ns + 1) // 2
         offset_ns = daemon_ns - (sent_ns + received_ns) // 2
         kept = self.at(received_ns)
-        # Two samples that cannot both be true: one of the clocks was set meanwhile, and the new one counts.
+        # If the two intervals do not overlap, one of the clocks was set since the last sample: use the new sample.
         agree = kept is None or abs(offset_ns - kept.offset_ns) <= half_ns + kept.uncertainty_ns
         if kept is None or not agree or half_ns <= kept.uncertainty_ns:
             self._kept = offset_ns, half_ns, received_ns
         self.samples += 1
 
     def at(self, now_ns: int) -> ClockOffset | None:
-        """The offset, as sure as it is at a moment of this host's clock; None before the first sample."""
+        """Return the offset with its uncertainty at a time of this host's clock, or None before the first sample."""
         if self._kept is None:
             return None
         offset_ns, half_ns, taken_ns = self._kept

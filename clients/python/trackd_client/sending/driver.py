@@ -1,4 +1,4 @@
-"""The door through which all streams of a client go to the daemon."""
+"""The driver of a client's sessions: it sends and receives for all streams over one connection."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from trackd_client.transport.curve import CurveKeys
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 0.25  # between two attempts to come back
-REFUSED_RETRY_S = 1.0  # the same where the daemon does not let us in
-LOOK_S = 0.001  # between two looks at what has come, where nobody waits for it
+RETRY_S = 0.25  # between two attempts to reconnect
+REFUSED_RETRY_S = 1.0  # the same if the daemon refuses the client's key
+READ_S = 0.001  # between two reads of the socket while no thread waits for a message
 KEEPALIVE_S = 2.0
-CLOCK_S = 2.0  # between two looks at the daemon's clock, once somebody wants to know it
-CLOCK_PINGS = 5  # of the first look: the first one or two pay for the connection
+CLOCK_S = 2.0  # between two measurements of the daemon's clock, after the first request for it
+CLOCK_PINGS = 5  # of the first measurement; the first one or two also wait for the connection
 PONG_S = 1.0
 _TICK_S = 0.5
 
 
 class Turn:
-    """A condition's lock, for a `with` block; at its end all that wait for the condition look again."""
+    """A context manager that holds a condition's lock and notifies all waiting threads at its end."""
 
     def __init__(self, condition: threading.Condition) -> None:
         self._condition = condition
@@ -48,8 +48,8 @@ class Turn:
 class IngestDriver:
     """All streams of one client over one connection.
 
-    There is no thread between caller and socket: whoever waits does the socket's work for everyone, and hands it on
-    when another thread wants to send. A small thread of our own only speaks when nobody has for a while.
+    No thread runs between the caller and the socket. A thread that waits also polls the socket for all streams, and
+    releases it when another thread wants to send. The keepalive thread uses the socket only after a time without calls.
     """
 
     def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
@@ -58,11 +58,13 @@ class IngestDriver:
         self.round_trip_s: float | None = None  # of the last ping
         self.clock = Clock()
         self._connection = Connection(context, endpoint, keys)
-        self._turn = threading.Condition(threading.Lock())  # guards all of this but `Connection.wake`
+        self._turn = threading.Condition(
+            threading.Lock()
+        )  # guards all fields and the connection, except `Connection.wake`
         self._polling = False  # a thread is in `Connection.poll`, without the lock
-        self._wanting = 0  # threads that wait for that one to step aside
+        self._claiming = 0  # threads that wait for the end of that poll
         self._retry_at = 0.0
-        self._active_at = self._looked_at = self._sent_at = self._pinged_at = time.monotonic()
+        self._active_at = self._read_at = self._sent_at = self._pinged_at = time.monotonic()
         self.clock_wanted = False
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
@@ -70,29 +72,29 @@ class IngestDriver:
 
     @property
     def refusal(self) -> str | None:
-        """Why the daemon does not let us in, as far as that is known."""
+        """Why the daemon refuses the connection, if that is known."""
         return self._connection.refusal
 
     def turn(self) -> Turn:
-        """The lock over the sessions. The socket is another's while that one polls; `pump` sees to it."""
+        """Return the lock over the sessions. Another thread may still poll the socket; `pump` ends that poll."""
         return Turn(self._turn)
 
     def add(self, session: StreamSession) -> None:
-        """Take a stream in; with `turn` held."""
+        """Add a stream. The caller holds `turn`."""
         self.sessions[session.stream] = session
 
     def remove(self, session: StreamSession) -> None:
-        """Forget a stream; with `turn` held."""
+        """Remove a stream. The caller holds `turn`."""
         if self.sessions.get(session.stream) is session:
             del self.sessions[session.stream]
 
-    def pump(self, *, look: bool = True, until: Callable[[], Any] | None = None) -> None:
-        """Take in all that has come and send all that may go; with `turn` held.
+    def pump(self, *, read: bool = True, until: Callable[[], Any] | None = None) -> None:
+        """Handle all received messages and send all messages that may be sent. The caller holds `turn`.
 
         Args:
-            look: for what has come; without it only where nobody did for `LOOK_S`. A look is a system call, which is
-                dear where frames are sent one right behind the other.
-            until: what comes after this has become true may lie until the next look.
+            read: read the socket. If false, read it only if the last read is `READ_S` ago: a read is a system call,
+                which is expensive while frames are sent in quick succession.
+            until: stop reading once this is true; the next read handles the rest.
 
         Raises:
             TrackdError: the client is closed.
@@ -104,59 +106,59 @@ class IngestDriver:
         self._active_at = now
         if self._connection.disconnected and now >= self._retry_at:
             refusal = self._connection.refusal
-            logger.warning("endpoint=%s: %s; connecting anew", self.endpoint, refusal or "connection lost")
+            logger.warning("endpoint=%s: %s; the client reconnects", self.endpoint, refusal or "connection lost")
             self._connection.reconnect()
             for session in self.sessions.values():
                 session.disconnected()
             self._sent_at = now
             self._send(now, may_retry=True)
             self._retry_at = now + (REFUSED_RETRY_S if refusal else RETRY_S)
-        came = False
-        if look or now - self._looked_at >= LOOK_S:
-            self._looked_at = now
+        received = False
+        if read or now - self._read_at >= READ_S:
+            self._read_at = now
             while (parts := self._connection.receive()) is not None:
-                came = True
-                self._take(parts)
+                received = True
+                self._handle(parts)
                 if until is not None and until():
                     break
         self._send(now, may_retry=now >= self._retry_at)
-        if came:
+        if received:
             self._turn.notify_all()
 
     def wait(self, done: Callable[[], Any], timeout_s: float, *, urgent: bool = False) -> bool:
-        """Until `done()` is true; does the socket's work unless another thread does; with `turn` held.
+        """Wait until `done()` is true, and poll the socket unless another thread does. The caller holds `turn`.
 
-        What was added to a session before must have been sent with `pump`: the other thread may sleep for long.
+        Call `pump` before, if a session has something to send: the thread that polls may not wake for a long time.
 
         Args:
-            done: what is waited for.
-            timeout_s: for how long.
-            urgent: `pump` was called just now, so that there is nothing to do before the first message comes; and what
-                comes behind that which makes `done()` true may lie until the next look.
+            done: the condition.
+            timeout_s: the longest wait.
+            urgent: `pump` was called just before, so the first step is to poll. Messages behind the one that makes
+                `done()` true are handled at the next read.
 
         Returns:
-            whether it became true within `timeout_s`.
+            Whether `done()` became true within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        look = timeout_s <= 0  # otherwise the poll does it
+        read = timeout_s <= 0  # else the poll reads
         while True:
-            if not self._polling and (look or not urgent):
-                self.pump(look=look, until=done if urgent else None)
-            look = True
+            if not self._polling and (read or not urgent):
+                self.pump(read=read, until=done if urgent else None)
+            read = True
             if done():
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if self._impatient():
+            if self._retry_due():
                 left = min(left, RETRY_S)
-            if self._polling or self._wanting:
+            if self._polling or self._claiming:
                 self._turn.wait(left)
             else:
                 self._poll(left)
 
     def pause(self, seconds: float) -> None:
-        """Let what comes lie for a while, and other threads have the turn; with `turn` held."""
+        """Release `turn` and sleep without reading the socket. The caller holds `turn`."""
         self._turn.notify_all()
         self._turn.release()
         try:
@@ -165,10 +167,10 @@ class IngestDriver:
             self._turn.acquire()
 
     def measure_clock(self, timeout_s: float) -> bool:
-        """Ask for the daemon's clock a few times now, and again and again from now on; with `turn` held.
+        """Measure the daemon's clock by a few pings now, and every `CLOCK_S` from now on. The caller holds `turn`.
 
         Returns:
-            whether there was an answer within `timeout_s`.
+            Whether the daemon answered within `timeout_s`.
         """
         self.clock_wanted = True
         deadline = time.monotonic() + timeout_s
@@ -179,7 +181,7 @@ class IngestDriver:
         return answers > 0
 
     def close(self) -> None:
-        """End the thread and the connection; streams that are open stay open in the daemon until they time out."""
+        """Stop the keepalive thread and close the connection. Open streams stay open in the daemon until a timeout."""
         if self._closed.is_set():
             return
         self._closed.set()
@@ -190,12 +192,12 @@ class IngestDriver:
             self._keepalive.join()
 
     def _claim(self) -> None:
-        """The socket for this thread: one that polls is woken and steps aside until the lock is free again."""
+        """Get the socket for this thread: end another thread's poll and wait until it has returned."""
         if self._polling:
-            self._wanting += 1
+            self._claiming += 1
             self._connection.wake()
             self._turn.wait_for(lambda: not self._polling)
-            self._wanting -= 1
+            self._claiming -= 1
 
     def _poll(self, timeout_s: float) -> None:
         self._polling = True
@@ -207,39 +209,39 @@ class IngestDriver:
             self._polling = False
             self._turn.notify_all()
 
-    def _impatient(self) -> bool:
-        """Something is to be tried again soon, without a message that would wake us."""
+    def _retry_due(self) -> bool:
+        """Return whether the driver must retry something soon without waiting for a message."""
         return self._connection.disconnected or any(s.retry_due for s in self.sessions.values())
 
-    def _take(self, parts: list[bytes]) -> None:
+    def _handle(self, parts: list[bytes]) -> None:
         try:
             message: Message = decode(parts, REPLY_LIMITS)
         except ProtocolError as error:
-            logger.warning("endpoint=%s: a message that cannot be read: %s", self.endpoint, error)
+            logger.warning("endpoint=%s: cannot read a message: %s", self.endpoint, error)
             return
         if isinstance(message, Pong):
             now_ns = time.time_ns()
             self.round_trip_s = (now_ns - message.t_ns) / 1e9
-            self.clock.take(message.t_ns, message.daemon_t_ns, now_ns)
+            self.clock.add_sample(message.t_ns, message.daemon_t_ns, now_ns)
             return
         if isinstance(message, Error) and message.code is ErrorCode.STREAM_BUSY and not message.fatal:
-            # Perhaps the stream is still ours, and this connection is not: ZeroMQ has come back by itself, as a
-            # stranger to the daemon, before anybody looked. The next `pump` then comes back the right way.
+            # ZeroMQ may have reconnected by itself. The daemon then sees a new connection that does not own the
+            # stream. If the monitor reports the loss, ignore the error: the next `pump` reconnects and takes over.
             self._connection.check()
             if self._connection.disconnected:
                 return
         if isinstance(message, Error) and message.code is ErrorCode.FORBIDDEN and message.stream is None:
-            # Our key was taken away: that concerns every stream.
+            # The daemon no longer accepts this client's key. Every stream of the client ends.
             for each in self.sessions.values():
                 each.receive(message)
             return
         session = self.sessions.get(getattr(message, "stream", None) or "")
         if session is None:
-            logger.info("endpoint=%s: %s for no open stream: %r", self.endpoint, message.kind, message)
+            logger.info("endpoint=%s: %s for a stream that is not open: %r", self.endpoint, message.kind, message)
             return
         session.receive(message)
         if session.retry_due:
-            # Refused for now: asking again at once would be answered the same way.
+            # An immediate retry would be refused too.
             self._retry_at = time.monotonic() + RETRY_S
 
     def _send(self, now: float, *, may_retry: bool) -> None:
@@ -253,24 +255,24 @@ class IngestDriver:
                 self._sent_at = now
 
     def _ping(self, timeout_s: float) -> bool:
-        """Ask, and wait for the answer: one that lay in the socket until somebody came by would tell a long way."""
-        seen = self.clock.samples
+        """Ping and wait for the answer. A late read of the answer would make the measured round trip too long."""
+        before = self.clock.samples
         self._sent_at = self._pinged_at = time.monotonic()
         self._connection.send(encode(Ping(time.time_ns())))
-        return self.wait(lambda: self.clock.samples > seen, timeout_s)
+        return self.wait(lambda: self.clock.samples > before, timeout_s)
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(_TICK_S):
             now = time.monotonic()
             clock_due = self.clock_wanted and now - self._pinged_at >= CLOCK_S
             if now - self._active_at < _TICK_S and not clock_due:
-                continue  # somebody is at it
-            with suppress(TrackdError), self.turn():  # closed meanwhile
+                continue  # another thread has just used the socket
+            with suppress(TrackdError), self.turn():  # the client may be closed by now
                 self._claim()
                 if self._closed.is_set():
                     return
                 self._connection.check()
                 self.pump()
-                silent = time.monotonic() - self._sent_at >= KEEPALIVE_S
-                if (silent or clock_due) and not self._connection.disconnected:
+                idle = time.monotonic() - self._sent_at >= KEEPALIVE_S
+                if (idle or clock_due) and not self._connection.disconnected:
                     self._ping(PONG_S)

@@ -1,4 +1,4 @@
-"""A stream as its user holds it: frames go in, and in a closed loop their tracks come back."""
+"""An open stream of a client: the caller sends frames and, in a closed loop, receives their tracks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from trackd_client.sending.session import PendingFrame, SessionState, StreamSess
 from trackd_client.sending.submission import AnyImage, checked_image, owned
 from trackd_client.transport.shared_memory import ImageRing
 
-HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, if it is there
+HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, or none
 
-_LOOK_UP_S = 0.05
+_HISTORY_RETRY_S = 0.05
 
 
 class Stream:
     """One stream of frames, made by `Client.open_stream`.
 
-    Its methods may be called from any thread; frames of one stream from one thread at a time, since their order counts.
+    Every method may be called from any thread. Send the frames of one stream from one thread at a time, in order.
 
     Attributes:
         name: the stream's name.
-        rejected: the errors of the frames that the daemon rejected, the last 256; each is logged too.
+        rejected: the errors of the last 256 rejected frames; each is logged too.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class Stream:
 
     @property
     def epoch(self) -> int:
-        """Rises each time the stream's state starts afresh; track ids are unique within one."""
+        """The stream's epoch. It rises each time the stream's state is reset; track ids are unique within it."""
         return self._session.epoch
 
     @property
     def next_seq(self) -> int:
-        """The seq that the next frame gets."""
+        """The seq of the next frame."""
         return self._session.next_seq
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The effective configuration, as the daemon gave it."""
+        """The effective configuration, as sent by the daemon."""
         return self._session.config
 
     @property
     def unacked(self) -> int:
-        """Frames that were sent and are not settled yet."""
+        """The number of frames that were sent and are not settled yet."""
         return self._session.unacked
 
     def send(
@@ -87,29 +87,29 @@ class Stream:
         t_ns: int | None = None,
         timeout_s: float | None = None,
     ) -> int:
-        """Send a frame; its tracks are published for subscribers.
+        """Send a frame. The daemon publishes its tracks to subscribers.
 
-        Blocks while the daemon's queue for this stream is full (under a drop policy it never is); where it is long, for
-        up to 50 ms more than that, so that several frames can follow at once. The arrays are copied: they may be
-        written to again at once.
+        The call blocks while the daemon's queue for this stream is full. Under a drop policy it never blocks for that
+        reason. With a long queue it may block for up to 50 ms more, so that several frames can follow without a wait.
+        The arrays are copied, so the caller may change them after the call.
 
         Args:
             image: (h, w) or (h, w, c) of uint8 or uint16, a JPEG or PNG file, an image in shared memory, or None.
-            detections: what the detector saw, in its order.
+            detections: the detections of the frame; their order is kept.
             frame_index: the source's own frame number, which must rise; the last one plus 1 if None.
             t_ns: capture time, Unix ns, by this host's clock; now if None.
-            timeout_s: how long to wait for room; the client's if None.
+            timeout_s: how long to wait for space in the queue; the client's `timeout_s` if None.
 
         Returns:
-            the frame's seq. A frame that was taken is sent again after a reconnect until it is settled.
+            The frame's seq. After a reconnect the client resends the frame, until it is settled.
 
         Raises:
-            TrackdError: an array that cannot be sent.
-            Timeout: no room in time; the frame was not taken.
-            StreamLost: the stream was taken over or closed.
+            TrackdError: an array cannot be sent.
+            Timeout: the queue was full for too long; the frame was not sent and has no seq.
+            StreamLost: another client took the stream over, or it was closed.
         """
-        own = image.copy() if isinstance(image, np.ndarray) and not self._shared_memory else image
-        return self._submit(own, detections, frame_index, t_ns, timeout_s).frame.seq
+        copied = image.copy() if isinstance(image, np.ndarray) and not self._shared_memory else image
+        return self._submit(copied, detections, frame_index, t_ns, timeout_s).frame.seq
 
     def track(
         self,
@@ -122,15 +122,16 @@ class Stream:
     ) -> Tracks:
         """Send a frame and wait for its tracks: one round trip, for closed loops.
 
-        The image is not copied, so leave it alone until this returns. Arguments as of `send`.
+        The image is not copied: do not change it before the call returns. The arguments are those of `send`.
 
         Returns:
-            the frame's settlement: `tracked`, or `dropped` by the stream's overload policy.
+            The frame's settlement: `tracked`, or `dropped` by the stream's overload policy.
 
         Raises:
             TrackdError: the stream was not opened with `reply="tracks"`, or the daemon rejected this frame.
-            Timeout: no room, or no answer, in time. In the second case the frame was taken: it settles later.
-            StreamLost: the stream was taken over or closed.
+            Timeout: the queue was full, or the answer was missing, for too long. If the answer was missing, the frame
+                was sent and settles later.
+            StreamLost: another client took the stream over, or it was closed.
         """
         if not self._replies:
             raise TrackdError('track() needs a stream that was opened with reply="tracks"')
@@ -140,7 +141,7 @@ class Stream:
             tracks = self._answer(pending, deadline)
         except Timeout:
             with self._ingest.turn():
-                pending.own()
+                pending.copy_image()
             raise
         if pending.error is not None:
             raise TrackdError(pending.error.message, pending.error.code)
@@ -153,16 +154,16 @@ class Stream:
         """Wait until every frame is settled.
 
         Raises:
-            Timeout: some are not, in time.
-            StreamLost: the stream was taken over or closed before.
+            Timeout: some frames were not settled in time.
+            StreamLost: another client took the stream over, or it was closed.
         """
-        self._wait(lambda: not self._session.unacked, timeout_s, "settle what was sent")
+        self._wait(lambda: not self._session.unacked, timeout_s, "settle all frames")
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Wait until every frame is settled, then close the stream. Closing twice does nothing.
+        """Wait until every frame is settled, then close the stream. A second call does nothing.
 
         Raises:
-            Timeout: the daemon did not settle and close it in time; the stream is given up here all the same.
+            Timeout: the daemon did not settle the frames and close the stream in time. The client drops the stream.
             StreamLost: the stream was taken over or closed before all its frames were settled.
         """
         session = self._session
@@ -172,7 +173,7 @@ class Stream:
             with self._ingest.turn():
                 session.close()
                 self._ingest.pump()
-            self._wait(lambda: session.state is SessionState.CLOSED, timeout_s, "settle what was sent and close")
+            self._wait(lambda: session.state is SessionState.CLOSED, timeout_s, "settle all frames and close")
         finally:
             with self._ingest.turn():
                 self._ingest.remove(session)
@@ -188,7 +189,7 @@ class Stream:
         if kind is None:
             self.close()
             return
-        with suppress(TrackdError):  # the error on its way says more
+        with suppress(TrackdError):  # keep the error that is being raised
             self.close(timeout_s=min(1.0, self._timeout_s))
 
     def _submit(
@@ -200,7 +201,7 @@ class Stream:
         timeout_s: float | None,
         answer_by: float | None = None,
     ) -> PendingFrame:
-        """Take a frame and send it; with `answer_by` (monotonic s), wait until then for what became of it."""
+        """Submit and send a frame. With `answer_by` (monotonic s), wait for its settlement until then."""
         wants_tracks = answer_by is not None
         index = self._last_index + 1 if frame_index is None else int(frame_index)
         if index <= self._last_index:
@@ -214,9 +215,9 @@ class Stream:
             t_ns = clock.daemon_ns(t_ns)
         with self._ingest.turn():
             if not session.can_submit:
-                # A closed loop has nothing to gain from frames in portions.
+                # A closed loop gains nothing from frames in portions.
                 pause_s = 0.0 if wants_tracks else self._pace_s()
-                self._wait_here(lambda: session.can_submit, timeout_s, "take another frame", pause_s)
+                self._wait_here(lambda: session.can_submit, timeout_s, "accept another frame", pause_s)
             if self._shared_memory and isinstance(image, np.ndarray):
                 image = self._share(image)
             try:
@@ -224,23 +225,23 @@ class Stream:
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
             self._last_index = index
-            self._ingest.pump(look=False)
+            self._ingest.pump(read=False)
             if answer_by is not None:
                 self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), urgent=True)
         return pending
 
     def _pace_s(self) -> float:
-        """How long the daemon needs to make room for more than one frame; 0 where that cannot be said."""
+        """Return how long the daemon needs to free space for several frames, or 0 if that is unknown."""
         session = self._session
         if session.state is not SessionState.OPEN:
             return 0.0
         return self._pace.pause_s(time.monotonic(), session.next_seq, session.unacked)
 
     def _share(self, image: Image) -> SharedImage:
-        """The image in a ring whose slots outlast the frames without an ack."""
+        """Write the image to the ring. The ring has more slots than there can be frames without an ack."""
         if self._ring is None or self._ring.shape != image.shape or self._ring.dtype != image.dtype:
             if self._ring is not None:
-                # Frames of the other shape may be under way: the reader opens their segment by name.
+                # The daemon opens a segment by name, so wait until it has read the frames of the old shape.
                 self._wait_here(lambda: not self._session.unacked, None, "settle frames of another shape")
                 self._ring.close()
             slots = max(self._session.credit, self._session.unacked) + 2
@@ -249,26 +250,26 @@ class Stream:
         return self._ring.write(image)
 
     def _answer(self, pending: PendingFrame, deadline: float) -> Tracks | None:
-        """What became of a frame that was waited for; None where it was rejected."""
+        """Wait for a frame's settlement and return its tracks, or None if the daemon sent an error instead."""
         if not pending.answered:
             with self._ingest.turn():
                 self._wait_here(lambda: pending.answered, deadline - time.monotonic(), "track a frame")
-        if not pending.unseen:
+        if not pending.reply_lost:
             return pending.tracks
-        # It settled while the connection was away: the reply went nowhere, but the daemon remembers.
+        # The frame settled while the connection was lost, and so was the reply. The daemon's history has the tracks.
         while time.monotonic() < deadline:
             for tracks in self._history_of(self.name, self._session.epoch, pending.frame.seq):
                 return tracks
             with self._ingest.turn():
-                self._ingest.wait(lambda: False, _LOOK_UP_S)
-        raise Timeout(f"stream {self.name!r}: seq {pending.frame.seq} settled, but history does not hold it")
+                self._ingest.wait(lambda: False, _HISTORY_RETRY_S)
+        raise Timeout(f"stream {self.name!r}: seq {pending.frame.seq} settled, but it is missing from history")
 
     def _wait(self, done: Callable[[], bool], timeout_s: float | None, what: str) -> None:
         with self._ingest.turn():
             self._wait_here(done, timeout_s, what)
 
     def _wait_here(self, done: Callable[[], bool], timeout_s: float | None, what: str, pause_s: float = 0.0) -> None:
-        """Wait with the turn held, without a look for `pause_s`; `what` is what the daemon did not do in time."""
+        """Wait with the turn held; sleep for `pause_s` first. `what` completes "the daemon did not" in the error."""
         session = self._session
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         if (pause_s := min(pause_s, limit_s)) > 0:
@@ -281,9 +282,9 @@ class Stream:
         if session.ended:
             raise StreamLost(f"stream {self.name!r} is closed")
         if not finished:
-            said = f"; it last said {session.error.code}: {session.error.message}" if session.error else ""
+            last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
             raise Timeout(
                 f"the daemon at {self._ingest.endpoint} did not {what} of stream {self.name!r} within {limit_s:g} s "
-                f"({session.unacked} frames without an ack, state {session.state}{said}): is it running? "
-                "`trackd status` tells"
+                f"({session.unacked} frames without an ack, state {session.state}{last}): is it running? "
+                "`trackd status` shows it"
             )

@@ -1,4 +1,4 @@
-"""What a caller hands in for a frame: checked, and made ours."""
+"""Checks and copies of the arrays that a caller submits for a frame."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _IDS = (np.dtype("<i8"),)
 
 
 def checked_image(image: AnyImage | None) -> AnyImage | None:
-    """An image that can be sent.
+    """Return the image if it can be sent.
 
     Raises:
-        TrackdError: another dtype, or another number of axes.
+        TrackdError: the dtype or the number of axes is wrong.
     """
     if isinstance(image, np.ndarray):
         if image.dtype not in _PIXELS:
@@ -34,8 +34,8 @@ def checked_image(image: AnyImage | None) -> AnyImage | None:
 
 
 def owned(detections: Detections) -> Detections:
-    """A copy with the wire's dtypes, which the caller's later writes do not reach."""
-    return Detections(  # in the fields' order
+    """Return a copy with the wire's dtypes. Later writes of the caller do not change it."""
+    return Detections(  # in the order of the fields
         _copied(detections.boxes, _FLOATS),
         _copied(detections.keypoints, _FLOATS),
         _copied(detections.scores, _FLOATS),

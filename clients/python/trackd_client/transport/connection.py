@@ -1,6 +1,6 @@
-"""A client's socket to the daemon: one DEALER, and whether it is connected.
+"""A client's DEALER socket to the daemon, and whether it is connected.
 
-Beside `subscription.py` the only module here that knows ZeroMQ.
+In the SDK, only the modules of `transport/` and `following/subscription.py` import zmq.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _EVENTS = (
 )
 
 
-NOT_AUTHORIZED = "it does not let this client's key in: the key's file belongs into its authorized_clients_dir"
+NOT_AUTHORIZED = "it does not let this client's key in: put the key's file into its authorized_clients_dir"
 
 
 def shared_context() -> Context:
-    """The process's own ZeroMQ context; never terminated here, since others may use it too."""
+    """Return the process's ZeroMQ context. The SDK never terminates it, because other code may use it too."""
     return zmq.Context.instance()
 
 
 def set_socket_options(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys | None = None) -> None:
-    """What every socket of a client has in common; called before it connects."""
+    """Set the options that all sockets of a client share. Call this before the socket connects."""
     if keys is not None:
         keys.apply(socket)
     socket.setsockopt(zmq.LINGER, LINGER_MS)
@@ -51,11 +51,11 @@ def set_socket_options(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys
     if not endpoint.startswith("tcp://"):
         return
     socket.setsockopt(zmq.IPV6, 1)
-    # A host that vanished sends no FIN: only a missing answer tells.
+    # A host that crashed or lost its network sends no FIN. Only a missing answer shows it.
     if socket.type == zmq.SUB:
-        # A subscriber whose queue is full reads no heartbeat either. ZeroMQ then gives the connection up, and ends the
-        # whole process ("_input_stopped") when the queue is read again: github.com/zeromq/libzmq/issues/3937. The
-        # systems at both ends can do the same without it.
+        # A subscriber whose queue is full does not read heartbeats either. ZeroMQ then closes the connection, and ends
+        # the whole process ("_input_stopped") when the queue is read again: github.com/zeromq/libzmq/issues/3937. TCP
+        # keepalive finds a lost peer without ZeroMQ's heartbeats.
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, HEARTBEAT_MS // 1000)
         socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, HEARTBEAT_MS // 1000)
@@ -67,17 +67,17 @@ def set_socket_options(socket: zmq.Socket[bytes], endpoint: str, keys: CurveKeys
 
 
 class Connection:
-    """A DEALER to one endpoint that notices when its peer goes.
+    """A DEALER to one endpoint that detects the loss of its connection.
 
-    ZeroMQ would reconnect by itself and deliver what still lies in its queue to a daemon that no longer knows us, so
-    a connection that was lost is replaced as a whole: `reconnect` throws the old queue away.
+    ZeroMQ reconnects by itself and then delivers the messages in its queue, but the daemon cannot assign them to the
+    former connection. `reconnect` therefore replaces a lost connection and discards its queue.
     """
 
     def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
         self.endpoint = endpoint
         self.disconnected = False
-        self.refusal: str | None = None  # why the daemon does not let us in, where ZeroMQ says so
-        self._readable = False  # `poll` has said that a message may be there
+        self.refusal: str | None = None  # why the handshake failed, if it did
+        self._readable = False  # `poll` found that a message may be available
         self._keys = keys
         self._context = context
         self._wake_read, self._wake_write = os.pipe()
@@ -86,28 +86,28 @@ class Connection:
         self._open()
 
     def send(self, parts: Parts) -> None:
-        """Queue a message. Parts beyond 64 KiB are not copied: leave their memory alone until the answer is there."""
-        # The queue is not bounded here but by who sends: a session by its unacked frames. Only where the daemon did not
-        # let us in has the socket nowhere to queue at all: it would wait for ever, and has to be replaced.
+        """Queue a message. Parts of 64 KiB and more are not copied: do not change them before the answer arrives."""
+        # The sender bounds the queue: a session by its unacked frames. A send fails only if the daemon refused the
+        # handshake. The socket then has no queue and never gets one, so it must be replaced.
         try:
             send_parts(self._socket, parts)
         except zmq.Again:
             self.disconnected = True
 
     def receive(self) -> list[bytes] | None:
-        """The next message that is there, or None."""
+        """Return the next message, or None if none is available."""
         readable, self._readable = self._readable or is_readable(self._socket), False
         if not readable:
             return None
         try:
             return receive_parts(self._socket)
-        except zmq.Again:  # what woke us was not a message
+        except zmq.Again:  # the event was not a message
             return None
 
     def poll(self, timeout_s: float) -> None:
-        """Wait until a message is there, the connection is lost, or another thread calls `wake`."""
-        # A ZeroMQ socket's descriptor tells only of what comes after the socket last said "none": ask it first.
-        # ZeroMQ's own poll does the same, with twice the system calls.
+        """Wait until a message is available, the connection is lost, or another thread calls `wake`."""
+        # A ZeroMQ socket's descriptor signals only events after the last check of the socket that found none, so check
+        # the socket first. ZeroMQ's own poll does the same, with twice the system calls.
         self._readable = is_readable(self._socket)
         if self._readable:
             return
@@ -120,7 +120,7 @@ class Connection:
                 os.read(self._wake_read, 4096)
 
     def check(self) -> None:
-        """Read what the socket's monitor says; sets `disconnected` and `refusal`."""
+        """Read the events of the socket's monitor and set `disconnected` and `refusal`."""
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
             if event == zmq.EVENT_DISCONNECTED:
@@ -130,22 +130,22 @@ class Connection:
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 self.refusal = NOT_AUTHORIZED
             elif self._keys is not None:
-                self.refusal = "it does not have this server_key, or does without CURVE"
+                self.refusal = "it does not have this server_key, or does not use CURVE"
             else:
                 self.refusal = "it wants CURVE keys: give server_key and client_keys"
 
     def wake(self) -> None:
-        """End another thread's `poll`; the one method that is safe beside it."""
+        """End another thread's `poll`. No other method may be called during a `poll`."""
         with suppress(BlockingIOError):
             os.write(self._wake_write, b"\0")
 
     def reconnect(self) -> None:
-        """Throw the socket and all that it still holds away, and connect anew."""
+        """Close the socket, discard its queue and connect a new one."""
         self._close_sockets(linger_ms=0)
         self._open()
 
     def close(self) -> None:
-        """Close; what is still queued has `LINGER_MS` to go out."""
+        """Close the socket. Queued messages may be sent for another `LINGER_MS`."""
         self._close_sockets(LINGER_MS)
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -163,7 +163,7 @@ class Connection:
         self._descriptor = int(self._socket.getsockopt(zmq.FD))
         for descriptor in (self._descriptor, self._monitor_descriptor, self._wake_read):
             self._poller.register(descriptor, select.POLLIN)
-        self.check()  # the monitor says "none" for the first time; from now on its descriptor tells
+        self.check()  # read the monitor once: only then does its descriptor signal the next event
         self._socket.connect(self.endpoint)
 
     def _close_sockets(self, linger_ms: int) -> None:

@@ -1,7 +1,7 @@
-"""CURVE keys: the files that hold them, and the sockets that use them.
+"""CURVE keys: key files, and their use on sockets.
 
-A key file is a ZeroMQ certificate, as `trackd keygen` and `zmq.auth.create_certificates` write it: a `metadata` section
-and a `curve` section of `name = "value"` lines. A file with a secret key must be its owner's alone.
+A key file is a ZeroMQ certificate as written by `trackd keygen` and `zmq.auth.create_certificates`: a `metadata`
+section and a `curve` section of `name = "value"` lines. Only its owner may have access to a file with a secret key.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SECTIONS = ("metadata", "curve")
 
 
 class KeyFileError(ValueError):
-    """A key file that cannot be used; the text names the file and what would be right."""
+    """An unusable key file. The text names the file and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a key file holds; keys are in Z85, 40 characters."""
+    """The content of a key file. Keys are in Z85, 40 characters."""
 
     public_key: bytes
     secret_key: bytes | None = field(default=None, repr=False)
@@ -37,39 +37,39 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class CurveKeys:
-    """What a client needs to speak to a daemon with CURVE: its own pair, and the daemon's public key."""
+    """The keys of a client that uses CURVE: its own pair and the daemon's public key."""
 
     server_key: bytes
     public_key: bytes
     secret_key: bytes = field(repr=False)
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
-        """Have a socket use the keys; before it connects."""
+        """Set the keys on a socket. Call this before the socket connects."""
         socket.curve_publickey = self.public_key
         socket.curve_secretkey = self.secret_key
         socket.curve_serverkey = self.server_key
 
 
 def load_server_key(path: str | Path) -> bytes:
-    """The daemon's public key, from its `server.key`.
+    """Return the daemon's public key from its `server.key`.
 
     Raises:
-        KeyFileError: the file cannot be read, or holds no public key.
+        KeyFileError: the file cannot be read, or has no public key.
     """
     return read_certificate(path).public_key
 
 
 def load_client_keys(path: str | Path) -> tuple[bytes, bytes]:
-    """A client's public and secret key, from its `.key_secret` file.
+    """Return a client's public and secret key from its `.key_secret` file.
 
     Raises:
-        KeyFileError: the file cannot be read, is open to others than its owner, or holds no pair.
+        KeyFileError: the file cannot be read, others than its owner have access, or it has no pair of keys.
     """
     return secret_pair(Path(path))
 
 
 class ClientKeys(TypedDict):
-    """The arguments of `Client` that have to do with keys."""
+    """The key arguments of `Client`."""
 
     server_key: bytes | None
     client_keys: tuple[bytes, bytes] | None
@@ -79,10 +79,10 @@ NO_KEYS: ClientKeys = {"server_key": None, "client_keys": None}
 
 
 def load_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys:
-    """The arguments that `Client` takes, from the files that a command line names.
+    """Return the key arguments of `Client` from the files given on a command line.
 
     Raises:
-        KeyFileError: a file cannot be used, or one is given without the other.
+        KeyFileError: a file cannot be used, or only one of the two is given.
     """
     if (server_key is None) != (client_key is None):
         missing = "--server-key" if server_key is None else "--client-key"
@@ -93,10 +93,10 @@ def load_keys(server_key: Path | None, client_key: Path | None) -> ClientKeys:
 
 
 def curve_keys(server_key: str | bytes | None, client_keys: tuple[str | bytes, str | bytes] | None) -> CurveKeys | None:
-    """The keys of a client, checked; None where it has none.
+    """Check and return the keys of a client, or None if it has none.
 
     Raises:
-        ValueError: only one of the two, or what is no key, or a secret key of another pair.
+        ValueError: only one argument is given, a key is invalid, or the public and secret key are not a pair.
     """
     if server_key is None and client_keys is None:
         return None
@@ -109,10 +109,10 @@ def curve_keys(server_key: str | bytes | None, client_keys: tuple[str | bytes, s
 
 
 def read_certificate(path: str | Path) -> Certificate:
-    """Read a key file, whoever may read it.
+    """Read a key file, without a check of its access rights.
 
     Raises:
-        KeyFileError: it cannot be read, or is no key file.
+        KeyFileError: the file cannot be read, or is not a key file.
     """
     path = Path(path)
     try:
@@ -134,7 +134,7 @@ def read_certificate(path: str | Path) -> Certificate:
         elif word in sections:
             section = word
         else:
-            # The line itself may be a piece of a secret key, and does not belong in a log.
+            # Do not print the line: it may contain a part of a secret key.
             raise KeyFileError(f'{path}: line {number} must be "metadata", "curve" or name = "value" below one of them')
     curve = sections["curve"]
     if "public-key" not in curve:
@@ -144,24 +144,24 @@ def read_certificate(path: str | Path) -> Certificate:
 
 
 def secret_pair(path: Path) -> tuple[bytes, bytes]:
-    """Public and secret key of a file that is its owner's alone.
+    """Return the public and secret key of a file that only its owner can access.
 
     Raises:
-        KeyFileError: the file cannot be read, is open to others, or holds no pair.
+        KeyFileError: the file cannot be read, others have access, or it has no pair of keys.
     """
     check_private(path)
     certificate = read_certificate(path)
     if certificate.secret_key is None:
-        raise KeyFileError(f"{path}: holds no secret key; give the .key_secret file")
+        raise KeyFileError(f"{path}: no secret key; give the .key_secret file")
     _check_pair(certificate.public_key, certificate.secret_key, str(path))
     return certificate.public_key, certificate.secret_key
 
 
 def check_private(path: Path) -> None:
-    """Refuse a secret file that others than its owner may read or write.
+    """Check that only the owner of a secret file can read or write it.
 
     Raises:
-        KeyFileError: it may be, or is no file.
+        KeyFileError: others have access, or the path is not a file.
     """
     try:
         status = path.stat()
@@ -171,7 +171,7 @@ def check_private(path: Path) -> None:
         raise KeyFileError(f"{path}: must be a file")
     if status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
-        raise KeyFileError(f"{path}: a secret file must be its owner's alone, mode 0600; got {mode:04o}: chmod 600 it")
+        raise KeyFileError(f"{path}: only its owner may access a secret file, mode 0600; got {mode:04o}: chmod 600 it")
 
 
 def _key(value: str | bytes, where: str) -> bytes:
@@ -181,10 +181,10 @@ def _key(value: str | bytes, where: str) -> bytes:
             return key
     except (KeyError, ValueError, OverflowError, struct.error):
         pass
-    # Not the value: it may be a secret key with a slip in it.
+    # Do not print the value: it may be a mistyped secret key.
     raise KeyFileError(f"{where}: a key must be {_KEY_CHARACTERS} characters of Z85; got {len(key)} that are not")
 
 
 def _check_pair(public_key: bytes, secret_key: bytes, where: str) -> None:
     if zmq.curve_public(secret_key) != public_key:
-        raise KeyFileError(f"{where}: the public and the secret key are not of one pair")
+        raise KeyFileError(f"{where}: the public and the secret key are not a pair")

@@ -1,8 +1,8 @@
-"""Messages of several parts over a ZeroMQ socket, at the least that they cost in Python.
+"""Messages of several parts over a ZeroMQ socket, sent and received at low cost in Python.
 
-A message here has five small parts, and each one's way through pyzmq's conveniences (options for every call,
-arithmetic on flags that are enums, an exception where nothing is there) takes longer than ZeroMQ itself. So the calls
-go to pyzmq's core class, with plain integers.
+A message here has about five small parts. For each part, pyzmq's `Socket` (options for every call, arithmetic on enum
+flags, an exception if nothing is available) takes longer than ZeroMQ itself. This module calls pyzmq's core class
+with plain integers instead.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
-from zmq.backend import Socket as _Core  # what `zmq.Socket` extends
+from zmq.backend import Socket as _Core  # the base class of `zmq.Socket`
 
 from trackd_client.protocol.arrays import Part
 
 Socket = zmq.Socket[bytes]
 Parts = list[Part]
 
-COPIED_BELOW = 65_536  # bytes; handing a small part over costs more than copying it
+COPIED_BELOW = 65_536  # bytes; for a smaller part a copy is cheaper than sharing its memory
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
@@ -29,16 +29,16 @@ _get: Callable[[Socket, int], Any] = _Core.get
 
 
 def is_readable(socket: Socket) -> bool:
-    """Whether a message is there. Cheaper than to try: to be refused takes several times as long."""
+    """Return whether a message is available. A receive that fails takes several times as long."""
     return bool(_get(socket, _EVENTS) & _READABLE)
 
 
 def send_parts(socket: Socket, parts: Sequence[Part]) -> None:
-    """Send without waiting. Parts of `COPIED_BELOW` and more are not copied: leave their memory alone.
+    """Send without waiting. Parts of `COPIED_BELOW` bytes and more are not copied: do not change them afterwards.
 
     Raises:
-        zmq.Again: the peer does not take it.
-        zmq.ZMQError: another fault.
+        zmq.Again: the message cannot be queued now.
+        zmq.ZMQError: another error.
     """
     last = len(parts) - 1
     for place, part in enumerate(parts):
@@ -46,19 +46,19 @@ def send_parts(socket: Socket, parts: Sequence[Part]) -> None:
 
 
 def next_frame(socket: Socket, *, wait: bool = False) -> zmq.Frame:
-    """The next part; its `more` tells whether others of the same message follow, which are there then.
+    """Return the next part. If its `more` is true, the next part of the same message is available too.
 
     Raises:
-        zmq.Again: no message is there; with `wait`, none within the socket's own patience.
+        zmq.Again: no message is available; with `wait`, none within the socket's RCVTIMEO.
     """
     return _recv(socket, 0 if wait else _NOBLOCK, False)
 
 
 def receive_parts(socket: Socket, *, wait: bool = False) -> list[bytes]:
-    """The next message's parts.
+    """Return the parts of the next message.
 
     Raises:
-        zmq.Again: as `next_frame`.
+        zmq.Again: as for `next_frame`.
     """
     frame = next_frame(socket, wait=wait)
     parts = [frame.bytes]

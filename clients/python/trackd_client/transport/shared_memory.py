@@ -1,11 +1,11 @@
-"""Images handed over in shared memory: the message names the place, the pixels stay where they are.
+"""Images in shared memory: the message names the location, and the pixels are not sent.
 
-A segment is a file under /dev/shm that holds some slots of one size. A slot is a header of 64 bytes and, at the next
-64-byte boundary, the pixels; the header's first 8 bytes are the image's generation, a little-endian unsigned integer
-that is written last and is 0 while the slot is being written. A reader that finds the same generation before and after
-its copy has read what was meant, on any machine whose stores become visible in order, as those of x86-64 do.
+A segment is a file under /dev/shm that holds slots of one size. A slot is a header of 64 bytes, followed by the pixels.
+The header's first 8 bytes are the image's generation, a little-endian unsigned integer. The writer writes it last, and
+it is 0 while the slot is written. A reader that finds the same generation before and after its copy has copied the
+right image, on any machine whose stores become visible in order, such as x86-64.
 
-Python's own `multiprocessing.shared_memory` does not serve: its resource tracker unlinks another process's segments.
+Python's `multiprocessing.shared_memory` is not suitable: its resource tracker unlinks segments of other processes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from trackd_client.protocol import ErrorCode, ProtocolError, SharedImage
 
 SEGMENT_NAME = re.compile(r"trackd-[A-Za-z0-9._-]{1,100}")
 HEADER_BYTES = 64
-_ALIGN = 4096  # a slot begins on a page, so that two slots share no page and no cache line
+_ALIGN = 4096  # a slot begins at a page, so that two slots share no page and no cache line
 _FOLDER = Path("/dev/shm")
 _GENERATION = struct.Struct("<Q")
 _DTYPES = {np.dtype("|u1"): "|u1", np.dtype("<u2"): "<u2"}
@@ -41,16 +41,16 @@ _OPEN_SEGMENTS = 8
 
 
 class ImageRing:
-    """Slots for images of one shape and dtype, written in turn; the one with the oldest image comes next.
+    """Slots for images of one shape and dtype. Each write replaces the oldest image.
 
     Args:
         shape: (h, w) or (h, w, c).
         dtype: uint8 or uint16.
-        slots: how many images stay readable at a time; at least as many as are sent and not yet acked, plus one.
+        slots: how many images stay readable; at least the number of frames without an ack, plus one.
 
     Raises:
-        ValueError: a shape or dtype that is no image's, or fewer than 2 slots.
-        OSError: no room under /dev/shm.
+        ValueError: the shape or dtype is not that of an image, or there are fewer than 2 slots.
+        OSError: /dev/shm has no space for the segment.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: Any = np.uint8, slots: int = 4) -> None:
@@ -72,8 +72,10 @@ class ImageRing:
         self._path = _FOLDER / self.name
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # held as long as we live: the sweep of other processes sees it
-            # Without this a full /dev/shm is a bus error at the first touch.
+            fcntl.flock(
+                descriptor, fcntl.LOCK_SH
+            )  # held until this process ends: the sweep of other processes checks it
+            # Without this, the first write to a page raises SIGBUS if /dev/shm is full.
             os.posix_fallocate(descriptor, 0, self._stride * slots)
             self._map = mmap.mmap(descriptor, self._stride * slots)
         except OSError as error:
@@ -89,7 +91,7 @@ class ImageRing:
         """Copy an image into the next slot.
 
         Raises:
-            ValueError: another shape or dtype than the ring's.
+            ValueError: the shape or dtype differs from the ring's.
         """
         if image.shape != self.shape or image.dtype != self.dtype:
             raise ValueError(
@@ -97,14 +99,14 @@ class ImageRing:
             )
         view, commit = self.reserve()
         np.copyto(view, image)
-        del view  # or the map could not be closed
+        del view  # a remaining view prevents closing the map
         return commit()
 
     def reserve(self) -> tuple[Image, Callable[[], SharedImage]]:
-        """The next slot's pixels to be written in place, and what to call when they are.
+        """Return the next slot's pixels, to be written in place, and a function to call after the write.
 
-        The image that lay there is gone at once; it was written `slots` images ago. The view is not to be used
-        after `commit` or `close`.
+        The slot's old image, written `slots` images ago, becomes invalid at once. Do not use the view after `commit`
+        or `close`.
 
         Raises:
             ValueError: the last reservation was not committed, or the ring is closed.
@@ -131,12 +133,12 @@ class ImageRing:
         return view, commit
 
     def close(self) -> None:
-        """Unlink the segment; readers that have it open may finish."""
+        """Unlink the segment. A reader that has it open can still read it."""
         if self._map.closed:
             return
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
-        # A view that the user still holds keeps the pages; they go with it.
+        # A view that the caller still holds keeps the pages until the view is deleted.
         with suppress(BufferError):
             self._map.close()
 
@@ -150,40 +152,40 @@ class ImageRing:
 
 
 class SharedImageReader:
-    """Reads images that other processes of this host put into shared memory.
+    """Reads images that other processes of this host wrote to shared memory.
 
-    Reads through the file, not a map: a client that truncates its segment at the wrong moment then gets an error,
-    where a map would kill the reader with a bus error. Keeps the last few segments open; not for several threads.
+    It reads the file, not a map. If a client truncates its segment during a read, the read then fails with an error; a
+    read of a map would raise SIGBUS and end the reader's process. The last few segments are kept open. Not thread-safe.
     """
 
     def __init__(self, segments: int = _OPEN_SEGMENTS) -> None:
-        self._segments: OrderedDict[str, int] = OrderedDict()  # name -> file descriptor, the last used at the end
-        self._most = segments
+        self._segments: OrderedDict[str, int] = OrderedDict()  # name -> file descriptor, the last used one at the end
+        self._max_segments = segments
 
     def read(self, image: SharedImage) -> NDArray[Any]:
-        """A copy of the image, (h, w) or (h, w, c).
+        """Return a copy of the image, (h, w) or (h, w, c).
 
         Raises:
-            ProtocolError: `invalid_frame`, where there is no such segment, the image does not lie within it, or it
-                was overwritten before or while it was read.
+            ProtocolError: `invalid_frame`: the segment does not exist, the image exceeds it, or the image was
+                overwritten before or during the read.
         """
         segment = self._segment(image.name)
         size = prod(image.shape) * np.dtype(image.dtype).itemsize
-        there = os.fstat(segment).st_size
-        if image.offset < HEADER_BYTES or image.offset + size > there:
+        available = os.fstat(segment).st_size
+        if image.offset < HEADER_BYTES or image.offset + size > available:
             raise _invalid(
-                f"an image of {size} bytes at offset {image.offset} must lie within the {there} bytes of {image.name}, "
-                f"with {HEADER_BYTES} bytes before it"
+                f"an image of {size} bytes at offset {image.offset} must lie within the {available} bytes of "
+                f"{image.name}, with {HEADER_BYTES} bytes before it"
             )
         _check_generation(segment, image)
         copied = np.empty(image.shape, image.dtype)
         if os.preadv(segment, [copied.data.cast("B")], image.offset) != size:
-            raise _invalid(f"shared memory {image.name} was cut short while it was read")
+            raise _invalid(f"shared memory {image.name} was truncated during the read")
         _check_generation(segment, image)
         return copied
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all segments."""
         while self._segments:
             os.close(self._segments.popitem()[1])
 
@@ -192,16 +194,16 @@ class SharedImageReader:
             self._segments.move_to_end(name)
             return self._segments[name]
         segment = _open_segment(name)
-        # A good moment to free the memory of rings that their owners closed.
+        # Also close segments that their owners have unlinked, to free their memory.
         for other, descriptor in list(self._segments.items()):
-            if os.fstat(descriptor).st_nlink == 0 or len(self._segments) >= self._most:
+            if os.fstat(descriptor).st_nlink == 0 or len(self._segments) >= self._max_segments:
                 os.close(self._segments.pop(other))
         self._segments[name] = segment
         return segment
 
 
 def read_shared_image(image: SharedImage) -> NDArray[Any]:
-    """One image; see `SharedImageReader.read`, which serves better for many."""
+    """Return a copy of one image; use a `SharedImageReader` to read many."""
     reader = SharedImageReader(segments=1)
     try:
         return reader.read(image)
@@ -210,10 +212,10 @@ def read_shared_image(image: SharedImage) -> NDArray[Any]:
 
 
 def sweep_orphans() -> list[str]:
-    """Unlink the segments that processes which are gone have left; returns their names.
+    """Unlink the segments of processes that have ended and return the names of these segments.
 
-    A dead process's number says nothing where containers share /dev/shm and count processes each for themselves, so
-    the lock that a living owner holds decides.
+    A missing process id is not enough: containers may share /dev/shm and have separate process ids. A running owner
+    holds a lock on its segment, so a segment with a lock is kept.
     """
     swept = []
     for path in _FOLDER.glob("trackd-*-*"):
@@ -223,13 +225,13 @@ def sweep_orphans() -> list[str]:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
-            continue  # another user's, or gone by now
+            continue  # of another user, or already removed
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
             swept.append(path.name)
         except OSError:
-            pass  # a living owner holds it
+            pass  # a running owner holds the lock
         finally:
             os.close(descriptor)
     return swept
@@ -239,13 +241,13 @@ def _open_segment(name: str) -> int:
     if not SEGMENT_NAME.fullmatch(name):
         raise _invalid(f"image.name must be trackd- and up to 100 letters, digits, '.', '_' and '-'; got {name[:60]!r}")
     try:
-        # No link is followed, and nothing that could block is opened: a name must not lead out of /dev/shm.
+        # O_NOFOLLOW: a link must not lead out of /dev/shm. O_NONBLOCK: opening a FIFO must not block.
         descriptor = os.open(_FOLDER / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise _invalid(f"shared memory {name} cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _invalid(f"shared memory {name} is no regular file")
+        raise _invalid(f"shared memory {name} is not a regular file")
     return descriptor
 
 
@@ -254,8 +256,8 @@ def _check_generation(segment: int, image: SharedImage) -> None:
     found = _GENERATION.unpack(header)[0] if len(header) == _GENERATION.size else 0
     if found != image.generation or found == 0:
         raise _invalid(
-            f"the image of generation {image.generation} in {image.name} is gone: its slot holds generation {found}; "
-            "the ring needs more slots than there are frames without an ack"
+            f"the image of generation {image.generation} in {image.name} was overwritten: its slot holds "
+            f"generation {found}; the ring needs more slots than there are frames without an ack"
         )
 
 

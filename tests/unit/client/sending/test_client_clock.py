@@ -16,7 +16,7 @@ START = 1_800_000_000 * S
 def ping(clock: Clock, sent_ns: int, *, offset_ns: int, there_ns: int, back_ns: int) -> int:
     """A ping on its way to a daemon whose clock is `offset_ns` ahead; returns when the answer is here."""
     received_ns = sent_ns + there_ns + back_ns
-    clock.take(sent_ns, sent_ns + there_ns + offset_ns, received_ns)
+    clock.add_sample(sent_ns, sent_ns + there_ns + offset_ns, received_ns)
     return received_ns
 
 
@@ -88,7 +88,7 @@ def test_a_clock_that_was_set_is_believed_at_once_though_its_ping_was_longer(ste
 def test_an_answer_from_before_its_question_is_passed_over():
     clock = Clock()
     now = ping(clock, START, offset_ns=5, there_ns=MS, back_ns=MS)
-    clock.take(now, now, now - S)  # this host's clock was set back while the ping was on its way
+    clock.add_sample(now, now, now - S)  # this host's clock was set back while the ping was on its way
     assert (clock.samples, clock.at(now).offset_ns) == (1, 5)
 
 

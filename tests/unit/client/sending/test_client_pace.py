@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trackd_client.sending.pace import MOST_S, Pace
+from trackd_client.sending.pace import MAX_PAUSE_S, Pace
 
 
 def test_a_sender_comes_back_when_a_quarter_of_the_queue_should_be_free():
@@ -19,7 +19,7 @@ def test_the_pace_is_that_of_the_last_round_alone():
 
 
 def test_however_slow_the_daemon_is_nobody_stays_away_for_long():
-    assert Pace(now=0.0, next_seq=0).pause_s(now=60.0, next_seq=32, unacked=32) == MOST_S
+    assert Pace(now=0.0, next_seq=0).pause_s(now=60.0, next_seq=32, unacked=32) == MAX_PAUSE_S
 
 
 @pytest.mark.parametrize("unacked", [0, 1, 7])

@@ -309,9 +309,9 @@ def test_a_frame_that_settled_while_away_is_known_as_unseen():
     made.disconnected()
     sent(made)
     made.receive(Opened("cam", 1, 1, 4, BLOCK))
-    assert not pending.unseen
+    assert not pending.reply_lost
     made.receive(Ack("cam", 0, 0))
-    assert pending.unseen
+    assert pending.reply_lost
 
 
 def test_a_daemon_that_starts_afresh_gets_the_unacked_frames_under_new_numbers(caplog):
@@ -324,7 +324,7 @@ def test_a_daemon_that_starts_afresh_gets_the_unacked_frames_under_new_numbers(c
     sent(made)
     with caplog.at_level(logging.WARNING):
         made.receive(Opened("cam", 2, 0, 8, BLOCK))
-    assert "starts afresh" in caplog.text
+    assert "begins a new epoch" in caplog.text
     again = [message for message in sent(made) if isinstance(message, Frame)]
     assert [(frame.seq, frame.frame_index) for frame in again] == [(0, 3), (1, 4)]
     assert (made.epoch, made.next_seq) == (2, 2)

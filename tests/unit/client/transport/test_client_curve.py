@@ -36,7 +36,7 @@ def test_keys_are_read_from_a_file_that_is_its_owners_alone(tmp_path):
     [
         (pair(), 0o644, "mode 0600; got 0644"),
         (pair(), 0o660, "mode 0600; got 0660"),
-        (pair(OTHER), 0o600, "not of one pair"),
+        (pair(OTHER), 0o600, "not a pair"),
         (f'curve\n public-key = "{PUBLIC.decode()}"\n', 0o600, "no secret key"),
         ("curve\n", 0o600, "no public-key"),
         ("hello\n", 0o600, "line 1"),
@@ -66,7 +66,7 @@ def test_a_client_takes_both_keys_or_none():
     for given in ({"server_key": OTHER}, {"client_keys": (PUBLIC, SECRET)}):
         with pytest.raises(ValueError, match="is missing"):
             Client(**given)
-    with pytest.raises(ValueError, match="not of one pair"):
+    with pytest.raises(ValueError, match="not a pair"):
         Client(server_key=OTHER, client_keys=(OTHER, SECRET))
     with pytest.raises(KeyFileError, match="--client-key is missing"):
         load_keys(Path("server.key"), None)

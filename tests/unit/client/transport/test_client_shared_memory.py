@@ -102,7 +102,7 @@ def test_what_is_no_plain_file_is_refused(make, tmp_path):
             case _:
                 path.mkdir()
         message = refused(SharedImage(path.name, 64, (2, 2), "|u1", 1))
-        assert "cannot be opened" in message or "no regular file" in message
+        assert "cannot be opened" in message or "not a regular file" in message
     finally:
         path.rmdir() if make == "folder" else path.unlink()
 
