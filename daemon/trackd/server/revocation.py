@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from trackd.server.access.curve import Security
 from trackd.server.access.grants import Grant, Right
 from trackd.server.publisher import Publisher
-from trackd.server.session import NOBODY, Sessions
+from trackd.server.session import NO_OWNER, Sessions
 from trackd.server.sockets import Sockets
 from trackd.server.subscriptions import Subscriptions
 from trackd_client.protocol import ErrorCode, ProtocolError
@@ -66,4 +66,4 @@ class Revocation:
                 ErrorCode.FORBIDDEN, "this key may no longer publish to the stream", stream=session.name
             )
             self._publisher.refuse(session.owner, lost, fatal=True)
-            self._sessions.hand_over(session, NOBODY)
+            self._sessions.hand_over(session, NO_OWNER)

@@ -16,7 +16,7 @@ from trackd_client.configuration import validate
 from trackd_client.detections import Skeleton
 from trackd_client.protocol import Open, topic
 
-NOBODY = b""  # the owner of a stream that has none, as after a restart
+NO_OWNER = b""  # the owner of a stream that has none, as after a restart
 _REMEMBERED_EPOCHS = 4096
 _REMEMBERED_HISTORIES = 8
 
@@ -189,7 +189,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
     in_epoch = [record for record in stored.frames if record.epoch == stored.opened.epoch]
     session = Session(
         name=name,
-        owner=NOBODY,
+        owner=NO_OWNER,
         epoch=stored.opened.epoch,
         settings=settings,
         queue=queue,

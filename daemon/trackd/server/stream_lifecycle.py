@@ -16,7 +16,7 @@ from trackd.outputs.thread import OutputsThread
 from trackd.server.checks import as_protocol_error, changed_settings, check_fixed_fields, check_nodes
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
-from trackd.server.session import NOBODY, Session, Sessions, opened_map, restored_session
+from trackd.server.session import NO_OWNER, Session, Sessions, opened_map, restored_session
 from trackd.store.records import CloseRecord, OpenRecord, StoredStream
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
@@ -143,7 +143,7 @@ class Streams:
             taken = ProtocolError(
                 ErrorCode.STREAM_BUSY, "another connection has taken the stream over", stream=session.name
             )
-            if session.owner not in (NOBODY, owner):
+            if session.owner not in (NO_OWNER, owner):
                 self._publisher.refuse(session.owner, taken, fatal=True)
             self._sessions.hand_over(session, owner, key)
         session.last_open_ns = now_ns

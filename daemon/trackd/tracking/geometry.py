@@ -61,7 +61,7 @@ def anchor_points(
     """Compute the points on which crops and boxes are centred.
 
     Args:
-        detections: boxes alone give their centres, whatever the anchors.
+        detections: boxes alone give their centres, for any `anchors`.
         skeleton: names the nodes of the keypoints.
         anchors: a node's name; a list of them; an int: that many nodes at random; "", "centroid" or
             "midpoint": the mean of the visible nodes.
