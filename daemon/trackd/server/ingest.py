@@ -76,7 +76,7 @@ class Ingest:
             self._publisher.refuse(owner, ProtocolError(ErrorCode.FORBIDDEN, REVOKED), fatal=True)
             return
         now = self._clock()
-        self._sessions.heard(owner, now)
+        self._sessions.note_message(owner, now)
         try:
             self._dispatch(owner, decode(parts, self._limits, _KINDS), parts, now, grant)
         except ProtocolError as error:

@@ -41,7 +41,7 @@ class Revocation:
         self._seen: Mapping[str, Grant] = security.grants
         self._narrowed = security.narrowed
 
-    def look(self) -> None:
+    def apply(self) -> None:
         """Apply the changes since the last call."""
         grants, narrowed = self._security.grants, self._security.narrowed
         if grants is not self._seen:

@@ -219,4 +219,4 @@ class Server:
         self._streams.close_idle(now)
         self._inbox.wake()  # for the commands of closed streams
         if self._revocation is not None:
-            self._revocation.look()
+            self._revocation.apply()

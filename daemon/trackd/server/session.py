@@ -122,7 +122,7 @@ class Sessions:
             self._by_owner.pop(session.owner, None)
             self._last_message_ns.pop(session.owner, None)
 
-    def heard(self, owner: bytes, now_ns: int) -> None:
+    def note_message(self, owner: bytes, now_ns: int) -> None:
         """Store the time of a connection's last message, once for all of its streams."""
         if owner in self._by_owner:
             self._last_message_ns[owner] = now_ns

@@ -356,7 +356,7 @@ class Streams:
             silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
             times = session.settings.stream
             if not session.closing and silent_s > (times.idle_timeout_s if session.owner else times.resume_s):
-                self.close(session, f"nothing was heard of its owner for {silent_s:.0f} s")
+                self.close(session, f"no message from its owner for {silent_s:.0f} s")
 
 
 def _closed(session: Session) -> Closed:

@@ -65,7 +65,7 @@ def test_a_watcher_follows_whatever_is_open(client):
     with client.open_stream("cam", reply="tracks"):
         watcher = Watcher(client)
         assert watcher.render() == "no stream is open"
-        watcher.look()
+        watcher.follow_new()
         assert list(watcher.tables) == ["cam"]
 
 

@@ -158,7 +158,7 @@ class Watcher:
         self._looked_at = -math.inf
         self.tables: dict[str, LiveTable] = {}
 
-    def look(self) -> None:
+    def follow_new(self) -> None:
         """Start to follow the streams that have no table yet."""
         if self._streams is None and time.monotonic() - self._looked_at < LOOK_FOR_STREAMS_S:
             return
@@ -226,7 +226,7 @@ def run_watch(client: Client, stream: str | None, *, once: bool = False, console
     watcher = Watcher(client, [stream] if stream is not None else None)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            watcher.look()
+            watcher.follow_new()
             live.update(watcher.render(), refresh=True)
             time.sleep(1 / REFRESH_HZ)
 
