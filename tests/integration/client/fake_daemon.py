@@ -40,9 +40,9 @@ TWO = Detections(boxes=np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32))
 
 
 class FakeDaemon:
-    """Speaks the protocol on three sockets in a thread; what it does with a frame can be scripted.
+    """A daemon of the protocol on three sockets, in a thread. A test can script its answers to frames.
 
-    `script(frame)` gives the messages that answer a frame, or None for the usual: settle it, and ack.
+    `script(frame)` returns the messages that answer a frame, or None for the default: settle the frame and ack it.
     """
 
     def __init__(self, context: zmq.Context, *, depth: int = 8) -> None:
@@ -58,12 +58,12 @@ class FakeDaemon:
         self.on_open: Callable[[Open], list[Message] | None] = lambda message: None
         self.publish = True
         self.answers_control = True
-        self.page = 100  # rows of a history reply
+        self.page = 100  # the largest number of rows in a history reply
         self._ports: dict[str, str] = {}
         self._commands: list[Callable[[], None]] = []
         self.start()
 
-    # --- life ---
+    # --- start and stop ---
 
     def start(self) -> None:
         self._stop = threading.Event()
@@ -80,7 +80,7 @@ class FakeDaemon:
 
     @staticmethod
     def _bind(socket: Any, endpoint: str) -> None:
-        """ZeroMQ lets go of a port a little later than `close` returns."""
+        """Bind with retries: ZeroMQ releases a port shortly after `close` returns."""
         for _ in range(200):
             try:
                 return socket.bind(endpoint)
@@ -93,7 +93,7 @@ class FakeDaemon:
         self._thread.join(5)
 
     def restart(self, *, fresh: bool = False) -> None:
-        """Gone and back on the same endpoints; `fresh`: without a memory."""
+        """Restart on the same endpoints; `fresh`: without the streams' state."""
         self.stop()
         if fresh:
             self.epoch += 1
@@ -105,8 +105,8 @@ class FakeDaemon:
     def endpoints(self) -> dict[str, str]:
         return dict(self._ports)
 
-    def do(self, command: Callable[[], None]) -> None:
-        """Run something on the daemon's thread, where its sockets may be used."""
+    def run(self, command: Callable[[], None]) -> None:
+        """Run a command on the daemon's thread, which owns the sockets, and wait until it is done."""
         done = threading.Event()
         self._commands.append(lambda: (command(), done.set()))
         assert done.wait(5)
@@ -119,7 +119,7 @@ class FakeDaemon:
             for socket, _ in poller.poll(5):
                 parts = socket.recv_multipart()
                 if socket is self.sockets["ingest"]:
-                    self._take(parts[0], decode(parts[1:]))
+                    self._handle(parts[0], decode(parts[1:]))
                 elif socket is self.sockets["control"] and self.answers_control:
                     request = decode(parts[1:])
                     assert isinstance(request, Request)
@@ -131,17 +131,17 @@ class FakeDaemon:
 
     # --- ingest ---
 
-    def _take(self, owner: bytes, message: Message) -> None:
+    def _handle(self, owner: bytes, message: Message) -> None:
         self.received.append(message)
         if isinstance(message, Open):
             self.owners[message.stream] = owner
         for answer in self._replies(owner, message):
             self.sockets["ingest"].send_multipart([owner, *encode(answer)])
             if isinstance(answer, Closed):
-                self.tell(Event(answer.stream, EventName.CLOSED, answer.epoch, answer.last_seq))
+                self.publish_event(Event(answer.stream, EventName.CLOSED, answer.epoch, answer.last_seq))
 
-    def say(self, stream: str, messages: list[Message]) -> None:
-        """Messages to a stream's owner; from within `do`."""
+    def send_to_owner(self, stream: str, messages: list[Message]) -> None:
+        """Send messages to a stream's owner. Call this within `run`."""
         for message in messages:
             self.sockets["ingest"].send_multipart([self.owners[stream], *encode(message)])
 
@@ -179,7 +179,7 @@ class FakeDaemon:
             self.sockets["tracks"].send_multipart([topic("tracks", frame.stream), *encode(tracks)])
         return [tracks, Ack(frame.stream, frame.seq, 1)]
 
-    def tell(self, event: Event) -> None:
+    def publish_event(self, event: Event) -> None:
         self.sockets["tracks"].send_multipart([topic("events", event.stream), *encode(event)])
 
     # --- control ---

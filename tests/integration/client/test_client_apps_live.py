@@ -17,7 +17,7 @@ from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
 
 
 class Made(Recording):
-    """A recording out of thin air, which begins at frame 10."""
+    """A recording without files that begins at frame 10."""
 
     source = Path("/data/fly.mp4")
     fps = 50.0
@@ -38,10 +38,10 @@ class Made(Recording):
                 yield RecordedFrame(index, self.time_ns(index) + 7, None, TWO)
 
 
-def test_a_recording_is_played_as_it_stands(daemon, client):
-    told: list[Progressed] = []
+def test_a_recording_is_replayed_unchanged(daemon, client):
+    progress: list[Progressed] = []
     replayed = replay_recording(
-        client, Made(), "fly", {"tracker": {"max_gap": 3}}, ReplayOptions(speed=MAX_SPEED, loops=2), told.append
+        client, Made(), "fly", {"tracker": {"max_gap": 3}}, ReplayOptions(speed=MAX_SPEED, loops=2), progress.append
     )
     opened = next(message for message in daemon.received if isinstance(message, Open))
     assert (opened.frame_shape, opened.skeleton, opened.source) == ((20, 30), Skeleton(("nose",)), "/data/fly.mp4")
@@ -50,10 +50,10 @@ def test_a_recording_is_played_as_it_stands(daemon, client):
     assert [frame.frame_index for frame in frames] == list(range(10, 20))
     assert frames[0].t_ns == 200_000_007
     assert (replayed.progress.sent, replayed.progress.total, replayed.rejected) == (10, 10, 0)
-    assert [now.sent for now in told] == list(range(1, 11))
+    assert [step.sent for step in progress] == list(range(1, 11))
 
 
-def test_one_frame_shows_what_was_last_even_when_nothing_comes(client):
+def test_one_frame_shows_the_last_state_also_without_new_frames(client):
     with client.open_stream("cam", reply="tracks") as stream:
         for _ in range(3):
             stream.track(None, TWO)
@@ -61,7 +61,7 @@ def test_one_frame_shows_what_was_last_even_when_nothing_comes(client):
         assert [(row.id, row.speed) for row in table.rows()] == [(0, 0.0), (1, 0.0)]
 
 
-def test_a_watcher_follows_whatever_is_open(client):
+def test_a_watcher_follows_all_open_streams(client):
     with client.open_stream("cam", reply="tracks"):
         watcher = Watcher(client)
         assert watcher.render() == "no stream is open"

@@ -33,7 +33,7 @@ def frames(daemon: FakeDaemon) -> list[int]:
 # --- streams ---
 
 
-def test_frames_are_numbered_settled_and_the_stream_closed(daemon, client):
+def test_frames_get_a_seq_and_settle_and_the_stream_is_closed(daemon, client):
     with client.open_stream("cam") as stream:
         assert [stream.send(None, TWO) for _ in range(20)] == list(range(20))
         stream.flush()
@@ -50,12 +50,12 @@ def test_a_closed_loop_gets_its_own_frames_tracks(client):
             assert tracks.track_ids.tolist() == [0, 1]
 
 
-def test_track_without_replies_is_told_what_is_missing(client):
+def test_track_without_replies_raises_an_error_that_names_the_option(client):
     with client.open_stream("cam") as stream, pytest.raises(TrackdError, match='reply="tracks"'):
         stream.track(None, TWO)
 
 
-def test_send_waits_for_credit_and_goes_on_when_it_comes(daemon, client):
+def test_send_waits_for_credit_and_continues_after_a_grant(daemon, client):
     held: list[Frame] = []
     daemon.script = lambda frame: held.append(frame) or []
     stream = client.open_stream("cam")
@@ -68,14 +68,14 @@ def test_send_waits_for_credit_and_goes_on_when_it_comes(daemon, client):
     sender.start()
     daemon.script = lambda frame: None
     for frame in held:
-        daemon.do(lambda frame=frame: daemon.say("cam", daemon.settle(frame)))
+        daemon.run(lambda frame=frame: daemon.send_to_owner("cam", daemon.settle(frame)))
     sender.join(5)
     assert not sender.is_alive()
     stream.close()
     assert frames(daemon) == list(range(9))
 
 
-def test_frames_are_sent_again_after_the_daemon_was_gone(daemon, client):
+def test_frames_are_resent_after_a_restart_of_the_daemon(daemon, client):
     daemon.script = lambda frame: [] if frame.seq >= 3 else None
     stream = client.open_stream("cam")
     for _ in range(6):
@@ -94,7 +94,7 @@ def test_frames_are_sent_again_after_the_daemon_was_gone(daemon, client):
     stream.close()
 
 
-def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, client, caplog):
+def test_a_daemon_without_the_streams_state_gets_the_frames_with_new_seqs(daemon, client, caplog):
     daemon.script = lambda frame: [] if frame.seq >= 3 else None
     stream = client.open_stream("cam")
     for _ in range(6):
@@ -103,10 +103,10 @@ def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, cli
     while stream.unacked > 3 and time.monotonic() < deadline:
         with pytest.raises(Timeout):
             stream.flush(timeout_s=0.02)
-    # Only once it has passed the last three over: otherwise it would settle them before it is gone.
+    # Wait until the daemon has ignored the last three frames: otherwise it would settle them before the restart.
     while len(frames(daemon)) < 6 and time.monotonic() < deadline:
         time.sleep(0.005)
-    daemon.do(lambda: setattr(daemon, "script", lambda frame: None))
+    daemon.run(lambda: setattr(daemon, "script", lambda frame: None))
     with caplog.at_level(logging.WARNING):
         daemon.restart(fresh=True)
         stream.flush()
@@ -116,27 +116,27 @@ def test_a_daemon_without_a_memory_gets_the_frames_under_new_numbers(daemon, cli
     stream.close()
 
 
-def test_a_connection_that_was_cut_and_is_back_before_anybody_looked_costs_no_stream(daemon, client):
+def test_a_connection_that_zeromq_restores_before_the_client_reads_keeps_the_stream(daemon, client):
     stream = client.open_stream("cam")
     for _ in range(2):
         stream.send(None, TWO)
     stream.flush()
     daemon.restart()
-    time.sleep(0.2)  # ZeroMQ comes back by itself, under a new name, and the client's own thread has not looked yet
+    time.sleep(0.2)  # ZeroMQ reconnects as a new connection; the keepalive thread has not read the socket yet
     stream.send(None, TWO)
-    time.sleep(0.1)  # the daemon knows no such owner, says so, and that is read before the news of the cut
+    time.sleep(0.1)  # the daemon answers that another connection is the owner; the client reads that before the loss
     stream.send(None, TWO)
     stream.flush()
     assert [row.seq for row in daemon.settled["cam"]] == [0, 1, 2, 3]
     stream.close()
 
 
-def test_a_closed_loop_fetches_what_settled_while_the_connection_was_away(daemon, client):
-    def settle_in_silence(frame: Frame) -> list[Message]:
+def test_a_closed_loop_fetches_tracks_that_settled_during_a_disconnection(daemon, client):
+    def settle_without_a_reply(frame: Frame) -> list[Message]:
         daemon.settle(frame)
         return []
 
-    daemon.script = settle_in_silence
+    daemon.script = settle_without_a_reply
     stream = client.open_stream("cam", reply="tracks")
     result: list[Tracks] = []
     caller = threading.Thread(target=lambda: result.append(stream.track(None, TWO)))
@@ -167,12 +167,12 @@ def test_two_threads_share_a_client_and_do_not_wait_for_each_other(daemon, clien
     waiter.start()
     for _ in range(20):
         fast.track(None, TWO)
-    assert waiter.is_alive(), "twenty round trips are over before the one that waits"
+    assert waiter.is_alive(), "the twenty round trips end before the wait of the other thread"
     waiter.join(10)
     assert len(failures) == 1
 
 
-def test_many_threads_on_one_client_each_get_their_own(client):
+def test_each_of_many_threads_on_one_client_gets_its_own_tracks(client):
     failures: list[BaseException] = []
 
     def loop(name: str) -> None:
@@ -193,38 +193,38 @@ def test_many_threads_on_one_client_each_get_their_own(client):
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_a_thread_that_pauses_leaves_the_turn_to_the_others(client):
+def test_a_pausing_thread_releases_the_turn(client):
     ingest = client.open_stream("cam")._ingest
-    begun = threading.Event()
+    started = threading.Event()
 
     def pause():
         with ingest.turn():
-            begun.set()
+            started.set()
             ingest.pause(1.0)
 
     pausing = threading.Thread(target=pause)
     pausing.start()
-    begun.wait()
+    started.wait()
     with ingest.turn():
         assert pausing.is_alive()
     pausing.join()
 
 
-def test_frames_in_a_row_are_sent_without_a_look_at_what_came_for_each(client, monkeypatch):
+def test_frames_in_quick_succession_are_sent_without_a_read_for_each(client, monkeypatch):
     stream = client.open_stream("cam")
-    looks = []
+    reads = []
     receive = connection.Connection.receive
-    monkeypatch.setattr(connection.Connection, "receive", lambda self: looks.append(self) or receive(self))
+    monkeypatch.setattr(connection.Connection, "receive", lambda self: reads.append(self) or receive(self))
     monkeypatch.setattr(driver, "READ_S", 1000.0)
     for _ in range(4):
         stream.send(None, TWO)
-    assert not looks
+    assert not reads
     monkeypatch.setattr(driver, "READ_S", 0.0)
     stream.send(None, TWO)
-    assert looks
+    assert reads
 
 
-def test_a_sender_that_is_held_back_sends_in_portions(context, monkeypatch):
+def test_a_blocked_sender_sends_in_portions(context, monkeypatch):
     daemon = FakeDaemon(context, depth=16)
     pauses = []
     pause = driver.IngestDriver.pause
@@ -239,16 +239,16 @@ def test_a_sender_that_is_held_back_sends_in_portions(context, monkeypatch):
     assert len(daemon.settled["cam"]) == 200
 
 
-def test_a_send_that_finds_no_room_gives_up_in_time_pauses_included(client, daemon, monkeypatch):
+def test_a_send_to_a_full_queue_times_out_in_time_pauses_included(client, daemon, monkeypatch):
     daemon.script = lambda frame: []
     stream = client.open_stream("cam")
     for _ in range(daemon.depth):
         stream.send(None, TWO)
     monkeypatch.setattr("trackd_client.sending.pace.Pace.pause_s", lambda *_, **__: 60.0)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(Timeout, match=r"within 0\.1 s"):
         stream.send(None, TWO, timeout_s=0.1)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started < 10
 
 
 def test_an_idle_client_pings(daemon, client, monkeypatch):
@@ -261,7 +261,7 @@ def test_an_idle_client_pings(daemon, client, monkeypatch):
     stream.close()
 
 
-def test_an_idle_client_notices_a_restart_by_itself(daemon, client):
+def test_an_idle_client_detects_a_restart_by_itself(daemon, client):
     stream = client.open_stream("cam")
     daemon.received.clear()
     daemon.restart()
@@ -272,17 +272,17 @@ def test_an_idle_client_notices_a_restart_by_itself(daemon, client):
     stream.close()
 
 
-def test_a_takeover_by_another_raises_stream_lost(daemon, client):
+def test_a_takeover_by_another_client_raises_stream_lost(daemon, client):
     stream = client.open_stream("cam")
-    daemon.script = lambda frame: [Error(ErrorCode.STREAM_BUSY, "another has it", "cam", fatal=True)]
+    daemon.script = lambda frame: [Error(ErrorCode.STREAM_BUSY, "another client owns it", "cam", fatal=True)]
     stream.send(None, TWO)
-    with pytest.raises(StreamLost, match="another has it"):
+    with pytest.raises(StreamLost, match="another client owns it"):
         stream.flush()
     with pytest.raises(StreamLost):
         stream.send(None, TWO)
 
 
-def test_a_draining_daemon_is_waited_for(daemon, client):
+def test_the_client_waits_for_the_successor_of_a_draining_daemon(daemon, client):
     stream = client.open_stream("cam")
     daemon.script = lambda frame: [Error(ErrorCode.DRAINING, "draining", "cam", frame.seq)]
     daemon.on_open = lambda message: [Error(ErrorCode.DRAINING, "draining", "cam")]
@@ -294,7 +294,7 @@ def test_a_draining_daemon_is_waited_for(daemon, client):
     stream.close()
 
 
-def test_an_open_that_is_refused_says_why(daemon, client):
+def test_a_refused_open_raises_the_daemons_reason(daemon, client):
     daemon.on_open = lambda message: [Error(ErrorCode.BAD_CONFIG, "tracker.iou must be …", "cam")]
     with pytest.raises(TrackdError, match=r"tracker\.iou") as caught:
         client.open_stream("cam", config={"iou": 3})
@@ -303,7 +303,7 @@ def test_an_open_that_is_refused_says_why(daemon, client):
     client.open_stream("cam").close()
 
 
-def test_without_a_daemon_the_timeout_says_where_and_what_to_check(context):
+def test_without_a_daemon_the_timeout_names_the_endpoint_and_a_check(context):
     with Client(ingest="tcp://127.0.0.1:1", control="tcp://127.0.0.1:1", context=context, timeout_s=0.1) as client:
         with pytest.raises(Timeout, match=r"tcp://127\.0\.0\.1:1 did not open stream 'cam'.*is it running"):
             client.open_stream("cam")
@@ -311,7 +311,7 @@ def test_without_a_daemon_the_timeout_says_where_and_what_to_check(context):
             client.status()
 
 
-def test_a_daemon_that_comes_late_is_found(context, daemon):
+def test_a_daemon_that_starts_late_is_found(context, daemon):
     daemon.stop()
     with Client(**daemon.endpoints, context=context, timeout_s=5.0) as client:
         threading.Timer(0.2, daemon.start).start()
@@ -335,7 +335,7 @@ def test_a_rejected_frame_raises_from_its_own_track_and_no_other_call(daemon, cl
         assert [error.seq for error in stream.rejected] == [1]
 
 
-def test_what_cannot_be_sent_is_refused_before_it_has_a_number(client):
+def test_an_invalid_frame_is_refused_before_it_gets_a_seq(client):
     with client.open_stream("cam") as stream:
         with pytest.raises(TrackdError, match="uint8 or uint16; got float64"):
             stream.send(np.zeros((4, 4)), TWO)
@@ -357,7 +357,7 @@ def test_the_callers_arrays_may_change_after_send(daemon, client):
     assert (frame.detections.boxes == 0).all()
 
 
-def test_detections_take_the_wires_dtypes(daemon, client):
+def test_detections_are_converted_to_the_wires_dtypes(daemon, client):
     given = Detections(boxes=[[0, 1, 2, 3]], classes=np.array([5]), gt_ids=np.array([2], np.int32))
     with client.open_stream("cam") as stream:
         stream.send(EncodedImage("jpeg", b"\xff\xd8\xff\xc0\x00\x0b\x08\x00\x02\x00\x03\x01\x01\x11\x00"), given)
@@ -367,7 +367,7 @@ def test_detections_take_the_wires_dtypes(daemon, client):
     assert dtypes == ["<f4", "<i4", "<i8"]
 
 
-def test_raw_images_go_through_shared_memory_when_asked_and_outlast_their_acks(daemon, client):
+def test_raw_images_in_shared_memory_stay_readable_until_their_acks(daemon, client):
     from trackd_client.transport.shared_memory import SharedImageReader
 
     seen: list[int] = []
@@ -384,7 +384,7 @@ def test_raw_images_go_through_shared_memory_when_asked_and_outlast_their_acks(d
     assert seen == list(range(40))
 
 
-def test_a_stream_is_open_once_per_client(client):
+def test_a_client_opens_a_stream_only_once(client):
     stream = client.open_stream("cam")
     with pytest.raises(TrackdError, match="is open in this client"):
         client.open_stream("cam")
@@ -393,7 +393,7 @@ def test_a_stream_is_open_once_per_client(client):
     client.open_stream("cam").close()
 
 
-def test_a_closed_client_says_so(daemon):
+def test_calls_on_a_closed_client_raise_an_error(daemon):
     client = Client(**daemon.endpoints)
     stream = client.open_stream("cam")
     client.close()
@@ -416,7 +416,7 @@ def test_requests_give_typed_values_and_ignore_keys_they_do_not_know(client):
         assert [tracks.seq for tracks in client.history("cam")] == [0]
 
 
-def test_a_refused_request_raises_the_daemons_words(client):
+def test_a_refused_request_raises_the_daemons_error(client):
     with pytest.raises(TrackdError, match="not open") as caught:
         client.live("nothing")
     assert caught.value.code is ErrorCode.UNKNOWN_STREAM
@@ -430,7 +430,7 @@ def test_configure_takes_effect_on_the_open_stream(client):
         assert stream.config == {"stream": {"on_overload": "drop_oldest"}}
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(daemon, client):
+def test_a_late_answer_is_not_used_for_the_next_request(daemon, client):
     daemon.answers_control = False
     client.timeout_s = 0.1
     with pytest.raises(Timeout):
@@ -441,7 +441,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_ones(daemon, cl
         assert client.live("cam").stream == "cam"
 
 
-def test_requests_go_on_after_the_daemon_was_gone(daemon, client):
+def test_requests_work_after_a_restart_of_the_daemon(daemon, client):
     client.status()
     daemon.restart()
     client.status()

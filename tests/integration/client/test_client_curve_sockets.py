@@ -11,8 +11,8 @@ PUBLIC, SECRET = zmq.curve_keypair()
 OTHER, OTHER_SECRET = zmq.curve_keypair()
 
 
-def test_a_client_says_why_it_is_not_let_in(tmp_path):
-    """No key, and the key of another server, against a socket with CURVE."""
+def test_a_client_reports_why_the_daemon_refused_its_connection(tmp_path):
+    """A client without keys and one with another server's key connect to a socket with CURVE."""
     with zmq.Context() as context:
         router = context.socket(zmq.ROUTER)
         router.linger = 0

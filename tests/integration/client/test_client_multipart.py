@@ -23,14 +23,14 @@ def pair() -> Iterator[Pair]:
         port = one.bind_to_random_port("tcp://127.0.0.1")
         other.connect(f"tcp://127.0.0.1:{port}")
         other.send(b"")
-        assert one.recv() == b"", "from now on either may send"
+        assert one.recv() == b"", "both sockets are connected"
         yield one, other
     context.term()
 
 
-def test_parts_arrive_as_they_were_sent_whatever_holds_them(pair: Pair) -> None:
+def test_parts_of_any_buffer_type_arrive_unchanged(pair: Pair) -> None:
     boxes = np.arange(40, dtype=np.float32).reshape(10, 4)
-    image = np.arange(2 * COPIED_BELOW, dtype=np.uint8)  # is not copied
+    image = np.arange(2 * COPIED_BELOW, dtype=np.uint8)  # large enough to be sent without a copy
     sent = [b"header", boxes.data.cast("B"), b"", image.data, b"last"]
     send_parts(pair[0], sent)
     assert receive_parts(pair[1], wait=True) == [bytes(part) for part in sent]
@@ -48,7 +48,7 @@ def test_a_message_can_be_read_part_by_part(pair: Pair) -> None:
     assert receive_parts(pair[1], wait=True) == [b"c"]
 
 
-def test_where_nothing_is_there_that_is_said_before_and_refused_after(pair: Pair) -> None:
+def test_without_a_message_is_readable_is_false_and_a_receive_fails(pair: Pair) -> None:
     assert not is_readable(pair[0])
     with pytest.raises(zmq.Again):
         receive_parts(pair[0])
@@ -62,7 +62,7 @@ def test_where_nothing_is_there_that_is_said_before_and_refused_after(pair: Pair
     assert not is_readable(pair[0])
 
 
-def test_who_cannot_send_is_told_at_once(pair: Pair) -> None:
+def test_a_send_without_a_peer_fails_at_once(pair: Pair) -> None:
     alone: zmq.Socket[bytes] = pair[0].context.socket(zmq.PUSH)
     with alone:
         alone.linger = 0

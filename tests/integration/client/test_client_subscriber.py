@@ -1,4 +1,4 @@
-"""Subscribers get every settlement exactly once and in order, whatever was lost on the way."""
+"""Subscribers get every settlement exactly once and in order, also if messages are lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trackd_client.protocol import Event, EventName, Frame, Tracks
 
 
 def settle(fake: FakeDaemon, *seqs: int, stream: str = "cam", publish: bool = True) -> None:
-    """Settle frames without a client that sends them."""
+    """Settle frames that no client has sent."""
 
     def command() -> None:
         fake.publish = publish
@@ -26,17 +26,17 @@ def settle(fake: FakeDaemon, *seqs: int, stream: str = "cam", publish: bool = Tr
             fake.settle(Frame(stream, seq, seq, seq, TWO))
         fake.publish = True
 
-    fake.do(command)
+    fake.run(command)
 
 
 def event(fake: FakeDaemon, name: EventName, last_seq: int, epoch: int | None = None, stream: str = "cam") -> None:
-    fake.do(lambda: fake.tell(Event(stream, name, fake.epoch if epoch is None else epoch, last_seq)))
+    fake.run(lambda: fake.publish_event(Event(stream, name, fake.epoch if epoch is None else epoch, last_seq)))
 
 
 def subscribe(fake: FakeDaemon, of: Client, *others: str, **options: object):
-    """A subscription that the daemon has taken in: until then nothing that is published would come."""
+    """Subscribe and wait until the daemon has the subscription. Earlier messages would not arrive."""
     subscription = of.tracks("cam", *others, **{"timeout_s": 3.0, **options})
-    time.sleep(0.15)  # a SUB socket cannot tell when its subscription has arrived
+    time.sleep(0.15)  # a SUB socket does not report that the publisher has its subscription
     return subscription
 
 
@@ -44,7 +44,7 @@ def seqs(tracks: list[Tracks]) -> list[int]:
     return [row.seq for row in tracks]
 
 
-def test_what_is_published_comes_in_order(daemon, client):
+def test_published_settlements_are_returned_in_order(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, *range(5))
@@ -61,7 +61,7 @@ def test_a_gap_is_filled_from_history_page_by_page(daemon, client):
     assert seqs(list(islice(subscription, 12))) == list(range(12))
 
 
-def test_what_is_published_twice_is_given_once(daemon, client):
+def test_a_settlement_published_twice_is_returned_once(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1, 0, 1, 2)
@@ -70,7 +70,7 @@ def test_what_is_published_twice_is_given_once(daemon, client):
         subscription.next(0.1)
 
 
-def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):
+def test_a_heartbeat_shows_the_loss_of_the_last_message(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -79,7 +79,7 @@ def test_a_heartbeat_tells_of_a_lost_last_message(daemon, client):
     assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
 
 
-def test_a_late_joiner_begins_with_what_is_new(daemon, client):
+def test_a_late_subscriber_begins_with_the_next_settlement(daemon, client):
     settle(daemon, *range(10))
     subscription = subscribe(daemon, client)
     settle(daemon, 9, 10)
@@ -93,7 +93,7 @@ def test_from_seq_replays_history_first(daemon, client):
     assert seqs(list(islice(subscription, 7))) == list(range(4, 11))
 
 
-def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog):
+def test_settlements_missing_from_history_are_logged_and_the_rest_is_returned(daemon, client, caplog):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -105,7 +105,7 @@ def test_what_history_forgot_is_logged_and_the_rest_given(daemon, client, caplog
     assert "2 settlements" in caplog.text
 
 
-def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_again(daemon, caplog):
+def test_a_request_to_history_without_an_answer_is_repeated_and_nothing_is_lost(daemon, caplog):
     settle(daemon)
     with Client(**daemon.endpoints, timeout_s=0.3) as client, caplog.at_level(logging.WARNING):
         subscription = subscribe(daemon, client)
@@ -122,14 +122,14 @@ def test_where_the_daemon_does_not_answer_nothing_is_given_up_and_it_is_asked_ag
     assert "lost" not in caplog.text.replace("connection lost", "")
 
 
-def test_a_stream_that_opens_later_is_read_from_its_first_frame(daemon, client):
+def test_a_stream_that_opens_later_is_returned_from_its_first_frame(daemon, client):
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1, publish=False)
     settle(daemon, 2)
     assert seqs(list(islice(subscription, 3))) == [0, 1, 2]
 
 
-def test_it_ends_with_the_stream_after_the_last_message(daemon, client):
+def test_a_subscription_ends_with_the_stream_after_the_last_message(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)
@@ -138,17 +138,17 @@ def test_it_ends_with_the_stream_after_the_last_message(daemon, client):
     assert seqs(list(subscription)) == [0, 1, 2]
 
 
-def test_it_ends_too_where_the_closing_was_not_heard(daemon, client, monkeypatch):
+def test_a_subscription_ends_although_the_closed_event_was_lost(daemon, client, monkeypatch):
     monkeypatch.setattr("trackd_client.following.gap_filler.SILENCE_S", 0.2)
     settle(daemon)
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)
     assert next(subscription).seq == 0
-    daemon.do(lambda: daemon.settled.pop("cam"))
+    daemon.run(lambda: daemon.settled.pop("cam"))
     assert list(subscription) == []
 
 
-def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, client):
+def test_after_a_reset_the_old_epoch_is_completed_before_the_new_one(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0)
@@ -160,17 +160,17 @@ def test_after_a_reset_the_old_epoch_is_finished_before_the_new_begins(daemon, c
     assert [(row.epoch, row.seq) for row in got] == [(1, 0), (1, 1), (2, 2), (2, 3)]
 
 
-def test_a_stream_opened_anew_counts_from_0(daemon, client):
+def test_a_stream_closed_and_opened_again_counts_from_0(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, 1)
     daemon.epoch = 2
-    daemon.do(lambda: daemon.settled["cam"].clear())
+    daemon.run(lambda: daemon.settled["cam"].clear())
     settle(daemon, 0)
     assert [(row.epoch, row.seq) for row in islice(subscription, 3)] == [(1, 0), (1, 1), (2, 0)]
 
 
-def test_a_restart_of_the_daemon_is_lived_through(daemon, client):
+def test_a_subscription_continues_after_a_restart_of_the_daemon(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client, timeout_s=5.0)
     settle(daemon, 0)
@@ -185,7 +185,7 @@ def test_a_restart_of_the_daemon_is_lived_through(daemon, client):
     assert seqs(list(islice(subscription, 2))) == [1, 2]
 
 
-def test_streams_of_like_names_are_kept_apart(daemon, client):
+def test_streams_of_similar_names_are_kept_apart(daemon, client):
     settle(daemon)
     subscription = subscribe(daemon, client)
     settle(daemon, 0, stream="cam10")
@@ -195,15 +195,15 @@ def test_streams_of_like_names_are_kept_apart(daemon, client):
         subscription.next(0.1)
 
 
-def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon, client):
+def test_one_iterator_returns_several_streams_each_complete_and_in_order(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left")
     settle(daemon, 0)
     settle(daemon, 0, 1, stream="left")
-    settle(daemon, 1, 2, publish=False)  # a gap in one of them, that a message of it shows ...
+    settle(daemon, 1, 2, publish=False)  # the next message of this stream shows this gap
     settle(daemon, 3)
-    settle(daemon, 2, 3, stream="left", publish=False)  # ... and one that only a heartbeat tells of
+    settle(daemon, 2, 3, stream="left", publish=False)  # only a heartbeat shows this gap
     event(daemon, EventName.HEARTBEAT, 3, stream="left")
     got = list(islice(subscription, 8))
     assert {name: [row.seq for row in got if row.stream == name] for name in ("cam", "left")} == {
@@ -212,7 +212,7 @@ def test_several_streams_come_in_one_iterator_each_whole_and_in_its_order(daemon
     }
 
 
-def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client):
+def test_a_gap_of_one_stream_is_filled_while_another_is_always_active(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left")
@@ -224,12 +224,12 @@ def test_a_gap_of_one_stream_is_filled_while_another_never_rests(daemon, client)
         streams.append(next(subscription).stream)
         if streams[-1] == "left":
             break
-        assert time.monotonic() < deadline, "the quiet stream's frame was never asked for"
+        assert time.monotonic() < deadline, "the frame of the inactive stream was never requested"
         time.sleep(0.01)
     assert streams.count("left") == 1
 
 
-def test_several_streams_end_with_the_last_of_them(daemon, client):
+def test_a_subscription_to_several_streams_ends_with_the_last_one(daemon, client):
     settle(daemon)
     settle(daemon, stream="left")
     subscription = subscribe(daemon, client, "left", until_closed=True)
@@ -240,31 +240,31 @@ def test_several_streams_end_with_the_last_of_them(daemon, client):
     assert [(row.stream, row.seq) for row in subscription] == [("cam", 0), ("left", 0)]
 
 
-def test_a_message_that_cannot_be_read_is_passed_over(daemon, client, caplog):
+def test_an_unreadable_message_is_skipped(daemon, client, caplog):
     settle(daemon)
     subscription = subscribe(daemon, client)
     with caplog.at_level(logging.WARNING):
-        daemon.do(lambda: daemon.sockets["tracks"].send_multipart([b"tracks/cam/", b"\xc1"]))
+        daemon.run(lambda: daemon.sockets["tracks"].send_multipart([b"tracks/cam/", b"\xc1"]))
         settle(daemon, 0)
         assert next(subscription).seq == 0
     assert "cannot read" in caplog.text
 
 
-ONE_THAT_RESTS = """
+PAUSING_READER = """
 import time, zmq
 from trackd_client.following import subscription
 from trackd_client.transport import connection
-connection.HEARTBEAT_MS = 1000  # of which none must do harm
+connection.HEARTBEAT_MS = 1000  # several heartbeats pass during the pause
 context = zmq.Context()
 publisher = context.socket(zmq.XPUB)
 publisher.sndhwm = 0
 port = publisher.bind_to_random_port("tcp://127.0.0.1")
 reader = subscription.Subscription(context, f"tcp://127.0.0.1:{port}", ("cam",), (b"t",), None, None)
 assert publisher.recv() == bytes([1]) + b"t"
-many = 40 * subscription.RECEIVE_MESSAGES  # more than both systems' buffers hold too
+many = 40 * subscription.RECEIVE_MESSAGES  # more than the TCP buffers of both ends can hold
 for number in range(many):
     publisher.send_multipart([b"t", bytes(200)])
-time.sleep(6)  # longer than a connection without an answer is kept
+time.sleep(6)  # longer than ZeroMQ keeps a connection without heartbeats
 got = 0
 while reader._parts(1.0) is not None:
     got += 1
@@ -272,13 +272,13 @@ print("read", got >= subscription.RECEIVE_MESSAGES)
 """
 
 
-def test_a_reader_that_rests_with_a_full_queue_goes_on_afterwards():
-    """ZeroMQ ended the process where it had given the connection up meanwhile: see `set_socket_options`."""
-    result = subprocess.run([sys.executable, "-c", ONE_THAT_RESTS], capture_output=True, text=True, timeout=60)
+def test_a_reader_that_pauses_with_a_full_queue_continues_afterwards():
+    """With heartbeats, ZeroMQ would close the connection and then end the process: see `set_socket_options`."""
+    result = subprocess.run([sys.executable, "-c", PAUSING_READER], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "read True\n"), result.stderr
 
 
-def test_events_come_as_they_are(daemon, client):
+def test_events_are_returned_unchanged_and_in_order(daemon, client):
     events = client.events("cam", timeout_s=3.0)
     time.sleep(0.15)
     event(daemon, EventName.HEARTBEAT, 7)
@@ -286,7 +286,7 @@ def test_events_come_as_they_are(daemon, client):
     assert [(e.event, e.epoch, e.last_seq) for e in islice(events, 2)] == [("heartbeat", 1, 7), ("reset", 2, 7)]
 
 
-def test_nothing_for_too_long_says_where_and_what_to_check(daemon, client):
+def test_a_timeout_without_messages_names_the_endpoint_and_a_check(daemon, client):
     settle(daemon)
     with pytest.raises(Timeout, match=r"stream 'cam' at tcp://.* within 0\.1 s: is the daemon running"):
         next(client.tracks("cam", timeout_s=0.1))

@@ -29,7 +29,7 @@ from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
 
 
 class Made(Recording):
-    """A recording out of thin air, which begins at frame 10."""
+    """A recording without files that begins at frame 10."""
 
     source = Path("/data/fly.mp4")
     fps = 50.0
@@ -51,7 +51,7 @@ class Made(Recording):
 
 
 class Clock:
-    """Time that passes only when someone sleeps, or says so."""
+    """A clock that advances only by `sleep` or an assignment to `now`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -66,7 +66,7 @@ class Clock:
 # --- replay ---
 
 
-def test_frames_are_due_by_their_number_so_that_no_delay_adds_up():
+def test_frames_are_due_by_their_number_so_that_delays_do_not_add_up():
     clock = Clock()
     pace = Pace(10.0, 1.0, clock, clock.sleep)
     for number in range(100):
@@ -88,7 +88,7 @@ def test_late_frames_are_counted_and_not_waited_for():
     assert clock.now == pytest.approx(100.5)
 
 
-def test_as_fast_as_it_goes_nothing_is_late():
+def test_at_maximum_speed_no_frame_is_late():
     clock = Clock()
     pace = Pace(10.0, MAX_SPEED, clock, clock.sleep)
     for number in range(5):
@@ -98,18 +98,18 @@ def test_as_fast_as_it_goes_nothing_is_late():
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "fast", "nan", ""])
-def test_a_speed_that_is_none_is_refused(text):
+def test_an_invalid_speed_is_refused(text):
     with pytest.raises(ConfigError, match="--speed must be a number above 0, or max"):
         parse_speed(text)
 
 
-def test_a_loop_goes_on_rising():
+def test_frame_numbers_rise_over_loops():
     frames = list(looped(Made(n=3), 3))
     assert [frame.frame_index for frame in frames] == list(range(10, 19))
     assert np.diff([frame.t_ns for frame in frames]).tolist() == [20_000_000] * 8
 
 
-def test_names_fit_the_wire_and_differ():
+def test_stream_names_are_valid_and_distinct():
     made = [Made("a b/c"), Made("a b c"), Made("a-b-c"), Made("é"), Made("x" * 200)]
     assert stream_names(made) == ["a-b-c", "a-b-c-2", "a-b-c-3", "-", "x" * 128]
     assert stream_names(made[:1], "mine") == ["mine"]
@@ -117,7 +117,7 @@ def test_names_fit_the_wire_and_differ():
         stream_names(made[:2], "mine")
 
 
-def test_the_trackers_keys_go_to_the_daemon_and_of_the_datasets_only_those_given(tmp_path):
+def test_all_tracker_keys_and_the_given_dataset_keys_are_sent_to_the_daemon(tmp_path):
     (tmp_path / "a.slp").touch()
     (tmp_path / "a.mp4").touch()
     path = tmp_path / "config.yaml"
@@ -203,7 +203,7 @@ def test_another_epoch_begins_an_empty_table():
         (["watch", "--once", "--control", "tcp://127.0.0.1:1", "--timeout-s", "0.1"], 1, "is it running"),
     ],
 )
-def test_a_complaint_is_one_line_without_a_traceback(arguments, code, text, monkeypatch, capsys):
+def test_an_error_is_one_line_without_a_traceback(arguments, code, text, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["trackd-client", *arguments])
     with pytest.raises(SystemExit) as caught:
         cli.main()
@@ -213,7 +213,7 @@ def test_a_complaint_is_one_line_without_a_traceback(arguments, code, text, monk
     assert len(error.splitlines()) == 1
 
 
-def test_the_client_needs_nothing_but_the_base_install():
+def test_the_client_imports_no_optional_dependency():
     code = (
         "import sys, trackd_client, trackd_client.apps.cli, trackd_client.apps.watch; "
         "extra = {'pydantic', 'yaml', 'cv2', 'sleap_io', 'torch', 'tifffile'} & set(sys.modules); "

@@ -1,4 +1,4 @@
-"""A stream's session, without sockets and clocks: what goes out, given what came in."""
+"""A stream's session without sockets and clocks: the sent messages after each received one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tracks(seq: int, epoch: int = 1, status: Status = Status.DROPPED) -> Tracks:
 # --- opening ---
 
 
-def test_open_goes_out_first_and_once():
+def test_open_is_sent_first_and_once():
     made = StreamSession(Open("cam", model="m"))
     assert sent(made) == [Open("cam", model="m")]
     assert sent(made) == []
@@ -74,13 +74,13 @@ def test_no_frame_can_be_submitted_before_the_stream_is_open():
     assert made.can_submit
 
 
-def test_seq_goes_on_where_the_daemon_stands():
+def test_seq_begins_at_the_next_seq_of_opened():
     made = session(next_seq=17)
     assert submit(made).frame.seq == 17
     assert made.next_seq == 18
 
 
-def test_a_refused_open_ends_the_session_with_the_daemons_words():
+def test_a_refused_open_ends_the_session_with_the_daemons_error():
     made = StreamSession(Open("cam"))
     sent(made)
     made.receive(Error(ErrorCode.BAD_CONFIG, "tracker.iou must be …", "cam"))
@@ -90,7 +90,7 @@ def test_a_refused_open_ends_the_session_with_the_daemons_words():
     assert sent(made) == []
 
 
-def test_an_array_that_does_not_go_on_the_wire_uses_no_seq():
+def test_an_array_that_cannot_be_encoded_uses_no_seq():
     made = session()
     with pytest.raises(ProtocolError, match="dtype must be one of"):
         made.submit(np.zeros((2, 2), np.float16), Detections.empty(), 0, 0)
@@ -100,7 +100,7 @@ def test_an_array_that_does_not_go_on_the_wire_uses_no_seq():
 # --- credit ---
 
 
-def test_credit_is_used_up_by_frames_and_given_by_acks():
+def test_frames_use_credit_and_acks_grant_it():
     made = session(credit=2)
     submit(made)
     assert made.can_submit
@@ -129,7 +129,7 @@ def test_an_ack_is_cumulative():
     assert made.unacked == 1
 
 
-def test_an_ack_that_comes_twice_changes_nothing_but_the_credit_it_bears():
+def test_a_repeated_ack_adds_only_its_credit():
     made = session(credit=4)
     for _ in range(4):
         submit(made)
@@ -140,7 +140,7 @@ def test_an_ack_that_comes_twice_changes_nothing_but_the_credit_it_bears():
     assert (made.unacked, made.credit) == (2, 2)
 
 
-def test_an_ack_beyond_what_was_sent_settles_only_what_was():
+def test_an_ack_of_an_unsent_seq_settles_only_the_sent_frames():
     made = session()
     submit(made)
     sent(made)
@@ -166,7 +166,7 @@ def test_under_a_drop_policy_the_unacked_frames_are_bounded():
     assert made.can_submit
 
 
-def test_unacked_bytes_are_bounded_but_one_frame_always_passes():
+def test_unacked_bytes_are_bounded_but_one_frame_is_always_sent():
     made = session(credit=10, max_unacked_bytes=100)
     assert made.can_submit
     made.submit(np.zeros((50, 50), np.uint8), Detections.empty(), 0, 0)
@@ -176,17 +176,17 @@ def test_unacked_bytes_are_bounded_but_one_frame_always_passes():
     assert made.can_submit
 
 
-def test_a_policy_changed_while_open_changes_what_binds():
+def test_a_policy_change_of_an_open_stream_changes_whether_credit_binds():
     made = session(credit=0)
     assert not made.can_submit
     made.configured(DROP)
     assert made.can_submit
 
 
-# --- refused for want of credit, or order ---
+# --- frames refused for missing credit or wrong order ---
 
 
-def test_a_frame_without_credit_waits_for_an_ack_and_goes_again_with_what_followed():
+def test_a_frame_without_credit_is_resent_after_an_ack_with_the_frames_behind_it():
     made = session(credit=4)
     for _ in range(4):
         submit(made)
@@ -200,7 +200,7 @@ def test_a_frame_without_credit_waits_for_an_ack_and_goes_again_with_what_follow
     assert seqs(sent(made)) == [3]
 
 
-def test_credit_in_doubt_comes_back_once_all_is_acked():
+def test_withheld_credit_is_restored_once_all_frames_are_acked():
     made = session(credit=8)
     for _ in range(3):
         submit(made)
@@ -212,7 +212,7 @@ def test_credit_in_doubt_comes_back_once_all_is_acked():
     assert made.credit == 8
 
 
-def test_a_late_refusal_of_the_first_try_does_not_touch_the_second():
+def test_a_late_refusal_of_the_first_copy_does_not_affect_the_second():
     made = session(credit=4)
     for _ in range(3):
         submit(made)
@@ -220,13 +220,13 @@ def test_a_late_refusal_of_the_first_try_does_not_touch_the_second():
     made.receive(Error(ErrorCode.NO_CREDIT, "", "cam", 1))
     made.receive(Ack("cam", 0, 4))
     assert seqs(sent(made)) == [1, 2]
-    made.receive(Error(ErrorCode.NO_CREDIT, "", "cam", 2))  # of the first try
+    made.receive(Error(ErrorCode.NO_CREDIT, "", "cam", 2))  # of the first copy
     assert seqs(sent(made)) == []
     made.receive(Ack("cam", 2, 2))
     assert made.unacked == 0
 
 
-def test_refused_with_nothing_under_way_it_is_tried_again_after_a_while():
+def test_a_frame_refused_while_no_ack_can_arrive_is_retried_later():
     made = session(credit=1)
     submit(made)
     sent(made)
@@ -244,7 +244,7 @@ def test_a_gap_is_filled_from_the_expected_seq():
     sent(made)
     made.receive(Error(ErrorCode.SEQ_GAP, "", "cam", 3, expected=1))
     assert seqs(sent(made)) == [1, 2, 3, 4]
-    made.receive(Error(ErrorCode.SEQ_GAP, "", "cam", 4, expected=1))  # of the first try
+    made.receive(Error(ErrorCode.SEQ_GAP, "", "cam", 4, expected=1))  # of the first copy
     assert seqs(sent(made)) == []
 
 
@@ -258,10 +258,10 @@ def test_a_gap_that_cannot_be_filled_loses_the_stream():
     assert made.state is SessionState.LOST
 
 
-# --- coming back ---
+# --- reconnects ---
 
 
-def test_after_a_reconnect_the_stream_is_taken_over_and_the_rest_sent_again():
+def test_after_a_reconnect_the_stream_is_taken_over_and_the_rest_is_resent():
     made = session(credit=4)
     pending = [submit(made) for _ in range(4)]
     sent(made)
@@ -269,13 +269,13 @@ def test_after_a_reconnect_the_stream_is_taken_over_and_the_rest_sent_again():
     assert not made.can_submit
     assert sent(made) == [Open("cam", takeover=True)]
     made.receive(Opened("cam", 1, 2, 4, BLOCK))
-    # Frame 1 goes again only to bring the ack that got lost with the connection; 2 and 3 were never accepted.
+    # Frame 1 is resent only to get the ack that was lost with the connection. Frames 2 and 3 were never accepted.
     assert seqs(sent(made)) == [1, 2, 3]
     made.receive(Ack("cam", 1, 0))
     assert [frame.settled for frame in pending] == [True, True, False, False]
 
 
-def test_what_was_accepted_but_not_acked_outlives_a_second_loss():
+def test_accepted_frames_without_an_ack_are_kept_over_a_second_loss():
     made = session(credit=4)
     for _ in range(3):
         submit(made)
@@ -284,13 +284,13 @@ def test_what_was_accepted_but_not_acked_outlives_a_second_loss():
     sent(made)
     made.receive(Opened("cam", 1, 3, 1, BLOCK))  # accepted, still in the daemon's queue
     assert seqs(sent(made)) == [2]
-    made.disconnected()  # and now it dies
+    made.disconnected()  # the daemon is killed
     sent(made)
     made.receive(Opened("cam", 1, 0, 4, BLOCK))
     assert seqs(sent(made)) == [0, 1, 2]
 
 
-def test_the_frame_sent_again_for_its_ack_uses_no_credit():
+def test_the_frame_resent_for_its_ack_uses_no_credit():
     made = session(credit=4)
     for _ in range(2):
         submit(made)
@@ -302,7 +302,7 @@ def test_the_frame_sent_again_for_its_ack_uses_no_credit():
     assert made.credit == 4
 
 
-def test_a_frame_that_settled_while_away_is_known_as_unseen():
+def test_a_frame_that_settled_during_a_disconnection_has_lost_its_reply():
     made = session(credit=4)
     pending = submit(made, wants_tracks=True)
     sent(made)
@@ -314,7 +314,7 @@ def test_a_frame_that_settled_while_away_is_known_as_unseen():
     assert pending.reply_lost
 
 
-def test_a_daemon_that_starts_afresh_gets_the_unacked_frames_under_new_numbers(caplog):
+def test_a_daemon_with_a_new_epoch_gets_the_unacked_frames_with_new_seqs(caplog):
     made = session(credit=8)
     for index in range(5):
         submit(made, index)
@@ -330,7 +330,7 @@ def test_a_daemon_that_starts_afresh_gets_the_unacked_frames_under_new_numbers(c
     assert (made.epoch, made.next_seq) == (2, 2)
 
 
-def test_a_frame_keeps_its_reply_through_new_numbers():
+def test_a_frame_gets_its_reply_after_its_seq_changed():
     made = session(credit=8, next_seq=10)
     first, second = submit(made, wants_tracks=True), submit(made, wants_tracks=True)
     sent(made)
@@ -344,7 +344,7 @@ def test_a_frame_keeps_its_reply_through_new_numbers():
     assert second.tracks.seq == 1
 
 
-def test_a_reset_from_elsewhere_keeps_the_numbers():
+def test_a_reset_by_another_client_keeps_the_seqs():
     made = session(credit=8)
     for _ in range(4):
         submit(made)
@@ -356,7 +356,7 @@ def test_a_reset_from_elsewhere_keeps_the_numbers():
     assert seqs(sent(made)) == [3]
 
 
-def test_while_the_daemon_drains_frames_wait_for_the_next_one():
+def test_while_the_daemon_drains_frames_wait_for_the_next_daemon():
     made = session(credit=4)
     submit(made)
     sent(made)
@@ -379,7 +379,7 @@ def test_acks_still_count_while_the_daemon_drains():
     assert made.unacked == 0
 
 
-def test_a_stream_that_the_daemon_forgot_is_opened_again():
+def test_a_stream_that_the_daemon_does_not_have_is_opened_again():
     made = session(credit=4)
     submit(made)
     sent(made)
@@ -391,7 +391,7 @@ def test_a_stream_that_the_daemon_forgot_is_opened_again():
 
 
 @pytest.mark.parametrize("fatal", [True, False])
-def test_a_takeover_by_another_loses_the_stream(fatal):
+def test_a_takeover_by_another_client_loses_the_stream(fatal):
     made = session()
     submit(made)
     sent(made)
@@ -414,7 +414,7 @@ def test_close_waits_for_the_last_ack():
     assert made.state is SessionState.CLOSED
 
 
-def test_a_close_lost_with_the_connection_is_asked_for_again():
+def test_a_close_lost_with_the_connection_is_sent_again():
     made = session()
     made.close()
     assert sent(made) == [Close("cam")]
@@ -424,7 +424,7 @@ def test_a_close_lost_with_the_connection_is_asked_for_again():
     assert sent(made) == [Close("cam")]
 
 
-def test_a_stream_closed_from_elsewhere_is_lost():
+def test_a_stream_closed_by_others_is_lost():
     made = session()
     made.receive(Closed("cam", 1, 5))
     assert made.state is SessionState.LOST
@@ -433,7 +433,7 @@ def test_a_stream_closed_from_elsewhere_is_lost():
 
 
 @pytest.mark.parametrize("seq", [None, 3])
-def test_forbidden_is_the_end_of_a_stream(seq):
+def test_forbidden_ends_the_stream(seq):
     session = StreamSession(Open("cam"))
     session.receive(Error(ErrorCode.FORBIDDEN, "this key may no longer publish", "cam", seq))
     assert session.state is SessionState.LOST
@@ -444,7 +444,7 @@ def test_forbidden_is_the_end_of_a_stream(seq):
 # --- rejected frames ---
 
 
-def test_a_rejected_frame_is_kept_in_mind_and_still_waits_for_its_ack():
+def test_a_rejected_frame_is_recorded_and_still_waits_for_its_ack():
     made = session()
     pending = submit(made)
     sent(made)
@@ -457,28 +457,28 @@ def test_a_rejected_frame_is_kept_in_mind_and_still_waits_for_its_ack():
     assert made.unacked == 0
 
 
-def test_rejections_kept_are_bounded():
+def test_the_recorded_rejections_are_bounded():
     made = session()
     for seq in range(1000):
         made.receive(Error(ErrorCode.INVALID_FRAME, "", "cam", seq))
     assert len(made.rejected) == 256
 
 
-# --- the law ---
+# --- every frame settles once ---
 
 
 class _Daemon:
-    """The other end as the protocol has it, with losses of the connection wherever hypothesis wants them."""
+    """A daemon as defined by the protocol. Hypothesis chooses when the connection is lost."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
         self.accepted: list[int] = []  # frame indices, by seq
         self.settled = 0
         self.credit = 0
-        self.inbox: list[Message] = []  # under way to the daemon
-        self.outbox: list[Message] = []  # under way to the client
+        self.inbox: list[Message] = []  # messages on the way to the daemon
+        self.outbox: list[Message] = []  # messages on the way to the client
 
-    def take(self) -> None:
+    def receive(self) -> None:
         if not self.inbox:
             return
         message = self.inbox.pop(0)
@@ -493,7 +493,7 @@ class _Daemon:
                 gap = Error(ErrorCode.SEQ_GAP, "", "cam", message.seq, expected=len(self.accepted))
                 self.outbox.append(gap)
             elif self.credit <= 0 and self.settled < len(self.accepted):
-                # With nothing under way one frame is always taken, or no ack would ever come.
+                # If all accepted frames are settled, accept one frame: otherwise no ack would ever be sent.
                 self.outbox.append(Error(ErrorCode.NO_CREDIT, "", "cam", message.seq))
             else:
                 self.credit -= 1
@@ -505,8 +505,8 @@ class _Daemon:
             self.credit += 1
             self.outbox.append(Ack("cam", self.settled - 1, 1))
 
-    def die(self) -> None:
-        """kill -9 and a start from the journal: what was accepted and not settled is gone."""
+    def kill(self) -> None:
+        """Kill and restart from the journal: accepted frames that are not settled are lost."""
         del self.accepted[self.settled :]
         self.cut()
 
@@ -518,35 +518,39 @@ class _Daemon:
 @settings(max_examples=300)
 @given(
     st.lists(
-        st.sampled_from(["talk", "submit", "send", "take", "settle", "hear", "cut", "die", "shrink"]),
+        st.sampled_from(["exchange", "submit", "send", "daemon_receive", "settle", "receive", "cut", "kill", "shrink"]),
         min_size=20,
         max_size=200,
     ),
     st.integers(1, 4),
 )
-def test_every_frame_settles_once_and_in_order_whatever_breaks(steps, depth):
+def test_every_frame_settles_once_and_in_order_after_any_failures(steps, depth):
     made, daemon = StreamSession(Open("cam")), _Daemon(depth)
     submitted = 0
-    talk = ["send", "take", "take", "take", "hear", "hear", "hear"]
-    steps = [small for step in steps for small in (talk if step == "talk" else [step])]
-    for step in steps + ["send", "take", "take", "take", "settle", "hear", "hear", "hear"] * 100:
+    exchange = ["send", "daemon_receive", "daemon_receive", "daemon_receive", "receive", "receive", "receive"]
+    steps = [small for step in steps for small in (exchange if step == "exchange" else [step])]
+    for step in (
+        steps
+        + ["send", "daemon_receive", "daemon_receive", "daemon_receive", "settle", "receive", "receive", "receive"]
+        * 100
+    ):
         if step == "submit" and made.can_submit:
             submit(made, submitted)
             submitted += 1
         elif step == "send":
             made.retry()
             daemon.inbox += sent(made)
-        elif step == "take":
-            daemon.take()
+        elif step == "daemon_receive":
+            daemon.receive()
         elif step == "settle":
             daemon.settle()
-        elif step == "hear" and daemon.outbox:
+        elif step == "receive" and daemon.outbox:
             made.receive(daemon.outbox.pop(0))
-        elif step in ("cut", "die"):
+        elif step in ("cut", "kill"):
             getattr(daemon, step)()
             made.disconnected()
         elif step == "shrink":
-            daemon.credit = max(0, daemon.credit - 1)  # its memory is short: it refuses what it had granted
+            daemon.credit = max(0, daemon.credit - 1)  # short of memory, the daemon refuses frames that it had granted
     assert made.state is SessionState.OPEN
     assert daemon.accepted == list(range(submitted))
     assert made.unacked == 0

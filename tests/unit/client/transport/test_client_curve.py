@@ -1,4 +1,4 @@
-"""The client's keys: their files, and a client that holds them against a socket that asks for them."""
+"""The client's keys and their files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def pair(public: bytes = PUBLIC, secret: bytes = SECRET) -> str:
     return f'# a comment\nmetadata\n  name = "x"\ncurve\n{curve}'
 
 
-def test_keys_are_read_from_a_file_that_is_its_owners_alone(tmp_path):
+def test_keys_are_read_from_a_file_that_only_its_owner_can_access(tmp_path):
     path = write(tmp_path / "a.key_secret", pair())
     assert load_client_keys(path) == (PUBLIC, SECRET)
     assert load_server_key(path) == PUBLIC
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "said"),
+    ("text", "mode", "expected"),
     [
         (pair(), 0o644, "mode 0600; got 0644"),
         (pair(), 0o660, "mode 0600; got 0660"),
@@ -45,18 +45,18 @@ def test_keys_are_read_from_a_file_that_is_its_owners_alone(tmp_path):
         ("\udcff", 0o600, ""),
     ],
 )
-def test_a_key_file_that_cannot_be_used_says_which_and_why_and_never_the_secret(tmp_path, text, mode, said):
+def test_the_error_of_an_unusable_key_file_names_file_and_reason_but_not_the_secret(tmp_path, text, mode, expected):
     path = tmp_path / "a.key_secret"
     path.write_bytes(text.encode(errors="surrogateescape"))
     path.chmod(mode)
     with pytest.raises(KeyFileError) as caught:
         load_client_keys(path)
     assert str(path) in str(caught.value)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert SECRET.decode() not in str(caught.value)
 
 
-def test_a_missing_key_file_is_named(tmp_path):
+def test_the_error_of_a_missing_key_file_names_it(tmp_path):
     with pytest.raises(KeyFileError, match="No such file"):
         load_client_keys(tmp_path / "none")
 

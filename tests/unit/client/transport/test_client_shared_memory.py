@@ -1,4 +1,4 @@
-"""Images in shared memory: what is written is read, what was overwritten is refused, nothing is left behind."""
+"""Images in shared memory: a read returns the written image or fails, and no segment is left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(image: SharedImage) -> str:
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((5, 7), "|u1"), ((5, 7, 3), "|u1"), ((4, 4), "<u2"), ((480, 640, 3), "|u1")]
 )
-def test_what_is_written_is_read(shape, dtype):
+def test_a_reader_gets_the_written_image(shape, dtype):
     image = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     with ImageRing(shape, dtype) as ring:
         shared = ring.write(image)
@@ -55,7 +55,7 @@ def test_an_image_stays_for_as_many_writes_as_there_are_slots():
         assert "holds generation 4" in refused(images[0])
 
 
-def test_an_image_is_not_there_before_it_is_committed():
+def test_an_image_is_not_readable_before_it_is_committed():
     with ImageRing((2, 2), slots=2) as ring:
         view, commit = ring.reserve()
         view[:] = 5
@@ -80,16 +80,16 @@ def test_one_reservation_at_a_time():
     "name",
     ["", "trackd-", "other-1-a", "../etc/passwd", "trackd-../x", "trackd-a/b", "trackd-a\x00", "trackd-" + "a" * 101],
 )
-def test_a_name_that_leads_elsewhere_is_refused(name):
+def test_a_name_of_another_folder_or_form_is_refused(name):
     assert "image.name must be trackd-" in refused(SharedImage(name, 64, (2, 2), "|u1", 1))
 
 
-def test_a_segment_that_is_not_there_is_refused():
+def test_a_missing_segment_is_refused():
     assert "cannot be opened" in refused(SharedImage("trackd-1-none", 64, (2, 2), "|u1", 1))
 
 
 @pytest.mark.parametrize("make", ["link", "fifo", "folder"])
-def test_what_is_no_plain_file_is_refused(make, tmp_path):
+def test_a_path_that_is_not_a_regular_file_is_refused(make, tmp_path):
     path = SHM / f"trackd-{os.getpid()}-test-{make}"
     target = tmp_path / "secret"
     target.write_bytes(b"\1" * 4096)
@@ -116,7 +116,7 @@ def test_an_image_beyond_its_segment_is_refused_before_it_is_allocated(change):
         assert "must lie within" in refused(replace(shared, **change))
 
 
-def test_a_segment_cut_short_by_its_owner_is_an_error_not_a_bus_error():
+def test_a_segment_truncated_by_its_owner_raises_an_error_and_not_sigbus():
     reader = SharedImageReader()
     with ImageRing((64, 64)) as ring:
         shared = ring.write(np.zeros((64, 64), np.uint8))
@@ -127,7 +127,7 @@ def test_a_segment_cut_short_by_its_owner_is_an_error_not_a_bus_error():
     reader.close()
 
 
-def test_a_reader_keeps_few_segments_open_and_lets_unlinked_ones_go():
+def test_a_reader_keeps_few_segments_open_and_closes_unlinked_ones():
     reader = SharedImageReader(segments=2)
     rings = [ImageRing((2, 2)) for _ in range(4)]
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -143,7 +143,7 @@ def test_a_reader_keeps_few_segments_open_and_lets_unlinked_ones_go():
 
 
 @given(st.lists(st.sampled_from(["write", "read"]), max_size=60), st.integers(2, 5))
-def test_a_reader_gets_the_very_image_or_none(steps, slots):
+def test_a_reader_gets_the_right_image_or_an_error(steps, slots):
     reader = SharedImageReader()
     with ImageRing((3, 3), slots=slots) as ring:
         written: list[SharedImage] = []
@@ -168,17 +168,17 @@ def test_a_reader_gets_the_very_image_or_none(steps, slots):
         ((5, 5), "u1", 1, "at least 2"),
     ],
 )
-def test_a_ring_for_something_else_is_refused(shape, dtype, slots, text):
+def test_a_ring_of_an_invalid_shape_dtype_or_size_is_refused(shape, dtype, slots, text):
     with pytest.raises(ValueError, match=text):
         ImageRing(shape, dtype, slots)
 
 
-def test_another_shape_than_the_rings_is_refused():
+def test_an_image_of_another_shape_than_the_ring_is_refused():
     with ImageRing((2, 2)) as ring, pytest.raises(ValueError, match=r"\(2, 2\).*got \(3, 2\)"):
         ring.write(np.zeros((3, 2), np.uint8))
 
 
-def test_no_room_is_an_error_and_leaves_nothing(monkeypatch):
+def test_a_full_dev_shm_raises_an_error_and_leaves_no_file(monkeypatch):
     before = set(SHM.glob("trackd-*"))
 
     def full(*args: object) -> None:
@@ -190,7 +190,7 @@ def test_no_room_is_an_error_and_leaves_nothing(monkeypatch):
     assert set(SHM.glob("trackd-*")) == before
 
 
-def test_close_leaves_nothing_and_twice_is_once():
+def test_close_removes_the_file_and_may_be_repeated():
     ring = ImageRing((2, 2))
     path = SHM / ring.name
     assert path.exists()
@@ -201,7 +201,7 @@ def test_close_leaves_nothing_and_twice_is_once():
         ring.write(np.zeros((2, 2), np.uint8))
 
 
-def test_a_killed_owners_segment_is_swept_and_a_living_ones_is_not():
+def test_the_segment_of_a_killed_owner_is_swept_and_that_of_a_running_one_is_kept():
     code = (
         "import os, signal; from trackd_client.transport.shared_memory import ImageRing; "
         "ring = ImageRing((2, 2)); print(ring.name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"

@@ -1,0 +1,109 @@
+"""A reader's position in a stream: when missing settlements are requested. The clock is passed in."""
+
+from __future__ import annotations
+
+import pytest
+
+from trackd_client import ErrorCode, Timeout, TrackdError
+from trackd_client.following.gap_filler import GRACE_S, SILENCE_S, GapFiller
+from trackd_client.protocol import Event, EventName, Status, Tracks
+
+START = 100.0
+
+
+def settled(seq: int, epoch: int = 1) -> Tracks:
+    return Tracks("cam", epoch, seq, seq, seq, Status.DROPPED, reason="overload")
+
+
+def heartbeat(last_seq: int) -> Event:
+    return Event("cam", EventName.HEARTBEAT, 1, last_seq)
+
+
+class Source:
+    """A daemon's history without a socket. It raises `error`, if that is set, instead of an answer."""
+
+    tracks_endpoint = ""
+
+    def __init__(self, *seqs: int) -> None:
+        self.rows = [settled(seq) for seq in seqs]
+        self.error: TrackdError | None = None
+        self.requests = 0
+
+    def live_position(self, stream: str) -> tuple[int, int]:
+        self._request()
+        return 1, -1
+
+    def history(
+        self, stream: str, *, epoch: int | None = None, from_seq: int | None = None, to_seq: int | None = None
+    ) -> list[Tracks]:
+        self._request()
+        return [row for row in self.rows if (from_seq or 0) <= row.seq and (to_seq is None or row.seq <= to_seq)]
+
+    def _request(self) -> None:
+        self.requests += 1
+        if self.error is not None:
+            raise self.error
+
+
+class Reader:
+    """A gap filler that has begun at `START`, and the seqs that it has delivered."""
+
+    def __init__(self, *history: int, until_closed: bool = False) -> None:
+        self.source = Source(*history)
+        self.seqs: list[int] = []
+        self.gap_filler = GapFiller(
+            self.source,
+            "cam",
+            lambda tracks: self.seqs.append(tracks.seq),
+            lambda: False,
+            until_closed=until_closed,
+            now=START,
+        )
+        self.gap_filler.begin(None, START)
+        self.source.requests = 0
+
+
+def test_a_gap_before_a_settlement_is_filled_at_once():
+    reader = Reader(0, 1, 2)
+    reader.gap_filler.handle(settled(3), START)
+    assert reader.seqs == [0, 1, 2, 3]
+
+
+def test_a_settlement_shortly_after_its_heartbeat_needs_no_history():
+    reader = Reader(0)
+    reader.gap_filler.handle(heartbeat(0), START)
+    reader.gap_filler.check_due(START + 0.9 * GRACE_S)
+    reader.gap_filler.handle(settled(0), START + 0.9 * GRACE_S)
+    reader.gap_filler.check_due(START + 2 * GRACE_S)
+    assert (reader.seqs, reader.source.requests) == ([0], 0)
+
+
+def test_a_settlement_missing_after_a_heartbeat_is_requested_after_the_grace_time():
+    reader = Reader(0, 1)
+    reader.gap_filler.handle(heartbeat(1), START)
+    reader.gap_filler.check_due(START + 0.9 * GRACE_S)
+    assert reader.seqs == []
+    reader.gap_filler.check_due(START + GRACE_S)
+    assert reader.seqs == [0, 1]
+
+
+def test_a_request_without_an_answer_is_repeated_after_the_grace_time():
+    reader = Reader(0, 1)
+    reader.source.error = Timeout("no answer")
+    reader.gap_filler.handle(settled(1), START)
+    reader.source.error = None
+    reader.gap_filler.check_due(START + 0.9 * GRACE_S)
+    assert reader.seqs == []
+    reader.gap_filler.check_due(START + GRACE_S)
+    assert reader.seqs == [0, 1]
+
+
+@pytest.mark.parametrize("until_closed", [True, False])
+def test_only_a_reader_until_closed_asks_after_a_silence_whether_the_stream_is_open(until_closed):
+    reader = Reader(until_closed=until_closed)
+    reader.gap_filler.handle(settled(0), START)
+    reader.source.error = TrackdError("not open", ErrorCode.UNKNOWN_STREAM)
+    reader.gap_filler.check_due(START + 0.9 * SILENCE_S)
+    assert (reader.gap_filler.ended, reader.source.requests) == (False, 0)
+    reader.gap_filler.check_due(START + SILENCE_S)
+    assert (reader.gap_filler.ended, reader.source.requests) == (until_closed, int(until_closed))
