@@ -137,14 +137,13 @@ class Server:
 
     def _receive_ingest(self) -> None:
         security, socket = self._security, self._sockets.ingest
-        received = receive_message(socket, self._most_parts, ready=True)
-        for _ in range(_BURST):
+        for number in range(_BURST):
+            received = receive_message(socket, self._most_parts, ready=number == 0)
             if received is None:
                 return
             parts, frame = received
             grant = UNRESTRICTED if security is None else security.grants.get(confirmed_key(frame))
             self._ingest.handle(bytes(parts[0]), parts[1:], grant)
-            received = receive_message(socket, self._most_parts)
 
     def _receive_control(self) -> None:
         security, socket = self._security, self._sockets.control
