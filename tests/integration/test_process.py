@@ -170,9 +170,9 @@ def test_a_thread_that_dies_ends_the_process_with_exit_code_1_and_a_reason():
         "import trackd.engine.inbox as i, trackd.cli as c, sys\n"
         "real = i.Inbox.take\n"
         "def take(self, *given):\n"
-        "    work = real(self, *given)\n"
+        "    work, size = real(self, *given)\n"
         "    if work: raise RuntimeError('staged')\n"
-        "    return work\n"
+        "    return work, size\n"
         "i.Inbox.take = take\n"
         "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
         "c.main()\n"
@@ -193,12 +193,12 @@ def test_a_thread_that_dies_ends_the_process_with_exit_code_1_and_a_reason():
 
 def test_an_engine_that_has_stopped_stepping_while_frames_wait_is_not_healthy():
     fault = (
-        "import trackd.engine.engine as e, trackd.cli as c, sys, time\n"
-        "real = e.Engine.step\n"
-        "def step(self, work, *deliver):\n"
+        "import trackd.engine.step as e, trackd.cli as c, sys, time\n"
+        "real = e.StepRunner.run\n"
+        "def run(self, work):\n"
         "    if any(type(item).__name__ == 'QueuedFrame' for _, item in work): time.sleep(3)\n"
-        "    return real(self, work, *deliver)\n"
-        "e.Engine.step = step\n"
+        "    return real(self, work)\n"
+        "e.StepRunner.run = run\n"
         "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
         "c.main()\n"
     )

@@ -22,12 +22,12 @@ WATCHDOG_S = 1.5
 STALL_S = 1.2  # longer than 1 s, after which an idle IO thread runs again
 STANDSTILL_S = 4.0
 STALLING_ENGINE = (
-    "import trackd.engine.engine as e, trackd.cli as c, sys, time\n"
-    "real = e.Engine.step\n"
-    "def step(self, work, *deliver):\n"
+    "import trackd.engine.step as e, trackd.cli as c, sys, time\n"
+    "real = e.StepRunner.run\n"
+    "def run(self, work):\n"
     f"    if any(type(item).__name__ == 'QueuedFrame' for _, item in work): time.sleep({STANDSTILL_S})\n"
-    "    return real(self, work, *deliver)\n"
-    "e.Engine.step = step\n"
+    "    return real(self, work)\n"
+    "e.StepRunner.run = run\n"
     "sys.argv = ['trackd', 'serve'] + sys.argv[1:]\n"
     "c.main()\n"
 )
