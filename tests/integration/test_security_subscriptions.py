@@ -75,7 +75,7 @@ def test_after_such_a_message_nothing_is_granted_until_the_socket_is_empty(stage
     )
     subscriptions = Subscriptions(SimpleNamespace(tracks=stage.tracks), security)
     stage.send_all()
-    subscriptions.take_in()
+    subscriptions.receive()
     assert stage.readers() == []
     assert (refusals, banned, subscriptions.rebind_due) == (["upstream"], [""], True)
     # The socket was empty: the next subscriptions are granted again.
@@ -83,5 +83,5 @@ def test_after_such_a_message_nothing_is_granted_until_the_socket_is_empty(stage
     stage.honest.subscribe(VAULT)
     time.sleep(0.2)
     stage.tracks.poll(0)
-    subscriptions.take_in()
+    subscriptions.receive()
     assert stage.readers() == ["honest"]
