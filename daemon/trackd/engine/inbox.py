@@ -53,9 +53,7 @@ class Inbox:
             queue.put(item)
             if isinstance(item, QueuedFrame):
                 self._nbytes += item.nbytes
-            if not queue.in_turn:
-                queue.in_turn = True
-                self._turns.append(queue)
+            self._take_turn(queue)
 
     def shed_oldest(self, queue: StreamQueue, reason: str) -> bool:
         """Drop the oldest waiting frame of a stream; False if none waits."""
@@ -138,9 +136,9 @@ class Inbox:
                 work.append((queue, item))
                 if isinstance(item, QueuedFrame):
                     self._nbytes -= item.nbytes
-                if queue.remove(item):
-                    queue.in_turn = True
-                    self._turns.append(queue)
+                queue.remove(item)
+                if queue.pending:
+                    self._take_turn(queue)
             self._in_step = self._in_step or bool(work)
             return work, size
 
@@ -151,9 +149,9 @@ class Inbox:
     def book(self, queue: StreamQueue, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
         """Count a settled frame; a command that waited for it becomes due."""
         with self._lock:
-            if queue.book(seq, status, reason, code) and not queue.in_turn:
-                queue.in_turn = True
-                self._turns.append(queue)
+            queue.book(seq, status, reason, code)
+            if queue.pending:
+                self._take_turn(queue)
 
     def stop(self) -> None:
         """End the engine thread once no work is left."""

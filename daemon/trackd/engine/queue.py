@@ -129,8 +129,8 @@ class StreamQueue:
             return self._skips[0]
         return self._frames[0] if self._frames else None
 
-    def remove(self, item: QueuedFrame | Skip | Command) -> bool:
-        """Remove what `next` returned; returns whether more waits."""
+    def remove(self, item: QueuedFrame | Skip | Command) -> None:
+        """Remove what `next` returned."""
         if isinstance(item, QueuedFrame):
             self._frames.popleft()
             self.nbytes -= item.nbytes
@@ -138,10 +138,9 @@ class StreamQueue:
             heapq.heappop(self._skips)
         else:
             self._commands.remove(item)
-        return bool(self._frames or self._skips or self._commands)
 
-    def book(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> bool:
-        """Count a settled frame; returns whether more waits."""
+    def book(self, seq: int, status: Status, reason: str | None, code: ErrorCode | None) -> None:
+        """Count a settled frame."""
         self.ledger.queued -= 1
         self.settled_seq = seq
         if status is Status.TRACKED:
@@ -150,4 +149,3 @@ class StreamQueue:
             self.ledger.dropped[reason or "unknown"] += 1
         else:
             self.ledger.rejected[code or ErrorCode.INTERNAL] += 1
-        return bool(self._frames or self._skips or self._commands)

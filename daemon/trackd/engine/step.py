@@ -184,7 +184,7 @@ def score(steps: Sequence[FrameStep]) -> None:
     for step in steps:
         if step.error is None:
             _attempt(_begin, step)
-    _in_batches(steps, _score, _score_batch)
+    _in_batches([step for step in steps if _has_pairs(step)], _score, _score_batch)
 
 
 def _begin(step: FrameStep) -> None:
@@ -194,22 +194,20 @@ def _begin(step: FrameStep) -> None:
     step.query = state.tracker.begin(frame.frame_index, frame.t_ns, instances, step.features, position)
 
 
-def _score(step: FrameStep) -> None:
+def _has_pairs(step: FrameStep) -> bool:
     query = step.query
-    if query is not None and len(query.live_slots) and len(query.rows):
-        step.scores = step.state.scorer.score(query)
+    return query is not None and len(query.live_slots) > 0 and len(query.rows) > 0
+
+
+def _score(step: FrameStep) -> None:
+    assert step.query is not None
+    step.scores = step.state.scorer.score(step.query)
 
 
 def _score_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
-    chosen = [
-        (scorer, step, step.query)
-        for scorer, step in zip(scorers, steps, strict=True)
-        if step.query is not None and len(step.query.live_slots) and len(step.query.rows)
-    ]
-    if chosen:
-        results = scorers[0].score_batch([each[0] for each in chosen], [each[2] for each in chosen])
-        for (_, step, _), scores in zip(chosen, results, strict=True):
-            step.scores = scores
+    results = scorers[0].score_batch(scorers, [cast(Query, step.query) for step in steps])
+    for step, scores in zip(steps, results, strict=True):
+        step.scores = scores
 
 
 def assign(steps: Sequence[FrameStep]) -> None:

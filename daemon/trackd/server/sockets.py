@@ -1,4 +1,4 @@
-"""The daemon's three sockets: bind, receive, send."""
+"""The daemon's three sockets: how they are bound, and the key of a message's sender."""
 
 from __future__ import annotations
 

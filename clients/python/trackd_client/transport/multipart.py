@@ -81,7 +81,7 @@ def receive_message(socket: Socket, limit: int, *, ready: bool = False) -> tuple
     Returns:
         The parts, and the first frame, which holds the sender's properties; None if no message is there.
     """
-    if not ready and not _get(socket, _EVENTS) & _READABLE:
+    if not ready and not is_readable(socket):
         return None
     try:
         first = frame = _recv(socket, _NOBLOCK, False)
