@@ -23,6 +23,8 @@ checkpoint = typer.Typer(help="Inspect and convert checkpoints.", no_args_is_hel
 app.add_typer(checkpoint, name="checkpoint")
 outputs = typer.Typer(help="Recover output files.", no_args_is_help=True)
 app.add_typer(outputs, name="outputs")
+journal = typer.Typer(help="Check and repair the journal of a daemon that is stopped.", no_args_is_help=True)
+app.add_typer(journal, name="journal")
 
 OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it all defaults.")]
 RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
@@ -31,6 +33,7 @@ Overrides = Annotated[
 ]
 ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, if it uses CURVE.")]
 ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, if it uses CURVE.")]
+StateDir = Annotated[Path, typer.Argument(metavar="DIR", help="The daemon's state_dir.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events of each stream.")]
 
 
@@ -151,6 +154,25 @@ def recover(
 
     for path in run(out_dir):
         typer.echo(f"wrote {path}")
+
+
+@journal.command()
+def check(state_dir: StateDir) -> None:
+    """Compare a journal with its checksums and change nothing; exit 1 if it is damaged or incomplete."""
+    from trackd.commands.journal import check_journal
+
+    lines, whole = check_journal(state_dir)
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if whole else 1)
+
+
+@journal.command()
+def repair(state_dir: StateDir) -> None:
+    """Replace a damaged journal by one with all that can be saved; keep the damaged files in a folder beside it."""
+    _log(False)
+    from trackd.commands.journal import repair_journal
+
+    typer.echo("\n".join(repair_journal(state_dir)))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -34,6 +35,7 @@ from trackd.server.sockets import Sockets
 from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
+from trackd.store.records import Record
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Limits
 
@@ -100,7 +102,7 @@ class Daemon:
         self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
-        sessions = Sessions(time.time)
+        sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
         publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
         streams = Streams(
             StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
@@ -244,13 +246,22 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
 
 def _recover(journal: Journal[Outcome], streams: Streams) -> None:
     """Open each stream that was open when the last daemon ended."""
+    records: list[Record] = []
     for stored in journal.database.streams():
         try:
-            streams.recover(stored, time.monotonic_ns())
+            records += streams.recover(stored, time.monotonic_ns())
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{journal.database.path}: stream {stored.opened.stream!r} cannot be recovered: {error}. {WAY_OUT}"
             ) from None
+    if records:
+        journal.database.write(records)
+
+
+def wall_clock() -> Callable[[], float]:
+    """Return the wall clock, s since 1970. A test of a clock that was set back shifts it by `TRACKD_CLOCK_SHIFT_S`."""
+    shift_s = float(os.environ.get("TRACKD_CLOCK_SHIFT_S", "0"))
+    return lambda: time.time() + shift_s
 
 
 def wire_limits(limits: LimitsConfig) -> Limits:

@@ -17,7 +17,6 @@ from trackd_client.detections import Skeleton
 from trackd_client.protocol import Open, topic
 
 NO_OWNER = b""  # the owner of a stream that has none, as after a restart
-_REMEMBERED_EPOCHS = 4096
 _REMEMBERED_HISTORIES = 8
 
 
@@ -46,6 +45,7 @@ class Session:
     opening: bool = True  # the engine has not created the stream yet, and may fail to
     closing: bool = False
     ack_due: bool = False  # the client's pipe was full for the last ack, or the client waits for the outputs
+    hole: str | None = None  # which settled frames a restart has found missing; told at the next `open`
     on_closed: list[Callable[[], None]] = field(default_factory=list)
     topic: bytes = field(init=False)  # of its settlements
 
@@ -65,14 +65,19 @@ class Session:
 
 
 class Sessions:
-    """All open streams, and the last epochs and histories of closed ones."""
+    """All open streams, and the last histories of closed ones.
 
-    def __init__(self, clock_s: Callable[[], float]) -> None:
+    Args:
+        clock_s: the wall clock, s since 1970.
+        highest_epoch: the highest epoch that earlier daemons have given.
+    """
+
+    def __init__(self, clock_s: Callable[[], float], highest_epoch: int = 0) -> None:
         self._clock_s = clock_s
         self._by_name: dict[str, Session] = {}
         self._by_owner: dict[bytes, set[str]] = {}
         self._last_message_ns: dict[bytes, int] = {}  # the time of each owner's last message
-        self._epochs: OrderedDict[str, int] = OrderedDict()
+        self._highest_epoch = highest_epoch
         self._closed_histories: OrderedDict[str, History] = OrderedDict()
 
     def __len__(self) -> int:
@@ -91,7 +96,7 @@ class Sessions:
         self._by_owner.setdefault(session.owner, set()).add(session.name)
 
     def remove(self, session: Session) -> None:
-        """Remove a closed stream. Its epoch stays, and its history for a while: a subscriber may lack the end."""
+        """Remove a closed stream. Its history stays for a while: a subscriber may lack the end."""
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
         self._disown(session)
@@ -99,10 +104,6 @@ class Sessions:
         self._closed_histories[session.name] = session.history
         while len(self._closed_histories) > _REMEMBERED_HISTORIES:
             self._closed_histories.popitem(last=False)
-
-    def remember_epoch(self, name: str, epoch: int) -> None:
-        """Store the epoch of a stream that an earlier daemon opened."""
-        self._epochs[name] = epoch
 
     def history(self, name: str) -> History | None:
         """Return the history of an open stream, else of one that was closed a short time ago."""
@@ -138,16 +139,14 @@ class Sessions:
         for owner in self._last_message_ns:
             self._last_message_ns[owner] += ns
 
-    def next_epoch(self, name: str) -> int:
-        """Return an epoch above all earlier ones of this stream.
+    def next_epoch(self) -> int:
+        """Return an epoch above all earlier ones of all streams.
 
-        Epochs follow the wall clock, so they also rise over a restart of a daemon that keeps no state.
+        Epochs follow the wall clock in µs, so they also rise over a restart of a daemon that keeps no state, unless
+        the clock is set back. A daemon with a journal stores the highest one, and does not depend on the clock.
         """
-        epoch = max(self._epochs.pop(name, 0) + 1, int(self._clock_s()))
-        self._epochs[name] = epoch
-        while len(self._epochs) > _REMEMBERED_EPOCHS:
-            self._epochs.popitem(last=False)
-        return epoch
+        self._highest_epoch = max(self._highest_epoch + 1, int(self._clock_s() * 1e6))
+        return self._highest_epoch
 
 
 # --- a session in the journal ---
@@ -177,11 +176,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
     skeleton = _skeleton(opened["skeleton"])
     shape = None if opened["frame_shape"] is None else tuple(opened["frame_shape"])
     queue = StreamQueue(name, settings.stream.queue_depth)
-    last_seq = stored.opened.first_seq - 1
-    if stored.snapshot is not None:
-        last_seq = stored.snapshot.seq
-    if stored.frames:
-        last_seq = max(last_seq, stored.frames[-1].seq)
+    last_seq = stored.last_seq
     queue.settled_seq = last_seq
     history = History(settings.stream.history_frames, history_bytes)
     for record in stored.frames:

@@ -17,7 +17,7 @@ from trackd.server.checks import as_protocol_error, changed_settings, check_fixe
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.session import NO_OWNER, Session, Sessions, opened_map, restored_session
-from trackd.store.records import CloseRecord, OpenRecord, StoredStream
+from trackd.store.records import CloseRecord, OpenRecord, Record, StoredStream
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
 
@@ -85,7 +85,7 @@ class Streams:
         check_nodes(settings, message.skeleton, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
-        epoch = self._sessions.next_epoch(message.stream)
+        epoch = self._sessions.next_epoch()
         queue = StreamQueue(message.stream, settings.stream.queue_depth)
         session = Session(
             name=message.stream,
@@ -164,6 +164,9 @@ class Streams:
         settings = session.settings.as_map()
         opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
         self._publisher.reply(session.owner, opened)
+        if session.hole is not None:
+            self._publisher.event(session, EventName.RESET, {"reason": session.hole})
+            session.hole = None
         self._publisher.event(session, event, {"model": session.model})
 
     def _model(self, message: Open) -> str:
@@ -237,7 +240,7 @@ class Streams:
 
     def reset(self, session: Session, done: Done) -> None:
         """Start a new epoch without tracks, after the frames that are queued."""
-        epoch = self._sessions.next_epoch(session.name)
+        epoch = self._sessions.next_epoch()
         first_seq = session.next_seq
         session.last_frame_index = None  # a source that restarts may count from 0 again
         queue = session.queue
@@ -275,14 +278,21 @@ class Streams:
 
     # --- over a restart ---
 
-    def recover(self, stored: StoredStream, now_ns: int) -> None:
+    def recover(self, stored: StoredStream, now_ns: int) -> list[Record]:
         """Open a stream as it was when the last daemon ended. Call this before any thread runs.
+
+        A stream that lacks frames which were acked begins a new epoch, without tracks. Its records are returned, to be
+        stored before any thread runs.
 
         Raises:
             ConfigError: the stored stream does not fit this daemon, as where its model is not loaded.
             DamagedError: the stored bytes are damaged.
         """
+        hole = stored.hole
+        if hole is not None:
+            stored = stored.in_new_epoch(self._sessions.next_epoch())
         session, message = restored_session(stored, self._limits.history_bytes, now_ns)
+        session.hole = hole
         try:
             model = self._models.resolve(session.model)
         except KeyError as error:
@@ -302,12 +312,18 @@ class Streams:
                 state.replay(record)
         session.queue.active_tracks = state.n_live
         self._sessions.add(session)
-        self._sessions.remember_epoch(session.name, session.epoch)
         self._inbox.add(session.queue)
         self._engine.open(session.queue, state)
         if session.settings.stream.outputs:
             self._outputs.open(session.name, session.settings.stream.outputs, message)
-        logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
+        if hole is None:
+            logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
+            return []
+        logger.error(
+            "stream=%s epoch=%d: %s. The stream begins this epoch, without tracks, at seq %d",
+            session.name, session.epoch, hole, session.next_seq,
+        )  # fmt: skip
+        return [stored.opened, state.snapshot_record(session.settled_seq)]
 
     def store_snapshots(self) -> None:
         """Store a snapshot of every stream's tracker, so that a restart replays no frames."""

@@ -12,24 +12,22 @@ from collections.abc import Iterator, Sequence
 from trackd.store.journal_file import JournalFile
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS frames (
+CREATE TABLE frames (
     stream TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, frame_index INTEGER NOT NULL,
-    t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, body BLOB NOT NULL,
+    t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, link INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    body BLOB NOT NULL,
     PRIMARY KEY (seq, stream)
-) WITHOUT ROWID;
+) WITHOUT ROWID
 """
-FROM_VERSION_1 = f"""
-ALTER TABLE frames RENAME TO frames_by_stream;
-{SCHEMA}
-INSERT INTO frames SELECT * FROM frames_by_stream ORDER BY seq, stream;
-DROP TABLE frames_by_stream;
-"""
+COLUMNS = "stream, seq, epoch, frame_index, t_ns, status, reason, link, checksum, body"
 
 _CHUNKS = (64, 8, 1)  # rows of one statement; few different statements, so that SQLite keeps them prepared
-_INSERTS = {n: "INSERT OR REPLACE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * n) for n in _CHUNKS}
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERTS = {n: f"INSERT OR REPLACE INTO frames ({COLUMNS}) VALUES " + ", ".join([_VALUES] * n) for n in _CHUNKS}
 _WHERE = {n: "WHERE stream = ? AND seq IN (" + ", ".join("?" * n) + ")" for n in _CHUNKS}
 
-Row = tuple[str, int, int, int, int, str, str | None, bytes]  # in the order of the table's columns
+# In the order of `COLUMNS`: the last three are the checksum of the stream's frame before it, its own, and the body.
+Row = tuple[str, int, int, int, int, str, str | None, int, int, bytes]
 
 
 class FrameTable:
@@ -55,7 +53,7 @@ class FrameTable:
     def select(self, stream: str, seqs: range) -> Iterator[Row]:
         """Read a stream's frames of a range of seq, in that order; some may be missing."""
         for chunk in _chunks(seqs):
-            query = f"SELECT * FROM frames {_WHERE[len(chunk)]} ORDER BY seq"
+            query = f"SELECT {COLUMNS} FROM frames {_WHERE[len(chunk)]} ORDER BY seq"
             yield from self._file.db.execute(query, (stream, *chunk)).fetchall()
 
     def streams(self) -> Iterator[tuple[str, range, int]]:

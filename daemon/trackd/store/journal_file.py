@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 
+from trackd.store import schema
 from trackd.store.state_dir import StateDir
 from trackd_client.configuration import ConfigError
 
@@ -23,20 +23,18 @@ class JournalFile:
     Args:
         path: the file; created if absent.
         sync: whether a commit waits for the disk, and so survives a power failure; else it survives a killed process.
-        schema: SQL that creates the tables that are missing.
-        version: the version of the schema.
-        upgrades: by earlier version, the SQL that turns its schema into this one.
+
+    Attributes:
+        is_new: whether the file was absent or empty.
+        upgraded: whether it was converted from an earlier version.
 
     Raises:
         ConfigError: the file is damaged, of another version, used by another daemon, or not writable.
     """
 
-    def __init__(self, path: Path, sync: bool, schema: str, version: int, upgrades: Mapping[int, str]) -> None:
+    def __init__(self, path: Path, sync: bool) -> None:
         self.path = path
         self._sync = sync
-        self._schema = schema
-        self._version = version
-        self._upgrades = upgrades
         self._copied = False  # a copy is at the path, and is not opened yet
         try:
             self._folder = StateDir(path.parent)
@@ -46,7 +44,15 @@ class JournalFile:
             ) from None
         except OSError as error:
             raise ConfigError(f"daemon.state_dir: {path.parent} cannot be used: {error}") from None
-        self._connect()
+        self.is_new = not path.exists() or path.stat().st_size == 0
+        if self.is_new:
+            self._set_log_aside()
+        self.upgraded = False
+        try:
+            self._connect()
+        except ConfigError:
+            self._folder.close()
+            raise
 
     def _connect(self) -> None:
         path = self.path
@@ -59,24 +65,49 @@ class JournalFile:
             self.db.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'OFF'}")
             if not self._sync:  # often and little at a time: frames are published only after it
                 self.db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            version = self.db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, self._version, *self._upgrades):
-                raise ConfigError(
-                    f"{path} is a journal of version {version}; this trackd reads {self._version}. {WAY_OUT}"
-                )
-            if self.db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-                raise ConfigError(f"{path} is damaged. {WAY_OUT}")
-            upgrade = self._upgrades.get(version, "")
-            if upgrade:
-                logger.warning("%s is of version %d; it is converted to version %d", path, version, self._version)
-            # This always writes, so that a file that cannot be written fails at start.
-            script = f"BEGIN IMMEDIATE; {upgrade} {self._schema} PRAGMA user_version = {self._version}; COMMIT;"
-            self.db.executescript(script)
+            self._prepare_tables()
             self._stats = [(name, os.stat(name)) for name in (str(path), f"{path}-wal")]  # noqa: PTH116 (see `restore_if_missing`)
+        except ConfigError:
+            self.db.close()
+            raise
         except (sqlite3.OperationalError, OSError) as error:
             raise ConfigError(f"daemon.state_dir: {path} cannot be written: {error}") from None
         except sqlite3.Error as error:
-            raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {WAY_OUT}") from None
+            self.db.close()
+            raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {repair_hint(path)}") from None
+
+    def _prepare_tables(self) -> None:
+        """Create or convert the tables; this always writes, so that a file that cannot be written fails at start."""
+        db, path = self.db, self.path
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise ConfigError(f"{path} is damaged: its pages are not consistent. {repair_hint(path)}")
+        empty = version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if not (empty or version == schema.VERSION or version in schema.EARLIER_VERSIONS):
+            raise ConfigError(
+                f"{path} is a journal of version {version}; this trackd reads {schema.VERSION}. {WAY_OUT}"
+            )
+        db.execute("BEGIN IMMEDIATE")
+        if empty:
+            schema.create(db)
+        elif version != schema.VERSION:
+            logger.warning("%s is of version %d; it is converted to version %d", path, version, schema.VERSION)
+            schema.upgrade(db)
+            self.upgraded = True
+        if (table := schema.differs(db)) is not None:
+            raise ConfigError(f"{path} is damaged: its table {table!r} is defined otherwise. {repair_hint(path)}")
+        db.execute(f"PRAGMA user_version = {schema.VERSION}")
+        db.execute("COMMIT")
+
+    def _set_log_aside(self) -> None:
+        """Rename a write-ahead log without its file, which SQLite would delete."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if log.exists() and log.stat().st_size > 0:
+            number = 1
+            while (kept := log.with_name(f"{log.name}.{number}")).exists():
+                number += 1
+            log.rename(kept)
+            logger.error("%s has no %s beside it and cannot be read alone; it is kept as %s", log, self.path.name, kept)
 
     def restore_if_missing(self) -> None:
         """Check that the file is still at its path, and write it there again if not.
@@ -129,3 +160,8 @@ class JournalFile:
         """Close the file and unlock its folder."""
         self.db.close()
         self._folder.close()
+
+
+def repair_hint(path: Path) -> str:
+    """Return what can be done about a damaged journal."""
+    return f"`trackd journal repair {path.parent}` saves what can be saved. {WAY_OUT}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trackd.store.codec import nbytes
@@ -82,3 +82,10 @@ class StoredStream:
     opened: OpenRecord
     snapshot: SnapshotRecord | None
     frames: list[FrameRecord]  # those for history and all since the snapshot, by rising seq
+    last_seq: int  # of the last frame that was acked, whether or not it is in `frames`
+    hole: str | None  # which of the frames that were acked are missing; None: none
+
+    def in_new_epoch(self, epoch: int) -> StoredStream:
+        """Return the stream after its last frame, without tracks; its frames stay for the history."""
+        opened = replace(self.opened, epoch=epoch, first_seq=self.last_seq + 1)
+        return replace(self, opened=opened, snapshot=None, hole=None)
