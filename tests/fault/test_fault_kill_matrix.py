@@ -23,7 +23,7 @@ from follower import content
 CRASHES = {
     "before_receive": 100, "after_receive": 100, "before_publish": 100, "after_publish": 100, "before_ack": 100,
     "after_ack": 100, "before_journal": 25, "after_journal": 25, "before_snapshot": 7, "after_snapshot": 5,
-    "before_trim": 7, "after_trim": 7, "before_fold": 1, "after_fold": 1,
+    "in_snapshot": 7, "before_head": 25, "before_trim": 7, "after_trim": 7, "before_fold": 1, "after_fold": 1,
 }  # fmt: skip
 LABELS = list(CRASHES) * 3 if SOAK else [label for label in CRASHES if "fold" not in label]
 

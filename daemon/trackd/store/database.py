@@ -181,6 +181,7 @@ class Database:
             checksum = snapshot_checksum(name, record.epoch, record.seq, slot.checksum, data)
             values = (name, record.epoch, record.seq, slot.checksum, checksum, data)
             db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", values)
+            crash_point("in_snapshot")
             self._retention.snapshot(name, record.seq)
             return slot
         self._delete_stream(name)
