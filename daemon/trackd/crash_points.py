@@ -3,8 +3,8 @@
 `TRACKD_CRASH_AT=label:count` kills it when the place of this label is reached for the count-th time. The labels, in the
 order in which a frame reaches them: `before_receive`, `after_receive` (the frame is queued), `before_journal`,
 `before_snapshot`, `in_snapshot`, `before_trim`, `after_trim` (rows are written and deleted, and nothing is committed),
-`before_head` (the frame is committed), `after_snapshot`, `after_journal`, `before_publish`, `after_publish`, `before_ack`,
-`after_ack`. `before_fold` and `after_fold` are around the checkpoint of the write-ahead log.
+`before_head` (the frame is committed), `after_snapshot`, `after_journal`, `before_publish`, `after_publish`,
+`before_ack`, `after_ack`. `before_fold` and `after_fold` are around the checkpoint of the write-ahead log.
 """
 
 from __future__ import annotations

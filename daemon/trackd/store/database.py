@@ -22,6 +22,7 @@ from trackd_client.configuration import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_OPEN = SlotState.OPEN  # read for every frame
 _NEW = Slot(SlotState.OPEN, 0, 0, -1, NO_LINK)  # of a stream before its first record
 _NAMED = 8  # streams in one line of the log
 
@@ -109,11 +110,14 @@ class Database:
         Raises:
             sqlite3.Error, OSError: nothing of the batch was written, and the call may be repeated.
         """
-        self._file.restore_if_missing()
-        self._head.restore_if_missing()
+        if not self._file.folder.is_unchanged():
+            self._file.restore_if_missing()
+            self._head.restore_if_missing()
+            self._file.folder.remember()
         packed = [_packed(record) for record in records]
-        closing = [record.stream for record in records if isinstance(record, CloseRecord)]
-        if closing:
+        n_frames = sum(isinstance(record, FrameRecord) for record in records)
+        if n_frames < len(records):
+            closing = [record.stream for record in records if isinstance(record, CloseRecord)]
             slots = self._head.slots
             self._head.write({name: slots[name]._replace(state=SlotState.CLOSING) for name in closing if name in slots})
         before = self._retention.state()
@@ -132,9 +136,7 @@ class Database:
                     )  # fmt: skip
                     checksum = frame_checksum(*values, data)
                     rows.append((*values, checksum, data))
-                    changed[record.stream] = Slot(
-                        SlotState.OPEN, record.epoch, slot.revision, max(record.seq, slot.seq), checksum
-                    )
+                    changed[record.stream] = Slot(_OPEN, record.epoch, slot.revision, record.seq, checksum)
                     self._retention.added(record.stream, record.seq, len(data))
                 else:
                     self._frames.insert(rows)
@@ -143,11 +145,13 @@ class Database:
             self._frames.insert(rows)
             if self._retention.trim_due:
                 crash_point("before_trim")
-                self._retention.trim(sum(isinstance(record, FrameRecord) for record in records))
+                self._retention.trim(n_frames)
                 crash_point("after_trim")
-            highest_epoch = max((slot.epoch for slot in changed.values()), default=0)
-            if highest_epoch > self._highest_epoch:
-                schema.write_number(db, schema.HIGHEST_EPOCH, highest_epoch)
+            highest_epoch = self._highest_epoch
+            if n_frames < len(records):
+                highest_epoch = max(highest_epoch, *(slot.epoch for slot in changed.values()))
+                if highest_epoch > self._highest_epoch:
+                    schema.write_number(db, schema.HIGHEST_EPOCH, highest_epoch)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -160,8 +164,8 @@ class Database:
         except OSError:  # the same rows are written again at the next call
             self._retention.restore(before)
             raise
-        self._highest_epoch = max(self._highest_epoch, highest_epoch)
-        if any(isinstance(record, SnapshotRecord) for record in records):
+        self._highest_epoch = highest_epoch
+        if n_frames < len(records) and any(isinstance(record, SnapshotRecord) for record in records):
             crash_point("after_snapshot")
 
     def _apply(self, record: Record, data: bytes, slot: Slot) -> Slot:

@@ -10,6 +10,7 @@ own and lies within one page. So a kill during a write leaves each slot as it wa
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,12 @@ _VERSION = 1
 _SLOT_BYTES = 256
 _GROWTH = 64  # slots that are added at once
 _FILE = struct.Struct("<20sIq")  # magic, version, highest epoch
-_SLOT = struct.Struct("<BB128sQqqI")
+_NAME = struct.Struct("<B128s")
+_VALUES = struct.Struct("<BQqqI")  # state, revision, epoch, seq, checksum
+_VALUES_AT = 136
 _CHECK = struct.Struct("<I")
+_CHECK_AT = _VALUES_AT + _VALUES.size
+_WRITTEN = _VALUES.size + _CHECK.size  # bytes that change when a frame is stored
 
 
 class SlotState(IntEnum):
@@ -77,23 +82,28 @@ def read_head(path: Path) -> Head:
     damage = None
     slots: dict[str, Slot] = {}
     highest_epoch = 0
-    body = _checked(data[:_SLOT_BYTES])
-    if body is None or not body.startswith(_MAGIC) or len(data) % _SLOT_BYTES:
+    if len(data) % _SLOT_BYTES or not _is_first_slot(data[:_SLOT_BYTES]):
         damage = "its first bytes or its length are wrong"
     else:
-        _, version, highest_epoch = _FILE.unpack_from(body)
+        _, version, highest_epoch = _FILE.unpack_from(data)
         if version != _VERSION:
             return Head({}, highest_epoch, True, f"it is of version {version}; this trackd reads {_VERSION}")
     for offset in range(_SLOT_BYTES, len(data) - _SLOT_BYTES + 1, _SLOT_BYTES):
-        body = _checked(data[offset : offset + _SLOT_BYTES])
-        if body is None:
+        slot = memoryview(data)[offset : offset + _SLOT_BYTES]
+        if _CHECK.unpack_from(slot, _CHECK_AT)[0] != crc32(slot[:_CHECK_AT]):
             damage = damage or f"the checksum of its bytes {offset} to {offset + _SLOT_BYTES} is wrong"
             continue
-        state, length, name, revision, epoch, seq, checksum = _SLOT.unpack_from(body)
+        length, name = _NAME.unpack_from(slot)
+        state, revision, epoch, seq, checksum = _VALUES.unpack_from(slot, _VALUES_AT)
         if state != SlotState.FREE:
             slots[name[:length].decode("ascii", "replace")] = Slot(SlotState(state), epoch, revision, seq, checksum)
             highest_epoch = max(highest_epoch, epoch)
     return Head(slots, highest_epoch, True, damage)
+
+
+def _is_first_slot(slot: bytes) -> bool:
+    body = slot[: _FILE.size]
+    return slot.startswith(_MAGIC) and slot[_FILE.size : _FILE.size + _CHECK.size] == _CHECK.pack(crc32(body))
 
 
 class HeadFile:
@@ -114,9 +124,11 @@ class HeadFile:
         self.path = path
         self.slots = dict(slots)
         self.highest_epoch = highest_epoch
-        self._places: dict[str, int] = {}  # by stream, its number in the file
+        self._places: dict[
+            str, tuple[int, int]
+        ] = {}  # by stream: its offset, and the CRC of the bytes before its values
         self._free: list[int] = []
-        self._data = bytearray(_FREE_SLOT)
+        self._data = bytearray(_SLOT_BYTES)
         self._pack_file()
         self._fd = -1
         for stream, slot in self.slots.items():
@@ -129,13 +141,17 @@ class HeadFile:
         Raises:
             OSError: the file cannot be written. The call may be repeated.
         """
-        places = [self._pack(stream, slot) for stream, slot in changed.items()]
         if highest_epoch > self.highest_epoch:
             self.highest_epoch = highest_epoch
             self._pack_file()
-            places.append(0)
-        if places:
-            first, last = min(places) * _SLOT_BYTES, (max(places) + 1) * _SLOT_BYTES
+            _write_all(self._fd, self._data[:_SLOT_BYTES], 0)
+        places = [self._pack(stream, slot) for stream, slot in changed.items()]
+        if len(places) == 1:
+            first = places[0] + _VALUES_AT
+            if os.pwrite(self._fd, self._data[first : first + _WRITTEN], first) < _WRITTEN:
+                raise OSError(errno.ENOSPC, "only a part of a slot could be written")
+        elif places:
+            first, last = min(places), max(places) + _SLOT_BYTES
             _write_all(self._fd, self._data[first:last], first)
         self.slots.update(changed)
 
@@ -145,16 +161,13 @@ class HeadFile:
         Raises:
             OSError: the file cannot be written. The call may be repeated.
         """
-        places = []
         for stream in streams:
             self.slots.pop(stream, None)
-            place = self._places.pop(stream, None)
-            if place is not None:
-                self._data[place * _SLOT_BYTES : (place + 1) * _SLOT_BYTES] = _FREE_SLOT
+            if stream in self._places:
+                place, _ = self._places.pop(stream)
+                self._data[place : place + _SLOT_BYTES] = _FREE_SLOT
                 self._free.append(place)
-                places.append(place)
-        for place in places:
-            _write_all(self._fd, _FREE_SLOT, place * _SLOT_BYTES)
+                _write_all(self._fd, _FREE_SLOT, place)
 
     def forget_closed(self) -> None:
         """Free the slots of closed streams, once the journal's main file has no row of them.
@@ -171,13 +184,13 @@ class HeadFile:
             OSError: the file cannot be written. The call may be repeated.
         """
         try:
-            # This runs at every commit, and `Path.stat` takes several times as long.
-            if os.stat(self.path).st_ino == self._inode:  # noqa: PTH116
+            if self.path.stat().st_ino == self._inode:
                 return
         except FileNotFoundError:
             pass
-        os.close(self._fd)
-        self._fd = -1
+        old, self._fd = self._fd, -1
+        if old >= 0:
+            os.close(old)
         self._create()
 
     def close(self) -> None:
@@ -187,33 +200,38 @@ class HeadFile:
             self._fd = -1
 
     def _pack(self, stream: str, slot: Slot) -> int:
-        """Put a slot into the data; return its place."""
+        """Put a slot into the data; return its offset."""
         place = self._places.get(stream)
         if place is None:
-            if not self._free:
-                self._grow()
-            place = self._places[stream] = self._free.pop()
-        offset = place * _SLOT_BYTES
+            place = self._places[stream] = self._allocated(stream)
+        offset, name_crc = place
+        state, epoch, revision, seq, checksum = slot
+        values = _VALUES.pack(state, revision, epoch, seq, checksum)
+        self._data[offset + _VALUES_AT : offset + _VALUES_AT + _WRITTEN] = values + _CHECK.pack(crc32(values, name_crc))
+        return offset
+
+    def _allocated(self, stream: str) -> tuple[int, int]:
+        """Write a stream's name into a free slot; return its offset, and the CRC of the bytes before its values."""
+        if not self._free:
+            n = len(self._data)
+            self._data += _FREE_SLOT * _GROWTH
+            self._free = list(range(len(self._data) - _SLOT_BYTES, n - 1, -_SLOT_BYTES))
+            if self._fd >= 0:
+                _write_all(self._fd, self._data[n:], n)
+                os.fsync(self._fd)
+        offset = self._free.pop()
         name = stream.encode("ascii", "replace")
-        _SLOT.pack_into(
-            self._data, offset, slot.state, len(name), name, slot.revision, slot.epoch, slot.seq, slot.checksum
-        )
-        _CHECK.pack_into(
-            self._data, offset + _SLOT_BYTES - 4, crc32(memoryview(self._data)[offset : offset + _SLOT_BYTES - 4])
-        )
-        return place
+        before = _NAME.pack(len(name), name).ljust(_VALUES_AT, b"\0")
+        self._data[offset : offset + _VALUES_AT] = before
+        if self._fd >= 0:  # without its values the slot does not match its checksum until they are written
+            values = _VALUES.pack(SlotState.FREE, 0, 0, 0, 0)
+            free = before + values + _CHECK.pack(crc32(values, crc32(before)))
+            _write_all(self._fd, free, offset)
+        return offset, crc32(before)
 
     def _pack_file(self) -> None:
-        _FILE.pack_into(self._data, 0, _MAGIC, _VERSION, self.highest_epoch)
-        _CHECK.pack_into(self._data, _SLOT_BYTES - 4, crc32(memoryview(self._data)[: _SLOT_BYTES - 4]))
-
-    def _grow(self) -> None:
-        n = len(self._data) // _SLOT_BYTES
-        self._data += _FREE_SLOT * _GROWTH
-        self._free = list(range(n + _GROWTH - 1, n - 1, -1))
-        if self._fd >= 0:
-            _write_all(self._fd, self._data[n * _SLOT_BYTES :], n * _SLOT_BYTES)
-            os.fsync(self._fd)
+        body = _FILE.pack(_MAGIC, _VERSION, self.highest_epoch)
+        self._data[: _FILE.size + _CHECK.size] = body + _CHECK.pack(crc32(body))
 
     def _create(self) -> None:
         copy = self.path.with_name(f".{self.path.name}.copy")
@@ -230,19 +248,7 @@ class HeadFile:
         self._inode = os.fstat(fd).st_ino
 
 
-def _with_checksum(body: bytes) -> bytes:
-    padded = body.ljust(_SLOT_BYTES - 4, b"\0")
-    return padded + _CHECK.pack(crc32(padded))
-
-
-_FREE_SLOT = _with_checksum(b"")
-
-
-def _checked(slot: bytes) -> bytes | None:
-    """Return the body of a slot whose checksum is right; else None."""
-    if len(slot) != _SLOT_BYTES or _CHECK.unpack(slot[-4:])[0] != crc32(slot[:-4]):
-        return None
-    return slot[:-4]
+_FREE_SLOT = (bytes(_CHECK_AT) + _CHECK.pack(crc32(bytes(_CHECK_AT)))).ljust(_SLOT_BYTES, b"\0")
 
 
 def _write_all(fd: int, data: bytes | bytearray, offset: int) -> None:

@@ -66,7 +66,7 @@ class JournalFile:
             if not self._sync:  # often and little at a time: frames are published only after it
                 self.db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._prepare_tables()
-            self._stats = [(name, os.stat(name)) for name in (str(path), f"{path}-wal")]  # noqa: PTH116 (see `restore_if_missing`)
+            self._stats = [(name, name.stat()) for name in (path, path.with_name(f"{path.name}-wal"))]
         except ConfigError:
             self.db.close()
             raise
@@ -109,6 +109,11 @@ class JournalFile:
             log.rename(kept)
             logger.error("%s has no %s beside it and cannot be read alone; it is kept as %s", log, self.path.name, kept)
 
+    @property
+    def folder(self) -> StateDir:
+        """Its folder, which this process has locked."""
+        return self._folder
+
     def restore_if_missing(self) -> None:
         """Check that the file is still at its path, and write it there again if not.
 
@@ -118,8 +123,7 @@ class JournalFile:
             OSError, sqlite3.Error: the file is missing and could not be written. The call may be repeated.
         """
         try:
-            # This runs at every commit, and `Path.stat` takes several times as long.
-            if all(os.path.samestat(os.stat(name), stat) for name, stat in self._stats):  # noqa: PTH116
+            if all(os.path.samestat(name.stat(), stat) for name, stat in self._stats):
                 return
         except (FileNotFoundError, NotADirectoryError):
             pass

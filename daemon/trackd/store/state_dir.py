@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
+
+_CLOCK_TICK_NS = 100_000_000  # more than the step of any file system's clock but FAT's
 
 
 class StateDir:
@@ -18,6 +21,26 @@ class StateDir:
         self.path = path
         self._fd = _locked(path)
         self._disk = os.fstat(self._fd).st_dev
+        self._known: tuple[int, int, int] | None = None
+
+    def is_unchanged(self) -> bool:
+        """Whether no file was added, moved or deleted in the folder since `remember`, and the folder is still there."""
+        try:
+            # This runs at every commit, and `Path.stat` takes several times as long.
+            stat = os.stat(self.path)  # noqa: PTH116
+        except OSError:
+            return False
+        return (stat.st_ino, stat.st_dev, stat.st_mtime_ns) == self._known
+
+    def remember(self) -> None:
+        """Note that all files are in place now.
+
+        A change in the same tick of the file system's clock would not show, so a folder that was changed just now is
+        not remembered.
+        """
+        stat = self.path.stat()
+        settled = time.time_ns() - stat.st_mtime_ns > _CLOCK_TICK_NS
+        self._known = (stat.st_ino, stat.st_dev, stat.st_mtime_ns) if settled else None
 
     def create_if_missing(self) -> None:
         """Create and lock the folder again if it was moved or deleted.
