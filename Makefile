@@ -32,8 +32,9 @@ $(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/trackd demo --out demo
 
+# Two processes, each with whole files of tests: the tests wait for daemons and clocks for half of their time.
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 # The long form of the fault tests. It takes about an hour and a half; in most of that time four cameras send frames for
 # an hour. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.

@@ -44,6 +44,7 @@ def test_keys_are_read_from_a_file_that_only_its_owner_can_access(tmp_path):
         ('curve\n public-key = "' + "~" * 40 + '"\n', 0o600, "40 characters of Z85"),
         ("\udcff", 0o600, ""),
     ],
+    ids=lambda value: "" if isinstance(value, str) and "public-key =" in value else None,  # without the random keys
 )
 def test_the_error_of_an_unusable_key_file_names_file_and_reason_but_not_the_secret(tmp_path, text, mode, expected):
     path = tmp_path / "a.key_secret"
