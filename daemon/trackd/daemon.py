@@ -70,7 +70,7 @@ class Daemon:
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
-        models = ModelRegistry(config, base)
+        models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
         if journal is None:
             self._engine = Engine(inbox, outbox.put)
@@ -155,6 +155,7 @@ class Daemon:
     def close(self) -> str | None:
         """Drain, end all threads, close all sockets and files; return why the daemon failed, None where it did not."""
         self.drain()
+        self._models.stop()
         self._ended.wait(self._drain_s + _JOIN_S)
         self._inbox.stop()
         if self._journal is not None:

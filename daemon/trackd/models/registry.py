@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackd.config import Config, StreamSettings
+from trackd.models.checkpoint.file import CheckpointReader
 from trackd.models.errors import CheckpointError
 from trackd.models.motion.scorer import MotionScorer
 from trackd.models.transformer.requirements import Requirements
@@ -55,6 +56,7 @@ class ModelRegistry:
         self._base = base
         self._checkpoints: dict[str, Checkpoint] = {}
         self._loading: str | None = None
+        self._reader = CheckpointReader(config.limits.checkpoint_bytes)
         for path in config.checkpoints:
             name = Path(path).stem
             self._check_name(name, f"ckpt_path: {path}")
@@ -140,7 +142,7 @@ class ModelRegistry:
         torch.set_num_threads(1)  # beside the daemon's own threads, more of torch's are slower
         device = resolve_device(self._daemon.device)
         try:
-            loaded = load_checkpoint(place, self._temporal_input)
+            loaded = load_checkpoint(place, self._temporal_input, self._reader)
             requirements = Requirements.of(loaded.architecture)
         except CheckpointError as error:
             raise ConfigError(f"{key}: {error}") from None
@@ -165,6 +167,10 @@ class ModelRegistry:
             return None
         self._checkpoints[checkpoint.name] = checkpoint
         return {**_row(checkpoint), "default": False}
+
+    def stop(self) -> None:
+        """End the process of a checkpoint that is being read; any thread may call this."""
+        self._reader.stop()
 
     def _check_name(self, name: str, where: str) -> None:
         if not 1 <= len(name) <= MAX_NAME:
