@@ -14,6 +14,7 @@ from trackd.config import Config, StreamSettings
 from trackd.models.checkpoint.file import CheckpointReader
 from trackd.models.errors import CheckpointError
 from trackd.models.motion.scorer import MotionScorer
+from trackd.models.torch_import import import_torch
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
@@ -134,12 +135,10 @@ class ModelRegistry:
             ConfigError: it cannot be used; one line.
         """
         place = find_path(path, key, self._base)
-        import torch
-
+        import_torch()
         from trackd.models.checkpoint.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
         from trackd.models.checkpoint.load import load_checkpoint
 
-        torch.set_num_threads(1)  # beside the daemon's own threads, more of torch's are slower
         device = resolve_device(self._daemon.device)
         try:
             loaded = load_checkpoint(place, self._temporal_input, self._reader)

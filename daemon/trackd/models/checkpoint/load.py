@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from trackd.models.architecture import Architecture, TemporalInput
 from trackd.models.checkpoint.file import CheckpointFile, CheckpointReader
@@ -130,6 +129,9 @@ def convert(path: str | Path, out: str | Path) -> Path:
     if out.suffix != ".safetensors":
         raise CheckpointError(f"{out}: the output must end in .safetensors")
 
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
     def converted(contents: _Contents) -> bytes:
         _build(contents, TemporalInput.INDEX)
         data: bytes = save(contents.weights(), metadata={METADATA_KEY: json.dumps(contents.model_cfg)})
@@ -190,7 +192,7 @@ def _with_contents(path: Path, use: Callable[[_Contents], _T], reader: Checkpoin
 
 def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTrackingTransformer, LoadReport]:
     """The model with the checkpoint's weights. Names and shapes are checked before anything is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNormal():
         model = GlobalTrackingTransformer(contents.architecture, temporal_input)
     expected, found = model.state_dict(), contents.tensors
     report = LoadReport(
@@ -220,6 +222,18 @@ def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTr
         state[key] = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False), report
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Skips the initial values of embeddings: on the meta device, `normal_` imports sympy, for seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _fits(stored: StoredTensor, wanted: Tensor) -> bool:
