@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trackd.config import LimitsConfig
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.models.registry import ModelRegistry
@@ -13,6 +14,7 @@ from trackd.observe.health import Health
 from trackd.server.access.grants import Grant, Right
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
+from trackd.store.remembered_models import RememberedModels
 from trackd_client.protocol import ErrorCode, ProtocolError
 from trackd_client.protocol import fields as read
 
@@ -30,6 +32,8 @@ class DaemonParts:
     models: ModelRegistry
     health: Health
     drain: Callable[[], None]
+    limits: LimitsConfig
+    remembered: RememberedModels | None  # None: without `daemon.state_dir`
     started_s: float  # monotonic
 
 
@@ -66,6 +70,7 @@ class Call:
         self.grant.require_any(rights, name)
         session = self.daemon.sessions.get(name)
         if session is None or session.closing:
+            self.daemon.streams.unavailable.check(name)
             raise unknown_stream(name)
         return session
 
