@@ -111,16 +111,7 @@ class Daemon:
             _recover(journal, streams)
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
         parts = DaemonParts(
-            sessions,
-            streams,
-            inbox,
-            outbox,
-            models,
-            self.health,
-            self.drain,
-            config.limits,
-            remembered,
-            time.monotonic(),
+            sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), remembered
         )
         control = Control(self._sockets.control, parts, self.metrics, limits)
         self._server = Server(

@@ -10,7 +10,7 @@ from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import Command, StreamQueue
-from trackd.engine.stream_state import StreamState
+from trackd.engine.stream_state import ScorerFactory, StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.checks import as_protocol_error, changed_settings, check_fixed_fields, check_nodes
@@ -306,6 +306,14 @@ class Streams:
         self._inbox.add(session.queue)
         if session.settings.stream.outputs:
             self._outputs.open(session.name, session.settings.stream.outputs, message)
+
+    def rebuilt(self, stream: UnavailableStream, make_scorer: ScorerFactory) -> StreamState:
+        """Return the state in the engine of an unavailable stream; any thread may call this.
+
+        Raises:
+            DamagedError: its stored frames are damaged, or are tracked with other ids than those published.
+        """
+        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits)
 
     def restore(self, stream: UnavailableStream, state: StreamState, now_ns: int) -> None:
         """Open an unavailable stream again, without an owner, since its model is loaded now.

@@ -29,14 +29,6 @@ class UnavailableStream:
     stored: StoredStream
     reason: str
 
-    def rebuilt(self, make_scorer: ScorerFactory, limits: LimitsConfig) -> StreamState:
-        """Return its state in the engine, after its last settled frame; any thread may call this.
-
-        Raises:
-            DamagedError: the stored frames are damaged, or are tracked with other ids than those published.
-        """
-        return rebuilt_state(self.session, self.message, self.stored, make_scorer, limits)
-
 
 def rebuilt_state(
     session: Session, message: Open, stored: StoredStream, make_scorer: ScorerFactory, limits: LimitsConfig

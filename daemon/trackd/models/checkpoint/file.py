@@ -22,6 +22,7 @@ from trackd.models.errors import CheckpointError
 
 MOST_BYTES = 4 * 1024**3  # the default of `limits.checkpoint_bytes`
 _MOST_ANSWER_BYTES = 32 * 1024 * 1024
+_TOO_LONG = f"reading it takes more than {WALL_S} s"
 _INTERNAL = "its reading process gave an answer that is not valid"
 
 
@@ -108,7 +109,7 @@ class CheckpointReader:
             answer = _receive(process, time.monotonic() + WALL_S)
             code = process.wait(WALL_S)
         except subprocess.TimeoutExpired:
-            raise CheckpointError(f"it could not be read within {WALL_S} s") from None
+            raise CheckpointError(_TOO_LONG) from None
         finally:
             with self._lock:
                 self._end(process)
@@ -166,8 +167,10 @@ def _receive(process: subprocess.Popen[bytes], deadline: float) -> bytes:
 
 def _cause(code: int) -> str:
     """Return why a reading process ended without an answer."""
-    if code in (-signal.SIGXCPU, -signal.SIGALRM):
-        return f"reading it takes more than {CPU_S} s; it is damaged or hostile"
+    if code == -signal.SIGXCPU:
+        return f"reading it takes more than {CPU_S} s of processor time; it is damaged or hostile"
+    if code == -signal.SIGALRM:
+        return _TOO_LONG
     if code < 0:
         name = signal.Signals(-code).name
         return (

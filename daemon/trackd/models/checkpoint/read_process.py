@@ -28,7 +28,7 @@ from trackd.models.errors import CheckpointError
 # Constants, not settings: what is read here has a few hundred kilobytes in every checkpoint, whatever the size of its
 # weights. It takes less than 0.1 s and 20 MiB.
 CPU_S = 2
-WALL_S = 30
+WALL_S = 60  # on a machine that is busy, or for a slow disk
 MEMORY_BYTES = 512 * 1024 * 1024
 MOST_CONFIG_BYTES = 256 * 1024
 TOO_MUCH_MEMORY = f"reading it takes more than {MEMORY_BYTES >> 20} MiB; it is damaged or hostile"

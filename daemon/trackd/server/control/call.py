@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from trackd.config import LimitsConfig
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.models.registry import ModelRegistry
@@ -32,9 +31,8 @@ class DaemonParts:
     models: ModelRegistry
     health: Health
     drain: Callable[[], None]
-    limits: LimitsConfig
-    remembered: RememberedModels | None  # None: without `daemon.state_dir`
     started_s: float  # monotonic
+    remembered: RememberedModels | None = None  # None: without `daemon.state_dir`
 
 
 class Answer(Protocol):

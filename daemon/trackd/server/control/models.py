@@ -6,11 +6,11 @@ import logging
 import threading
 import time
 
-from trackd.config import LimitsConfig
 from trackd.engine.outcome import CommandResult
 from trackd.engine.stream_state import StreamState
 from trackd.models.registry import Checkpoint
 from trackd.server.control.call import READERS, Call
+from trackd.server.stream_lifecycle import Streams
 from trackd.server.unavailable import UnavailableStream
 from trackd.store.remembered_models import RememberedModel, RememberedModels
 from trackd_client.configuration import ConfigError
@@ -53,7 +53,7 @@ def load_model(call: Call) -> None:
         try:
             checkpoint = models.read(name, path)
             for stream in waiting:
-                _rebuild(stream, checkpoint, daemon.limits, restored)
+                _rebuild(daemon.streams, stream, checkpoint, restored)
             if daemon.remembered is not None:
                 _remember(daemon.remembered, checkpoint)
             result = CommandResult(done, checkpoint, None)
@@ -66,16 +66,16 @@ def load_model(call: Call) -> None:
 
 
 def _rebuild(
+    streams: Streams,
     stream: UnavailableStream,
     checkpoint: Checkpoint,
-    limits: LimitsConfig,
     restored: list[tuple[UnavailableStream, StreamState]],
 ) -> None:
     """Track the stored frames of a stream again; a fault in it stays in it."""
     reason = checkpoint.fault(stream.session.model_digest)
     if reason is None:
         try:
-            restored.append((stream, stream.rebuilt(checkpoint.make_scorer, limits)))
+            restored.append((stream, streams.rebuilt(stream, checkpoint.make_scorer)))
             return
         except (ValueError, LookupError, TypeError) as error:
             reason = str(error)
