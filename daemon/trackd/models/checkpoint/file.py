@@ -131,9 +131,16 @@ class CheckpointReader:
         with self._lock:
             if self._stopped:
                 raise CheckpointError("the daemon is ending")
-            process = subprocess.Popen(
-                command, stdin=file.fd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"PYTHONPATH": root}
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=file.fd,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": root},
+                )
+            except OSError as error:  # of the system, which has no room for a process
+                raise CheckpointError(f"its reading process could not be started: {error.strerror}") from None
             self._processes.add(process)
         return process
 

@@ -202,3 +202,12 @@ def test_a_weight_that_was_changed_in_the_file_is_refused_by_its_checksum(tmp_pa
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="its checksum does not match"):
         load_checkpoint(path)
+
+
+def test_a_process_that_cannot_be_started_is_one_line(tmp_path: Path, monkeypatch):
+    def popen(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(CheckpointError, match="could not be started: Resource temporarily unavailable"):
+        load_checkpoint(write_checkpoint(tmp_path / "a.ckpt"))
