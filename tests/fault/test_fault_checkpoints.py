@@ -84,4 +84,4 @@ def test_the_first_load_of_a_checkpoint_does_not_stop_a_camera(tmp_path: Path):
         progress(f"the first load took {load_s:.1f} s; RSS {rss_mb:.0f} MB before, {daemon.rss_mb:.0f} MB after")
     progress(f"first load: p99 {witness.p99_ms:.1f} ms, longest {witness.longest_ms:.0f} ms of {witness.frames} frames")
     assert witness.p99_ms <= most_p99_ms()
-    assert witness.longest_ms < 250
+    assert witness.longest_ms < 300
