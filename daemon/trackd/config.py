@@ -166,6 +166,7 @@ class LimitsConfig(Section):
     active_tracks: Annotated[int, Field(ge=1)] = 4096
     history_bytes: Annotated[int, Field(ge=0)] = 16_777_216
     queue_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648
+    checkpoint_bytes: Annotated[int, Field(ge=1024)] = 4_294_967_296
 
 
 class SecurityConfig(Section):

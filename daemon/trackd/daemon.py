@@ -36,6 +36,7 @@ from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd.store.records import Record
+from trackd.store.remembered_models import RememberedModels
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Limits
 
@@ -72,8 +73,9 @@ class Daemon:
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
-        models = ModelRegistry(config, base)
+        models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
+        remembered = _recall(config, models)
         if journal is None:
             self._engine = Engine(inbox, outbox.put)
         else:
@@ -110,7 +112,9 @@ class Daemon:
         if journal is not None:
             _recover(journal, streams)
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
-        parts = DaemonParts(sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic())
+        parts = DaemonParts(
+            sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), remembered
+        )
         control = Control(self._sockets.control, parts, self.metrics, limits)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
@@ -157,6 +161,7 @@ class Daemon:
     def close(self) -> str | None:
         """Drain, end all threads, close all sockets and files; return why the daemon failed, None where it did not."""
         self.drain()
+        self._models.stop()
         self._ended.wait(self._drain_s + _JOIN_S)
         self._inbox.stop()
         if self._journal is not None:
@@ -242,6 +247,16 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
         outbox.put(outcomes, time.monotonic_ns())
 
     return Journal(Path(state_dir), sync, deliver, config.stream.history_frames, config.daemon.journal_bytes)
+
+
+def _recall(config: Config, models: ModelRegistry) -> RememberedModels | None:
+    """Load the models again that clients had loaded."""
+    if config.daemon.state_dir is None:
+        return None
+    remembered = RememberedModels(Path(config.daemon.state_dir))
+    for name, path, digest in remembered.all():
+        models.recall(name, path, digest)
+    return remembered
 
 
 def _recover(journal: Journal[Outcome], streams: Streams) -> None:

@@ -167,7 +167,7 @@ def test_a_model_that_cannot_be_loaded_changes_nothing_in_the_daemon(tmp_path):
         GoodClient(daemon.addresses, patience_s=30) as witness,
         RawClient(daemon.addresses, subscribe="cam") as client,
     ):
-        # The first load imports torch, which blocks the interpreter for a second or two on a busy machine.
+        # The first load imports torch, which takes several seconds on a busy machine.
         client.control.rcvtimeo = client.ingest.rcvtimeo = client.tracks.rcvtimeo = 60_000
         epoch = client.open("cam", reply="tracks")["epoch"]
         assert track(client, 0) == [0, 1, 2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from trackd.server.access.grants import UNRESTRICTED
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.session import Sessions
+from trackd.server.unavailable import UnavailableStreams
 from trackd.tracking.instances import Instances
 from trackd.tracking.rules import rules
 from trackd.tracking.tracker import Tracker
@@ -105,7 +106,8 @@ def test_the_control_method_is_answered(monkeypatch: pytest.MonkeyPatch) -> None
 
     sessions = Sessions(lambda: 0.0)
     monkeypatch.setattr(sessions, "get", lambda name: Session() if name == "cam" else None)
-    parts = DaemonParts(sessions, None, Inbox(1), Outbox(), ModelRegistry(Config()), None, lambda: None, 0.0)  # type: ignore[arg-type]
+    streams = SimpleNamespace(unavailable=UnavailableStreams(None, None, None))  # type: ignore[arg-type]
+    parts = DaemonParts(sessions, streams, Inbox(1), Outbox(), ModelRegistry(Config()), None, lambda: None, 0.0)  # type: ignore[arg-type]
     control = Control(None, parts, Metrics(Inbox(1)), wire_limits(Config().limits), {"stream.epoch": module.epoch})  # type: ignore[arg-type]
     for stream in ("cam", "none"):
         control.handle([b"id"], encode(Request(1, "stream.epoch", {"stream": stream})), UNRESTRICTED)

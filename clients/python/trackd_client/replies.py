@@ -23,6 +23,7 @@ class StreamStatus:
     tracked: int = 0
     dropped: int = 0
     rejected: int = 0
+    unavailable: str | None = None  # of a stored stream whose model is gone: the reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,3 +38,6 @@ def show_status(endpoint: str, timeout_s: float, keys: ClientKeys) -> None:
     for row in status.streams:
         table.add_row(*(str(getattr(row, column)) for column in COLUMNS))
     console.print(table)
+    for row in status.streams:
+        if row.unavailable is not None:
+            console.print(f"{row.stream} is unavailable: {row.unavailable}", highlight=False)

@@ -5,20 +5,25 @@ Torch is imported when the first checkpoint is read: `motion` does not need it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trackd.config import Config, StreamSettings
+from trackd.models.checkpoint.file import CheckpointReader
 from trackd.models.errors import CheckpointError
 from trackd.models.motion.scorer import MotionScorer
+from trackd.models.torch_import import import_torch
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
 
 if TYPE_CHECKING:
     from trackd.models.transformer.loaded_model import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 MOTION = "motion"
 MAX_NAME = 128
@@ -32,6 +37,21 @@ class Checkpoint:
     loaded: LoadedModel
     requirements: Requirements
     device: str
+
+    def make_scorer(self, settings: StreamSettings) -> Scorer:
+        """Return a new scorer for one stream."""
+        from trackd.models.transformer.scorer import TransformerScorer
+
+        return TransformerScorer(self.loaded, settings)
+
+    def fault(self, digest: str | None) -> str | None:
+        """Return why this is not the model of a stream that was tracked with a file of this digest; None: it is."""
+        if digest is None or digest == self.loaded.digest:
+            return None
+        return (
+            f"model {self.name!r}: {self.loaded.path} is another file: its SHA-256 is {self.loaded.digest[:12]}…, "
+            f"that of the stream's model {digest[:12]}…"
+        )
 
 
 class ModelRegistry:
@@ -54,7 +74,9 @@ class ModelRegistry:
         self._temporal_input = config.model.temporal_input
         self._base = base
         self._checkpoints: dict[str, Checkpoint] = {}
+        self._unavailable: dict[str, str] = {}  # of remembered models: by name, why they are not loaded
         self._loading: str | None = None
+        self._reader = CheckpointReader(config.limits.checkpoint_bytes)
         for path in config.checkpoints:
             name = Path(path).stem
             self._check_name(name, f"ckpt_path: {path}")
@@ -79,9 +101,31 @@ class ModelRegistry:
         """
         if name is None:
             return self.default
+        if name in self._unavailable:
+            raise KeyError(f"model {name!r} is not loaded: {self._unavailable[name]}")
         if name not in self.names:
             raise KeyError(f"model {name!r} is not loaded; {nearest(name, self.names)}")
         return name
+
+    def digest(self, name: str) -> str | None:
+        """The SHA-256 of a loaded model's file; None for `motion`."""
+        return None if name == MOTION else self._checkpoints[name].loaded.digest
+
+    def fault(self, name: str, digest: str | None) -> str | None:
+        """Why a stored stream cannot be tracked.
+
+        Args:
+            name: of its model.
+            digest: of the model's file, where it is known.
+
+        Returns:
+            A reason in one line; None: the model is loaded, and is the same.
+        """
+        if name == MOTION:
+            return None
+        if name in self._checkpoints:
+            return self._checkpoints[name].fault(digest)
+        return f"model {name!r} is not loaded" + (f": {self._unavailable[name]}" if name in self._unavailable else "")
 
     def check_stream(self, name: str, settings: StreamSettings, frame_shape: Sequence[int] | None) -> None:
         """Check a stream's settings against a model's requirements.
@@ -101,16 +145,35 @@ class ModelRegistry:
         """A function that makes a new scorer for one stream."""
         if name == MOTION:
             return lambda settings: MotionScorer(use_vis_feats=settings.tracker.use_vis_feats)
-        from trackd.models.transformer.scorer import TransformerScorer
-
-        loaded = self._checkpoints[name].loaded
-        return lambda settings: TransformerScorer(loaded, settings)
+        return self._checkpoints[name].make_scorer
 
     def rows(self) -> list[dict[str, object]]:
         """The rows of the reply to `models`."""
         rows = [_row(checkpoint) for checkpoint in self._checkpoints.values()]
         rows.append({"name": MOTION, "device": "cpu", "path": None})
         return [{**row, "default": row["name"] == self.default} for row in rows]
+
+    def recall(self, name: str, path: str, digest: str) -> None:
+        """Load a model again that a client had loaded; where its file is gone or changed, remember why.
+
+        A checkpoint of the same name in the configuration takes precedence.
+        """
+        if name in self._checkpoints:
+            return
+        try:
+            self._check_name(name, "name")
+            checkpoint = self.read(name, path)
+        except ConfigError as error:
+            self._unavailable[name] = str(error).removeprefix("path: ")
+        else:
+            if checkpoint.loaded.digest == digest:
+                self._checkpoints[name] = checkpoint
+                return
+            self._unavailable[name] = (
+                f"{path} has changed since it was loaded: its SHA-256 was {digest[:12]}… "
+                f"and is {checkpoint.loaded.digest[:12]}…"
+            )
+        logger.warning("model %r is not loaded again: %s", name, self._unavailable[name])
 
     # --- loading while streams run: reserve, read on a separate thread, finish_loading ---
 
@@ -132,15 +195,13 @@ class ModelRegistry:
             ConfigError: it cannot be used; one line.
         """
         place = find_path(path, key, self._base)
-        import torch
-
+        import_torch()
         from trackd.models.checkpoint.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
         from trackd.models.checkpoint.load import load_checkpoint
 
-        torch.set_num_threads(1)  # beside the daemon's own threads, more of torch's are slower
         device = resolve_device(self._daemon.device)
         try:
-            loaded = load_checkpoint(place, self._temporal_input)
+            loaded = load_checkpoint(place, self._temporal_input, self._reader)
             requirements = Requirements.of(loaded.architecture)
         except CheckpointError as error:
             raise ConfigError(f"{key}: {error}") from None
@@ -164,7 +225,12 @@ class ModelRegistry:
         if checkpoint is None:
             return None
         self._checkpoints[checkpoint.name] = checkpoint
+        self._unavailable.pop(checkpoint.name, None)
         return {**_row(checkpoint), "default": False}
+
+    def stop(self) -> None:
+        """End the process of a checkpoint that is being read; any thread may call this."""
+        self._reader.stop()
 
     def _check_name(self, name: str, where: str) -> None:
         if not 1 <= len(name) <= MAX_NAME:

@@ -113,6 +113,7 @@ class Ingest:
             grant.require(Right.PUBLISH, name, seq)
         session = self._sessions.get(name)
         if session is None or session.closing:
+            self._streams.unavailable.check(name, seq)
             raise ProtocolError(
                 ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open; send open first", stream=name, seq=seq
             )

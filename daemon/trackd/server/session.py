@@ -35,6 +35,7 @@ class Session:
     last_open_ns: int  # monotonic, of the last `open`; `Sessions.silent_ns` also counts the owner's other messages
     skeleton: Skeleton | None = None
     frame_shape: tuple[int, ...] | None = None  # as in `open`
+    model_digest: str | None = None  # SHA-256 of the model's file; None: it has none, or an earlier version stored it
     next_seq: int = 0
     settled_seq: int = -1
     credit: int = 0  # frames that the client may send; below 0 where a drop policy accepts frames without credit
@@ -157,6 +158,7 @@ def opened_map(session: Session) -> dict[str, Any]:
     return {
         "settings": session.settings.as_map(),
         "model": session.model,
+        "model_digest": session.model_digest,
         "reply_tracks": session.reply_tracks,
         "skeleton": None if session.skeleton is None else asdict(session.skeleton),
         "frame_shape": None if session.frame_shape is None else list(session.frame_shape),
@@ -190,6 +192,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         queue=queue,
         history=history,
         model=opened["model"],
+        model_digest=opened.get("model_digest"),
         reply_tracks=opened["reply_tracks"],
         last_open_ns=now_ns,
         skeleton=skeleton,

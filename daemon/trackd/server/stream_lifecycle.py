@@ -10,16 +10,17 @@ from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import Command, StreamQueue
-from trackd.engine.stream_state import StreamState
+from trackd.engine.stream_state import ScorerFactory, StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.checks import as_protocol_error, changed_settings, check_fixed_fields, check_nodes
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.session import NO_OWNER, Session, Sessions, opened_map, restored_session
+from trackd.server.unavailable import UnavailableStream, UnavailableStreams, rebuilt_state
 from trackd.store.records import CloseRecord, OpenRecord, Record, StoredStream
 from trackd_client.configuration import ConfigError
-from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError, Status
+from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Streams:
         self._models = models
         self._publisher = publisher
         self._outputs = outputs
+        self.unavailable = UnavailableStreams(inbox, engine, publisher)
 
     # --- open ---
 
@@ -65,6 +67,7 @@ class Streams:
             ProtocolError: the stream cannot be opened so, or belongs to another client.
         """
         session = self._sessions.get(message.stream)
+        self.unavailable.check(message.stream)
         if session is None:
             self._create(owner, message, now_ns, key)
         elif session.closing:
@@ -75,7 +78,7 @@ class Streams:
             self._resume(session, owner, message, now_ns, key)
 
     def _create(self, owner: bytes, message: Open, now_ns: int, key: str) -> None:
-        if len(self._sessions) >= self._limits.streams:
+        if len(self._sessions) + len(self.unavailable) >= self._limits.streams:
             raise ProtocolError(
                 ErrorCode.TOO_LARGE,
                 f"at most {self._limits.streams} streams may be open; close one",
@@ -96,6 +99,7 @@ class Streams:
             queue=queue,
             history=History(settings.stream.history_frames, self._limits.history_bytes),
             model=model,
+            model_digest=self._models.digest(model),
             reply_tracks=message.reply == "tracks",
             last_open_ns=now_ns,
             skeleton=message.skeleton,
@@ -281,11 +285,12 @@ class Streams:
     def recover(self, stored: StoredStream, now_ns: int) -> list[Record]:
         """Open a stream as it was when the last daemon ended. Call this before any thread runs.
 
-        A stream that lacks frames which were acked begins a new epoch, without tracks. Its records are returned, to be
-        stored before any thread runs.
+        Where its model is gone, the stream becomes unavailable, and stays in the journal as it is. A stream that lacks
+        frames which were acked begins a new epoch, without tracks; its records are returned, to be stored before any
+        thread runs.
 
         Raises:
-            ConfigError: the stored stream does not fit this daemon, as where its model is not loaded.
+            ConfigError: the stored stream does not fit this daemon.
             DamagedError: the stored bytes are damaged.
         """
         hole = stored.hole
@@ -293,37 +298,60 @@ class Streams:
             stored = stored.in_new_epoch(self._sessions.next_epoch())
         session, message = restored_session(stored, self._limits.history_bytes, now_ns)
         session.hole = hole
-        try:
-            model = self._models.resolve(session.model)
-        except KeyError as error:
-            raise ConfigError(
-                f"stream {session.name!r} was open with a model that is missing: {error.args[0]}"
-            ) from None
-        state = StreamState(
-            session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
-            message.frame_shape, self._models.scorer_factory(model), self._limits,
-        )  # fmt: skip
-        since = stored.opened.first_seq - 1
-        if stored.snapshot is not None:
-            state.restore(stored.snapshot)
-            since = stored.snapshot.seq
-        for record in stored.frames:
-            if record.seq > since and record.epoch == session.epoch and record.status == Status.TRACKED:
-                state.replay(record)
-        session.queue.active_tracks = state.n_live
-        self._sessions.add(session)
-        self._inbox.add(session.queue)
+        records: list[Record] = [] if hole is None else [stored.opened]
+        if hole is not None:
+            logger.error(
+                "stream=%s epoch=%d: %s. The stream begins this epoch, without tracks, at seq %d",
+                session.name, session.epoch, hole, session.next_seq,
+            )  # fmt: skip
+        reason = self._models.fault(session.model, session.model_digest)
+        if reason is not None:
+            self.unavailable.add(UnavailableStream(session, message, stored, reason))
+            return records
+        make_scorer = self._models.scorer_factory(session.model)
+        state = rebuilt_state(session, message, stored, make_scorer, self._limits)
+        self._add_recovered(session, message, state)
         self._engine.open(session.queue, state)
-        if session.settings.stream.outputs:
-            self._outputs.open(session.name, session.settings.stream.outputs, message)
         if hole is None:
             logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
             return []
-        logger.error(
-            "stream=%s epoch=%d: %s. The stream begins this epoch, without tracks, at seq %d",
-            session.name, session.epoch, hole, session.next_seq,
-        )  # fmt: skip
-        return [stored.opened, state.snapshot_record(session.settled_seq)]
+        return [*records, state.snapshot_record(session.settled_seq)]
+
+    def _add_recovered(self, session: Session, message: Open, state: StreamState) -> None:
+        session.queue.active_tracks = state.n_live
+        self._sessions.add(session)
+        self._inbox.add(session.queue)
+        if session.settings.stream.outputs:
+            self._outputs.open(session.name, session.settings.stream.outputs, message)
+
+    def rebuilt(self, stream: UnavailableStream, make_scorer: ScorerFactory) -> StreamState:
+        """Return the state in the engine of an unavailable stream; any thread may call this.
+
+        Raises:
+            DamagedError: its stored frames are damaged, or are tracked with other ids than those published.
+        """
+        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits)
+
+    def restore(self, stream: UnavailableStream, state: StreamState, now_ns: int) -> None:
+        """Open an unavailable stream again, without an owner, since its model is loaded now.
+
+        Args:
+            stream: as `unavailable` has it; nothing happens if it was closed.
+            state: its state in the engine, rebuilt with the model.
+            now_ns: monotonic.
+        """
+        session = stream.session
+        if not self.unavailable.take(stream):
+            return
+        session.last_open_ns = now_ns
+        session.opening = True
+        self._add_recovered(session, stream.message, state)
+
+        def opened(_: Any, error: Exception | None) -> None:
+            session.opening = False
+            logger.info("stream=%s epoch=%d seq=%d: available again", session.name, session.epoch, session.settled_seq)
+
+        self._inbox.command(session.queue, Command(_AT_ONCE, lambda: self._engine.open(session.queue, state), opened))
 
     def store_snapshots(self) -> None:
         """Store a snapshot of every stream's tracker, so that a restart replays no frames."""

@@ -11,14 +11,6 @@ from collections.abc import Iterator, Sequence
 
 from trackd.store.journal_file import JournalFile
 
-SCHEMA = """
-CREATE TABLE frames (
-    stream TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, frame_index INTEGER NOT NULL,
-    t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, link INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY (seq, stream)
-) WITHOUT ROWID
-"""
 COLUMNS = "stream, seq, epoch, frame_index, t_ns, status, reason, link, checksum, body"
 
 _CHUNKS = (64, 8, 1)  # rows of one statement; few different statements, so that SQLite keeps them prepared

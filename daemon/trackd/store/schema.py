@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from trackd.store import frame_table
 from trackd.store.checksums import NO_LINK, frame_checksum, number_checksum, opening_checksum, snapshot_checksum
 
 VERSION = 3
@@ -21,7 +20,14 @@ CREATE TABLE snapshots (
     checksum INTEGER NOT NULL, state BLOB NOT NULL
 ) WITHOUT ROWID
 """,
-    frame_table.SCHEMA,
+    """
+CREATE TABLE frames (
+    stream TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, frame_index INTEGER NOT NULL,
+    t_ns INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, link INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (seq, stream)
+) WITHOUT ROWID
+""",
     "CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
 )
 HIGHEST_EPOCH = "highest_epoch"  # the name of its row in `numbers`

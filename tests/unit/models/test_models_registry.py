@@ -171,3 +171,48 @@ def test_a_crop_that_would_take_all_memory_is_refused():
     needs.check_stream(settings_of(crop_size=[4, side], padding=5), None)
     with pytest.raises(ConfigError, match=r"crop_size \+ 2 padding must be at most 4096 pixels; got 4097"):
         needs.check_stream(settings_of(crop_size=[4, side + 1], padding=5), None)
+
+
+def test_a_recalled_model_is_loaded_and_is_not_the_default(tmp_path: Path):
+    path = write_checkpoint(tmp_path / "late.ckpt")
+    digest = ModelRegistry(config_of(path)).digest("late")
+    registry = ModelRegistry(config_of())
+    registry.recall("late", str(path), digest)
+    assert (registry.names, registry.default) == (["late", "motion"], "motion")
+    assert registry.fault("late", digest) is None
+    assert registry.fault("late", None) is None  # stored by an earlier version
+    assert registry.fault("motion", None) is None
+    assert "late.ckpt is another file: its SHA-256 is" in registry.fault("late", "0" * 64)
+
+
+def test_a_recalled_model_that_is_gone_or_changed_is_remembered_with_its_reason(tmp_path: Path, caplog):
+    path = write_checkpoint(tmp_path / "late.ckpt")
+    registry = ModelRegistry(config_of())
+    registry.recall("late", str(path), "0" * 64)
+    registry.recall("absent", str(tmp_path / "absent.ckpt"), "0" * 64)
+    assert registry.names == ["motion"]
+    assert f"{path} has changed since it was loaded: its SHA-256 was 000000000000…" in registry.fault("late", None)
+    assert registry.fault("absent", None) == f"model 'absent' is not loaded: no such file: {tmp_path / 'absent.ckpt'}"
+    assert registry.fault("never", None) == "model 'never' is not loaded"
+    with pytest.raises(KeyError, match="model 'absent' is not loaded: no such file"):
+        registry.resolve("absent")
+    assert caplog.text.count("is not loaded again") == 2
+    registry.reserve("late")
+    registry.finish_loading(registry.read("late", str(path)))
+    assert registry.fault("late", registry.digest("late")) is None
+    assert registry.resolve("late") == "late"
+
+
+def test_a_checkpoint_of_the_configuration_takes_precedence_over_a_recalled_one(tmp_path: Path):
+    path = write_checkpoint(tmp_path / "late.ckpt")
+    registry = ModelRegistry(config_of(path))
+    registry.recall("late", str(tmp_path / "absent.ckpt"), "0" * 64)
+    assert registry.rows()[0]["path"] == str(path)
+
+
+def test_no_checkpoint_is_read_after_stop(tmp_path: Path):
+    path = write_checkpoint(tmp_path / "a.ckpt")
+    registry = ModelRegistry(config_of())
+    registry.stop()
+    with pytest.raises(ConfigError, match="the daemon is ending"):
+        registry.read("a", str(path))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from trackd.models.architecture import Architecture, TemporalInput
-from trackd.models.checkpoint.unpickling import LightningArchive, plain, unwrap
+from trackd.models.checkpoint.file import CheckpointFile, CheckpointReader
+from trackd.models.checkpoint.safetensors_file import METADATA_KEY
+from trackd.models.checkpoint.stored_tensor import StoredTensor
+from trackd.models.checkpoint.weights import digest, read_weights
 from trackd.models.encoder.resnet import timm_key
 from trackd.models.errors import CheckpointError
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
@@ -30,8 +32,7 @@ __all__ = [
     "load_checkpoint",
 ]
 
-_PREFIX = "model."
-_METADATA_KEY = "trackd_model_cfg"
+_T = TypeVar("_T")
 # Since 2024-12 DREEM stores these in all models, including those that don't use them.
 _DRIFT_PREFIX = "transformer.fourier_"
 _FREQ = "transformer.fourier_embeddings.freq"
@@ -73,18 +74,32 @@ class CheckpointSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    format: str
-    state: dict[str, Tensor]  # without the "model." prefix, timm names
+    """What a file holds; its weights are not read yet."""
+
+    file: CheckpointFile
+    format: str  # "lightning" or "safetensors"
+    tensors: dict[str, StoredTensor]  # without the "model." prefix, timm names
     model_cfg: dict[str, object]
     architecture: Architecture
+    max_bytes: int  # of the model's weights
+
+    def weights(self) -> dict[str, Tensor]:
+        """All of its tensors; check the names and shapes first."""
+        return read_weights(self.file.fd, self.file.nbytes, self.tensors)
 
 
-def load_checkpoint(path: str | Path, temporal_input: str = "index") -> LoadedModel:
+def load_checkpoint(
+    path: str | Path, temporal_input: str = "index", reader: CheckpointReader | None = None
+) -> LoadedModel:
     """Load a checkpoint without running any code in it.
+
+    A separate process with limits finds the tensors in the file. This one reads their numbers, after it has compared
+    all names and shapes with the architecture.
 
     Args:
         path: a Lightning `.ckpt` of DREEM, or a `.safetensors` made by `convert`.
         temporal_input: "index" for checkpoints trained since 2024-07-30, "fraction" for earlier ones.
+        reader: starts the process; a new one by default.
 
     Raises:
         CheckpointError: another kind of file, a damaged or hostile one, or tensors that don't fit its config; one line.
@@ -93,13 +108,15 @@ def load_checkpoint(path: str | Path, temporal_input: str = "index") -> LoadedMo
     if temporal_input not in set(TemporalInput):
         raise ValueError(f'model.temporal_input must be "index" or "fraction"; got {temporal_input!r}')
     path = Path(path)
-    try:
-        contents = _read(path)
+
+    def build(contents: _Contents) -> LoadedModel:
         model, report = _build(contents, TemporalInput(temporal_input))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    model.fold()
-    return LoadedModel(path.stem, model, contents.architecture, path, report)
+        found = digest(contents.file.fd, contents.file.nbytes)
+        return LoadedModel(path.stem, model, contents.architecture, path, report, found)
+
+    loaded = _with_contents(path, build, reader)
+    loaded.model.fold()
+    return loaded
 
 
 def convert(path: str | Path, out: str | Path) -> Path:
@@ -111,14 +128,18 @@ def convert(path: str | Path, out: str | Path) -> Path:
     path, out = Path(path), Path(out)
     if out.suffix != ".safetensors":
         raise CheckpointError(f"{out}: the output must end in .safetensors")
-    try:
-        contents = _read(path)
+
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    def converted(contents: _Contents) -> bytes:
         _build(contents, TemporalInput.INDEX)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        data: bytes = save(contents.weights(), metadata={METADATA_KEY: json.dumps(contents.model_cfg)})
+        return data
+
     try:
         # Not `save_file`: only the owner could read its files.
-        out.write_bytes(save(contents.state, metadata={_METADATA_KEY: json.dumps(contents.model_cfg)}))
+        out.write_bytes(_with_contents(path, converted))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{out}: could not be written: {error}") from error
     return out
@@ -131,78 +152,49 @@ def inspect(path: str | Path) -> CheckpointSummary:
         CheckpointError: as `load_checkpoint`.
     """
     path = Path(path)
-    try:
-        contents = _read(path)
+
+    def summary(contents: _Contents) -> CheckpointSummary:
         model, report = _build(contents, TemporalInput.INDEX)
+        return CheckpointSummary(
+            path=path,
+            format=contents.format,
+            file_bytes=contents.file.nbytes,
+            architecture=contents.architecture,
+            n_tensors=len(contents.tensors),
+            n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+            crop_channels=contents.architecture.crop_channels,
+            anchors=contents.architecture.anchors,
+            drift=report,
+            may_need_fraction=_FREQ not in contents.tensors,
+        )
+
+    return _with_contents(path, summary)
+
+
+def _with_contents(path: Path, use: Callable[[_Contents], _T], reader: CheckpointReader | None = None) -> _T:
+    """Open a checkpoint, find what it holds, and use that. An error names the file."""
+    reader = reader or CheckpointReader()
+    kind = "safetensors" if path.suffix == ".safetensors" else "lightning"
+    try:
+        with CheckpointFile(path, reader.max_bytes) as file:
+            found, cfg = reader.read(file, kind)
+            tensors = {timm_key(name): stored for name, stored in found.items()}
+            if cfg is not None and not isinstance(cfg, dict):
+                raise CheckpointError(f"model_cfg must be a dict; got {type(cfg).__name__}")
+            model_cfg: dict[str, object] = cfg or {}
+            architecture = Architecture.from_model_cfg(model_cfg)
+            result = use(_Contents(file, kind, tensors, model_cfg, architecture, reader.max_bytes))
+            file.check_unchanged()
+            return result
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return CheckpointSummary(
-        path=path,
-        format=contents.format,
-        file_bytes=path.stat().st_size,
-        architecture=contents.architecture,
-        n_tensors=len(contents.state),
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        crop_channels=contents.architecture.crop_channels,
-        anchors=contents.architecture.anchors,
-        drift=report,
-        may_need_fraction=_FREQ not in contents.state,
-    )
-
-
-def _read(path: Path) -> _Contents:
-    if not path.is_file():
-        raise CheckpointError("no such file")
-    try:
-        if path.suffix == ".safetensors":
-            kind, (tensors, cfg) = "safetensors", _read_safetensors(path)
-        else:
-            kind, (tensors, cfg) = "lightning", _read_lightning(path)
-    except OSError as error:
-        raise CheckpointError(f"it could not be read: {error.strerror}") from error
-    state = {timm_key(key): tensor for key, tensor in tensors.items()}
-    return _Contents(kind, state, cfg, Architecture.from_model_cfg(cfg))
-
-
-def _read_lightning(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    with closing(LightningArchive(path)) as archive:
-        state_dict = archive.contents.get("state_dict")
-        hyper_parameters = unwrap(archive.contents.get("hyper_parameters"))
-        if not isinstance(state_dict, Mapping) or not isinstance(hyper_parameters, Mapping):
-            raise CheckpointError("a DREEM checkpoint must hold state_dict and hyper_parameters; one is absent")
-        if "model_cfg" not in hyper_parameters:
-            raise CheckpointError("its hyper_parameters must hold model_cfg, as DREEM writes them; it is absent")
-        cfg = plain(hyper_parameters["model_cfg"], "model_cfg")
-        tensors = archive.tensors(state_dict)
-    foreign = [key for key in tensors if not key.startswith(_PREFIX)]
-    if foreign:
-        raise CheckpointError(f"its tensors must be named {_PREFIX}*; got {_names(foreign)}")
-    return {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}, _as_config(cfg)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if _METADATA_KEY not in metadata:
-                raise CheckpointError("it holds no model config; make it with `trackd checkpoint convert`")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        return tensors, _as_config(json.loads(metadata[_METADATA_KEY]))
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"it is damaged: {' '.join(str(error).split())}") from error
-
-
-def _as_config(cfg: object) -> dict[str, object]:
-    if cfg is not None and not isinstance(cfg, dict):
-        raise CheckpointError(f"model_cfg must be a dict; got {type(cfg).__name__}")
-    return cfg or {}
+        raise CheckpointError(f"{path}: {_bounded(str(error))}") from error
 
 
 def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTrackingTransformer, LoadReport]:
     """The model with the checkpoint's weights. Names and shapes are checked before anything is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNormal():
         model = GlobalTrackingTransformer(contents.architecture, temporal_input)
-    expected, found = model.state_dict(), contents.state
+    expected, found = model.state_dict(), contents.tensors
     report = LoadReport(
         missing=tuple(key for key in expected if key not in found),
         unexpected=tuple(key for key in found if key not in expected),
@@ -212,18 +204,40 @@ def _build(contents: _Contents, temporal_input: TemporalInput) -> tuple[GlobalTr
         wrong = [key for key in keys if not key.startswith(unused)]
         if wrong:
             raise CheckpointError(f"it {what} tensors for its model_cfg: {_names(wrong)}")
+    for key, wanted in expected.items():
+        if key in found and not _fits(found[key], wanted):
+            got = f"{found[key].dtype} {found[key].shape}"
+            raise CheckpointError(f"its tensor {key} must be {_describe(wanted)} for its model_cfg; got {got}")
+    nbytes = sum(wanted.numel() * wanted.element_size() for wanted in expected.values())
+    if nbytes > contents.max_bytes:
+        raise CheckpointError(
+            f"the weights of its model_cfg must have at most {contents.max_bytes} bytes; got {nbytes}"
+        )
+    weights = contents.weights()
     state = {}
     for key, wanted in expected.items():
-        tensor = found[key] if key in found else torch.zeros(wanted.shape, dtype=wanted.dtype)
-        if tensor.shape != wanted.shape or tensor.is_floating_point() != wanted.is_floating_point():
-            raise CheckpointError(
-                f"its tensor {key} must be {_describe(wanted)} for its model_cfg; got {_describe(tensor)}"
-            )
+        tensor = weights[key] if key in weights else torch.zeros(wanted.shape, dtype=wanted.dtype)
         tensor = tensor.to(wanted.dtype)
         # Channels last: on a CPU, convolutions of large crops take a sixth less time.
         state[key] = tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False), report
+
+
+class _WithoutNormal(TorchFunctionMode):
+    """Skips the initial values of embeddings: on the meta device, `normal_` imports sympy, for seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _fits(stored: StoredTensor, wanted: Tensor) -> bool:
+    return stored.shape == wanted.shape and ("float" in stored.dtype) == wanted.is_floating_point()
 
 
 def _count(number: int, noun: str) -> str:
@@ -237,3 +251,9 @@ def _describe(tensor: Tensor) -> str:
 def _names(keys: Sequence[str]) -> str:
     shown = ", ".join(keys[:3]) or "none"
     return shown if len(keys) <= 3 else f"{shown} and {len(keys) - 3} more"
+
+
+def _bounded(text: str) -> str:
+    """One line that is not too long: a value in a hostile config may be."""
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:497] + "..."

@@ -2,34 +2,39 @@
 
 A `.ckpt` is a zip whose `data.pkl` may name any importable function, and Python's pickle would call it. Here a pickle
 can use only the names in `_Unpickler.find_class`: immutable builtins, and inert stand-ins that store their arguments.
-The stand-ins are created for each file. Tensors are unpickled as references; only the requested ones are read.
+The stand-ins are created for each file. Tensors are unpickled as references to places in the file.
+
+A pickle can still take any time and memory, in C code that holds the interpreter lock: a few hundred bytes make nested
+tuples whose hash takes hours, or ends the process. So only the reading process (read_process.py) uses this module.
+It does not import torch.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import reprlib
 import sys
 import zipfile
+import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, NamedTuple, Self
 
-import torch
-from torch import Tensor
-
+from trackd.models.checkpoint.stored_tensor import MOST_TENSORS, StoredTensor, lengths
 from trackd.models.errors import CheckpointError
 
+MOST_PICKLE_BYTES = 64 * 1024 * 1024  # of data.pkl; that of a checkpoint with 200 million parameters has 0.3 MB
+_MOST_CONFIG_VALUES = 10_000
 _DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "BoolStorage": torch.bool,
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "BoolStorage": "bool",
 }
 _OMEGACONF = {
     ("omegaconf.dictconfig", "DictConfig"),
@@ -39,20 +44,19 @@ _OMEGACONF = {
     ("omegaconf.base", "Metadata"),
 }
 _CONTENT_KEYS = {"DictConfig": "_content", "ListConfig": "_content", "AnyNode": "_val"}
+_LOCAL_HEADER = 30  # bytes of a zip member's own header, before its name
 
 
-@dataclass(frozen=True, slots=True)
-class StorageType:
+class StorageType(NamedTuple):
     """A stand-in for `torch.FloatStorage` and the like."""
 
-    dtype: torch.dtype
+    dtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(NamedTuple):
     """A file in the zip that holds numbers."""
 
-    dtype: torch.dtype
+    dtype: str
     key: str
     numel: int
 
@@ -112,29 +116,41 @@ class _Unpickler(pickle.Unpickler):
         raise CheckpointError(f"it holds a storage record that isn't PyTorch's: {_short(pid)}")
 
 
+class _Member(NamedTuple):
+    start: int  # byte of the file
+    size: int  # bytes
+    crc: int
+
+
 class LightningArchive:
-    """An open `.ckpt`: its contents, and its tensors on request.
+    """An open `.ckpt`: its contents, and the places of its tensors on request.
+
+    Args:
+        file: its path, or the file opened for reading bytes.
 
     Raises:
         CheckpointError: the file isn't a PyTorch zip, is damaged, or names anything but data.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: Path | BinaryIO) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except OSError:
+            self._zip = zipfile.ZipFile(file)
+        except (OSError, MemoryError):
             raise
         except Exception as error:  # a malformed directory raises many types
             raise CheckpointError(
                 "it is not a PyTorch checkpoint, or is cut short; a Lightning .ckpt is a zip file"
             ) from error
+        assert self._zip.fp is not None
+        self._file = self._zip.fp
+        self._file_bytes = self._file.seek(0, io.SEEK_END)
         self._root = self._find_root()
         if f"{self._root}byteorder" in self._zip.namelist() and self._read("byteorder") != sys.byteorder.encode():
             raise CheckpointError(f"its byte order must be {sys.byteorder}, this machine's")
         data = self._read("data.pkl")
         try:
             contents = _Unpickler(data).load()
-        except CheckpointError:
+        except (CheckpointError, MemoryError):
             raise
         except Exception as error:  # a malformed pickle raises many types
             raise CheckpointError(f"its data.pkl is damaged or hostile: {_short(error)}") from error
@@ -146,35 +162,34 @@ class LightningArchive:
         """Close the file."""
         self._zip.close()
 
-    def tensors(self, values: Mapping[object, object]) -> dict[str, Tensor]:
-        """Read the tensors of a state dict.
+    def tensors(self, values: Mapping[object, object]) -> dict[str, StoredTensor]:
+        """Find the tensors of a state dict.
 
         Raises:
             CheckpointError: an entry isn't a named tensor that lies inside its storage.
         """
-        storages: dict[str, Tensor] = {}
+        if len(values) > MOST_TENSORS:
+            raise CheckpointError(f"its state_dict must hold at most {MOST_TENSORS} tensors; got {len(values)}")
+        members: dict[str, _Member] = {}
         out = {}
         for key, value in values.items():
             if not isinstance(key, str) or not isinstance(value, TensorReference):
                 raise CheckpointError(f"its state_dict must map names to tensors; {_short(key)} is something else")
-            out[key] = self._tensor(key, value, storages)
+            out[key] = self._tensor(key, value, members)
         return out
 
-    def _tensor(self, key: str, reference: TensorReference, storages: dict[str, Tensor]) -> Tensor:
+    def _tensor(self, key: str, reference: TensorReference, members: dict[str, _Member]) -> StoredTensor:
         storage, offset = reference.storage, reference.offset
-        shape, stride = _lengths(reference.shape), _lengths(reference.stride)
+        shape, stride = lengths(reference.shape), lengths(reference.stride)
         if not isinstance(storage, Storage) or not isinstance(offset, int) or shape is None or stride is None:
-            raise CheckpointError(f"its tensor {key} is described in an unknown way")
-        if storage.key not in storages:
-            data = self._read(f"data/{storage.key}")
-            if storage.numel * storage.dtype.itemsize > len(data) or storage.numel < 0:
-                raise CheckpointError(f"its tensor {key} needs {storage.numel} numbers; the file holds fewer")
-            buffer = torch.frombuffer(bytearray(data), dtype=storage.dtype) if data else torch.empty(0)
-            storages[storage.key] = buffer.to(storage.dtype)[: storage.numel]
-        last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=False))
-        if len(shape) != len(stride) or offset < 0 or (0 not in shape and last >= storage.numel):
-            raise CheckpointError(f"its tensor {key} of shape {shape} reaches past its {storage.numel} numbers")
-        return storages[storage.key].as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
+            raise CheckpointError(f"its tensor {_short(key)} is described in an unknown way")
+        if storage.key not in members:
+            members[storage.key] = self._locate(f"data/{storage.key}")
+        stored = StoredTensor(key, storage.dtype, shape, stride, offset, storage.numel, *members[storage.key])
+        fault = stored.fault(self._file_bytes)
+        if fault is not None:
+            raise CheckpointError(fault)
+        return stored
 
     def _find_root(self) -> str:
         names = self._zip.namelist()
@@ -185,15 +200,36 @@ class LightningArchive:
             raise CheckpointError(f"a PyTorch checkpoint has one data.pkl; got {len(roots)}")
         return roots[0]
 
-    def _read(self, name: str) -> bytes:
+    def _locate(self, name: str) -> _Member:
+        """Find a member's bytes. What the zip's directory claims is compared with the size of the file."""
         try:
-            if self._zip.getinfo(self._root + name).compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(f"its {name} is compressed; PyTorch stores plain bytes")
-            return self._zip.read(self._root + name)
-        except CheckpointError:
-            raise
-        except Exception as error:  # a malformed entry raises many types
-            raise CheckpointError(f"its {name} is missing or damaged: {_short(error)}") from error
+            info = self._zip.getinfo(self._root + name)
+        except KeyError:
+            raise CheckpointError(f"its {_short(name)} is missing") from None
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(f"its {_short(name)} is compressed; PyTorch stores plain bytes")
+        self._file.seek(info.header_offset)
+        header = self._file.read(_LOCAL_HEADER)
+        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4" or info.flag_bits & 1:
+            raise CheckpointError(f"its {_short(name)} is damaged: it has no valid header")
+        name_bytes, extra_bytes = header[26:28], header[28:30]
+        start = info.header_offset + _LOCAL_HEADER
+        start += int.from_bytes(name_bytes, "little") + int.from_bytes(extra_bytes, "little")
+        if info.file_size != info.compress_size or start + info.file_size > self._file_bytes:
+            raise CheckpointError(
+                f"its {_short(name)} is damaged: it claims {info.file_size} bytes, more than the file holds"
+            )
+        return _Member(start, info.file_size, info.CRC)
+
+    def _read(self, name: str) -> bytes:
+        member = self._locate(name)
+        if member.size > MOST_PICKLE_BYTES:
+            raise CheckpointError(f"its {name} must have at most {MOST_PICKLE_BYTES} bytes; got {member.size}")
+        self._file.seek(member.start)
+        data = self._file.read(member.size)
+        if len(data) != member.size or zlib.crc32(data) != member.crc:
+            raise CheckpointError(f"its {name} is damaged: its checksum does not match")
+        return data
 
 
 def unwrap(value: object) -> object:
@@ -203,41 +239,57 @@ def unwrap(value: object) -> object:
     return value
 
 
-def plain(value: object, where: str, depth: int = 0) -> object:
+def plain(value: object, where: str) -> object:
     """Convert config stand-ins to plain values: dicts, lists, strings, numbers, booleans and None.
 
     Args:
         value: from the unpickler.
         where: its name, for errors.
-        depth: nesting depth of the value.
 
     Raises:
-        CheckpointError: an unresolved interpolation, or something that isn't a config value.
+        CheckpointError: an unresolved interpolation, something that isn't a config value, or too many values.
     """
-    if depth > 32:
-        raise CheckpointError(f"{where} is nested too deeply")
-    if isinstance(value, Inert):
-        value = unwrap(value)
+    return _Config(where).plain(value, where, 0)
+
+
+class _Config:
+    """One config on its way to plain values. A list may be in several places, so the values are counted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._values = 0
+
+    def plain(self, value: object, where: str, depth: int) -> object:
+        self._values += 1
+        if depth > 32:
+            raise CheckpointError(f"{_short(where)} is nested too deeply")
+        if self._values > _MOST_CONFIG_VALUES:
+            raise CheckpointError(f"{self._name} has more than {_MOST_CONFIG_VALUES} values")
         if isinstance(value, Inert):
-            raise CheckpointError(f"{where} is a {value.kind} object without a value")
-        if isinstance(value, str) and ("${" in value or value == "???"):
-            raise CheckpointError(f"{where} is {value!r}, which only the training config could resolve")
-        return plain(value, where, depth + 1)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise CheckpointError(f"{where} must be a config value; got {type(value).__name__}")
-
-
-def _lengths(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, tuple) and all(isinstance(item, int) and item >= 0 for item in value):
-        return value
-    return None
+            value = unwrap(value)
+            if isinstance(value, Inert):
+                raise CheckpointError(f"{_short(where)} is a {value.kind} object without a value")
+            if isinstance(value, str) and ("${" in value or value == "???"):
+                raise CheckpointError(
+                    f"{_short(where)} is {_short(value)!r}, which only the training config could resolve"
+                )
+            return self.plain(value, where, depth + 1)
+        if isinstance(value, Mapping):
+            out = {}
+            for key, item in value.items():
+                if not (key is None or isinstance(key, str | int | float)):
+                    raise CheckpointError(f"the keys of {_short(where)} must be texts; got {_short(key)}")
+                out[str(key)] = self.plain(item, f"{where}.{_short(key)}", depth + 1)
+            return out
+        if isinstance(value, list | tuple):
+            return [self.plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        raise CheckpointError(f"{_short(where)} must be a config value; got {type(value).__name__}")
 
 
 def _short(value: object) -> str:
-    text = " ".join(str(value).split()) or type(value).__name__
+    """Return one short line; `reprlib` bounds the work for nested values."""
+    text = str(value) if isinstance(value, str | Exception) else reprlib.repr(value)
+    text = " ".join(text.split()) or type(value).__name__
     return text if len(text) <= 120 else text[:117] + "..."

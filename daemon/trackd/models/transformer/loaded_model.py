@@ -27,6 +27,7 @@ class LoadedModel:
     architecture: Architecture
     path: Path
     report: LoadReport
+    digest: str = ""  # SHA-256 of the file, hexadecimal
     padded: StepPool = field(init=False)  # shared by all scorers of the model
 
     def __post_init__(self) -> None:

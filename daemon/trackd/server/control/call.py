@@ -13,6 +13,7 @@ from trackd.observe.health import Health
 from trackd.server.access.grants import Grant, Right
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
+from trackd.store.remembered_models import RememberedModels
 from trackd_client.protocol import ErrorCode, ProtocolError
 from trackd_client.protocol import fields as read
 
@@ -31,6 +32,7 @@ class DaemonParts:
     health: Health
     drain: Callable[[], None]
     started_s: float  # monotonic
+    remembered: RememberedModels | None = None  # None: without `daemon.state_dir`
 
 
 class Answer(Protocol):
@@ -66,6 +68,7 @@ class Call:
         self.grant.require_any(rights, name)
         session = self.daemon.sessions.get(name)
         if session is None or session.closing:
+            self.daemon.streams.unavailable.check(name)
             raise unknown_stream(name)
         return session
 

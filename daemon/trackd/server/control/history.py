@@ -16,6 +16,8 @@ def history(call: Call) -> None:
     name = read.stream_name(params)
     call.grant.require_any(READERS, name)
     stored = call.daemon.sessions.history(name)
+    if stored is None and (unavailable := call.daemon.streams.unavailable.get(name)) is not None:
+        stored = unavailable.session.history
     if stored is None:
         raise unknown_stream(name)
     epoch = read.integer(params, "epoch", 0) if params.get("epoch") is not None else None

@@ -33,6 +33,12 @@ def status(call: Call) -> None:
                 "rejected": ledger.rejected.total(),
             }
         )
+    for stream in daemon.streams.unavailable:
+        session = stream.session
+        if call.grant.covers(session.name):
+            counts = dict.fromkeys(("queued", "active_tracks", "received", "tracked", "dropped", "rejected"), 0)
+            row = {"stream": session.name, "epoch": session.epoch, "next_seq": session.next_seq, "model": session.model}
+            rows.append({**row, **counts, "unavailable": stream.reason})
     call.answer(
         {
             "version": __version__,

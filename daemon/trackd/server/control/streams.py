@@ -25,6 +25,12 @@ def close(call: Call) -> None:
     def closed(message: Closed) -> None:
         call.answer({"stream": message.stream, "epoch": message.epoch, "last_seq": message.last_seq})
 
+    name = read.stream_name(call.params)
+    call.grant.require(Right.CONTROL, name)
+    unavailable = call.daemon.streams.unavailable.get(name)
+    if unavailable is not None:
+        call.daemon.streams.unavailable.close(unavailable, closed)
+        return
     call.daemon.streams.close(call.session(Right.CONTROL), "closed by control", closed)
 
 

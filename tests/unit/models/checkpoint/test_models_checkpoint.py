@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from trackd.models.architecture import Architecture
+from trackd.models.checkpoint.file import CheckpointFile, CheckpointReader, parsed
 from trackd.models.checkpoint.load import CheckpointError, convert, inspect, load_checkpoint
+from trackd.models.checkpoint.read_process import answer
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 # Written by omegaconf 2.4.0 and torch.save: the configs in it are DictConfig and ListConfig objects.
@@ -45,6 +47,18 @@ def save(path: Path, cfg: dict[str, Any], state: dict[str, torch.Tensor], **more
 @pytest.fixture
 def ckpt(tmp_path: Path) -> Path:
     return save(tmp_path / "tiny.ckpt", MODEL_CFG, weights(MODEL_CFG))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read hundreds of files without a process for each; test_models_reading.py tests the processes."""
+
+    def read(self: CheckpointReader, file: CheckpointFile, kind: str) -> Any:
+        with file.path.open("rb") as opened:
+            lines = answer(opened, kind)
+        return parsed("\n".join(lines).encode(), file.nbytes)
+
+    monkeypatch.setattr(CheckpointReader, "read", read)
 
 
 def logits(path: Path, temporal_input: str = "index") -> torch.Tensor:
@@ -159,6 +173,7 @@ def test_a_config_of_absurd_size_is_refused_before_anything_is_allocated(tmp_pat
         load_checkpoint(save(tmp_path / "a.ckpt", cfg, weights(MODEL_CFG)))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_truncated_file_is_an_error_of_one_line(ckpt: Path, tmp_path: Path):
     data, cut = ckpt.read_bytes(), tmp_path / "cut.ckpt"
     for length in range(0, len(data), len(data) // 40):
@@ -166,6 +181,7 @@ def test_a_truncated_file_is_an_error_of_one_line(ckpt: Path, tmp_path: Path):
         assert_one_line(cut)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_flipped_byte_is_an_error_of_one_line_or_harmless(ckpt: Path, tmp_path: Path):
     data, bad = bytearray(ckpt.read_bytes()), tmp_path / "bad.ckpt"
     whole, refused = load_checkpoint(ckpt).model.state_dict(), 0

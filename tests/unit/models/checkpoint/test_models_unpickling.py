@@ -18,6 +18,7 @@ import torch
 
 from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.checkpoint.unpickling import LightningArchive, plain
+from trackd.models.checkpoint.weights import read_weights
 from trackd.models.errors import CheckpointError
 
 
@@ -132,8 +133,12 @@ def tensor_pickle(numel: int, offset: int, shape: tuple[int, ...], stride: tuple
 
 
 def test_a_well_described_tensor_is_read(tmp_path: Path):
-    file = LightningArchive(archive(tmp_path / "a.ckpt", tensor_pickle(4, 1, (3,), (1,))))
-    assert torch.equal(file.tensors(file.contents)["model.a"], torch.zeros(3))
+    path = archive(tmp_path / "a.ckpt", tensor_pickle(4, 1, (3,), (1,)))
+    file = LightningArchive(path)
+    found = file.tensors(file.contents)
+    with path.open("rb") as opened:
+        weights = read_weights(opened.fileno(), path.stat().st_size, found)
+    assert torch.equal(weights["model.a"], torch.zeros(3))
 
 
 @pytest.mark.parametrize(
@@ -146,6 +151,9 @@ def test_a_well_described_tensor_is_read(tmp_path: Path):
         (4, 0, (2,), (10**12,)),
         (4, 0, (-2,), (1,)),
         (4, 0, (2, 2), (1,)),
+        (4, 0, (5,), (0,)),
+        (4, 0, (1 << 30,), (0,)),
+        (4, 0, (3, 3), (1, 0)),
         (-4, 0, (1,), (1,)),
     ],
 )
