@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import threading
 import time
@@ -103,7 +104,7 @@ class Daemon:
         sessions = Sessions(time.time)
         publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
         streams = Streams(
-            StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher,
+            StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
             self._outputs, journaling=journal is not None,
         )  # fmt: skip
         if journal is not None:
@@ -241,6 +242,19 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
         outbox.put(outcomes, time.monotonic_ns())
 
     return Journal(Path(state_dir), sync, deliver, config.stream.history_frames, config.daemon.journal_bytes)
+
+
+def _limits_here(limits: LimitsConfig) -> LimitsConfig:
+    """The limits of streams, with those of this process: sockets need the other half of its file handles."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = soft // 2
+    if soft == resource.RLIM_INFINITY or limits.output_files <= most:
+        return limits
+    logger.warning(
+        "limits.output_files is %d; %d are used, half of the files that this process may open",
+        limits.output_files, most,
+    )  # fmt: skip
+    return limits.model_copy(update={"output_files": most})
 
 
 def _make_outputs(config: Config, metrics: Metrics, outbox: Outbox, journal: Journal[Outcome] | None) -> OutputsThread:

@@ -151,6 +151,45 @@ def test_the_part_of_a_file_that_could_not_be_finished_is_kept_and_recovered(tmp
         assert sorted(path.name for path in full.folder.iterdir()) == ["cam.1.slp", "cam.slp"]
 
 
+def test_an_output_that_is_named_twice_is_refused_in_open_and_in_configure(tmp_path):
+    with FaultDaemon(f"out_dir={tmp_path}") as daemon, RawClient(daemon.addresses) as client:
+        handles = daemon.ps.num_fds()
+        with Witness(daemon.addresses) as witness:
+            for number in range(13):
+                for outputs in (["mot", "mot"], ["mot"] * 9000):
+                    reply = client.open(f"cam{number}", config={"outputs": outputs})
+                    assert (reply["kind"], reply["code"]) == ("error", "bad_config")
+                    assert "stream.outputs should name each format at most once; got ['mot', 'mot'" in reply["message"]
+            assert client.open("cam", config={"outputs": ["mot"]})["kind"] == "opened"
+            reply = client.request("stream.configure", stream="cam", config={"outputs": ["mot", "mot"]})
+            assert reply["error"]["code"] == "bad_config"
+            assert "should name each format at most once" in reply["error"]["message"]
+            assert daemon.ps.num_fds() < handles + 20
+        assert witness.p99_ms <= most_p99_ms()
+        cam = Sender(client, "other", outputs=["mot", "csv"])
+        cam.send(400, 20)
+        assert cam.acked == 399
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["cam.txt", "other.csv", "other.txt"]
+
+
+def test_the_open_output_files_of_all_streams_are_bounded(tmp_path):
+    with FaultDaemon(f"out_dir={tmp_path}", "limits.output_files=5") as daemon, RawClient(daemon.addresses) as client:
+        for number in range(4):  # at once: the daemon has not opened the first ones when it decides on the last one
+            config = {"outputs": ["mot", "slp"]} if number < 3 else {}
+            client.send({"kind": "open", "stream": f"cam{number}", "config": config})
+        replies = [client.recv_kind("opened", "error") for _ in range(4)]
+        (refusal,) = [reply for reply in replies if reply["kind"] == "error"]
+        assert (refusal["stream"], refusal["code"]) == ("cam2", "too_large")
+        assert refusal["message"] == (
+            "at most 5 output files may be open over all streams; 4 are, and outputs asks for 2; close a stream, or "
+            "ask for fewer"
+        )
+        client.send({"kind": "close", "stream": "cam0"})
+        client.recv_kind("closed")
+        wait_until((tmp_path / "cam0.slp").exists, 20)
+        wait_until(lambda: client.open("cam2", config={"outputs": ["mot", "slp"]})["kind"] == "opened", 5)
+
+
 def test_a_stream_with_large_images_does_not_hold_up_the_acks_of_another_stream_with_outputs(tmp_path):
     n_images = 300
     with (

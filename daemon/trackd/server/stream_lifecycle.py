@@ -19,6 +19,7 @@ from trackd.server.checks import (
     changed_settings,
     check_fixed_fields,
     check_nodes,
+    check_output_files,
 )
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
@@ -91,6 +92,10 @@ class Streams:
             )
         settings = changed_settings(self._defaults, message.config, message.stream)
         check_nodes(settings, message.skeleton, message.stream)
+        if settings.stream.outputs:
+            opening = sum(len(other.settings.stream.outputs) for other in self._sessions if other.opening)
+            n_open = self._outputs.n_open_files + opening
+            check_output_files(len(settings.stream.outputs), n_open, self._limits.output_files, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
         epoch = self._sessions.next_epoch(message.stream)
