@@ -31,9 +31,9 @@ SHAPE = (48, 64)
 WRITING = ["after_output_open:1", "after_rewrite:1", "after_output:250", "before_position:3", "before_publish:60"]
 CLOSING = ["before_finish:1", "during_finish:1", "after_finish:1", "after_finish:2"]
 if SOAK:
-    WRITING = ["after_output_open:1", "before_rewrite:1", "after_rewrite:1", "after_output:250", "before_position:3",
-               "after_position:4", "before_journal:60", "after_journal:60", "before_publish:60", "after_ack:60"] \
-        + ["after_output:250", "before_position:2", "after_journal:60"] * 4  # fmt: skip
+    WRITING = ["before_position:1", "after_output_open:1", "before_rewrite:1", "after_rewrite:1", "after_output:250",
+               "before_position:3", "after_position:4", "before_journal:60", "after_journal:60", "before_publish:60",
+               "after_ack:60", *["after_output:250", "before_position:2", "after_journal:60"] * 4]  # fmt: skip
     CLOSING = ["before_finish:1", "during_finish:1", "during_finish:2", "after_finish:1", "during_finish:1",
                "after_finish:1", "before_position_removed:1"]  # fmt: skip
 

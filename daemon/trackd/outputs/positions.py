@@ -54,6 +54,7 @@ class Positions:
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "outputs"
+        self._saved: dict[str, bytes] = {}  # by stream, for a folder that is removed while the daemon runs
 
     def get(self, stream: str, opening: int) -> StoredFiles | None:
         """The positions of a stream's files; None where there are none of this opening."""
@@ -68,19 +69,20 @@ class Positions:
         """
         files = {kind: [file.seq, dict(file.position)] for kind, file in stored.files.items()}
         payload: bytes = msgpack.packb({"version": _VERSION, "opening": stored.opening, "files": files})
-        path = self._path(stream)
-        temporary = path.with_name(f".{path.name}")
         crash_point("before_position")
         try:
-            self._write(temporary, payload)
+            self._write(stream, payload)
         except FileNotFoundError:
             self._folder.mkdir(mode=0o700, exist_ok=True)  # not its parents: the state folder may not be mounted
-            self._write(temporary, payload)
-        temporary.replace(path)
+            for other, saved in self._saved.copy().items():
+                self._write(other, saved)
+            self._write(stream, payload)
+        self._saved[stream] = payload
         crash_point("after_position")
 
     def remove(self, stream: str) -> None:
         """Delete the positions of a stream whose files are finished."""
+        self._saved.pop(stream, None)
         crash_point("before_position_removed")
         self._path(stream).unlink(missing_ok=True)
 
@@ -94,9 +96,11 @@ class Positions:
     def _path(self, stream: str) -> Path:
         return self._folder / f"{stream}{_SUFFIX}"
 
-    @staticmethod
-    def _write(path: Path, payload: bytes) -> None:
-        path.write_bytes(zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") + payload)
+    def _write(self, stream: str, payload: bytes) -> None:
+        path = self._path(stream)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_bytes(zlib.crc32(payload).to_bytes(_CHECKSUM_BYTES, "little") + payload)
+        temporary.replace(path)
 
     @staticmethod
     def _read(path: Path) -> StoredFiles | None:

@@ -339,8 +339,8 @@ class OutputsThread:
         for backlog in list(self._dirty):
             try:
                 self._save(backlog)
-            except OSError as error:  # the stream's next records wait for it
-                logger.warning("stream=%s: the positions of its outputs cannot be stored: %s", backlog.name, error)
+            except OSError as error:  # repeated, and the stream's next records wait for it
+                logger.debug("stream=%s: the positions of its outputs cannot be stored: %s", backlog.name, error)
 
     def _hold(self, backlog: Backlog, error: OSError) -> None:
         """Let a stream's jobs wait; where the stream closes, drop those that cannot be done."""

@@ -168,3 +168,14 @@ def test_positions_are_read_as_they_were_stored_and_damaged_ones_are_not_used(tm
     assert "cam.position cannot be used: its checksum does not match" in caplog.text
     positions.remove("cam")
     assert list(positions.streams()) == []
+
+
+def test_positions_are_all_written_again_where_their_folder_was_removed_and_not_without_the_state_folder(tmp_path):
+    positions = Positions(tmp_path / "state")
+    with pytest.raises(FileNotFoundError):
+        positions.save("cam", StoredFiles(7))
+    (tmp_path / "state").mkdir()
+    positions.save("cam", StoredFiles(7))
+    shutil.rmtree(tmp_path / "state" / "outputs")
+    positions.save("other", StoredFiles(8))
+    assert dict(positions.streams()) == {"cam": StoredFiles(7), "other": StoredFiles(8)}

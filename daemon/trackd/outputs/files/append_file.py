@@ -154,9 +154,11 @@ class AppendFile:
             raise LostFileError(f"{self.path} is missing") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.close()
             raise
+        except OSError as error:
+            logger.debug("%s cannot be locked: %s", self.path, error)  # by a network file system without locks
         return file
 
     def _cut_torn_piece(self) -> None:

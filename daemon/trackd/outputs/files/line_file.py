@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,7 +34,7 @@ class LineWriter(Writer):
             ConfigError: another process writes it.
         """
         path = out_dir / f"{name}{cls.suffix}"
-        if path.is_file() and not is_abandoned(path):
+        if path.is_file() and os.access(path, os.W_OK) and not is_abandoned(path):
             raise ConfigError(f"{path} is being written by another process; give one of them another out_dir")
         set_earlier_aside(path)
 

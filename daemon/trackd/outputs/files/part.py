@@ -91,6 +91,8 @@ def is_abandoned(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # a network file system without locks
+            return True
     return True
 
 
