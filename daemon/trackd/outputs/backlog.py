@@ -24,6 +24,13 @@ class WriteFrame:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class SkipFrames:
+    """Note that the frames up to this one have no records."""
+
+    seq: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EndFiles:
     """Write what waits and store the positions; what cannot be written now is lost. Then call `done`."""
@@ -36,7 +43,7 @@ class CloseFiles:
     """Finish the stream's files."""
 
 
-Job = OpenFiles | WriteFrame | EndFiles | CloseFiles
+Job = OpenFiles | WriteFrame | SkipFrames | EndFiles | CloseFiles
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +67,7 @@ class Backlog:
     reason: str | None = None  # why its files cannot be written now
     submitted: int = 0  # records
     submitted_bytes: int = 0
+    skipped_seq: int = -1  # the last frame of a job
     written: int = 0
     written_bytes: int = 0
     written_seq: int = -1

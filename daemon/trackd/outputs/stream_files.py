@@ -143,6 +143,12 @@ class StreamFiles:
             raise unwritten
         self._seq = max(self._seq, seq)
 
+    def skip(self, seq: int) -> None:
+        """Note that the frames up to this one, and after the last one that was written, have no records."""
+        for file in self._files:
+            file.seq = max(file.seq, seq)
+        self._seq = max(self._seq, seq)
+
     def save(self) -> int:
         """Store the positions of the files; return the last frame that is in all of them.
 

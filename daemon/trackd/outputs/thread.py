@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from trackd.outputs.backlog import Backlog, CloseFiles, EndFiles, Job, OpenFiles, WriteFrame
+from trackd.outputs.backlog import Backlog, CloseFiles, EndFiles, Job, OpenFiles, SkipFrames, WriteFrame
 from trackd.outputs.finisher import Finisher
 from trackd.outputs.positions import Positions
 from trackd.outputs.progress import Progress
@@ -116,7 +116,7 @@ class OutputsThread:
         """
         info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
         files = StreamFiles(self._out_dir, kinds, info, self._on_error, self._positions, opening, settled_seq)
-        backlog = Backlog(name, files, len(kinds), written_seq=files.stored_seq)
+        backlog = Backlog(name, files, len(kinds), written_seq=files.stored_seq, skipped_seq=files.stored_seq)
         self._n_opened += backlog.n_files
         self._finisher.add(backlog)
         self._submit(backlog, OpenFiles())
@@ -144,15 +144,17 @@ class OutputsThread:
         backlog = self._backlogs[name]
         job = WriteFrame(seq, record, max(nbytes, record.nbytes))
         backlog.submitted += 1
+        backlog.skipped_seq = seq
         backlog.submitted_bytes += job.nbytes
         self._submitted_bytes += job.nbytes
         self._submit(backlog, job)
 
     def skip(self, name: str, seq: int) -> None:
-        """Note that a frame has no record."""
+        """Note that a frame has no record: where many follow one another, the journal does not have to keep them."""
         backlog = self._backlogs[name]
-        if backlog.saved == backlog.submitted:
-            self._on_saved(name, seq)
+        if self._positions is not None and not backlog.waiting and seq - backlog.skipped_seq >= _SAVE_RECORDS:
+            backlog.skipped_seq = seq
+            self._submit(backlog, SkipFrames(seq))
 
     def is_behind(self, name: str) -> bool:
         """Whether so many of a stream's records wait that it should send no more for now."""
@@ -304,6 +306,9 @@ class OutputsThread:
             case WriteFrame():
                 backlog.files.write(job.seq, job.record)
                 self._count(backlog, job)
+            case SkipFrames():
+                backlog.files.skip(job.seq)
+                self._save(backlog)
             case EndFiles():
                 self._save(backlog)
                 self._progress.tell(job.done)
@@ -346,7 +351,7 @@ class OutputsThread:
         """Let a stream's jobs wait; where the stream closes, drop those that cannot be done."""
         named = "" if error.filename is None else f" {error.filename}"
         reason = f"the output{named} cannot be written: {error.strerror or error}"
-        if backlog.ending and isinstance(backlog.jobs[0], OpenFiles | WriteFrame):
+        if backlog.ending and isinstance(backlog.jobs[0], OpenFiles | WriteFrame | SkipFrames):
             self._give_up(backlog, backlog.reason or reason)
             return
         if backlog.reason is None:
@@ -364,7 +369,7 @@ class OutputsThread:
     def _give_up(self, backlog: Backlog, reason: str) -> None:
         """Drop the jobs of a stream that closes while its disk cannot be written, and log the lost frames."""
         lost = []
-        while backlog.jobs and isinstance(job := backlog.jobs[0], OpenFiles | WriteFrame):
+        while backlog.jobs and isinstance(job := backlog.jobs[0], OpenFiles | WriteFrame | SkipFrames):
             try:
                 self._do(backlog, job)  # the stream's other files may be on a disk that can be written
             except OSError:

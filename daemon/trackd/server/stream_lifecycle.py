@@ -113,6 +113,7 @@ class Streams:
             last_open_ns=now_ns,
             skeleton=message.skeleton,
             frame_shape=message.frame_shape,
+            source=message.source,
             opened_epoch=epoch,
         )
         if settings.stream.outputs and not self._journaling:

@@ -7,6 +7,7 @@ from output_records import info
 
 import trackd.outputs.stream_files as files_module
 from trackd.engine.outcome import output_record, parents_of
+from trackd.outputs.positions import Positions
 from trackd.outputs.thread import OutputsThread
 from trackd.outputs.writer import Writer, open_writer, writer_class
 from trackd_client.detections import Detections
@@ -259,3 +260,23 @@ def test_the_end_of_a_stream_comes_after_its_records_are_written(tmp_path, monke
     outputs.close("one")
     outputs.stop()
     thread.join(10)
+
+
+def test_frames_without_records_are_saved_too_so_that_the_journal_need_not_keep_them(tmp_path):
+    saved = []
+    positions = Positions(tmp_path)
+    outputs = OutputsThread(tmp_path, lambda: None, positions=positions, on_saved=lambda *news: saved.append(news))
+    thread = threading.Thread(target=outputs.run)
+    thread.start()
+    assert outputs.open("one", ["mot"], Open("one"), 7) == -1
+    write(outputs, "one", tracks(3))
+    wait_until(lambda: ("one", 3) in saved)  # half a second later
+    for seq in range(4, 200):
+        outputs.skip("one", seq)
+    wait_until(lambda: ("one", 195) in saved)
+    assert len(saved) == 4
+    outputs.stop()
+    thread.join(10)
+    assert positions.get("one", 7).seq == 195
+    again = OutputsThread(tmp_path, lambda: None, positions=positions)
+    assert again.open("one", ["mot"], Open("one"), 7, settled_seq=199) == 195
