@@ -155,10 +155,14 @@ class StreamFiles:
         Raises:
             OSError: they cannot be stored for now.
         """
-        if self._positions is not None:
-            files = {file.kind: StoredFile(file.seq, file.writer.position()) for file in self._files}
-            self._positions.save(self._info.name, StoredFiles(self._opening, files))
-        return min((file.seq for file in self._files), default=self._seq)
+        if self._positions is None or not self._prepared:
+            return self._seq
+        files = {file.kind: StoredFile(file.seq, file.writer.position()) for file in self._files}
+        if self._stored is not None:  # of a file that cannot be opened for now
+            files |= {kind: stored for kind, stored in self._stored.files.items() if kind in self._unopened}
+        saved = StoredFiles(self._opening, files)
+        self._positions.save(self._info.name, saved)
+        return saved.seq if files else self._seq
 
     def finish(self) -> list[Path]:
         """Finish the files; return those that are finished. One that cannot be is counted and logged."""

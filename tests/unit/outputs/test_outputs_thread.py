@@ -280,3 +280,24 @@ def test_frames_without_records_are_saved_too_so_that_the_journal_need_not_keep_
     assert positions.get("one", 7).seq == 195
     again = OutputsThread(tmp_path, lambda: None, positions=positions)
     assert again.open("one", ["mot"], Open("one"), 7, settled_seq=199) == 195
+
+
+def test_files_that_cannot_be_opened_after_a_restart_are_continued_by_a_later_one(tmp_path, caplog):
+    folder, away = tmp_path / "results", tmp_path / "away"
+    for first, last in ((0, 5), (5, 5), (5, 8)):
+        if first == last:  # another disk is mounted, say
+            folder.rename(away)
+            folder.touch()
+        elif away.exists():
+            folder.unlink()
+            away.rename(folder)
+        outputs = OutputsThread(folder, lambda: None, positions=Positions(tmp_path))
+        assert outputs.open("one", ["mot", "csv"], Open("one"), 7, settled_seq=first - 1) == first - 1
+        for seq in range(first, last):
+            write(outputs, "one", tracks(seq))
+        outputs.stop()
+        outputs.run()
+    assert "cannot be written" in caplog.text
+    assert [int(line.split(",")[0]) for line in (folder / "one.txt").read_text().splitlines()[::2]] == list(range(1, 9))
+    assert len((folder / "one.csv").read_text().splitlines()) == 17
+    assert sorted(path.name for path in folder.iterdir()) == ["one.csv", "one.txt"]
