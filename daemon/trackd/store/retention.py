@@ -37,7 +37,8 @@ class Retention:
     Args:
         file: the journal's file.
         table: its table of frames.
-        max_bytes: the bound of the file. Frames that a restart needs stay also beyond it.
+        max_bytes: the bound of the file. Frames that a restart needs stay also beyond it; a stream whose outputs are
+            behind by an eighth of it gets no credit.
         history_frames: how many frames before a snapshot stay, for streams without a setting of their own.
     """
 
