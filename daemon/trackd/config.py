@@ -135,6 +135,19 @@ def _output_name(value: Any) -> Any:
 OutputName = Annotated[str, BeforeValidator(_output_name)]
 
 
+def _few(value: Any) -> Any:
+    """Refuse a list that is too long before its elements are checked."""
+    if isinstance(value, list) and len(value) > len(WRITERS):
+        raise ValueError("should name each format at most once")
+    return value
+
+
+def _distinct(names: list[OutputName]) -> list[OutputName]:
+    if len(set(names)) < len(names):
+        raise ValueError("should name each format at most once")
+    return names
+
+
 def _installed(names: list[OutputName]) -> list[OutputName]:
     check_outputs(names)
     return names
@@ -150,7 +163,9 @@ class StreamConfig(Section):
     owner_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     resume_s: Annotated[float, Field(gt=0)] = 300.0
     history_frames: Annotated[int, Field(ge=0, le=1_000_000)] = 4096
-    outputs: Annotated[list[OutputName], AfterValidator(_installed)] = Field(default_factory=list)
+    outputs: Annotated[
+        list[OutputName], BeforeValidator(_few), AfterValidator(_distinct), AfterValidator(_installed)
+    ] = Field(default_factory=list)
 
 
 class LimitsConfig(Section):
@@ -163,6 +178,7 @@ class LimitsConfig(Section):
     instances: Annotated[int, Field(ge=1)] = 4096
     keypoints: Annotated[int, Field(ge=1)] = 256
     streams: Annotated[int, Field(ge=1)] = 256
+    output_files: Annotated[int, Field(ge=0)] = 512
     active_tracks: Annotated[int, Field(ge=1)] = 4096
     history_bytes: Annotated[int, Field(ge=0)] = 16_777_216
     queue_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 import threading
 import time
@@ -22,7 +23,8 @@ from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
 from trackd.observe.token import read_token
-from trackd.outputs.thread import OutputsThread
+from trackd.outputs.positions import Positions
+from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
 from trackd.server.control.call import DaemonParts
@@ -66,9 +68,8 @@ class Daemon:
     ) -> None:
         check_addresses(config)
         token = None if config.daemon.http is None else read_token(config.security, base)
-        out_dir = Path(config.out_dir)
         if config.stream.outputs:
-            _check_writable(out_dir)
+            _check_writable(Path(config.out_dir))
         self.context = context or zmq.Context()
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
@@ -100,18 +101,19 @@ class Daemon:
             if security is not None:
                 security.close()
             raise
-        self._outputs = self.health.outputs = OutputsThread(out_dir, self.metrics.output_errors.inc, outbox.wake)
+        self._outputs = self.health.outputs = _make_outputs(config, self.metrics, outbox, journal)
         self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
         publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
         streams = Streams(
-            StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
-        )
+            StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
+            self._outputs, journaling=journal is not None,
+        )  # fmt: skip
         if journal is not None:
-            _recover(journal, streams)
-        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
+            self._outputs.finish_closed(_recover(journal, streams))
+        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs)
         parts = DaemonParts(
             sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), remembered
         )
@@ -259,10 +261,37 @@ def _recall(config: Config, models: ModelRegistry) -> RememberedModels | None:
     return remembered
 
 
-def _recover(journal: Journal[Outcome], streams: Streams) -> None:
-    """Open each stream that was open when the last daemon ended."""
+def _limits_here(limits: LimitsConfig) -> LimitsConfig:
+    """The limits of streams, with those of this process: sockets need the other half of its file handles."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = soft // 2
+    if soft == resource.RLIM_INFINITY or limits.output_files <= most:
+        return limits
+    logger.warning(
+        "limits.output_files is %d; %d are used, half of the files that this process may open",
+        limits.output_files, most,
+    )  # fmt: skip
+    return limits.model_copy(update={"output_files": most})
+
+
+def _make_outputs(config: Config, metrics: Metrics, outbox: Outbox, journal: Journal[Outcome] | None) -> OutputsThread:
+    out_dir, on_error = Path(config.out_dir), metrics.output_errors.inc
+    if journal is None or config.daemon.state_dir is None:
+        return OutputsThread(out_dir, on_error, outbox.wake)
+    # What waits for the outputs cannot be deleted from the journal.
+    max_bytes = min(MOST_WAITING_BYTES, config.daemon.journal_bytes // 8)
+    positions = Positions(Path(config.daemon.state_dir))
+    return OutputsThread(
+        out_dir, on_error, outbox.wake, positions=positions, on_saved=journal.database.written, max_bytes=max_bytes
+    )
+
+
+def _recover(journal: Journal[Outcome], streams: Streams) -> set[str]:
+    """Open each stream that was open when the last daemon ended; return their names."""
+    names = set()
     records: list[Record] = []
     for stored in journal.database.streams():
+        names.add(stored.opened.stream)
         try:
             records += streams.recover(stored, time.monotonic_ns())
         except (ValueError, KeyError, TypeError) as error:
@@ -271,6 +300,7 @@ def _recover(journal: Journal[Outcome], streams: Streams) -> None:
             ) from None
     if records:
         journal.database.write(records)
+    return names
 
 
 def wall_clock() -> Callable[[], float]:

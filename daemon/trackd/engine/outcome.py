@@ -8,7 +8,7 @@ message, wire message to output record. All of them read the one list of fields,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from trackd.engine.queue import StreamQueue
+from trackd.outputs.label_runs import pack_labels, unpack_labels
 from trackd.outputs.records import OutputRecord
 from trackd.store.records import FrameRecord, Record
 from trackd.tracking.instances import Instances
@@ -78,7 +79,13 @@ Outcome = Settlement | CommandResult
 
 
 def frame_record(
-    stream: str, epoch: int, frame: Frame, instances: Instances, features: State | None, assignment: Assignment
+    stream: str,
+    epoch: int,
+    frame: Frame,
+    instances: Instances,
+    features: State | None,
+    assignment: Assignment,
+    outputs: Collection[str] = (),
 ) -> FrameRecord:
     """Build the record of a tracked frame: the input of the tracker, and its result.
 
@@ -89,6 +96,7 @@ def frame_record(
         instances: made of it.
         features: as the scorer's `pack` returned them.
         assignment: the tracker's result.
+        outputs: of the stream; the record has what they need in addition.
     """
     detections, shape = frame.detections, instances.frame_shape
     body: State = {
@@ -98,6 +106,8 @@ def frame_record(
         "frame_shape": None if shape is None else list(shape),
         "features": features,
         "extents": None if instances.extents is detections.boxes else instances.extents,
+        "keypoint_scores": detections.keypoint_scores if outputs else None,
+        "masks": pack_labels(detections.masks) if "ctc" in outputs and detections.masks is not None else None,
     }
     body = {name: value for name, value in body.items() if value is not None}
     for name in ASSIGNMENT_ARRAYS:
@@ -174,6 +184,18 @@ def output_record(tracks: Tracks, detections: Detections | None) -> OutputRecord
     return OutputRecord(
         **shared, keypoint_scores=detections.keypoint_scores, masks=detections.masks, parents=parents_of(tracks)
     )
+
+
+def output_record_of(record: FrameRecord) -> OutputRecord | None:
+    """Build the record that output files get of a journaled frame; None for a frame that was not tracked."""
+    body = record.body
+    masks = None if "masks" not in body else unpack_labels(body["masks"])
+    # An array of each kind is taken from the detections; those that the tracks have too are the same in both.
+    detections = Detections(
+        boxes=body.get("boxes"), keypoints=body.get("keypoints"), scores=body.get("scores"), masks=masks,
+        keypoint_scores=body.get("keypoint_scores"),
+    )  # fmt: skip
+    return output_record(tracks_of_record(record), detections)
 
 
 def parents_of(tracks: Tracks) -> dict[int, int]:

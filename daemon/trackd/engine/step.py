@@ -127,7 +127,10 @@ class StepRunner:
         assert step.instances is not None
         assert step.assignment is not None
         features = state.scorer.pack(step.features)
-        return frame_record(state.name, state.epoch, step.item.frame, step.instances, features, step.assignment)
+        return frame_record(
+            state.name, state.epoch, step.item.frame, step.instances, features, step.assignment,
+            state.settings.stream.outputs,
+        )  # fmt: skip
 
     def _skip(self, queue: StreamQueue, skip: Skip, taken_ns: int) -> Settlement:
         """Settle a frame as dropped or rejected."""

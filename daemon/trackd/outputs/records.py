@@ -43,7 +43,14 @@ class OutputRecord:
     masks: IntArray | None = None  # (h, w) label i + 1 is instance i
     parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes it takes in memory."""
+        arrays: list[NDArray[Any] | None] = [self.masks, *(getattr(self, name) for name in ARRAYS)]
+        return _OVERHEAD_BYTES + sum(array.nbytes for array in arrays if array is not None)
 
+
+_OVERHEAD_BYTES = 1024  # of a record without its arrays
 ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "keypoint_scores", "scores")
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import queue
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from trackd.outputs.backlog import Backlog, CloseFiles, EndFiles, Job, OpenFiles, SkipFrames, WriteFrame
+from trackd.outputs.finisher import Finisher
+from trackd.outputs.positions import Positions
+from trackd.outputs.progress import Progress
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer, open_writer
+from trackd.outputs.stream_files import StreamFiles
 from trackd_client.protocol import Open
 
 logger = logging.getLogger(__name__)
@@ -22,259 +22,364 @@ logger = logging.getLogger(__name__)
 # them, before they are accepted. So no record of an accepted frame is dropped, memory is bounded, and no other stream
 # waits.
 MOST_WAITING = 256
+MOST_WAITING_BYTES = 256 * 1024 * 1024  # of all streams
+_MOST_OF_ONE = 4  # a stream may have a quarter of these bytes
+# With a journal: the positions of a stream's files are stored after so many records or bytes, or after this time.
+_SAVE_RECORDS, _SAVE_BYTES = 64, 4 * 1024 * 1024
+_SAVE_S = 0.5
+_TURN_S = 0.005  # a stream with more work than this takes turns with the others
 _RETRY_S = 0.5
 
 
-@dataclass(slots=True)
-class OpenFiles:
-    """Open a stream's files; a repeated attempt opens the remaining ones."""
-
-    kinds: list[str]  # still to be opened
-    info: StreamInfo
-    tried: bool = False
-
-
-@dataclass(slots=True)
-class WriteFrame:
-    """Write one frame; a repeated attempt skips the writers that are done."""
-
-    record: OutputRecord
-    done: list[Writer] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class CloseFiles:
-    """Finish a stream's files."""
-
-
-Job = OpenFiles | WriteFrame | CloseFiles
-
-
-class HeldJobs:
-    """A stream's jobs that wait because the first of them failed with an OSError."""
-
-    def __init__(self, first: Job, reason: str) -> None:
-        self.jobs: deque[Job] = deque([first])
-        self.reason = reason
-
-
 class OutputsThread:
-    """One thread, any number of writers by stream; a second thread finishes the files of closed streams.
+    """One thread, any number of files by stream; a second thread finishes the files of closed streams.
 
-    Where a disk cannot be written (it is full, read-only, unplugged), the stream's jobs are held and tried again.
-    Its records wait, then its frames; other streams do not. A stream that closes in this state loses the waiting
-    records, and the log names them.
+    Streams take turns, so that a stream with large files delays the others by one frame of its own. Where a disk cannot
+    be written (it is full, read-only, unplugged), the stream's jobs wait and are tried again. Its records wait, then
+    its frames; other streams do not. A stream that closes in this state loses the waiting records, and the log names
+    them.
+
+    Without `positions` a stream's files are finished at the end of the daemon. With them the files of open streams are
+    left as they are, and the next daemon continues them.
 
     Args:
         out_dir: the folder of all output files.
         on_error: called once for every record or file that was not written and will not be.
-        on_caught_up: called when a stream is no longer behind.
-        clock: monotonic seconds, for the time of the next attempt.
+        on_progress: called when there is news for `take_progress`.
+        clock: monotonic seconds.
+        positions: where the positions of open files are stored, with a journal.
+        on_saved: called with a stream and a seq: no restart needs the stream's frames up to this one.
+        max_bytes: of the records that wait.
     """
 
     def __init__(
         self,
         out_dir: Path,
         on_error: Callable[[], None],
-        on_caught_up: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        positions: Positions | None = None,
+        on_saved: Callable[[str, int], None] = lambda stream, seq: None,
+        max_bytes: int = MOST_WAITING_BYTES,
     ) -> None:
         self._out_dir = out_dir
         self._on_error = on_error
-        self._on_caught_up = on_caught_up
         self._clock = clock
-        self._caught_up = False
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()  # bounded by `is_behind`
-        self._submitted: Counter[str] = Counter()  # records, by stream; only the IO thread counts here
-        self._written: Counter[str] = Counter()  # only the outputs thread counts here
-        self._writers: dict[str, list[Writer]] = {}
-        self._failing: set[Writer] = set()
-        self._held: dict[str, HeldJobs] = {}  # by stream
-        self._retry_at = 0.0  # s of the clock
-        # A long stream's .slp takes a minute to finish; the other streams' frames do not wait for it.
-        self._finisher = ThreadPoolExecutor(1, "outputs-finish")
-        self._finishing: dict[str, Future[None]] = {}
-        self.paths: list[Path] = []
+        self._positions = positions
+        self._on_saved = on_saved
+        self._max_bytes = max_bytes
+        self._turns: queue.SimpleQueue[Backlog | None] = queue.SimpleQueue()
+        self._progress = Progress(on_progress)
+        self._finisher = Finisher(on_error, self._turns.put, positions)
+        self._backlogs = self._finisher.backlogs
+        self._submitted_bytes = self._written_bytes = 0  # each counted by one thread
+        self._n_opened = 0  # files
+        self._retry_at = self._save_at = 0.0  # s of the clock
+        self._failing: set[Backlog] = set()  # cannot be written now
+        self._dirty: set[Backlog] = set()  # have records that the stored positions do not include
 
     def run(self) -> None:
-        """Do jobs until `stop`; then finish all files."""
-        while (job := self._next()) is not None:
-            try:
-                job()
-            except Exception:
-                self._on_error()
-                logger.exception("an output could not be written")
-        for name in list(self._writers):
-            self._do_or_hold(name, CloseFiles())
-        self._finisher.shutdown(wait=True)
+        """Do jobs until `stop`; then finish or leave all files."""
+        while (backlog := self._next()) is not None:
+            self._turn(backlog, _TURN_S)
+        for backlog in list(self._backlogs.values()):
+            if self._positions is None and not backlog.ending:
+                backlog.ending = True
+                backlog.jobs.append(CloseFiles())
+            self._do_all(backlog)
+            if not backlog.ending:
+                backlog.files.park()
+        self._finisher.stop()
+
+    def _do_all(self, backlog: Backlog) -> None:
+        tried = False
+        while backlog.jobs and not (tried and backlog.reason):
+            while not self._is_free(backlog):
+                time.sleep(0.01)
+            self._turn(backlog, float("inf"))
+            tried = True
 
     # --- called by the IO thread ---
 
-    def open(self, name: str, kinds: Sequence[str], message: Open) -> None:
-        """Open a stream's files."""
-        info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
-        self._jobs.put(lambda: self._do_or_hold(name, OpenFiles(list(kinds), info)))
+    def open(self, name: str, kinds: Sequence[str], message: Open, opening: int = 0, settled_seq: int = -1) -> int:
+        """Open a stream's files, or continue those of an earlier daemon.
 
-    def write(self, name: str, record: OutputRecord) -> None:
-        """Write the record of one frame."""
-        self._submitted[name] += 1
-        self._jobs.put(lambda: self._do_or_hold(name, WriteFrame(record)))
+        Args:
+            name: of the stream.
+            kinds: the formats.
+            message: the stream's `open`.
+            opening: the epoch in which the stream was opened.
+            settled_seq: of a stream that an earlier daemon opened: its last settled frame.
+
+        Returns:
+            The last frame that is in the files; the caller writes those after it. −1: none.
+        """
+        info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
+        files = StreamFiles(self._out_dir, kinds, info, self._on_error, self._positions, opening, settled_seq)
+        backlog = Backlog(name, files, len(kinds), written_seq=files.stored_seq, skipped_seq=files.stored_seq)
+        self._n_opened += backlog.n_files
+        self._finisher.add(backlog)
+        self._submit(backlog, OpenFiles())
+        if files.stored_seq >= 0:
+            self._on_saved(name, files.stored_seq)
+        return files.stored_seq
+
+    def finish_closed(self, open_streams: Collection[str]) -> None:
+        """Finish what an earlier daemon had closed and not finished. Call this before any thread runs."""
+        for name, stored in [] if self._positions is None else list(self._positions.streams()):
+            if name not in open_streams:
+                info = StreamInfo(name, None, None, None, None)
+                files = StreamFiles(self._out_dir, list(stored.files), info, self._on_error)
+                self._finisher.finish_left(Backlog(name, files))
+
+    def write(self, name: str, seq: int, record: OutputRecord, nbytes: int = 0) -> None:
+        """Write the record of one frame.
+
+        Args:
+            name: of the stream.
+            seq: of the frame.
+            record: the frame.
+            nbytes: what its row in the journal takes, where that is more than the record.
+        """
+        backlog = self._backlogs[name]
+        job = WriteFrame(seq, record, max(nbytes, record.nbytes))
+        backlog.submitted += 1
+        backlog.skipped_seq = seq
+        backlog.submitted_bytes += job.nbytes
+        self._submitted_bytes += job.nbytes
+        self._submit(backlog, job)
+
+    def skip(self, name: str, seq: int) -> None:
+        """Note that a frame has no record: where many follow one another, the journal does not have to keep them."""
+        backlog = self._backlogs[name]
+        if self._positions is not None and not backlog.waiting and seq - backlog.skipped_seq >= _SAVE_RECORDS:
+            backlog.skipped_seq = seq
+            self._submit(backlog, SkipFrames(seq))
 
     def is_behind(self, name: str) -> bool:
         """Whether so many of a stream's records wait that it should send no more for now."""
-        return self._submitted[name] - self._written[name] > MOST_WAITING
+        backlog = self._backlogs.get(name)
+        if backlog is None or not backlog.waiting:
+            return False
+        behind = backlog.waiting > MOST_WAITING or self._over_bytes(backlog)
+        backlog.awaited = backlog.awaited or behind
+        return behind
 
-    def caught_up(self) -> bool:
-        """Whether any stream has stopped being behind since the last call."""
-        was, self._caught_up = self._caught_up, False
-        return was
+    def _over_bytes(self, backlog: Backlog) -> bool:
+        waiting_bytes = backlog.submitted_bytes - backlog.written_bytes
+        return (
+            waiting_bytes > self._max_bytes // _MOST_OF_ONE
+            or self._submitted_bytes - self._written_bytes > self._max_bytes
+        )
+
+    def unwritten_span(self, name: str, seq: int) -> int:
+        """Return how many frames the journal has to keep for a stream's files, up to `seq`."""
+        backlog = self._backlogs.get(name)
+        if backlog is None or self._positions is None or not backlog.waiting:
+            return 0
+        return seq - backlog.written_seq
+
+    def written_seq(self, name: str, settled_seq: int) -> int:
+        """Return up to which seq every settled frame of a stream is in its files, or has no record.
+
+        Args:
+            name: of the stream.
+            settled_seq: its last settled frame.
+        """
+        backlog = self._backlogs.get(name)
+        if backlog is None or not backlog.waiting:
+            return settled_seq
+        return backlog.written_seq
+
+    def take_progress(self) -> tuple[set[str], list[Callable[[], None]]]:
+        """Return the streams whose records were written since the last call, and the calls of `end` that are done."""
+        return self._progress.take()
 
     def fault(self, name: str | None = None) -> str | None:
         """Why a stream's files, or any stream's, cannot be written for now; None while they can. For any thread."""
-        held = self._held.copy()
-        if name is None:
-            return next((stream.reason for stream in held.values()), None)
-        return held[name].reason if name in held else None
+        if name is not None:
+            backlog = self._backlogs.get(name)
+            return None if backlog is None else backlog.reason
+        return next((backlog.reason for backlog in self._backlogs.copy().values() if backlog.reason is not None), None)
+
+    @property
+    def n_open_files(self) -> int:
+        """The number of files that are open, or that are being finished."""
+        return self._n_opened - self._finisher.n_finished
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are finished."""
+        return self._finisher.paths
+
+    def end(self, name: str, done: Callable[[], None]) -> None:
+        """Write all records of a stream that closes; `take_progress` then returns `done`."""
+        backlog = self._backlogs.get(name)
+        if backlog is None:  # the stream could not be opened
+            self._progress.tell(done)
+            return
+        backlog.ending = True
+        self._submit(backlog, EndFiles(done), now=True)
 
     def close(self, name: str) -> None:
         """Finish a stream's files."""
-        self._jobs.put(lambda: self._do_or_hold(name, CloseFiles()))
+        backlog = self._backlogs.get(name)
+        if backlog is not None:
+            backlog.ending = True
+            self._submit(backlog, CloseFiles(), now=True)
 
     def stop(self) -> None:
-        """Make `run` finish all files and return."""
-        self._jobs.put(None)
+        """Make `run` do what waits and return."""
+        self._turns.put(None)
+
+    def _submit(self, backlog: Backlog, job: Job, *, now: bool = False) -> None:
+        backlog.jobs.append(job)
+        if now or not (backlog.queued or backlog.reason):
+            backlog.queued = True
+            self._turns.put(backlog)
 
     # --- on the outputs thread ---
 
-    def _next(self) -> Callable[[], None] | None:
-        if not self._held:
-            return self._jobs.get()
-        try:
-            wait_s = self._retry_at - self._clock()
-            return self._jobs.get(timeout=wait_s) if wait_s > 0 else self._retry
-        except queue.Empty:
-            return self._retry
-
-    def _do_or_hold(self, name: str, job: Job) -> None:
-        """Do a stream's job, or append it to the jobs that are held."""
-        held = self._held.get(name)
-        if held is None:
+    def _next(self) -> Backlog | None:
+        """The stream whose turn is next; None at the end."""
+        while True:
+            now = self._clock()
+            if self._failing and now >= self._retry_at:
+                self._retry_at = now + _RETRY_S
+                for backlog in list(self._failing):
+                    self._turn(backlog, _TURN_S)
+            if self._dirty and now >= self._save_at:
+                self._save_idle()
+            due = [self._retry_at] * bool(self._failing) + [self._save_at] * bool(self._dirty)
             try:
-                self._do(name, job)
-            except OSError as error:
-                logger.error("stream=%s: %s; its frames wait until it can be", name, _reason(error))
-                if not self._held:
-                    self._retry_at = self._clock() + _RETRY_S
-                self._held[name] = HeldJobs(job, _reason(error))
-        elif not isinstance(job, CloseFiles):
-            held.jobs.append(job)
-        else:
-            self._try(name, held)
-            if name in self._held:
-                self._give_up(name, held)
-            self._do(name, job)
+                return self._turns.get(timeout=max(0.0, min(due) - now)) if due else self._turns.get()
+            except queue.Empty:
+                continue
 
-    def _retry(self) -> None:
-        self._retry_at = self._clock() + _RETRY_S
-        for name, held in list(self._held.items()):
-            self._try(name, held)
-
-    def _try(self, name: str, held: HeldJobs) -> None:
+    def _turn(self, backlog: Backlog, for_s: float) -> None:
+        """Do jobs of one stream, for some time."""
+        until = self._clock() + for_s
+        backlog.queued = False  # a job that is added from here on brings another turn
         try:
-            while held.jobs:
-                self._do(name, held.jobs[0])
-                held.jobs.popleft()
+            while backlog.jobs and self._is_free(backlog) and not self._prepare(backlog):
+                if backlog.unsaved >= _SAVE_RECORDS or backlog.unsaved_bytes >= _SAVE_BYTES:
+                    self._save(backlog)
+                self._do(backlog, backlog.jobs[0])
+                backlog.jobs.popleft()
+                if backlog.reason is not None:
+                    self._recovered(backlog)
+                if backlog.jobs and self._clock() >= until:
+                    self._turns.put(backlog)
+                    return
         except OSError as error:
-            held.reason = _reason(error)
-            return
-        del self._held[name]
-        logger.warning("stream=%s: its outputs can be written again, and no record of them is missing", name)
+            self._hold(backlog, error)
+        except Exception:
+            self._on_error()
+            logger.exception("stream=%s: an output could not be written", backlog.name)
+            job = backlog.jobs.popleft()
+            if isinstance(job, EndFiles):
+                self._progress.tell(job.done)
+            elif isinstance(job, WriteFrame):
+                self._count(backlog, job)
+            self._turns.put(backlog)
 
-    def _give_up(self, name: str, held: HeldJobs) -> None:
-        """Drop the held jobs of a stream that closes while its disk cannot be written, and log the lost frames."""
-        del self._held[name]
-        lost = []
-        for job in held.jobs:
+    @staticmethod
+    def _is_free(backlog: Backlog) -> bool:
+        """Whether no earlier file of the stream's name is being finished; the end of that brings another turn."""
+        if backlog.previous is not None and backlog.previous.finished:
+            backlog.previous = None
+        return backlog.previous is None and not backlog.preparing
+
+    def _prepare(self, backlog: Backlog) -> bool:
+        """Have the parts of a process that was killed finished on the other thread; whether there are any."""
+        if backlog.prepared:
+            return False
+        backlog.prepared = True
+        if backlog.files.parts_left:
+            self._finisher.finish_parts(backlog)
+        return backlog.preparing
+
+    def _do(self, backlog: Backlog, job: Job) -> None:
+        match job:
+            case OpenFiles():
+                backlog.files.open()
+            case WriteFrame():
+                backlog.files.write(job.seq, job.record)
+                self._count(backlog, job)
+            case SkipFrames():
+                backlog.files.skip(job.seq)
+                self._save(backlog)
+            case EndFiles():
+                self._save(backlog)
+                self._progress.tell(job.done)
+            case CloseFiles():
+                self._dirty.discard(backlog)
+                self._finisher.finish(backlog)
+
+    def _count(self, backlog: Backlog, job: WriteFrame) -> None:
+        """Count a record that is written, or lost."""
+        backlog.written_seq = job.seq
+        backlog.written_bytes += job.nbytes
+        backlog.written += 1
+        self._written_bytes += job.nbytes
+        if self._positions is None:
+            self._progress.tell(backlog.name)
+            return
+        if not self._dirty:
+            self._save_at = self._clock() + _SAVE_S
+        self._dirty.add(backlog)
+        if backlog.awaited and backlog.waiting <= MOST_WAITING // 2 and not self._over_bytes(backlog):
+            backlog.awaited = False
+            self._progress.tell(backlog.name)
+
+    def _save(self, backlog: Backlog) -> None:
+        """Store the positions of a stream's files; raises OSError where that fails."""
+        seq = backlog.files.save()
+        backlog.saved, backlog.saved_bytes = backlog.written, backlog.written_bytes
+        self._dirty.discard(backlog)
+        self._on_saved(backlog.name, seq)
+
+    def _save_idle(self) -> None:
+        self._save_at = self._clock() + _SAVE_S
+        for backlog in list(self._dirty):
             try:
-                self._do(name, job)  # the stream's other files may be on a disk that can be written
+                self._save(backlog)
+            except OSError as error:  # repeated, and the stream's next records wait for it
+                logger.debug("stream=%s: the positions of its outputs cannot be stored: %s", backlog.name, error)
+
+    def _hold(self, backlog: Backlog, error: OSError) -> None:
+        """Let a stream's jobs wait; where the stream closes, drop those that cannot be done."""
+        named = "" if error.filename is None else f" {error.filename}"
+        reason = f"the output{named} cannot be written: {error.strerror or error}"
+        if backlog.ending and isinstance(backlog.jobs[0], OpenFiles | WriteFrame | SkipFrames):
+            self._give_up(backlog, backlog.reason or reason)
+            return
+        if backlog.reason is None:
+            logger.error("stream=%s: %s; its frames wait until it can be", backlog.name, reason)
+        if not self._failing:
+            self._retry_at = self._clock() + _RETRY_S
+        self._failing.add(backlog)
+        backlog.reason = reason
+
+    def _recovered(self, backlog: Backlog) -> None:
+        backlog.reason = None
+        self._failing.discard(backlog)
+        logger.warning("stream=%s: its outputs can be written again, and no record of them is missing", backlog.name)
+
+    def _give_up(self, backlog: Backlog, reason: str) -> None:
+        """Drop the jobs of a stream that closes while its disk cannot be written, and log the lost frames."""
+        lost = []
+        while backlog.jobs and isinstance(job := backlog.jobs[0], OpenFiles | WriteFrame | SkipFrames):
+            try:
+                self._do(backlog, job)  # the stream's other files may be on a disk that can be written
             except OSError:
                 self._on_error()
                 if isinstance(job, WriteFrame):
-                    self._written[name] += 1
+                    self._count(backlog, job)
                     lost.append(job.record.frame_index)
+            backlog.jobs.popleft()
+        backlog.reason = None
+        self._failing.discard(backlog)
         frames = f"frame_index={lost[0]} to {lost[-1]}" if lost else "it had none"
-        logger.error("stream=%s: %s; %d frames are lost to it: %s", name, held.reason, len(lost), frames)
-
-    def _do(self, name: str, job: Job) -> None:
-        match job:
-            case OpenFiles():
-                self._open(name, job)
-            case WriteFrame():
-                self._write(name, job)
-            case CloseFiles():
-                self._close(name)
-
-    def _open(self, name: str, job: OpenFiles) -> None:
-        if not job.tried:
-            job.tried = True
-            self._close(name)
-            if name in self._finishing:
-                self._finishing.pop(name).result()  # it writes the same file
-            self._writers[name] = []
-        while job.kinds:
-            try:
-                self._writers[name].append(open_writer(job.kinds[0], self._out_dir, job.info))
-            except Exception as error:  # the other outputs are written all the same
-                if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
-                    raise
-                self._on_error()
-                logger.exception("stream=%s: the output %s cannot be written", name, job.kinds[0])
-            job.kinds.pop(0)
-
-    def _write(self, name: str, job: WriteFrame) -> None:
-        unwritten: OSError | None = None
-        for writer in self._writers.get(name, ()):
-            if writer in job.done:
-                continue
-            try:
-                writer.write(job.record)
-            except OSError as error:
-                unwritten = OSError(error.errno, error.strerror or str(error), str(writer.path))
-                continue
-            except Exception:
-                self._on_error()
-                # Such a writer fails with every frame: each failure is counted, only the first is logged.
-                if writer not in self._failing:
-                    self._failing.add(writer)
-                    logger.exception("stream=%s frame_index=%d: %s", name, job.record.frame_index, writer.path)
-            job.done.append(writer)
-        if unwritten is not None:
-            raise unwritten
-        self._written[name] += 1
-        if self._submitted[name] - self._written[name] == MOST_WAITING // 2:
-            self._caught_up = True
-            self._on_caught_up()
-
-    def _close(self, name: str) -> None:
-        writers = self._writers.pop(name, [])
-        if writers:
-            self._failing.difference_update(writers)
-            self._finishing = {other: future for other, future in self._finishing.items() if not future.done()}
-            self._finishing[name] = self._finisher.submit(self._finish, writers)
-
-    def _finish(self, writers: Sequence[Writer]) -> None:
-        for writer in writers:
-            try:
-                writer.close()
-                self.paths.append(writer.path)
-            except Exception as error:
-                self._on_error()
-                logger.error(
-                    "%s could not be finished; if its .part exists, `trackd outputs recover %s` finishes it: %s",
-                    writer.path, writer.path.parent, error, exc_info=not isinstance(error, OSError),
-                )  # fmt: skip
-
-
-def _reason(error: OSError) -> str:
-    named = "" if error.filename is None else f" {error.filename}"
-    return f"the output{named} cannot be written: {error.strerror or error}"
+        logger.error("stream=%s: %s; %d frames are lost to it: %s", backlog.name, reason, len(lost), frames)
+        self._turns.put(backlog)

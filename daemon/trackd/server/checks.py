@@ -70,6 +70,21 @@ def check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str
             )
 
 
+def check_output_files(n_new: int, n_open: int, limit: int, stream: str) -> None:
+    """Check that so many more output files may be open.
+
+    Raises:
+        ProtocolError: they may not (`too_large`).
+    """
+    if n_new and n_open + n_new > limit:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE,
+            f"at most {limit} output files may be open over all streams; {n_open} are, and outputs asks for {n_new}; "
+            "close a stream, or ask for fewer",
+            stream=stream,
+        )
+
+
 def as_protocol_error(error: Exception, stream: str) -> ProtocolError:
     """Return the error that a client gets for a command that failed."""
     if isinstance(error, ProtocolError):

@@ -11,6 +11,7 @@ from typing import NoReturn
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import QueuedFrame, Skip
+from trackd.outputs.thread import OutputsThread
 from trackd.server.access.grants import UNRESTRICTED, Grant, Right
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _KINDS = ("open", "frame", "close", "ping")
 REVOKED = "this key is not authorized any more; security.authorized_clients_dir lists the keys that are"
+_MOST_UNWRITTEN = 16_384  # frames of a stream that the journal keeps for its outputs, the dropped ones included
 _MOST_SKIPS = 1024  # settlements that may wait to be published, in addition to four times the queue's depth
 
 
@@ -51,7 +53,7 @@ class Ingest:
         inbox: Inbox,
         publisher: Publisher,
         limits: Limits,
-        is_behind: Callable[[str], bool],
+        outputs: OutputsThread,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._sessions = sessions
@@ -59,7 +61,7 @@ class Ingest:
         self._inbox = inbox
         self._publisher = publisher
         self._limits = limits
-        self._is_behind = is_behind
+        self._outputs = outputs
         self._clock = clock
         self._shared_images = SharedImageReader()
         self.draining = False
@@ -142,8 +144,8 @@ class Ingest:
             if head.seq <= session.recovered_seq:
                 # Stored before a crash, and perhaps not published then. Subscribers recognise a repetition by its seq.
                 self._publisher.publish_again(session, head.seq)
-            if head.seq <= session.settled_seq:
-                self._publisher.reply(owner, Ack(session.name, session.settled_seq, 0))
+            if head.seq <= session.kept_seq:
+                self._publisher.reply(owner, Ack(session.name, session.kept_seq, 0))
             return
         if self.draining:
             _refuse_draining(head.stream, head.seq)
@@ -197,8 +199,11 @@ class Ingest:
         if stream.on_overload != "block":
             if queue.skips > _MOST_SKIPS + 4 * queue.depth:
                 _no_credit(head, "the engine has not kept up with dropping frames")
+            if stream.outputs and self._outputs.unwritten_span(session.name, session.next_seq) > _MOST_UNWRITTEN:
+                session.ack_due = True
+                _no_credit(head, "its outputs cannot be written, and the journal keeps no more frames for them")
             return
-        if stream.outputs and self._is_behind(session.name):
+        if stream.outputs and self._outputs.is_behind(session.name):
             session.ack_due = True  # the ack is sent once the outputs have caught up
             _no_credit(head, "its outputs are still being written")
         if session.credit <= 0:
@@ -215,7 +220,7 @@ class Ingest:
         if session.settings.stream.on_overload == "drop_oldest":
             while not self._inbox.has_room(queue, item.nbytes) and self._inbox.shed_oldest(queue, "overload"):
                 pass
-        if self._inbox.has_room(queue, item.nbytes) and not self._is_behind(session.name):
+        if self._inbox.has_room(queue, item.nbytes) and not self._outputs.is_behind(session.name):
             return item
         return Skip(item.frame.head, Status.DROPPED, "overload", item.received_ns)
 

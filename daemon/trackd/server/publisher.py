@@ -53,15 +53,17 @@ class Publisher:
         return tracks
 
     def ack(self, session: Session) -> None:
-        """Ack all settled frames. If the client's pipe is full, the ack and its credit stay due."""
+        """Ack all frames that can be acked. If the client's pipe is full, the ack and its credit stay due."""
         granted = session.grant()
         if ARMED:
             crash_point("before_ack")
-        session.ack_due = not self.reply(session.owner, Ack(session.name, session.settled_seq, granted))
+        session.ack_due = not self.reply(session.owner, Ack(session.name, session.kept_seq, granted))
         if ARMED:
             crash_point("after_ack")
         if session.ack_due:
             session.credit -= granted
+        else:
+            session.acked_seq = session.kept_seq
 
     def publish_again(self, session: Session, seq: int) -> None:
         """Publish a settlement of an earlier daemon process, marked as replayed."""

@@ -102,7 +102,7 @@ class Server:
             self._ingest.draining = self._health.draining
             if signalled or not may_sleep:
                 self._publish_outcomes()
-                self._ack_caught_up()
+                self._take_outputs_progress()
             for bound, receive in receivers.items():
                 if bound in ready:
                     receive()
@@ -120,10 +120,11 @@ class Server:
                 next_heartbeat_ns = now + _HEARTBEAT_NS
                 self._heartbeat(now)
         self._publish_outcomes()
-        for session in self._sessions:
-            if self._journal is None:
+        self._take_outputs_progress()
+        if self._journal is None:  # else the next daemon continues the streams and their outputs
+            for session in self._sessions:
                 self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained"})
-            self._outputs.close(session.name)
+                self._outputs.close(session.name)
 
     def _drained(self) -> bool:
         """Return whether all received frames are published; checked in the order in which they are handed on."""
@@ -133,7 +134,16 @@ class Server:
             self._snapshots_stored = True
             self._streams.store_snapshots()
             return not len(self._sessions)
-        return True
+        return not any(self._waits_for_outputs(session) for session in self._sessions)
+
+    def _waits_for_outputs(self, session: Session) -> bool:
+        """Return whether a stream's close or its last ack still waits for its outputs, and they can be written."""
+        if session.closing:
+            return True
+        written = self._outputs.written_seq(session.name, session.settled_seq)
+        return (
+            session.written_seq is not None and written < session.settled_seq and not self._outputs.fault(session.name)
+        )
 
     def _receive_ingest(self) -> None:
         security, socket = self._security, self._sockets.ingest
@@ -180,16 +190,28 @@ class Server:
 
     def _ack(self, sessions: dict[Session, None]) -> None:
         for session in sessions:
-            self._publisher.ack(session)
+            if session.written_seq is None:
+                self._publisher.ack(session)
+            else:
+                self._ack_written(session)
         sessions.clear()
 
-    def _ack_caught_up(self) -> None:
-        """Ack streams whose ack is due, once the outputs of a stream have caught up."""
-        if not self._outputs.caught_up():
-            return
-        for session in self._sessions:
-            if session.ack_due and session.settled_seq >= 0:
-                self._publisher.ack(session)
+    def _ack_written(self, session: Session) -> None:
+        """Ack the frames of a stream that are in its outputs; the ack of the others stays due."""
+        session.written_seq = self._outputs.written_seq(session.name, session.settled_seq)
+        if session.kept_seq > session.acked_seq:
+            self._publisher.ack(session)
+        session.ack_due = session.ack_due or session.acked_seq < session.settled_seq
+
+    def _take_outputs_progress(self) -> None:
+        """Ack streams whose ack is due, once their outputs are written, and continue closing streams."""
+        names, done = self._outputs.take_progress()
+        for name in names:
+            session = self._sessions.get(name)
+            if session is not None and session.ack_due and session.settled_seq >= 0:
+                self._ack({session: None})
+        for call in done:
+            call()
 
     def _publish(self, settlement: Settlement, stored_ns: int | None) -> Session | None:
         session = self._sessions.get(settlement.head.stream)
@@ -202,8 +224,10 @@ class Server:
         session.history.append(tracks)
         if session.settings.stream.outputs:
             record = output_record(tracks, settlement.detections)
-            if record is not None:
-                self._outputs.write(session.name, record)
+            if record is None:
+                self._outputs.skip(session.name, tracks.seq)
+            else:
+                self._outputs.write(session.name, tracks.seq, record, settlement.nbytes)
         return session
 
     def _heartbeat(self, now: int) -> None:
@@ -211,7 +235,7 @@ class Server:
         for session in self._sessions:
             self._publisher.event(session, EventName.HEARTBEAT)
             if session.ack_due and session.settled_seq >= 0 and not self._outputs.is_behind(session.name):
-                self._publisher.ack(session)
+                self._ack({session: None})
             reason = fault or self._outputs.fault(session.name)
             if reason is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, reason, session.name))

@@ -38,6 +38,9 @@ class Session:
     model_digest: str | None = None  # SHA-256 of the model's file; None: it has none, or an earlier version stored it
     next_seq: int = 0
     settled_seq: int = -1
+    written_seq: int | None = None  # up to which seq its outputs are written; None: acks do not wait for that
+    acked_seq: int = -1
+    opened_epoch: int = 0  # the epoch in which it was opened; a reset begins another
     credit: int = 0  # frames that the client may send; below 0 where a drop policy accepts frames without credit
     last_frame_index: int | None = None
     owner_key: str = ""  # the public key of the owner's connection; "" without CURVE
@@ -55,8 +58,13 @@ class Session:
 
     @property
     def outstanding(self) -> int:
-        """Frames that were accepted and are not settled."""
-        return self.next_seq - 1 - self.settled_seq
+        """Frames that were accepted and cannot be acked yet."""
+        return self.next_seq - 1 - self.kept_seq
+
+    @property
+    def kept_seq(self) -> int:
+        """Frames up to this one can be acked: they are settled, and written to the outputs where acks wait for that."""
+        return self.settled_seq if self.written_seq is None else min(self.settled_seq, self.written_seq)
 
     def grant(self) -> int:
         """Grant as much credit as the queue has room for beyond the credit that the client holds; return the number."""
@@ -157,6 +165,7 @@ def opened_map(session: Session) -> dict[str, Any]:
     """The part of a session that the journal's `OpenRecord` holds, as plain values."""
     return {
         "settings": session.settings.as_map(),
+        "opened_epoch": session.opened_epoch,
         "model": session.model,
         "model_digest": session.model_digest,
         "reply_tracks": session.reply_tracks,
@@ -203,6 +212,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         opening=False,
         frame_shape=shape,
         source=opened["source"],
+        opened_epoch=opened.get("opened_epoch", stored.opened.epoch),
     )
     return session, Open(name, skeleton=skeleton, frame_shape=shape, source=opened["source"])
 

@@ -9,11 +9,18 @@ from typing import Any
 from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
+from trackd.engine.outcome import output_record_of
 from trackd.engine.queue import Command, StreamQueue
 from trackd.engine.stream_state import ScorerFactory, StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
-from trackd.server.checks import as_protocol_error, changed_settings, check_fixed_fields, check_nodes
+from trackd.server.checks import (
+    as_protocol_error,
+    changed_settings,
+    check_fixed_fields,
+    check_nodes,
+    check_output_files,
+)
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.session import NO_OWNER, Session, Sessions, opened_map, restored_session
@@ -41,7 +48,9 @@ class Streams:
         models: ModelRegistry,
         publisher: Publisher,
         outputs: OutputsThread,
+        journaling: bool = False,
     ) -> None:
+        self._journaling = journaling
         self._defaults = defaults
         self._limits = limits
         self._sessions = sessions
@@ -86,6 +95,10 @@ class Streams:
             )
         settings = changed_settings(self._defaults, message.config, message.stream)
         check_nodes(settings, message.skeleton, message.stream)
+        if settings.stream.outputs:
+            opening = sum(len(other.settings.stream.outputs) for other in self._sessions if other.opening)
+            n_open = self._outputs.n_open_files + opening
+            check_output_files(len(settings.stream.outputs), n_open, self._limits.output_files, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
         epoch = self._sessions.next_epoch()
@@ -104,7 +117,11 @@ class Streams:
             last_open_ns=now_ns,
             skeleton=message.skeleton,
             frame_shape=message.frame_shape,
+            source=message.source,
+            opened_epoch=epoch,
         )
+        if settings.stream.outputs and not self._journaling:
+            session.written_seq = -1  # without a journal an acked frame is in the outputs
         self._sessions.add(session)
         self._inbox.add(queue)
         make_scorer = self._models.scorer_factory(model)
@@ -122,7 +139,7 @@ class Streams:
                 self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
-                self._outputs.open(session.name, settings.stream.outputs, message)
+                self._outputs.open(session.name, settings.stream.outputs, message, epoch)
             logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
             session.opening = False
             self._send_opened(session, EventName.OPENED)
@@ -310,19 +327,19 @@ class Streams:
             return records
         make_scorer = self._models.scorer_factory(session.model)
         state = rebuilt_state(session, message, stored, make_scorer, self._limits)
-        self._add_recovered(session, message, state)
+        self._add_recovered(session, message, stored, state)
         self._engine.open(session.queue, state)
         if hole is None:
             logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
             return []
         return [*records, state.snapshot_record(session.settled_seq)]
 
-    def _add_recovered(self, session: Session, message: Open, state: StreamState) -> None:
+    def _add_recovered(self, session: Session, message: Open, stored: StoredStream, state: StreamState) -> None:
         session.queue.active_tracks = state.n_live
         self._sessions.add(session)
         self._inbox.add(session.queue)
         if session.settings.stream.outputs:
-            self._outputs.open(session.name, session.settings.stream.outputs, message)
+            self._continue_outputs(session, message, stored)
 
     def rebuilt(self, stream: UnavailableStream, make_scorer: ScorerFactory) -> StreamState:
         """Return the state in the engine of an unavailable stream; any thread may call this.
@@ -345,13 +362,31 @@ class Streams:
             return
         session.last_open_ns = now_ns
         session.opening = True
-        self._add_recovered(session, stream.message, state)
+        self._add_recovered(session, stream.message, stream.stored, state)
 
         def opened(_: Any, error: Exception | None) -> None:
             session.opening = False
             logger.info("stream=%s epoch=%d seq=%d: available again", session.name, session.epoch, session.settled_seq)
 
         self._inbox.command(session.queue, Command(_AT_ONCE, lambda: self._engine.open(session.queue, state), opened))
+
+    def _continue_outputs(self, session: Session, message: Open, stored: StoredStream) -> None:
+        """Continue the output files of an earlier daemon, and write the frames that it settled and they lack."""
+        kinds = session.settings.stream.outputs
+        written = self._outputs.open(session.name, kinds, message, session.opened_epoch, session.settled_seq)
+        missing = [record for record in stored.frames if record.seq > written]
+        first = missing[0].seq if missing else session.settled_seq + 1
+        if first > written + 1:
+            logger.error(
+                "stream=%s: its outputs lack seq=%d to %d: the journal does not have these frames any more",
+                session.name, written + 1, first - 1,
+            )  # fmt: skip
+        for record in missing:
+            output = output_record_of(record)
+            if output is None:
+                self._outputs.skip(session.name, record.seq)
+            else:
+                self._outputs.write(session.name, record.seq, output, record.nbytes)
 
     def store_snapshots(self) -> None:
         """Store a snapshot of every stream's tracker, so that a restart replays no frames."""
@@ -388,7 +423,17 @@ class Streams:
             self._engine.close(queue)
             self._engine.record(lambda: CloseRecord(session.name))
 
-        self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
+        def end_stream() -> None:
+            self._inbox.command(queue, Command(_AT_ONCE, end, closed))
+
+        if session.settings.stream.outputs:
+            # All records are written before the journal forgets the stream, and before its client hears of the close.
+            def end_outputs(_: Any, error: Exception | None) -> None:
+                self._outputs.end(session.name, end_stream)
+
+            self._inbox.command(queue, Command(session.next_seq - 1, lambda: None, end_outputs))
+        else:
+            self._inbox.command(queue, Command(session.next_seq - 1, end, closed))
 
     def _remove(self, session: Session) -> None:
         self._sessions.remove(session)

@@ -228,6 +228,10 @@ class Database:
             )
         ]
 
+    def written(self, stream: str, seq: int) -> None:
+        """Note that no restart has to write a stream's frames up to `seq` to its outputs again. For any thread."""
+        self._retention.written(stream, seq)
+
     def fold(self) -> None:
         """Copy the write-ahead log into the file and truncate the log."""
         self._file.fold()

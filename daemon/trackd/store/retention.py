@@ -30,12 +30,15 @@ _State = tuple[dict[str, int], dict[str, int], dict[str, Held], dict[str, int]]
 
 
 class Retention:
-    """Deletes the oldest frames of streams in the caller's transaction, and none that a restart has to replay.
+    """Deletes the oldest frames of streams in the caller's transaction.
+
+    None is deleted that a restart has to replay, or that the stream's outputs have not written.
 
     Args:
         file: the journal's file.
         table: its table of frames.
-        max_bytes: the bound of the file. Frames that a restart needs stay also beyond it.
+        max_bytes: the bound of the file. Frames that a restart needs stay also beyond it; a stream whose outputs are
+            behind by an eighth of it gets no credit.
         history_frames: how many frames before a snapshot stay, for streams without a setting of their own.
     """
 
@@ -49,6 +52,7 @@ class Retention:
         self._held = {stream: Held(seqs, nbytes) for stream, seqs, nbytes in table.streams()}
         self._over: dict[str, int] = {}  # the last frame of each stream that is too old for its history
         self._page_bytes: int = file.db.execute("PRAGMA page_size").fetchone()[0]
+        self._written: dict[str, int] = {}  # of each stream with outputs: no restart writes frames up to this seq again
         self._room = 0  # bytes that fit in any case, without a look at the file
 
     def state(self) -> _State:
@@ -63,6 +67,13 @@ class Retention:
         """Store a stream's setting of `history_frames`."""
         settings = opened.get("settings", {}).get("stream", {})
         self._frames[stream] = settings.get("history_frames", self._default_frames)
+        if settings.get("outputs"):
+            self._written.setdefault(stream, -1)
+
+    def written(self, stream: str, seq: int) -> None:
+        """Note that no restart has to write a stream's frames up to `seq` to its outputs again. For any thread."""
+        if stream in self._written:
+            self._written[stream] = seq
 
     def seqs(self, stream: str) -> range:
         """The seqs of a stream's stored frames."""
@@ -107,6 +118,7 @@ class Retention:
         self._snapshot_seq.pop(stream, None)
         self._held.pop(stream, None)
         self._over.pop(stream, None)
+        self._written.pop(stream, None)
 
     def make_room(self, nbytes: int) -> None:
         """Delete the oldest history of the streams with the most bytes, until `nbytes` more fit."""
@@ -138,9 +150,9 @@ class Retention:
         return freed
 
     def _oldest(self, stream: str, end: int, limit: int) -> range:
-        """Return the seqs of a stream's oldest frames before `end`, at most `limit`."""
+        """Return the seqs of a stream's oldest frames before `end`, at most `limit`, that its outputs do not need."""
         seqs = self.seqs(stream)
-        return range(seqs.start, min(seqs.start + limit, seqs.stop, end))
+        return range(seqs.start, min(seqs.start + limit, seqs.stop, end, self._written.get(stream, end) + 1))
 
     def _delete(self, stream: str, oldest: range) -> int:
         """Delete a stream's oldest frames; return their bytes."""

@@ -10,7 +10,7 @@ from output_records import info, record, written
 
 from trackd.config import check_config
 from trackd.output_formats import WRITERS, OutputFormat
-from trackd.outputs.files.line_file import LineFile
+from trackd.outputs.files.line_file import LineWriter
 from trackd.outputs.files.part import SUFFIX, PartFile
 from trackd.outputs.files.whole_file import WholeFileWriter
 from trackd.outputs.records import OutputRecord, StreamInfo
@@ -19,18 +19,13 @@ from trackd.outputs.writer import Writer, writer_class
 from trackd_client.configuration import ConfigError
 
 
-class CountWriter(Writer):
+class CountWriter(LineWriter):
     """Writes `<out_dir>/<name>.count`: a line per frame with its index and its number of tracks."""
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
-        self.path = out_dir / f"{stream.name}.count"
-        self._file = LineFile(self.path)
+    suffix = ".count"
 
     def write(self, record: OutputRecord) -> None:
-        self._file.write(f"{record.frame_index} {(record.track_ids >= 0).sum()}\n")
-
-    def close(self) -> None:
-        self._file.close()
+        self.append(f"{record.frame_index} {(record.track_ids >= 0).sum()}\n")
 
 
 class TotalWriter(WholeFileWriter):
@@ -96,3 +91,9 @@ def test_every_line_of_the_table_names_a_writer(kind):
 def test_no_two_formats_have_the_same_suffix():
     suffixes = [cls.suffix for cls in map(writer_class, WRITERS) if issubclass(cls, WholeFileWriter)]
     assert len(suffixes) == len(set(suffixes))
+
+
+@pytest.mark.parametrize("outputs", [["mot", "mot"], ["mot"] * 9000, [{}] * 60_000])
+def test_a_format_that_is_named_twice_is_an_error(outputs):
+    with pytest.raises(ConfigError, match=r"stream\.outputs should name each format at most once; got "):
+        check_config({"stream": {"outputs": outputs}})

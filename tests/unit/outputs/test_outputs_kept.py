@@ -104,8 +104,8 @@ def test_an_incomplete_last_frame_is_left_out(tmp_path):
     assert n_tracked("slp", tmp_path / "cells.slp") == 2 * (N_FRAMES - 1)
 
 
-@pytest.mark.parametrize("kind", ["slp", "parquet", "ctc"])
-def test_a_part_that_another_process_writes_is_left_alone(kind, tmp_path):
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_that_another_process_writes_is_left_alone(kind, tmp_path):
     writer = open_writer(kind, tmp_path, info())
     writer.write(record(0, [0]))
     with pytest.raises(ConfigError, match="another process"):

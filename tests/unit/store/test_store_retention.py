@@ -257,3 +257,23 @@ def test_a_journal_of_an_earlier_daemon_is_trimmed_and_continued(tmp_path):
     assert kept == list(range(kept[0], 101))
     assert len(kept) < 21
     second.close()
+
+
+def test_frames_that_the_outputs_of_a_stream_have_not_written_stay(tmp_path):
+    database = Database(tmp_path / "journal.sqlite", False, MB, 0)
+    database.write([opened("cam", history_frames=0, outputs=["mot"]), opened("other", history_frames=0)])
+    for seq in range(100):
+        database.write([frame("cam", seq, 20_000), frame("other", seq, 20_000)])
+        database.write([SnapshotRecord(stream, 1, seq, {}) for stream in ("cam", "other")])
+        database.written("cam", min(seq, 60))
+    database.close()
+    database = Database(tmp_path / "journal.sqlite", False, MB, 0)
+    cam, other = database.streams()
+    assert [record.seq for record in cam.frames] == list(range(61, 100))
+    assert other.frames[0].seq > 90
+    database.written("cam", 99)
+    for seq in range(100, 130):
+        database.write([frame("cam", seq, 20_000), SnapshotRecord("cam", 1, seq, {})])
+        database.written("cam", seq)
+    assert next(iter(database.streams())).frames[0].seq > 99
+    database.close()

@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import zlib
+from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from trackd.outputs.writer import set_earlier_aside
 
 logger = logging.getLogger(__name__)
 
 _COPY_BYTES = 1 << 20
+_TAIL_BYTES = 4096  # before the end of a file that is continued; they show that it is the same file
+
+
+class LostFileError(Exception):
+    """A file that was to be continued is missing, or is not as it was left."""
 
 
 class AppendFile:
-    """One system call per piece; nothing is buffered in memory.
+    """One system call per piece; nothing is buffered in memory. It is locked against other processes.
 
     Args:
         path: the file.
         head: the first piece of a new file.
-        lock: lock the file against other processes, and append to one that exists; False: the file must not exist.
+        start: the end of a file that is continued, as `end` gave it, or empty: what follows is cut off. None: the file
+            must not exist, or be empty.
 
     Raises:
         OSError: the file cannot be made; nothing was left behind. BlockingIOError: another process has locked it.
+        LostFileError: the file to be continued is missing, or is not as it was left.
     """
 
-    def __init__(self, path: Path, head: bytes = b"", *, lock: bool = False) -> None:
+    def __init__(self, path: Path, head: bytes = b"", start: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self._name = str(path)
-        self._lock = lock
-        self._file: FileIO | None = self._opened(new=not lock)
-        self._whole_bytes = os.fstat(self._file.fileno()).st_size  # of whole pieces
+        kept = 0 if start is None else int(start.get("bytes", 0))
+        self._file: FileIO | None = self._opened(create=not kept)
         self._torn = False
         try:
-            if head:
+            size = os.fstat(self._file.fileno()).st_size
+            if start is None and size:
+                raise FileExistsError(errno.EEXIST, "the file exists", self._name)
+            if size < kept or (start and "tail" in start and self._tail_checksum(kept) != start["tail"]):
+                raise LostFileError(f"{path} is not as it was left")
+            self._whole_bytes = kept  # of whole pieces
+            if size > kept:
+                self._file.truncate(kept)
+            if head and not kept:
                 self.append(head)
-        except OSError:
-            if not self._whole_bytes:
+        except BaseException as error:
+            if isinstance(error, OSError) and not kept and not os.fstat(self._file.fileno()).st_size:
                 path.unlink(missing_ok=True)
             self.close()
             raise
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """The end of the last whole piece, for `start`: its position and a checksum of what is before it."""
+        return {"bytes": self._whole_bytes, "tail": self._tail_checksum(self._whole_bytes)}
+
+    def _tail_checksum(self, end: int) -> int:
+        assert self._file is not None
+        first = max(0, end - _TAIL_BYTES)
+        return zlib.crc32(os.pread(self._file.fileno(), end - first, first))
 
     def append(self, piece: bytes) -> None:
         """Add a piece; on return the operating system has it, so it survives a kill of this process.
@@ -81,6 +109,19 @@ class AppendFile:
             self._copy_to_path(self._file)
             logger.warning("%s was removed while it was written; it was written again, and is complete", self.path)
 
+    def replace(self, pieces: Iterable[bytes]) -> None:
+        """Write other content in place of the whole file. A kill leaves either the old content or the new one.
+
+        Raises:
+            OSError: it cannot be written; the file is as before.
+        """
+        self.restore()
+        assert self._file is not None
+        new = rewritten(self.path, pieces)
+        self._file.close()
+        self._file, new._file = new._file, None
+        self._whole_bytes = new._whole_bytes
+
     @property
     def exists(self) -> bool:
         """Whether the path still leads to the open file."""
@@ -103,15 +144,21 @@ class AppendFile:
             self._file.close()
             self._file = None
 
-    def _opened(self, *, new: bool) -> FileIO:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else 0)
-        file = FileIO(os.open(self.path, flags, 0o666), "a+")
-        if self._lock:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
+    def _opened(self, *, create: bool = True, new: bool = False) -> FileIO:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0) | (os.O_EXCL if new else 0)
+        try:
+            file = FileIO(os.open(self.path, flags, 0o666), "a+")
+        except FileNotFoundError:
+            if create:
                 raise
+            raise LostFileError(f"{self.path} is missing") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            logger.debug("%s cannot be locked: %s", self.path, error)  # by a network file system without locks
         return file
 
     def _cut_torn_piece(self) -> None:
@@ -137,3 +184,24 @@ class AppendFile:
             raise
         self._file = new
         old.close()
+
+
+def rewritten(path: Path, pieces: Iterable[bytes]) -> AppendFile:
+    """Write a file beside `path` and rename it to `path`; a kill leaves either the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; the old file remains.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)
+    file = AppendFile(temporary)
+    try:
+        for piece in pieces:
+            file.append(piece)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        file.close()
+        raise
+    file.path, file._name = path, str(path)
+    return file

@@ -2,7 +2,8 @@
 
 `<file>.part` is a sequence of blocks. A block is the length and the CRC-32 of its payload (`<II`), then the payload,
 a MessagePack map. The first block describes the stream, each later one is a frame. A kill may cut the last block
-short; the reader leaves it out and returns the blocks before it.
+short; the reader leaves it out and returns the blocks before it. Just before the finished file gets its name, a last
+block is added that identifies it: a part that is found beside that file was finished, and is only left to be deleted.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import fcntl
 import logging
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
@@ -33,16 +34,27 @@ _VERSION = 1
 class PartFile:
     """A part file that is open for appending; it is locked, so that no second process writes the same output.
 
+    Args:
+        path: the part.
+        stream: that it belongs to.
+        start: continue the part from there, as `end` gave it; None: it must not exist.
+
     Raises:
         ConfigError: another process writes it.
+        LostFileError: the part to be continued is missing, or is not as it was left.
     """
 
-    def __init__(self, path: Path, stream: StreamInfo) -> None:
+    def __init__(self, path: Path, stream: StreamInfo, start: Mapping[str, Any] | None = None) -> None:
         self.path = path
         try:
-            self._file = AppendFile(path, _block(_stream_map(stream)), lock=True)
+            self._file = AppendFile(path, _block(_stream_map(stream)), start)
         except BlockingIOError:
             raise ConfigError(f"{path} is being written by another process; give one of them another out_dir") from None
+
+    @property
+    def end(self) -> dict[str, Any]:
+        """The end of its last frame, for `start`."""
+        return self._file.end
 
     def append(self, record: OutputRecord) -> None:
         """Add one frame, without its masks; on return the operating system has it, so it survives a kill.
@@ -56,12 +68,16 @@ class PartFile:
         """Make the file exist at its path, with whole frames only; raises OSError where that fails."""
         self._file.restore()
 
+    def mark_finished(self, finished: Path) -> None:
+        """Add the block that identifies the finished file, before that gets its final name."""
+        self._file.append(_block({"finished": _identity(finished)}))
+
     def close(self) -> None:
         """Close the file and unlock it."""
         self._file.close()
 
     def remove(self) -> None:
-        """Close and delete the file, after the final file was written."""
+        """Close and delete the file, after the finished file got its name."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -75,7 +91,24 @@ def is_abandoned(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError:  # a network file system without locks
+            return True
     return True
+
+
+def is_finished(path: Path, finished: Path) -> bool:
+    """Whether a part was finished already, as this file; the kill came before the part was deleted."""
+    marks = [block["finished"] for block in _blocks(path) if "finished" in block]
+    return bool(marks) and finished.is_file() and marks[-1] == _identity(finished)
+
+
+def whole_end(path: Path) -> dict[str, Any]:
+    """The end of a part's last whole block, as `start` of a `PartFile`."""
+    with path.open("rb") as file:
+        end = 0
+        while (payload := _next_payload(file)) is not None:
+            end += _HEAD.size + len(payload)
+    return {"bytes": end}
 
 
 def read_stream(path: Path) -> StreamInfo | None:
@@ -99,19 +132,36 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
     blocks = _blocks(path)
     next(blocks, None)
     for block in blocks:
+        if "finished" in block:
+            continue
         arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
         yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), **arrays)
 
 
 def _blocks(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            size, checksum = _HEAD.unpack(head)
-            payload = file.read(size)
-            if len(payload) < size or zlib.crc32(payload) != checksum:
-                logger.warning("%s: its last frame is incomplete and is left out", path)
-                return
+        end = 0
+        while (payload := _next_payload(file)) is not None:
+            end += _HEAD.size + len(payload)
             yield msgpack.unpackb(payload)
+        if end < path.stat().st_size:
+            logger.warning("%s: its last frame is incomplete and is left out", path)
+
+
+def _next_payload(file: BinaryIO) -> bytes | None:
+    """The payload of the next block; None at the end, or where the block is incomplete."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    size, checksum = _HEAD.unpack(head)
+    payload = file.read(size)
+    return payload if len(payload) == size and zlib.crc32(payload) == checksum else None
+
+
+def _identity(finished: Path) -> list[int]:
+    """What stays the same of a file when it is renamed."""
+    stat = finished.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
 
 def _block(value: dict[str, Any]) -> bytes:

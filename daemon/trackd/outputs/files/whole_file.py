@@ -9,9 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from trackd.outputs.files.part import SUFFIX, PartFile, is_abandoned, read_records, read_stream
+from trackd.crash_points import crash_point
+from trackd.outputs.files.part import (
+    SUFFIX,
+    PartFile,
+    is_abandoned,
+    is_finished,
+    read_records,
+    read_stream,
+    whole_end,
+)
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer, set_earlier_aside
+from trackd.outputs.writer import Position, Writer, set_earlier_aside
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +37,22 @@ class WholeFileWriter(Writer):
 
     suffix: ClassVar[str]  # of this format alone
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+    def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         self.path = out_dir / f"{stream.name}{self.suffix}"
-        part = self.path.with_name(self.path.name + SUFFIX)
-        self.recover(part)
+        if position is None:
+            self.set_aside(out_dir, stream.name)
         self._stream = stream
-        self._part: PartFile | None = PartFile(part, stream)
+        self._part: PartFile | None = PartFile(self.part_of(out_dir, stream.name), stream, position)
+
+    @classmethod
+    def part_of(cls, out_dir: Path, name: str) -> Path:
+        """The part of a stream's file."""
+        return out_dir / f"{name}{cls.suffix}{SUFFIX}"
+
+    @classmethod
+    def set_aside(cls, out_dir: Path, name: str) -> None:
+        """Finish the part of a process that was killed."""
+        cls.recover(cls.part_of(out_dir, name))
 
     @classmethod
     @abstractmethod
@@ -55,8 +74,13 @@ class WholeFileWriter(Writer):
             part.unlink()
             return None
         path = part.with_name(part.name.removesuffix(SUFFIX))
-        _finish(cls, path, stream, part)
-        part.unlink()
+        file = PartFile(part, stream, whole_end(part))
+        try:
+            if not is_finished(part, path):
+                _finish(cls, path, stream, file)
+            file.remove()
+        finally:
+            file.close()
         logger.warning("%s: recovered from the part of a process that was killed", path)
         return path
 
@@ -81,20 +105,36 @@ class WholeFileWriter(Writer):
         part, self._part = self._part, None
         try:
             part.restore()
-            _finish(type(self), self.path, self._stream, part.path)
+            _finish(type(self), self.path, self._stream, part)
             part.remove()
         finally:
             part.close()
 
+    def position(self) -> Position:
+        """Where the part ends."""
+        if self._part is None:
+            raise ValueError(f"{self.path}: the writer is closed")
+        return self._part.end
 
-def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part: Path) -> None:
+    def park(self) -> None:
+        """Close the part."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+
+
+def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part: PartFile) -> None:
     """Make the finished file of a part; an earlier file of the same name is renamed."""
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    _check_room(temporary, _ROOM_BYTES + _ROOM_FACTOR * part.stat().st_size)
+    _check_room(temporary, _ROOM_BYTES + _ROOM_FACTOR * part.path.stat().st_size)
     try:
-        writer.write_file(temporary, stream, read_records(part))
+        crash_point("before_finish")
+        writer.write_file(temporary, stream, read_records(part.path))
         set_earlier_aside(path)
+        part.mark_finished(temporary)
+        crash_point("during_finish")
         temporary.replace(path)
+        crash_point("after_finish")
     finally:
         temporary.unlink(missing_ok=True)  # on a full disk it would take room from the other streams
 

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trackd.outputs.files.line_file import LineFile
+from trackd.crash_points import crash_point
+from trackd.outputs.files.append_file import LostFileError, rewritten
+from trackd.outputs.files.line_file import LineWriter
 from trackd.outputs.formats import table
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer
+from trackd.outputs.writer import Position
 
 
-class CsvWriter(Writer):
-    """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter, and valid.
+class CsvWriter(LineWriter):
+    """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter.
 
-    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell.
+    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. Where the stream
+    has no skeleton, the first instance shows the nodes. If it has any, the rows of the empty frames before it get cells
+    for them then: they are written again, once.
     """
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
-        self.path = out_dir / f"{stream.name}.csv"
+    suffix = ".csv"
+    encoding = "utf-8"
+
+    def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         self._stream = stream
-        self._file = LineFile(self.path, "utf-8")
-        self._nodes: tuple[str, ...] | None = None
-        self._waiting: list[OutputRecord] = []  # empty frames before the first instance, which shows the nodes
+        nodes = None if position is None else position.get("nodes")
+        self._nodes: tuple[str, ...] | None = None if nodes is None else tuple(nodes)
+        self._n_empty = 0  # rows before the first instance, while it is not known which nodes have columns
+        if position is not None and nodes is None:
+            self._n_empty = position.get("rows", 0)
+            position = self._narrow(out_dir / f"{stream.name}{self.suffix}")
+        super().__init__(out_dir, stream, position)
+
+    def _narrow(self, path: Path) -> Position:
+        """Write the rows of the empty frames again, without cells for nodes, and return the end of the file."""
+        if not self._n_empty:
+            return {}
+        file = rewritten(
+            path, [_lines([table.column_names(()), *_empty_rows(path, self._n_empty)]).encode(self.encoding)]
+        )
+        try:
+            return file.end
+        finally:
+            file.close()
 
     def write(self, record: OutputRecord) -> None:
         """Add one frame.
@@ -35,26 +58,64 @@ class CsvWriter(Writer):
         Raises:
             ValueError: the writer is closed.
         """
-        if self._nodes is None and not len(record.track_ids) and self._stream.skeleton is None:
-            self._waiting.append(record)
-            return
-        self._begin(record)
-        self._file.write(_rows(record, self._nodes or ()))
+        if self._nodes is not None:
+            self.append(_rows(record, self._nodes))
+        elif len(record.track_ids) or self._stream.skeleton is not None:
+            self._begin(record)
+        else:
+            # Without an instance the row is the same for any nodes, but for the number of its empty cells.
+            head = "" if self._n_empty else _lines([table.column_names(())])
+            self.append(head + _rows(record, ()))
+            self._n_empty += 1
+
+    def _begin(self, record: OutputRecord | None) -> None:
+        """Write the first record that shows the nodes; None: there is none."""
+        nodes = table.node_names(self._stream, record)
+        rows = "" if record is None else _rows(record, nodes)
+        head = _lines([table.column_names(nodes)])
+        if not self._n_empty:
+            self.append(head + rows)
+        elif nodes:
+            cells = "," * (len(table.column_names(nodes)) - len(table.FIXED))
+            earlier = (f"{','.join(row)}{cells}\n" for row in _empty_rows(self.path, self._n_empty))
+            crash_point("before_rewrite")
+            self._file.replace(text.encode(self.encoding) for text in itertools.chain([head], earlier, [rows]))
+            crash_point("after_rewrite")
+        else:
+            self.append(rows)
+        self._nodes = nodes
+
+    def position(self) -> Position:
+        """Where the file ends, and which nodes have columns; before that is known, the number of rows."""
+        if self._nodes is None:
+            return {"nodes": None, "rows": self._n_empty}
+        return {**super().position(), "nodes": list(self._nodes)}
 
     def close(self) -> None:
         """Finish the file."""
         try:
-            if not self._file.closed:
-                self._begin(self._waiting[0] if self._waiting else None)
+            if self._nodes is None and not self._file.closed:
+                self._begin(None)
         finally:
-            self._file.close()
+            super().close()
 
-    def _begin(self, record: OutputRecord | None) -> None:
-        if self._nodes is None:
-            nodes = table.node_names(self._stream, record)
-            earlier = "".join(_rows(waiting, nodes) for waiting in self._waiting)
-            self._file.write(_lines([table.column_names(nodes)]) + earlier)
-            self._nodes, self._waiting = nodes, []  # after the write, so that a failed one can be repeated
+
+def _empty_rows(path: Path, n: int) -> Iterator[list[str]]:
+    """The first `n` rows of a table, cut to the columns that every table has; the rows are those of empty frames.
+
+    Raises:
+        LostFileError: the table has fewer.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in itertools.islice(csv.reader(file), 1, n + 1):
+                if len(row) >= len(table.FIXED):
+                    n -= 1
+                    yield row[: len(table.FIXED)]
+    except (FileNotFoundError, NotADirectoryError):
+        raise LostFileError(f"{path} is missing") from None
+    if n:
+        raise LostFileError(f"{path} is not as it was left")
 
 
 def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:

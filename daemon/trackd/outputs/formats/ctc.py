@@ -13,12 +13,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from trackd.crash_points import crash_point
 from trackd.outputs.files.append_file import AppendFile
 from trackd.outputs.files.part import SUFFIX
 from trackd.outputs.formats.label_image import paint_labels
 from trackd.outputs.formats.tracklets import Tracklets
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer, set_earlier_aside
+from trackd.outputs.writer import Position, Writer, set_earlier_aside
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import IntArray
 
@@ -44,13 +45,26 @@ class CtcWriter(Writer):
         ConfigError: another process writes the same folder.
     """
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+    def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         self.path = out_dir / f"{stream.name}_RES"
-        self._folder = self.path.with_name(self.path.name + SUFFIX)
-        self.recover(self._folder)
-        self._journal: AppendFile | None = self._new_journal()
-        self._shape = None if stream.frame_shape is None else stream.frame_shape[:2]
-        self._last: int | None = None
+        self._folder = self.part_of(out_dir, stream.name)
+        if position is None:
+            self.set_aside(out_dir, stream.name)
+        left = position or {}
+        self._journal: AppendFile | None = self._new_journal(position)
+        shape = left.get("shape", stream.frame_shape)
+        self._shape = None if shape is None else tuple(shape[:2])
+        self._last: int | None = left.get("last")
+
+    @classmethod
+    def part_of(cls, out_dir: Path, name: str) -> Path:
+        """The folder until the stream closes."""
+        return out_dir / f"{name}_RES{SUFFIX}"
+
+    @classmethod
+    def set_aside(cls, out_dir: Path, name: str) -> None:
+        """Finish the folder of a process that was killed."""
+        cls.recover(cls.part_of(out_dir, name))
 
     def write(self, record: OutputRecord) -> None:
         """Add one frame.
@@ -79,12 +93,14 @@ class CtcWriter(Writer):
         self._journal.append((" ".join([str(record.frame_index), *words]) + "\n").encode("ascii"))
         self._last = record.frame_index
 
-    def _new_journal(self) -> AppendFile:
+    def _new_journal(self, position: Position | None = None) -> AppendFile:
         self._folder.mkdir(parents=True, exist_ok=True)
-        journal = _locked(self._folder)
-        if journal is None:
-            raise ConfigError(f"{self._folder} is being written by another process; give one of them another out_dir")
-        return journal
+        try:
+            return AppendFile(self._folder / JOURNAL, start=position)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{self._folder} is being written by another process; give one of them another out_dir"
+            ) from None
 
     def _restart(self, frame_index: int) -> None:
         """Make the folder again after it was removed; the images in it are lost, and the log states it."""
@@ -96,6 +112,19 @@ class CtcWriter(Writer):
 
     def _image_path(self, number: int) -> Path:
         return self._folder / f"mask{number:03d}.tif"
+
+    def position(self) -> Position:
+        """Where the list of frames ends, the last frame's number, and the size of the images."""
+        if self._journal is None:
+            raise ValueError(f"{self.path}: the writer is closed")
+        shape = None if self._shape is None else list(self._shape)
+        return {**self._journal.end, "last": self._last, "shape": shape}
+
+    def park(self) -> None:
+        """Close the list of frames."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     def close(self) -> None:
         """Write the table, relabel the tracks after their gaps, and rename the folder."""
@@ -114,12 +143,15 @@ class CtcWriter(Writer):
     @classmethod
     def recover(cls, part: Path) -> Path | None:
         """Make the result folder of a part; None where there is none, it is empty, or another process writes it."""
-        if not cls.is_part(part):
-            return None
-        journal = _locked(part)
-        if journal is None:
-            return None
         path = part.with_name(part.name.removesuffix(SUFFIX))
+        if not cls.is_part(part):
+            if not part.exists():
+                (path / JOURNAL).unlink(missing_ok=True)  # a kill was between the last two steps of `_finish`
+            return None
+        try:
+            journal = AppendFile(part / JOURNAL, start={"bytes": (part / JOURNAL).stat().st_size})
+        except BlockingIOError:
+            return None
         frames, _ = _read_journal(part / JOURNAL)
         if not frames:
             journal.close()
@@ -129,14 +161,6 @@ class CtcWriter(Writer):
         journal.close()
         logger.warning("%s: recovered from the part of a process that was killed", path)
         return path
-
-
-def _locked(folder: Path) -> AppendFile | None:
-    """The journal, open for appending; None where another process has locked it."""
-    try:
-        return AppendFile(folder / JOURNAL, lock=True)
-    except BlockingIOError:
-        return None
 
 
 def _word(track_id: int, parent: int | None) -> str:
@@ -185,7 +209,9 @@ def _finish(folder: Path, path: Path) -> None:
     rows = (" ".join(str(value) for value in row) + "\n" for row in tracklets.rows)
     (folder / TABLE).write_text("".join(rows), encoding="ascii")
     set_earlier_aside(path)
+    crash_point("during_finish")
     folder.rename(path)
+    crash_point("after_finish")
     (path / JOURNAL).unlink()
 
 

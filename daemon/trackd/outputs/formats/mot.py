@@ -7,28 +7,24 @@ reader (`trackd_client.recordings.motchallenge`) subtracts it, so boxes that are
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.outputs.files.line_file import LineFile
-from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer
+from trackd.outputs.files.line_file import LineWriter
+from trackd.outputs.records import OutputRecord
 
 MAX_DECIMALS = 9
 
 
-class MotWriter(Writer):
+class MotWriter(LineWriter):
     """Writes `<out_dir>/<name>.txt`: `frame,id,left,top,width,height,score,-1,-1,-1`.
 
     Unassigned instances are left out, since the format has no value for them. Every frame is in the file when `write`
-    returns; after a kill the file is shorter, and valid.
+    returns; after a kill the file is shorter.
     """
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
-        self.path = out_dir / f"{stream.name}.txt"
-        self._file = LineFile(self.path)
+    suffix = ".txt"
 
     def write(self, record: OutputRecord) -> None:
         """Add the frame's assigned instances.
@@ -43,11 +39,7 @@ class MotWriter(Writer):
             box = ",".join(mot_box(record.boxes[row].astype(np.float32)))
             score = np.format_float_positional(np.float32(scores[row]), trim="-")
             lines.append(f"{record.frame_index + 1},{int(record.track_ids[row]) + 1},{box},{score},-1,-1,-1\n")
-        self._file.write("".join(lines))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
+        self.append("".join(lines))
 
 
 def mot_box(box: NDArray[np.float32]) -> tuple[str, str, str, str]:

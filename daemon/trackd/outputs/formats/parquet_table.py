@@ -13,6 +13,7 @@ from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
 from trackd.outputs.formats import table
 from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.writer import Position
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,9 +30,9 @@ class ParquetWriter(WholeFileWriter):
 
     suffix = ".parquet"
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
+    def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         check_outputs(["parquet"])
-        super().__init__(out_dir, stream)
+        super().__init__(out_dir, stream, position)
 
     @classmethod
     def write_file(cls, path: Path, stream: StreamInfo, records: Iterable[OutputRecord]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trackd.outputs.files.line_file import LineFile
+from trackd.outputs.files.line_file import LineWriter
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer
+from trackd.outputs.writer import Position
 
 NO_TRACK = "ø"
 # Key, name, short name, unit.
@@ -32,19 +32,23 @@ _FEATURES = (
 )
 
 
-class TrackMateWriter(Writer):
-    """Writes `<out_dir>/<name>_spots.csv`; after a kill the file is shorter, and valid.
+class TrackMateWriter(LineWriter):
+    """Writes `<out_dir>/<name>_spots.csv`; after a kill the file is shorter.
 
     A spot is an instance: the mean of its visible nodes, or its box's centre. Its radius is that of the circle with
     the box's area, its quality the detection's score. Positions are in pixels; T is in seconds from the first frame.
     A frame without instances has no row, nor has an instance without a position.
     """
 
-    def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
-        self.path = out_dir / f"{stream.name}_spots.csv"
-        self._file = LineFile(self.path, "utf-8", "".join(",".join(row) + "\n" for row in zip(*_FEATURES, strict=True)))
-        self._next_id = 0
-        self._first_t_ns: int | None = None
+    suffix = "_spots.csv"
+    encoding = "utf-8"
+    head = "".join(",".join(row) + "\n" for row in zip(*_FEATURES, strict=True))
+
+    def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
+        super().__init__(out_dir, stream, position)
+        left = position or {}
+        self._next_id: int = left.get("next_id", 0)
+        self._first_t_ns: int | None = left.get("first_t_ns")
 
     def write(self, record: OutputRecord) -> None:
         """Add one frame.
@@ -79,12 +83,12 @@ class TrackMateWriter(Writer):
             )
             lines.append(",".join(cells) + "\n")
             next_id += 1
-        self._file.write("".join(lines))
+        self.append("".join(lines))
         self._next_id = next_id
 
-    def close(self) -> None:
-        """Finish the file."""
-        self._file.close()
+    def position(self) -> Position:
+        """Where the file ends, the next spot's number, and the time of the first frame."""
+        return {**super().position(), "next_id": self._next_id, "first_t_ns": self._first_t_ns}
 
 
 def places(record: OutputRecord) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
