@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd_client.recordings.limits import MAX_WHOLE
 from trackd_client.recordings.recording import RecordingError
 
 # Cells without a value: TrackMate's ø (in UTF-8, and in UTF-8 read as Latin-1), and those of other programs.
@@ -50,7 +51,7 @@ class Row:
         return value
 
     def whole(self, column: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number ≥ `least`, which may be written as 3.0.
+        """A whole number from `least` to 2⁵³, which may be written as 3.0.
 
         Raises:
             RecordingError: the cell has no value and there is no default, or its value is another.
@@ -58,6 +59,8 @@ class Row:
         value = self.real(column, default)
         if value != default and (not value.is_integer() or value < least):
             raise RecordingError(f"{self.where}: {column} must be a whole number ≥ {least}; got {value:g}")
+        if value > MAX_WHOLE:
+            raise RecordingError(f"{self.where}: {column} must be at most 2⁵³; got {value:g}")
         return int(value)
 
 
