@@ -14,12 +14,14 @@ from trackd.outputs.files.line_file import LineFile
 from trackd.outputs.formats import table
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Writer
+from trackd_client.recordings.labels.spreadsheet_text import escaped
 
 
 class CsvWriter(Writer):
     """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter, and valid.
 
-    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell.
+    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. A node's name
+    that a spreadsheet program would run as a formula gets an apostrophe before it.
     """
 
     def __init__(self, out_dir: Path, stream: StreamInfo) -> None:
@@ -53,7 +55,8 @@ class CsvWriter(Writer):
         if self._nodes is None:
             nodes = table.node_names(self._stream, record)
             earlier = "".join(_rows(waiting, nodes) for waiting in self._waiting)
-            self._file.write(_lines([table.column_names(nodes)]) + earlier)
+            names = [escaped(name) for name in table.column_names(nodes)]
+            self._file.write(_lines([names]) + earlier)
             self._nodes, self._waiting = nodes, []  # after the write, so that a failed one can be repeated
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd_client.recordings.labels.spreadsheet_text import unescaped
 from trackd_client.recordings.limits import MAX_WHOLE
 from trackd_client.recordings.recording import RecordingError
 
@@ -67,6 +68,8 @@ class Row:
 def rows_of(path: Path) -> Iterator[list[str]]:
     """The rows of a table as text, the header first. Cells are separated by commas, semicolons or tabs.
 
+    Names that trackd wrote with an apostrophe for spreadsheet programs are read without it.
+
     The encoding is UTF-8 if the file is valid UTF-8, else Latin-1, which can decode any file.
 
     Raises:
@@ -78,7 +81,8 @@ def rows_of(path: Path) -> Iterator[list[str]]:
             header = file.readline()
             separator = max(",;\t", key=header.count)
             file.seek(0)
-            yield from csv.reader(file, delimiter=separator)
+            for cells in csv.reader(file, delimiter=separator):
+                yield [unescaped(cell) for cell in cells]
     except (OSError, csv.Error) as error:
         raise RecordingError(f"{path}: cannot be read as a table: {error}") from None
 
