@@ -74,4 +74,4 @@ DEFAULT_LIMITS = RecordingLimits()
 
 def _shown(value: int) -> str:
     """A number for an error text, which may have hundreds of digits in the file."""
-    return str(value) if abs(value) < 10**20 else f"{float(value):.3g}" if abs(value) < 10**300 else "over 1e300"
+    return str(value) if abs(value) < 10**20 else f"{float(value):.3g}" if abs(value) < 10**308 else "over 1e308"
