@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections, Image, Skeleton
 
 MAX_TIME_NS = 2**63 - 1  # of a frame on the wire
+MAX_TEXT = 800  # characters of an error
 NO_LINEAGE: Mapping[int, int] = MappingProxyType({})
 
 
@@ -86,7 +87,14 @@ class Clips(Sequence[Clip]):
 
 
 class RecordingError(ValueError):
-    """A recording that cannot be read; names the file, the row or element, and what was expected."""
+    """A recording that cannot be read; names the file, the row or element, and what was expected, in one line.
+
+    Of a long text, such as one that quotes a damaged file's header, the middle is left out.
+    """
+
+    def __init__(self, text: str) -> None:
+        line = " ".join(text.splitlines())
+        super().__init__(line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT // 2]} … {line[-MAX_TEXT // 3 :]}")
 
 
 class Recording(ABC):
