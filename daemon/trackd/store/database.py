@@ -116,7 +116,7 @@ class Database:
                 yield StoredStream(
                     OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._stored_frames(name)
                 )
-        except (sqlite3.Error, DamagedError) as error:
+        except (sqlite3.Error, DamagedError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.path} is damaged: {error}. {WAY_OUT}") from None
 
     def _snapshot(self, name: str, epoch: int) -> SnapshotRecord | None:

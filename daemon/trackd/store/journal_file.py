@@ -75,7 +75,7 @@ class JournalFile:
             self._stats = [(name, os.stat(name)) for name in (str(path), f"{path}-wal")]  # noqa: PTH116 (see `restore_if_missing`)
         except (sqlite3.OperationalError, OSError) as error:
             raise ConfigError(f"daemon.state_dir: {path} cannot be written: {error}") from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the text of an error may quote damaged names
             raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {WAY_OUT}") from None
 
     def restore_if_missing(self) -> None:

@@ -17,10 +17,13 @@ that are mended are cases in `findings/<target>/`. The engine is Atheris (libFuz
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
+import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -28,8 +31,9 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 FINDINGS = HERE / "findings"
-TARGETS = ("protocol", "checkpoint", "recordings", "journal")
+TARGETS = ("protocol", "checkpoint", "recordings", "sleap", "journal")
 MOST_BYTES = 65_536  # of an input
+FOUND = 77  # exit code
 
 
 class Finding(AssertionError):  # noqa: N818
@@ -117,7 +121,19 @@ def _fuzz(name: str, seconds: int, folder: Path, seed: int) -> None:
         f"-max_len={MOST_BYTES}", "-rss_limit_mb=4096", "-print_final_stats=1", "-use_value_profile=1",
         "-len_control=0",
     ]  # fmt: skip
-    atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: checked(target, data))
+
+    def one(data: bytes) -> None:
+        try:
+            checked(target, data)
+        except BaseException:
+            # Not by libFuzzer, which keeps the input only if Python's shut-down gets that far.
+            path = folder / f"crash-{hashlib.sha1(data).hexdigest()}"
+            path.write_bytes(data)
+            traceback.print_exc()
+            print(f"kept as {path}", flush=True)
+            os._exit(FOUND)
+
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
     atheris.Fuzz()
 
 

@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import tifffile
 from fuzz_harness import check_text
-from recording_files import make_skeleton, make_slp, make_trackmate, predicted, spot, user, write_trackmate_csv
+from recording_files import make_trackmate, spot, write_trackmate_csv
 
 from trackd.evaluation.mot_truth import MotTruth
 from trackd_client.configuration import ConfigError
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.limits import RecordingLimits
-from trackd_client.recordings.recording import Clip, Recording, RecordingError
+from trackd_client.recordings.recording import Clip, RecordingError
 
 PACKAGES = ["trackd_client.recordings", "trackd.evaluation.mot_truth"]
 MOST_MS = 1000
@@ -64,10 +64,7 @@ KINDS = (
     Kind(("t000.tif", "man_track.txt"), {"gt_images": [["t000.tif"]], "gt_list": ["man_track.txt"]}),
     Kind(("a.csv", "a.tif"), {"tracks": ["a.csv"], "videos": ["a.tif"]}),
     Kind(("a.csv", "0.png"), {"tracks": ["a.csv"], "videos": [["0.png"]]}),
-    Kind(("a.slp",), {"slp_files": ["a.slp"]}),
-    Kind(("a.slp",), {"slp_files": ["a.slp"]}),  # with numbers that replace some of a valid file
 )
-REPLACED = 9
 
 
 def seeds() -> Iterator[bytes]:
@@ -104,15 +101,13 @@ def seeds() -> Iterator[bytes]:
     colour = np.zeros((4, 6, 3), np.uint8)
     for suffix in (".png", ".jpg", ".bmp"):
         yield _joined(7, points, cv2.imencode(suffix, colour)[1].tobytes())
-    yield _joined(8, _slp())
-    yield bytes([REPLACED]) + bytes([0, 2, 0, 5]) + bytes([1, 7, 1, 255])
 
 
 def run(data: bytes) -> None:
     """Write the files of an input, and play them."""
     number = data[0] % len(KINDS) if data else 0
     kind = KINDS[number]
-    bodies = [_replaced(data[1:])] if number == REPLACED else data[1:].split(PARTED)
+    bodies = data[1:].split(PARTED)
     place = FOLDER / f"kind{number}"
     place.mkdir(exist_ok=True)
     for name, body in itertools.zip_longest(kind.files, bodies[: len(kind.files)]):
@@ -121,17 +116,17 @@ def run(data: bytes) -> None:
         else:
             (place / name).write_bytes(body)
     try:
-        dataset = TestDataset(clip_length=4, crop_size=8, seed=0, **kind.keys)
-        (recording,) = open_recordings(dataset, DataloaderConfig(), place, LIMITS)
-        _play(recording)
+        play(place, kind.keys)
         if "gt_files" in kind.keys:
             MotTruth(place / "gt.txt", LIMITS).after(-1)
     except (RecordingError, ConfigError) as error:
         check_text(error)
 
 
-def _play(recording: Recording) -> None:
-    """Read all that a replay reads: the first frames and the last one."""
+def play(place: Path, keys: dict[str, Any]) -> None:
+    """Read all that a replay reads of a recording: its properties, the first frames and the last one."""
+    dataset = TestDataset(clip_length=4, crop_size=8, seed=0, **keys)
+    (recording,) = open_recordings(dataset, DataloaderConfig(), place, LIMITS)
     assert 0 <= len(recording) <= LIMITS.recording_frames
     _ = (recording.fps, recording.skeleton, recording.frame_shape, recording.lineage, recording.source)
     for _ in itertools.islice(recording.frames(), 3):
@@ -150,51 +145,3 @@ def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     path = FOLDER / "seed.tif"
     tifffile.imwrite(path, pixels, **options)
     return path.read_bytes()
-
-
-def _slp() -> bytes:
-    worm = make_skeleton()
-    track = _track()
-    frames = {
-        0: [user(worm, [[1, 1], [2, 2]], track), predicted(worm, [[3, 3], [np.nan, np.nan]], score=0.5)],
-        3: [user(worm, [[1, 1], [2, 2]], track)],
-    }
-    return make_slp(FOLDER / "seed.slp", frames, tracks=[track]).read_bytes()
-
-
-def _track() -> Any:
-    import sleap_io
-
-    return sleap_io.Track(name="a")
-
-
-VALUES: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 255, 256, 10_000, 2**31, 2**32 - 1, 2**53, 2**63 - 1)
-TABLES = ("frames", "instances", "points", "pred_points")
-
-
-def _replaced(edits: bytes) -> bytes:
-    """A valid SLEAP file in which numbers are replaced: four bytes each for table, column, row and value."""
-    import h5py
-
-    path = FOLDER / "replaced.slp"
-    path.write_bytes(_valid_slp())
-    with h5py.File(path, "a") as file:
-        for at in range(0, min(len(edits) - 3, 64), 4):
-            table = file[TABLES[edits[at] % len(TABLES)]]
-            if not len(table):
-                continue
-            rows = table[()]
-            names = rows.dtype.names
-            column, value = rows[names[edits[at + 1] % len(names)]], VALUES[edits[at + 3] % len(VALUES)]
-            column[edits[at + 2] % len(rows)] = np.array(value).astype(column.dtype)
-            table[...] = rows
-    return path.read_bytes()
-
-
-_VALID: list[bytes] = []
-
-
-def _valid_slp() -> bytes:
-    if not _VALID:
-        _VALID.append(_slp())
-    return _VALID[0]

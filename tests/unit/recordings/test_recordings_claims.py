@@ -345,6 +345,26 @@ def test_tiff_channels(tmp_path):
 
 
 @pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_tiff_pages_that_form_a_circle(tmp_path, bigtiff, byteorder):
+    with tifffile.TiffWriter(tmp_path / "t0.tif", bigtiff=bigtiff, byteorder=byteorder) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((4, 6), np.uint8), contiguous=False)
+    assert read(tmp_path, gt_images=[["t0.tif"]])[0] == 1
+    with tifffile.TiffFile(tmp_path / "t0.tif") as file:
+        first, *_, last = (page.offset for page in file.pages)
+        n_tags = len(file.pages[-1].tags)
+    size, code = (8, "Q") if bigtiff else (4, "I")
+    with (tmp_path / "t0.tif").open("r+b") as file:
+        file.seek(last + (8 + 20 * n_tags if bigtiff else 2 + 12 * n_tags))
+        assert file.read(size) == bytes(size)
+        file.seek(-size, 1)
+        file.write(struct.pack(byteorder + code, first))
+    refused(tmp_path, r"t0.tif: its pages form a circle: page 3 is an earlier one", gt_images=[["t0.tif"]])
+
+
+@pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize(
     "plane",
     [

@@ -20,6 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from trackd.models.checkpoint.opcodes import check_opcodes
 from trackd.models.errors import CheckpointError
 
 _DTYPES = {
@@ -133,6 +134,7 @@ class LightningArchive:
             raise CheckpointError(f"its byte order must be {sys.byteorder}, this machine's")
         data = self._read("data.pkl")
         try:
+            check_opcodes(data)
             contents = _Unpickler(data).load()
         except CheckpointError:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from trackd_client.recordings.recording import RecordingError
 COMPRESSIONS = {
     1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate", 34925: "LZMA", 50000: "ZSTD",
 }  # fmt: skip
+BIG_TIFF = 43  # the version in a file's head
 JPEG = (6, 7)  # its segments state their own size
 TIME_AXES = "TIQZ"  # time, and unnamed axes; a stack of slices counts as one over time
 PIXEL_UNITS = ("pixel", "pixels", "px", "")
@@ -152,13 +154,14 @@ def readable(where: object, what: str) -> Iterator[None]:
 
 
 def opened(path: Path) -> tifffile.TiffFile:
-    """An open TIFF file, whose OME metadata claim no more planes than the file has bytes.
+    """An open TIFF file, whose pages end, and whose OME metadata claim no more planes than the file has bytes.
 
     Raises:
-        RecordingError: the file is missing, or the metadata claim more.
+        RecordingError: the file is missing, its pages form a circle, or the metadata claim more.
     """
     if not path.is_file():
         raise RecordingError(f"{path}: no such TIFF file")
+    _check_chain(path)
     file = tifffile.TiffFile(path)
     try:
         if file.is_ome:
@@ -167,6 +170,32 @@ def opened(path: Path) -> tifffile.TiffFile:
         file.close()
         raise
     return file
+
+
+def _check_chain(path: Path) -> None:
+    """Follow the pages of a file, each of which names the next one. tifffile would go round a circle 2³² times."""
+    with path.open("rb") as file:
+        head = file.read(16).ljust(16, b"\0")
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None:
+            return  # not a TIFF file, which tifffile finds out
+        big = struct.unpack_from(f"{order}H", head, 2)[0] == BIG_TIFF
+        count = struct.Struct(f"{order}{'Q' if big else 'H'}")
+        link, tag_bytes = struct.Struct(f"{order}{'Q' if big else 'I'}"), 20 if big else 12
+        (offset,) = link.unpack_from(head, 8 if big else 4)
+        seen: set[int] = set()
+        while offset:
+            if offset in seen:
+                raise RecordingError(f"{path}: its pages form a circle: page {len(seen)} is an earlier one")
+            seen.add(offset)
+            file.seek(offset)
+            n_tags = file.read(count.size)
+            if len(n_tags) < count.size:
+                return
+            file.seek(min(offset + count.size + count.unpack(n_tags)[0] * tag_bytes, 2**62))
+            following = file.read(link.size)
+            offset = link.unpack(following)[0] if len(following) == link.size else 0
+            offset = 0 if offset > 2**62 else offset
 
 
 def _check_ome(text: str, path: Path) -> None:
