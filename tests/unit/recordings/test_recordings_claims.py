@@ -435,6 +435,16 @@ def test_an_image_file_of_a_claimed_size(tmp_path, name, make):
     refused(tmp_path, rf"{name}: claims an image of 20000 × 20000", tracks=["a.csv"], videos=[[name]])
 
 
+@pytest.mark.usefixtures("cheap")
+def test_a_chunk_of_a_png_file_of_a_claimed_length(tmp_path):
+    (tmp_path / "a.csv").write_text("frame,x,y\n0,1,1\n")
+    data = bytearray(png(6, 4))
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = struct.pack(">I", 0xFFFF0016)
+    (tmp_path / "0.png").write_bytes(bytes(data))
+    refused(tmp_path, r"0.png: not an image that OpenCV can decode", tracks=["a.csv"], videos=[["0.png"]])
+
+
 def test_an_image_file_of_another_kind(tmp_path):
     (tmp_path / "a.csv").write_text("frame,x,y\n0,1,1\n")
     (tmp_path / "0.png").write_bytes(cv2.imencode(".webp", np.zeros((8, 8, 3), np.uint8))[1].tobytes())

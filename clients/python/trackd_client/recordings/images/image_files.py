@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Image
-from trackd_client.protocol.image_header import image_size
+from trackd_client.protocol.image_header import chunks_end, image_size
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, checked
 from trackd_client.recordings.images.tiff_stack import TiffStack, read_tiff
 from trackd_client.recordings.images.video import VideoFile
@@ -79,7 +79,7 @@ def read_pixels(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> NDArray
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error}") from None
     shape = _claimed_size(data.tobytes())
-    if shape is None:
+    if shape is None or not chunks_end(data.data):
         raise RecordingError(f"{path}: not an image that OpenCV can decode; expected PNG, JPEG or BMP")
     limits.check_shape(shape, path)
     read = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
