@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
-import tempfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from fuzz_harness import check_text
+from fuzz_harness import check_text, work_folder
 
 from trackd.models.architecture import Architecture
 from trackd.models.checkpoint import load
@@ -26,7 +24,7 @@ WORDS = (b"\x80\x02", b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_tenso
          b"ccollections\nOrderedDict\n", b"cos\nsystem\n", b"storage", b"state_dict", b"hyper_parameters", b"model_cfg",
          b"d_model", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"(", b"t", b"R", b"Q", b"b", b"s", b"u", b".",
          b"\x85", b"q\0", b"h\0")  # fmt: skip
-FOLDER = Path(tempfile.mkdtemp(prefix="trackd-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+FOLDER = work_folder()
 RAW, PICKLE, SAFETENSORS = range(3)  # the first byte of an input: what the rest is
 CFG = {
     "d_model": 16, "nhead": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "dropout": 0.1,

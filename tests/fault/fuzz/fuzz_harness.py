@@ -17,11 +17,14 @@ that are mended are cases in `findings/<target>/`. The engine is Atheris (libFuz
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -71,6 +74,13 @@ def check_text(error: Exception) -> None:
         raise Finding(f"an error must be one line of at most 2000 characters; got {text!r}")
 
 
+def work_folder() -> Path:
+    """A new folder for a target's files, which is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="trackd-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def cases(name: str) -> Iterator[Path]:
     """The earlier findings of a target."""
     return iter(sorted((FINDINGS / name).glob("*")))
@@ -99,6 +109,9 @@ def _memory_mb(key: str, *, reset_peak: bool = False) -> float:
 def _fuzz(name: str, seconds: int, folder: Path, seed: int) -> None:
     import atheris  # of the extra `dev`, on Linux
 
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(work)  # libFuzzer ends the process without a clean-up
     # Atheris instruments all modules of a top-level package, but compiled ones (Numba's) cannot be. So all are imported
     # as they are, and then again, with those outside of the target's packages excluded.
     packages = load(name).PACKAGES

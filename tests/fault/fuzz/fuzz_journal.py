@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from fuzz_harness import check_text
+from fuzz_harness import check_text, work_folder
 
 from trackd.store.database import Database
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord
@@ -19,7 +18,7 @@ PACKAGES = ["trackd.store"]
 MOST_MS = 1000
 MOST_MB = 64
 WORDS = (b"\0\0", b"\xff\xff", b"\x00\x10\x00\x00", b"__array__", b"\x93", b"<f4", b"|O")
-FOLDER = Path(tempfile.mkdtemp(prefix="trackd-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+FOLDER = work_folder()
 EDIT = struct.Struct(">BBHHB")  # which file, what, where (scaled to the file), how long or by how much, a byte
 MOST_EDITS = 16
 

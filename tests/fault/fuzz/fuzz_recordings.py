@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from fuzz_harness import check_text
+from fuzz_harness import check_text, work_folder
 from recording_files import make_trackmate, spot, write_trackmate_csv
 
 from trackd.evaluation.mot_truth import MotTruth
@@ -43,7 +42,7 @@ OME = (
     'DimensionOrder="XYZCT" Type="uint8" SizeX="6" SizeY="4" SizeZ="1" SizeC="1" SizeT="2" PhysicalSizeX="0.5" '
     'PhysicalSizeY="0.5"><TiffData IFD="0" PlaneCount="2"/></Pixels></Image></OME>'
 )
-FOLDER = Path(tempfile.mkdtemp(prefix="trackd-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+FOLDER = work_folder()
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import h5py
 import numpy as np
 import sleap_io
-from fuzz_harness import check_text
+from fuzz_harness import check_text, work_folder
 from fuzz_recordings import play
 from recording_files import make_skeleton, make_slp, predicted, user
 
@@ -19,7 +17,7 @@ PACKAGES = ["trackd_client.recordings"]
 MOST_MS = 2000
 MOST_MB = 64
 WORDS = (b"\xff\xff\xff\xff", b"TREE", b"SNOD", b"HEAP", b"\0\0\0\0\0\0\0\1", b"frames", b"instances", b"json")
-FOLDER = Path(tempfile.mkdtemp(prefix="trackd-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+FOLDER = work_folder()
 RAW, REPLACED = 0, 1  # the first byte of an input: a file, or numbers that replace some of a valid file
 VALUES: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 255, 256, 10_000, 2**31, 2**32 - 1, 2**53, 2**63 - 1)
 TABLES = ("frames", "instances", "points", "pred_points")
