@@ -178,6 +178,12 @@ def test_elements_nested_too_deep(tmp_path):
     refused(tmp_path, r"a.xml, line 1: elements are nested in more than 64 others", tracks=["a.xml"])
 
 
+@pytest.mark.parametrize("encoding", ["UTF-6", "big5", "utf-7", "rot13", "idna", "undefined"])
+def test_an_encoding_that_is_unknown_or_has_several_bytes(tmp_path, encoding):
+    (tmp_path / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?><TrackMate>ab</TrackMate>')
+    refused(tmp_path, r"a.xml(, line \d+)?: (not XML in a known encoding|not well-formed|<)", tracks=["a.xml"])
+
+
 @pytest.mark.usefixtures("cheap")
 def test_long_lists_and_texts_take_time_by_their_length(tmp_path):
     n = 20_000

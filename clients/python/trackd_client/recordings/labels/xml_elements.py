@@ -117,6 +117,10 @@ def elements(path: Path, text_of: str | None = None) -> Iterator[Element]:
         raise RecordingError(f"{path}: cannot be read: {error}") from None
     except expat.ExpatError as error:
         raise RecordingError(f"{path}, line {error.lineno}: not well-formed XML: {error}") from None
+    except RecordingError:
+        raise
+    except (LookupError, ValueError) as error:  # from Python's decoders
+        raise RecordingError(f"{path}: not XML in a known encoding: {error}") from None
     yield from reader.take()
 
 
