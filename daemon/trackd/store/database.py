@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trackd.crash_points import crash_point
 from trackd.store import frame_table
-from trackd.store.codec import DamagedError, pack, unpack
+from trackd.store.codec import pack, unpack
 from trackd.store.frame_table import FrameTable, Row
 from trackd.store.journal_file import WAY_OUT, JournalFile
 from trackd.store.records import FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
@@ -116,7 +116,7 @@ class Database:
                 yield StoredStream(
                     OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._stored_frames(name)
                 )
-        except (sqlite3.Error, DamagedError, UnicodeDecodeError) as error:
+        except (sqlite3.Error, ValueError, TypeError) as error:  # damaged bytes, columns or types
             raise ConfigError(f"{self.path} is damaged: {error}. {WAY_OUT}") from None
 
     def _snapshot(self, name: str, epoch: int) -> SnapshotRecord | None:
