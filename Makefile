@@ -36,8 +36,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
-# The long form of the fault tests. It takes about an hour and a half; in most of that time four cameras send frames for
-# an hour. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.
+# The long form of the fault tests. It takes about two and a half hours: in one of them four cameras send frames, and for
+# fifty minutes inputs are fuzzed. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.
 soak: $(STAMP)
 	TRACKD_SOAK=1 $(BIN)/python -u -m pytest tests/fault -v -s --durations=0 -o timeout=1800
 

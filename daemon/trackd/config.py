@@ -28,6 +28,7 @@ from trackd_client.configuration import (
     with_overrides,
 )
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
+from trackd_client.recordings.limits import RecordingLimits
 
 logger = logging.getLogger(__name__)
 
@@ -168,14 +169,15 @@ class StreamConfig(Section):
     ] = Field(default_factory=list)
 
 
-class LimitsConfig(Section):
-    """The limits of messages and streams; those of a message are checked before anything is allocated."""
+class LimitsConfig(RecordingLimits):
+    """The limits of messages, streams and recordings; what a message or file claims is checked before allocation.
+
+    `image_pixels` and `instances` apply to messages and recordings, `recording_frames` to recordings.
+    """
 
     header_bytes: Annotated[int, Field(ge=1024)] = 65_536
     message_bytes: Annotated[int, Field(ge=1024)] = 134_217_728
     parts: Annotated[int, Field(ge=1)] = 16
-    image_pixels: Annotated[int, Field(ge=1)] = 67_108_864
-    instances: Annotated[int, Field(ge=1)] = 4096
     keypoints: Annotated[int, Field(ge=1)] = 256
     streams: Annotated[int, Field(ge=1)] = 256
     output_files: Annotated[int, Field(ge=0)] = 512

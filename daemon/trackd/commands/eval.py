@@ -63,7 +63,9 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
 
     def observe(_: Config, recording: Recording) -> list[RecordingScoring]:
         truth = truths[len(scorings)] if truths else None
-        scorings.append(RecordingScoring(recording, truth, whole=config.dataset.test_dataset.n_chunks == 1))
+        scorings.append(
+            RecordingScoring(recording, truth, whole=config.dataset.test_dataset.n_chunks == 1, limits=config.limits)
+        )
         return [scorings[-1]]
 
     track(config, base, console, observe=observe)
@@ -90,7 +92,7 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
 def _truths(config: Config, base: Path) -> list[MotTruth]:
     """The ground-truth files of MOTChallenge recordings, in order; they include what the detector missed."""
     paths = config.dataset.test_dataset.gt_files
-    return [MotTruth(find_path(path, "dataset.test_dataset.gt_files", base)) for path in paths]
+    return [MotTruth(find_path(path, "dataset.test_dataset.gt_files", base), config.limits) for path in paths]
 
 
 def _rows(scored: list[RecordingScoring]) -> list[Row]:

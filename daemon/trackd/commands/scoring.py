@@ -12,6 +12,7 @@ from trackd.evaluation.segmentation import SegmentationScoring, reference_folder
 from trackd.evaluation.sequence import Sequence, frame_of_detections
 from trackd.evaluation.switches import SwitchCount
 from trackd_client.protocol import Tracks
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordedFrame, Recording
 
 
@@ -22,9 +23,17 @@ class RecordingScoring(Observer):
         recording: the `gt_ids` of its detections are the ground truth.
         truth: the ground truth instead, where it is a file with boxes of its own.
         whole: whether the recording is tracked to its end, so that later frames of the truth count as missed.
+        limits: of the reference masks.
     """
 
-    def __init__(self, recording: Recording, truth: MotTruth | None = None, *, whole: bool = True) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        truth: MotTruth | None = None,
+        *,
+        whole: bool = True,
+        limits: RecordingLimits = DEFAULT_LIMITS,
+    ) -> None:
         self.sequence = Sequence(recording.name, gt_parents=dict(recording.lineage))
         self.switch_count = SwitchCount()
         self.histories: dict[int, IdHistory] = {}  # by identity
@@ -32,7 +41,7 @@ class RecordingScoring(Observer):
         self._truth = truth
         self._whole = whole
         folder = reference_folder(recording.source)
-        self._segmentation = None if folder is None else SegmentationScoring(folder)
+        self._segmentation = None if folder is None else SegmentationScoring(folder, limits)
 
     @property
     def seg(self) -> float | None:

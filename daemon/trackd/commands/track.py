@@ -116,7 +116,7 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
 
 
 def _track_one(config: Config, base: Path, console: Console, observe: Observe, render: bool) -> list[Summary]:
-    recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base)
+    recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base, config.limits)
     if not recordings:
         raise ConfigError(
             "dataset.test_dataset names no recording; give slp_files, det_files, tracks, gt_images or dir"

@@ -7,7 +7,7 @@ import numpy as np
 
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, SharedImage
-from trackd_client.protocol.image_header import image_size
+from trackd_client.protocol.image_header import chunks_end, image_size
 
 
 def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
@@ -20,7 +20,8 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
         return image
     if isinstance(image, SharedImage):  # the IO thread copies them on receipt, before the producer overwrites them
         raise ProtocolError(ErrorCode.INTERNAL, "a shared image reached the engine")
-    pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    whole = chunks_end(image.data)
+    pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ProtocolError(
             ErrorCode.INVALID_FRAME, f"image is not a readable {image.encoding} of 8 or 16 bits per channel"

@@ -17,7 +17,8 @@ from trackd.evaluation.sequence import ScoredFrame
 from trackd.outputs.formats.mot import mot_box
 from trackd.outputs.records import Floats
 from trackd_client.detections import IntArray
-from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
+from trackd_client.recordings.motchallenge import read_table
 
 PEDESTRIAN = 1
 NOT_COUNTED = (2, 7, 8, 12)  # person on vehicle, static person, distractor, reflection
@@ -29,22 +30,19 @@ class MotTruth:
     """The content of a gt.txt.
 
     Raises:
-        RecordingError: the file is not a table of numbers.
+        RecordingError: a row is not MOTChallenge, or exceeds the limits.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            rows = np.loadtxt(path, delimiter=",", ndmin=2)
-        except (OSError, ValueError) as error:
-            raise RecordingError(f"{path}: not a MOTChallenge ground truth: {error}") from None
+    def __init__(self, path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> None:
+        rows = read_table(path, limits)[:, :9]  # sorted by frame
         table = np.ones((len(rows), 9))
-        if rows.size:
-            table[:, : min(rows.shape[1], 9)] = rows[:, :9]
+        table[:, : rows.shape[1]] = rows
+        self._frames = table[:, 0].astype(np.int64) - 1
+        limits.check_crowds(self._frames, path)
         # In MOT15 the eighth column is a coordinate, not a class.
         classes = table[:, _CLASS]
         self._classes = bool(np.isin(classes, range(1, 14)).all() and (classes != PEDESTRIAN).any())
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        self._table, self._frames = table, table[:, 0].astype(np.int64) - 1
+        self._table = table
 
     def frame(self, frame_index: int, track_ids: IntArray, boxes: Floats) -> ScoredFrame:
         """A frame's truth and its results: ids (n,), -1 for none, and boxes (n, 4) x1 y1 x2 y2."""

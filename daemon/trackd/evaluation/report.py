@@ -12,6 +12,7 @@ from rich.table import Table
 
 from trackd.evaluation.cell_scores import CellScore
 from trackd.evaluation.tracking_scores import TrackingScore
+from trackd_client.recordings.labels.spreadsheet_text import escaped
 
 ALL = "all"
 Value = float | int | str | None
@@ -113,8 +114,14 @@ def write_json(path: Path, rows: list[Row]) -> None:
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
-    """Write a table with a header; a value that does not apply is an empty cell."""
+    """Write a table with a header; a value that does not apply is an empty cell.
+
+    A name that a spreadsheet program would run as a formula gets an apostrophe before it; numbers stay as they are.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0].values()), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.values() for row in rows)
+        writer.writerows(
+            {key: escaped(value) if isinstance(value, str) else value for key, value in row.values().items()}
+            for row in rows
+        )

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from trackd_client.detections import IntArray
+from trackd_client.recordings.images.image_files import read_pixels
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
+from trackd_client.recordings.recording import RecordingError
 
 # Folders of reference masks beside the images of a sequence, in order of preference: masks made by hand are first.
 FOLDERS = ("{name}_GT/SEG", "{name}_ST/SEG")
@@ -21,16 +23,27 @@ FOLDERS = ("{name}_GT/SEG", "{name}_ST/SEG")
 class SegmentationScoring:
     """Counts frame by frame; frames without a reference do not count."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> None:
         self.folder = folder
+        self._limits = limits
         self._total = 0.0
         self._n_cells = 0
 
     def add(self, frame_index: int, result: IntArray) -> None:
-        """Add a frame's label image (h, w), 0 for the background."""
+        """Add a frame's label image (h, w), 0 for the background.
+
+        Raises:
+            RecordingError: the reference is damaged, larger than the limits, or not as large as the label image.
+        """
         path = next((path for digits in (3, 4) if (path := self._path(frame_index, digits)).is_file()), None)
         if path is not None:
-            values = best_overlaps(tifffile.imread(path), result)
+            reference = read_pixels(path, self._limits)
+            if reference.dtype.kind not in "iu" or reference.shape != result.shape or reference.min(initial=0) < 0:
+                raise RecordingError(
+                    f"{path}: reference masks must be whole numbers ≥ 0 of shape {list(result.shape)}; got "
+                    f"{reference.dtype} of {list(reference.shape)}"
+                )
+            values = best_overlaps(reference, result)
             self._total += float(values.sum())
             self._n_cells += len(values)
 
@@ -53,14 +66,18 @@ def reference_folder(images: Path | None) -> Path | None:
 
 
 def best_overlaps(reference: IntArray, result: IntArray) -> NDArray[np.float64]:
-    """The IoU of each reference cell with the result that covers more than half of it, 0 where none covers that."""
+    """The IoU of each reference cell with the result that covers more than half of it, 0 where none covers that.
+
+    A table of all labels × all labels could be far larger than the images. Only the pairs that occur are counted.
+    """
+    inside = reference > 0
+    cells, cell = np.unique(reference[inside], return_inverse=True)
     width = int(result.max(initial=0)) + 1
-    pairs = np.bincount(reference.ravel().astype(np.int64) * width + result.ravel())
-    pairs = np.pad(pairs, (0, -len(pairs) % width)).reshape(-1, width)  # [reference, result]
-    in_reference, in_result = pairs.sum(axis=1), pairs.sum(axis=0)
-    cells = np.flatnonzero(in_reference[1:]) + 1
-    shared = pairs[cells, 1:]
-    covered = 2 * shared > in_reference[cells, None]
-    union = in_reference[cells, None] + in_result[None, 1:] - shared
-    values = np.where(covered, shared / np.maximum(union, 1), 0.0)
-    return np.asarray(values.max(axis=1, initial=0.0))
+    in_cell, in_result = np.bincount(cell, minlength=len(cells)), np.bincount(result.ravel(), minlength=width)
+    pairs, shared = np.unique(cell.astype(np.int64) * width + result[inside], return_counts=True)
+    pair_cell, pair_result = np.divmod(pairs, width)
+    union = in_cell[pair_cell] + in_result[pair_result] - shared
+    covers = (pair_result > 0) & (2 * shared > in_cell[pair_cell])  # one result at most for each cell
+    values = np.zeros(len(cells))
+    values[pair_cell[covers]] = (shared / union)[covers]
+    return values

@@ -10,7 +10,7 @@ from pathlib import Path
 from trackd.crash_points import crash_point
 from trackd.store import schema
 from trackd.store.checksums import NO_LINK, frame_checksum, opening_checksum, snapshot_checksum
-from trackd.store.codec import DamagedError, pack, unpack
+from trackd.store.codec import pack, unpack
 from trackd.store.frame_table import FrameTable, Row
 from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import HeadFile, Slot, SlotState, read_head
@@ -47,12 +47,12 @@ class Database:
             self._head, self._holes = self._compare_with_head()
             self._frames = FrameTable(self._file)
             self._retention = Retention(self._file, self._frames, max_bytes, history_frames)
-        except (sqlite3.Error, OSError) as error:
-            self._file.close()
-            raise ConfigError(f"{path} is damaged: {error}. {repair_hint(path)}") from None
         except ConfigError:
             self._file.close()
             raise
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:  # damaged bytes, columns or types
+            self._file.close()
+            raise ConfigError(f"{path} is damaged: {error}. {repair_hint(path)}") from None
 
     def _compare_with_head(self) -> tuple[HeadFile, dict[str, str]]:
         """Verify all rows; return the head file, and for each stream that lacks frames what it lacks.
@@ -212,7 +212,7 @@ class Database:
                     OpenRecord(name, epoch, first_seq, opened), self._snapshot(name, epoch), self._stored_frames(name),
                     self._head.slots[name].seq, self._holes.get(name),
                 )  # fmt: skip
-        except (sqlite3.Error, DamagedError) as error:
+        except (sqlite3.Error, ValueError, TypeError) as error:  # damaged bytes, columns or types
             raise ConfigError(f"{self.path} is damaged: {error}. {repair_hint(self.path)}") from None
 
     def _snapshot(self, name: str, epoch: int) -> SnapshotRecord | None:

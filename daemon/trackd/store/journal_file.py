@@ -72,7 +72,7 @@ class JournalFile:
             raise
         except (sqlite3.OperationalError, OSError) as error:
             raise ConfigError(f"daemon.state_dir: {path} cannot be written: {error}") from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the text of an error may quote damaged names
             self.db.close()
             raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {repair_hint(path)}") from None
 

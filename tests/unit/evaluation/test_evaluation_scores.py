@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from trackd.evaluation.sequence import Sequence, frame_of_detections
 from trackd.evaluation.switches import SwitchCount
 from trackd.evaluation.tracking_scores import tracking_scores
 from trackd_client.configuration import ConfigError
+from trackd_client.recordings.labels.tables import rows_of
+from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 
 
@@ -142,6 +145,63 @@ def test_a_ground_truth_that_is_no_table_is_an_error_that_names_the_file(tmp_pat
     (tmp_path / "gt.txt").write_text("no numbers\n")
     with pytest.raises(RecordingError, match=r"gt\.txt"):
         MotTruth(tmp_path / "gt.txt")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2000000000,1,1,1,5,5", "row 1: claims 2000000000 frames; limits.recording_frames"),
+        ("1e300,1,1,1,5,5", "row 1: claims 1e\\+300 frames"),
+        ("1,1e300,1,1,5,5", "row 1: an id is a whole number"),
+        ("1,1,1,1,5", "row 1: must hold frame,id,left,top,width,height"),
+    ],
+)
+def test_a_ground_truth_that_claims_too_much_is_an_error(tmp_path, row, message):
+    (tmp_path / "gt.txt").write_text(row + "\n")
+    with pytest.raises(RecordingError, match=message):
+        MotTruth(tmp_path / "gt.txt")
+
+
+def test_segmentation_of_many_labels_takes_memory_by_the_pixels():
+    reference = np.arange(256 * 256, dtype=np.uint32).reshape(256, 256) << 16  # labels up to 2³²
+    result = np.arange(256 * 256, dtype=np.int32).reshape(256, 256)
+    tracemalloc.start()
+    values = best_overlaps(reference, result)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(values) == 256 * 256 - 1
+    assert (values == 1).all()
+    assert peak < 50e6
+
+
+def test_reference_masks_that_cannot_be_are_an_error_that_names_the_file(tmp_path):
+    scoring = SegmentationScoring(tmp_path, RecordingLimits(image_pixels=1000))
+    result = np.zeros((4, 6), np.uint16)
+    for number, (reference, message) in enumerate(
+        [
+            (np.zeros((5, 6), np.uint16), r"must be whole numbers ≥ 0 of shape \[4, 6\]; got uint16 of \[5, 6\]"),
+            (np.zeros((4, 6), np.float32), "got float32"),
+            (np.full((4, 6), -1, np.int16), "must be whole numbers ≥ 0"),
+            (np.zeros((50, 60), np.uint16), "claims an image of 50 × 60"),
+        ]
+    ):
+        tifffile.imwrite(tmp_path / f"man_seg{number:03d}.tif", reference)
+        with pytest.raises(RecordingError, match=message):
+            scoring.add(number, result)
+    (tmp_path / "man_seg009.tif").write_bytes(b"II*\0")
+    with pytest.raises(RecordingError, match=r"man_seg009\.tif: not a TIFF image"):
+        scoring.add(9, result)
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_escaped_and_negative_scores_are_not(tmp_path):
+    score = score_of(([1], [-1]), ([1], [1]), ([-1, -1, -1], [2, 3, 4]))
+    assert score.mota < 0
+    write_csv(tmp_path / "s.csv", [Row("-1+1", 2, score, 0, None, None)])
+    with (tmp_path / "s.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["recording"] == "'-1+1"
+    assert row["mota"] == str(score.mota)
+    assert list(rows_of(tmp_path / "s.csv"))[1][0] == "-1+1"
 
 
 def test_runs_end_at_gaps_and_switches():

@@ -10,6 +10,7 @@ import trackd.output_formats as table_module
 from trackd.config import check_config
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
+from trackd_client.recordings.labels.tables import header_of
 
 WORM = Skeleton(("head", "tail"), ((0, 1),))
 POSE = np.array([[[1.1, 2], [3, 4]], [[5, 6], [np.nan, np.nan]]])
@@ -56,6 +57,17 @@ def test_a_stream_without_tracks_still_gives_a_table(kind, frames, tmp_path):
 def test_numbers_in_the_csv_are_as_short_as_they_can_be(tmp_path):
     with written("csv", tmp_path, info(), record(0, [0], [[0.1, 2, 3.25, 4]])).open() as file:
         assert list(csv.reader(file))[1][6:] == ["0.1", "2.0", "3.25", "4.0"]
+
+
+def test_names_that_a_spreadsheet_would_run_are_escaped_and_numbers_are_not(tmp_path):
+    nodes = ("=1+1", "-tail", "'quoted", "plain", "@a;=b")
+    pose = np.full((1, len(nodes), 2), -3.5)
+    path = written("csv", tmp_path, info(skeleton=Skeleton(nodes)), record(0, [0], [[-3.5, -1, 2, 3]], keypoints=pose))
+    with path.open(newline="") as file:
+        header, row = csv.reader(file)
+    assert header[10::3] == ["'=1+1_x", "'-tail_x", "''quoted_x", "plain_x", "'@a;'=b_x"]
+    assert row[6] == row[10] == "-3.5"
+    assert header_of(path)[10::3] == [f"{node}_x" for node in nodes]
 
 
 def test_parquet_columns_are_typed(tmp_path):

@@ -31,9 +31,10 @@ def read_points(path: Path) -> Spots:
 POINTS = LabelFormat(title="a points file", read=read_points, source="points", suffixes=(".points",))
 
 
-def open_folder(folder, dataset, base):
+def open_folder(folder, dataset, base, limits):
     places = [base / path for path in folder.path]
-    return [MicroscopyRecording(path, dataset) for place in places for path in sorted(place.glob("*.points"))]
+    paths = [path for place in places for path in sorted(place.glob("*.points"))]
+    return [MicroscopyRecording(path, dataset, limits=limits) for path in paths]
 
 
 POINTS_FOLDER = RecordingFormat(title="points", labels_suffixes=(".points",), open_folder=open_folder)

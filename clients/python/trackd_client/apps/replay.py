@@ -18,6 +18,7 @@ from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, environment_overrides, load_yaml, validate, with_overrides
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.discovery import open_recordings
+from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordedFrame, Recording
 from trackd_client.sending.stream import Stream
 
@@ -138,7 +139,12 @@ def read_replay(path: Path, overrides: Iterable[str]) -> Replay:
         raise ConfigError(f"tracker must be a mapping; got {type(tracker).__name__}")
     # Only the keys that the file sets: the daemon's settings apply to the others.
     live = dataset.model_dump(include=set(LiveDataset.model_fields) & dataset.model_fields_set)
-    recordings = open_recordings(dataset, dataloader, path.parent)
+    # The daemon's other limits apply to a daemon, whose section this may be.
+    limits = tree.get("limits") or {}
+    if not isinstance(limits, dict):
+        raise ConfigError(f"limits must be a mapping; got {type(limits).__name__}")
+    known = {name: limits[name] for name in RecordingLimits.model_fields if name in limits}
+    recordings = open_recordings(dataset, dataloader, path.parent, validate(RecordingLimits, known, "limits"))
     if not recordings:
         raise ConfigError(f"{path}: dataset.test_dataset names no recording")
     return Replay(recordings, {"tracker": tracker, "dataset": live})

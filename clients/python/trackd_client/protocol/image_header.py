@@ -15,6 +15,22 @@ def image_size(encoding: str, data: bytes | memoryview) -> tuple[int, int] | Non
     return _png_size(data) if encoding == "png" else _jpeg_size(data)
 
 
+def chunks_end(data: bytes | memoryview) -> bool:
+    """Whether the chunks of a PNG file end within it. OpenCV allocates the length that a chunk claims, up to 4 GB.
+
+    Other files have no chunks, so the answer is True.
+    """
+    if bytes(data[:8]) != _PNG:
+        return True
+    at = 8
+    while at + 12 <= len(data):
+        length = struct.unpack_from(">I", data, at)[0]
+        if bytes(data[at + 4 : at + 8]) == b"IEND":
+            return True
+        at += 12 + length
+    return at <= len(data)
+
+
 def _png_size(data: bytes | memoryview) -> tuple[int, int] | None:
     if len(data) < 24 or bytes(data[:8]) != _PNG or bytes(data[12:16]) != b"IHDR":
         return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.recording import Clip
+from trackd_client.recordings.recording import Clips
 
 
-def plan_clips(start: int, stop: int, dataset: TestDataset) -> list[Clip]:
+def plan_clips(start: int, stop: int, dataset: TestDataset) -> Clips:
     """The clips to play of the frames `start` to `stop` (not included).
 
     The last clip holds the remaining frames and may be shorter. A sample of clips is drawn without replacement by
@@ -19,13 +19,12 @@ def plan_clips(start: int, stop: int, dataset: TestDataset) -> list[Clip]:
         stop: one past the last frame index.
         dataset: its `chunk`, `clip_length`, `n_chunks` and `seed`.
     """
-    length = dataset.clip_length if dataset.chunk else max(stop - start, 1)
-    clips = [Clip(first, min(first + length, stop)) for first in range(start, stop, length)]
+    clips = Clips(start, stop, dataset.clip_length if dataset.chunk else max(stop - start, 1))
     generator = np.random.default_rng(dataset.seed)
     n_wanted = _count(len(clips), dataset.n_chunks)
     if n_wanted < len(clips):
         chosen = generator.choice(len(clips), n_wanted, replace=False)
-        clips = [clips[i] for i in np.sort(chosen)]
+        return Clips(clips.start, clips.stop, clips.length, np.sort(chosen))
     return clips
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -22,6 +22,7 @@ from trackd_client.recordings.images.image_files import TIFF_SUFFIXES, by_number
 from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.label_images import detections_of, shaped
+from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.man_track import ManTrack, read_man_track
 from trackd_client.recordings.microscopy import CENTROID
 from trackd_client.recordings.named_files import WHERE, named_file, one_each, unique_names
@@ -92,7 +93,7 @@ class CtcRecording(Recording):
         return known_fps(self._dataset.fps, self._layout, self.name)
 
     @cached_property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """The clips that are played."""
         layouts = [self._label_layout, *([self._layout] if self._layout is not None else [])]
         start, stop = min(layout.start for layout in layouts), max(layout.stop for layout in layouts)
@@ -113,7 +114,7 @@ class CtcRecording(Recording):
         """`raw`: DREEM does not scale the images of this kind."""
         return "raw"
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, including those without an image or without a label image.
 
         Raises:
@@ -173,10 +174,10 @@ class CtcRecording(Recording):
         return shaped(labels, shapes)
 
 
-def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of `gt_images`, `raw_images` and `gt_list`."""
-    labels = [named_images(paths, base, "gt_images", numbered=True) for paths in dataset.gt_images]
-    raw = [named_images(paths, base, "raw_images", numbered=True) for paths in dataset.raw_images]
+    labels = [named_images(paths, base, "gt_images", limits, numbered=True) for paths in dataset.gt_images]
+    raw = [named_images(paths, base, "raw_images", limits, numbered=True) for paths in dataset.raw_images]
     images = one_each(raw, len(labels))
     tables = one_each([_table(paths, base) for paths in dataset.gt_list], len(labels))
     # The recording is named after its images if there are any: `01` is a sequence's name, `01_GT/TRA` is not.
@@ -188,18 +189,18 @@ def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
     ]
 
 
-def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+def open_folder(folder: Folder, dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of a folder of sequences, in the challenge's layout."""
     sequences = challenge_sequences(folder, base)
     names = unique_names((found.name for found in sequences), (found.images[0].parent for found in sequences))
     return [
         CtcRecording(
-            by_number(found.labels),
+            by_number(found.labels, limits),
             dataset,
             name=name,
-            images=by_number(found.images),
+            images=by_number(found.images, limits),
             man_track=found.man_track,
-            shapes=by_number(found.shapes) if found.shapes else None,
+            shapes=by_number(found.shapes, limits) if found.shapes else None,
         )
         for found, name in zip(sequences, names, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
 from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.labels.spots import Spots
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.named_files import WHERE, one_each, unique_names
 from trackd_client.recordings.pixel_sizes import known_pixel_size
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
@@ -39,17 +40,25 @@ class MicroscopyRecording(Recording):
         dataset: `source`, `pixel_size`, `crop_size`, `fps`, and the division into clips.
         images: the images, if there are any.
         name: the recording's name; the stem of `path` by default.
+        limits: what the label file may claim; `images` have their own.
     """
 
     skeleton = CENTROID
 
     def __init__(
-        self, path: Path, dataset: TestDataset, *, images: ImageSource | None = None, name: str | None = None
+        self,
+        path: Path,
+        dataset: TestDataset,
+        *,
+        images: ImageSource | None = None,
+        name: str | None = None,
+        limits: RecordingLimits = DEFAULT_LIMITS,
     ) -> None:
         self.path = path
         self.name = name or path.stem
         self._dataset = dataset
         self._images = images
+        self._limits = limits
 
     @property
     def source(self) -> Path | None:
@@ -62,8 +71,8 @@ class MicroscopyRecording(Recording):
 
     @cached_property
     def _spots(self) -> Spots:
-        spots = read_spots(self.path, self._dataset.source)
-        return spots.in_pixels(known_pixel_size(spots, self.path, self._layout, self._dataset.pixel_size))
+        spots = read_spots(self.path, self._dataset.source, self._limits)
+        return spots.in_pixels(known_pixel_size(spots, self.path, self._layout, self._dataset.pixel_size, self._limits))
 
     @cached_property
     def fps(self) -> float:
@@ -71,7 +80,7 @@ class MicroscopyRecording(Recording):
         return known_fps(self._dataset.fps or self._spots.fps, self._layout, self.name)
 
     @cached_property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """The clips that are played."""
         n_images = 0 if self._layout is None else self._layout.stop
         return plan_clips(0, max(n_images, self._spots.stop), self._dataset)
@@ -91,7 +100,7 @@ class MicroscopyRecording(Recording):
         """`raw`: DREEM does not scale the images of this kind."""
         return "raw"
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, including those without spots or without an image.
 
         Raises:
@@ -124,19 +133,20 @@ class MicroscopyRecording(Recording):
 def _drawn(polygons: Sequence[NDArray[np.float64]], frame_shape: tuple[int, ...]) -> NDArray[np.uint16]:
     """A label image in which the pixels of polygon i hold i + 1. A later polygon covers an earlier one."""
     masks = np.zeros(frame_shape, np.uint16)
+    far = 2 * max(frame_shape)  # OpenCV takes a step for each row of a polygon, also outside the image
     for label, polygon in enumerate(polygons, start=1):
-        if len(polygon):
-            cv2.fillPoly(masks, [np.rint(polygon).astype(np.int32)], label)
+        if len(polygon) and np.isfinite(polygon).all():
+            cv2.fillPoly(masks, [np.rint(polygon.clip(-far, 2 * far)).astype(np.int32)], label)
     return masks
 
 
-def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of `tracks` and `videos`."""
     labels = [find_path(path, f"{WHERE}.tracks", base, "file or folder") for path in dataset.tracks]
-    images = one_each([named_images(paths, base, "videos") for paths in dataset.videos], len(labels))
+    images = one_each([named_images(paths, base, "videos", limits) for paths in dataset.videos], len(labels))
     names = unique_names((path.name if path.is_dir() else path.stem for path in labels), labels)
     return [
-        MicroscopyRecording(path, dataset, images=source, name=name)
+        MicroscopyRecording(path, dataset, images=source, name=name, limits=limits)
         for path, source, name in zip(labels, images, names, strict=True)
     ]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import configparser
 import logging
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.limits import DEFAULT_LIMITS, MAX_WHOLE, RecordingLimits
 from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.recording_format import RecordingFormat
@@ -29,6 +31,7 @@ from trackd_client.recordings.recording_format import RecordingFormat
 logger = logging.getLogger(__name__)
 
 MIN_MATCH_IOU = 0.5
+N_COLUMNS = 6  # frame, id, left, top, width, height
 N_GROUND_TRUTH_COLUMNS = 9  # MOT16 and later: …, considered, class, visibility; detections and MOT15 have others
 PEDESTRIAN = 1
 
@@ -68,6 +71,7 @@ class MotRecording(Recording):
         ground_truth: a file whose ids are assigned to the detections by maximum IoU matching, for an IoU ≥ 0.5.
         video: the images.
         name: the recording's name.
+        limits: what the files may claim.
     """
 
     skeleton = None
@@ -80,9 +84,11 @@ class MotRecording(Recording):
         ground_truth: Path | None = None,
         video: Path | None = None,
         name: str | None = None,
+        limits: RecordingLimits = DEFAULT_LIMITS,
     ) -> None:
         self.path = path
         self.name = name or mot_name(path)
+        self._limits = limits
         self._video = video
         self._dataset = dataset
         self._ground_truth = ground_truth
@@ -94,14 +100,14 @@ class MotRecording(Recording):
 
     @cached_property
     def _info(self) -> SequenceInfo:
-        return read_sequence_info(self.path)
+        return read_sequence_info(self.path, self._limits)
 
     @cached_property
     def _rows(self) -> MotRows:
-        rows = read_rows(self.path)
+        rows = read_rows(self.path, self._limits)
         if self._ground_truth is None:
             return rows
-        truth = read_rows(self._ground_truth)
+        truth = read_rows(self._ground_truth, self._limits)
         ids = np.full(len(rows.ids), -1, np.int64)
         for index in np.unique(rows.frame_index):
             here, there = rows.at(int(index)), truth.at(int(index))
@@ -110,7 +116,7 @@ class MotRecording(Recording):
 
     @cached_property
     def _layout(self) -> ImageLayout | None:
-        return None if self.source is None else layout_of(VideoFile(self.source))
+        return None if self.source is None else layout_of(VideoFile(self.source, self._limits))
 
     @cached_property
     def fps(self) -> float:
@@ -118,7 +124,7 @@ class MotRecording(Recording):
         return known_fps(self._dataset.fps or self._info.fps, self._layout, self.name)
 
     @cached_property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """The clips of the sequence. If its length is not known, it ends at the last box."""
         n_labelled = int(self._rows.frame_index[-1]) + 1 if len(self._rows.frame_index) else 0
         n_images = 0 if self._layout is None else self._layout.stop
@@ -130,14 +136,14 @@ class MotRecording(Recording):
         """(h, w) or (h, w, c): the video's, else `seqinfo.ini`'s."""
         return self._info.frame_shape if self._layout is None else self._layout.frame_shape
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, including those without boxes.
 
         Raises:
             RecordingError: a row is not MOTChallenge, or the video cannot be read.
         """
         rows = self._rows
-        images = None if self.source is None else VideoFile(self.source)
+        images = None if self.source is None else VideoFile(self.source, self._limits)
         for index, image in images_of(images, self.clips if clips is None else clips):
             here = rows.at(index)
             detections = Detections(
@@ -154,7 +160,7 @@ def mot_name(path: Path) -> str:
     return next((name for name in names if name not in ("det", "gt", "")), path.stem)
 
 
-def read_rows(path: Path) -> MotRows:
+def read_rows(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> MotRows:
     """All rows of a detections, tracks or ground-truth file.
 
     Of a ground truth of MOT16 and later only the considered pedestrians are read, not distractors and ignored boxes.
@@ -162,40 +168,64 @@ def read_rows(path: Path) -> MotRows:
     Raises:
         RecordingError: names the file and the row.
     """
-    rows = []
+    table = read_table(path, limits)
+    width = table.shape[1]
+    if width == N_GROUND_TRUTH_COLUMNS and bool((table[:, 1] >= 0).all()):
+        table = table[(table[:, 6] == 1) & (table[:, 7] == PEDESTRIAN)]
+    corner = table[:, 2:4] - 1  # in float64, so that the writer reproduces the file's decimals
+    frame_index = table[:, 0].astype(np.int64) - 1
+    limits.check_crowds(frame_index, path)
+    with np.errstate(over="ignore"):  # beyond float32, a coordinate is infinite
+        return MotRows(
+            frame_index=frame_index,
+            ids=np.maximum(table[:, 1].astype(np.int64), -1),
+            boxes=np.concatenate([corner, corner + table[:, 4:6]], axis=1).astype(np.float32),
+            scores=table[:, 6].astype(np.float32) if width > 6 else None,
+        )
+
+
+def read_table(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> NDArray[np.float64]:
+    """The numbers of a file (r, c), c ≥ 6, sorted by frame; within a frame in the file's order.
+
+    If rows have different lengths, the cells beyond the shortest row are left out.
+
+    Raises:
+        RecordingError: names the file and the row.
+    """
+    numbers = array("d")  # eight bytes for each number, and not a list of floats
+    lengths = array("q")
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    rows.append(_row(line, f"{path}, row {number}"))
+                    row = _row(line, f"{path}, row {number}", limits)
+                    numbers.extend(row)
+                    lengths.append(len(row))
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path}: cannot be read: {error}") from None
-    width = min((len(row) for row in rows), default=6)
-    table = np.array([row[:width] for row in rows]).reshape(-1, width)
-    if width == N_GROUND_TRUTH_COLUMNS and bool((table[:, 1] >= 0).all()):
-        table = table[(table[:, 6] == 1) & (table[:, 7] == PEDESTRIAN)]
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    corner = table[:, 2:4] - 1  # in float64, so that the writer reproduces the file's decimals
-    return MotRows(
-        frame_index=table[:, 0].astype(np.int64) - 1,
-        ids=np.maximum(table[:, 1].astype(np.int64), -1),
-        boxes=np.concatenate([corner, corner + table[:, 4:6]], axis=1).astype(np.float32),
-        scores=table[:, 6].astype(np.float32) if width > 6 else None,
-    )
+    if not lengths:
+        return np.empty((0, N_COLUMNS))
+    width, ends = min(lengths), np.cumsum(lengths)
+    if width == max(lengths):
+        table = np.array(numbers).reshape(-1, width)
+    else:
+        table = np.array(numbers)[(ends - lengths)[:, None] + np.arange(width)]
+    return np.asarray(table[np.argsort(table[:, 0], kind="stable")], np.float64)
 
 
-def _row(line: str, where: str) -> list[float]:
+def _row(line: str, where: str, limits: RecordingLimits) -> list[float]:
     fields = line.split(",") if "," in line else line.split()
     try:
         values = [float(field) for field in fields if field.strip()]
     except ValueError:
         raise RecordingError(f"{where}: must hold numbers; got {line.strip()[:80]!r}") from None
-    if len(values) < 6:
+    if len(values) < N_COLUMNS:
         raise RecordingError(f"{where}: must hold frame,id,left,top,width,height[,score,…]; got {line.strip()[:80]!r}")
     if not (values[0] >= 1 and values[0].is_integer()):
         raise RecordingError(f"{where}: frames count from 1 in whole numbers; got {values[0]:g}")
-    if not float(values[1]).is_integer():
-        raise RecordingError(f"{where}: an id is a whole number, -1 for none; got {values[1]:g}")
+    limits.check_frames(int(values[0]), where)
+    if not values[1].is_integer() or abs(values[1]) > MAX_WHOLE:
+        raise RecordingError(f"{where}: an id is a whole number up to 2⁵³, -1 for none; got {values[1]:g}")
     return values
 
 
@@ -223,11 +253,11 @@ def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
     return overlap
 
 
-def read_sequence_info(path: Path) -> SequenceInfo:
+def read_sequence_info(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> SequenceInfo:
     """`seqinfo.ini` beside a file, or in the folder above it (`det/det.txt`); empty if there is none.
 
     Raises:
-        RecordingError: the file exists and holds values that are not numbers.
+        RecordingError: the file exists, and holds values that are not numbers or exceed the limits.
     """
     for folder in (path.parent, path.parent.parent):
         file = folder / "seqinfo.ini"
@@ -238,24 +268,29 @@ def read_sequence_info(path: Path) -> SequenceInfo:
             parser.read(file, encoding="utf-8")
             section = parser["Sequence"]
             height, width = section.getint("imHeight"), section.getint("imWidth")
-            return SequenceInfo(
-                n_frames=section.getint("seqLength"),
-                fps=section.getfloat("frameRate"),
-                frame_shape=(height, width) if height and width else None,
-            )
-        except (configparser.Error, KeyError, ValueError) as error:
-            raise RecordingError(f"{file}: not a MOTChallenge sequence description: {error}") from None
+            n_frames, fps = section.getint("seqLength"), section.getfloat("frameRate")
+        except (configparser.Error, KeyError, ValueError, OSError) as error:
+            raise RecordingError(f"{file}: not a MOTChallenge sequence description: {_line(error)}") from None
+        shape = (height, width) if height and width else None
+        if shape is not None:
+            limits.check_shape(shape, file)
+        return SequenceInfo(None if n_frames is None else limits.check_frames(n_frames, file), fps, shape)
     return SequenceInfo()
 
 
-def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+def _line(error: Exception) -> str:
+    """The text of an error in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
+def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of `det_files`, `gt_files` and `video_files`."""
     files = named_files(dataset.det_files, base, "det_files")
     truths = one_each(named_files(dataset.gt_files, base, "gt_files"), len(files))
     videos = one_each(named_files(dataset.video_files, base, "video_files"), len(files))
     names = unique_names((mot_name(path) for path in files), files)
     return [
-        MotRecording(path, dataset, ground_truth=truth, video=video, name=name)
+        MotRecording(path, dataset, ground_truth=truth, video=video, name=name, limits=limits)
         for path, truth, video, name in zip(files, truths, videos, names, strict=True)
     ]
 

@@ -11,6 +11,7 @@ from trackd_client.recordings.images.source import ImageLayout, layout_of
 from trackd_client.recordings.images.tiff_stack import TiffStack
 from trackd_client.recordings.labels.spots import PIXEL_UNITS, Spots
 from trackd_client.recordings.labels.trackmate_xml import read_image_notes
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,11 @@ _TABLE_AT_THE_END = re.compile(r"_?(all_|tracked_)?spots$", re.IGNORECASE)
 
 
 def known_pixel_size(
-    spots: Spots, path: Path, layout: ImageLayout | None, given: list[float] | None
+    spots: Spots,
+    path: Path,
+    layout: ImageLayout | None,
+    given: list[float] | None,
+    limits: RecordingLimits = DEFAULT_LIMITS,
 ) -> tuple[float, float]:
     """The sides x, y of a pixel: configured, else from the label file, from the images, or from a file beside it.
 
@@ -30,6 +35,7 @@ def known_pixel_size(
         path: the label file.
         layout: the layout of the recording's images.
         given: `dataset.test_dataset.pixel_size`.
+        limits: of the images beside the label file.
 
     Raises:
         RecordingError: the unit is a physical one, and no file gives the pixel size.
@@ -38,7 +44,7 @@ def known_pixel_size(
         return given[0], given[1]
     if spots.unit in PIXEL_UNITS:
         return 1.0, 1.0
-    found = spots.pixel_size or (layout.pixel_size if layout is not None else None) or next(_beside(path), None)
+    found = spots.pixel_size or (layout.pixel_size if layout is not None else None) or next(_beside(path, limits), None)
     if found is not None:
         return found
     if spots.unit is None:
@@ -50,12 +56,12 @@ def known_pixel_size(
     )
 
 
-def _beside(path: Path) -> Iterator[tuple[float, float]]:
+def _beside(path: Path, limits: RecordingLimits) -> Iterator[tuple[float, float]]:
     for stem in dict.fromkeys((path.stem, _TABLE_AT_THE_END.sub("", path.stem))):
         notes = path.with_name(f"{stem}.xml")
         if stem and notes != path and notes.is_file() and (size := read_image_notes(notes).pixel_size) is not None:
             yield size
         for suffix in (".tif", ".tiff"):
             stack = path.with_name(stem + suffix)
-            if stem and stack.is_file() and (size := layout_of(TiffStack(stack)).pixel_size) is not None:
+            if stem and stack.is_file() and (size := layout_of(TiffStack(stack, limits)).pixel_size) is not None:
                 yield size

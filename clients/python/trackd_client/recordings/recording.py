@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Image, Skeleton
 
+MAX_TIME_NS = 2**63 - 1  # of a frame on the wire
+MAX_TEXT = 800  # characters of an error
 NO_LINEAGE: Mapping[int, int] = MappingProxyType({})
 
 
@@ -34,8 +40,61 @@ class Clip:
         return self.stop - self.start
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clips(Sequence[Clip]):
+    """Clips of one length, of which the last may be shorter.
+
+    Each is made when it is used: a recording of few labels and millions of frames may have millions of clips.
+    """
+
+    start: int
+    stop: int
+    length: int
+    chosen: NDArray[np.int64] | None = None  # the numbers of the clips that are played, rising; None: all
+
+    def __len__(self) -> int:
+        return self._n_all if self.chosen is None else len(self.chosen)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, number: int) -> Clip: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Clip]: ...
+    def __getitem__(self, number: int | slice) -> Clip | Sequence[Clip]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        place = range(len(self))[number]  # counts negative numbers from the end
+        first = self.start + self.length * (place if self.chosen is None else int(self.chosen[place]))
+        return Clip(first, min(first + self.length, self.stop))
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    @property
+    def n_frames(self) -> int:
+        """The number of frames in all clips."""
+        if self.chosen is None:
+            return max(self.stop - self.start, 0)
+        if not len(self.chosen):
+            return 0
+        return self.length * (len(self.chosen) - 1) + len(self[-1])
+
+    @property
+    def _n_all(self) -> int:
+        return -(-max(self.stop - self.start, 0) // self.length)
+
+
 class RecordingError(ValueError):
-    """A recording that cannot be read; names the file, the row or element, and what was expected."""
+    """A recording that cannot be read; names the file, the row or element, and what was expected, in one line.
+
+    Of a long text, such as one that quotes a damaged file's header, the middle is left out.
+    """
+
+    def __init__(self, text: str) -> None:
+        line = " ".join(text.splitlines())
+        super().__init__(line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT // 2]} … {line[-MAX_TEXT // 3 :]}")
 
 
 class Recording(ABC):
@@ -83,7 +142,7 @@ class Recording(ABC):
         return "unit"
 
     @abstractmethod
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, those without detections included, in the clips' order.
 
         Args:
@@ -91,11 +150,22 @@ class Recording(ABC):
         """
 
     def __len__(self) -> int:
-        return sum(len(clip) for clip in self.clips)
+        clips = self.clips
+        return clips.n_frames if isinstance(clips, Clips) else sum(len(clip) for clip in clips)
 
     def time_ns(self, frame_index: int) -> int:
-        """Capture time of a frame of a recording that holds no time stamps."""
-        return round(frame_index * 1e9 / self.fps)
+        """Capture time of a frame of a recording that holds no time stamps.
+
+        Raises:
+            RecordingError: it does not fit into 64 bits, because the frame rate is wrong.
+        """
+        t_ns = round(frame_index * 1e9 / self.fps)
+        if t_ns > MAX_TIME_NS:
+            raise RecordingError(
+                f"{self.name}: frame {frame_index} would be {frame_index / self.fps:.3g} s after the first, by "
+                f"{self.fps:.3g} frames per second: set dataset.test_dataset.fps"
+            )
+        return t_ns
 
 
 class DerivedRecording(Recording):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import Recording
 
 
@@ -15,12 +16,14 @@ class RecordingFormat:
     """One recording format.
 
     A `key` of `dataset.test_dataset` selects it, or a `dir` whose `labels_suffix` ends in one of `labels_suffixes`.
-    Both functions check that the files exist and open none of them. Their last argument is the base folder of
-    relative paths. They raise `ConfigError`.
+    Both functions check that the files exist and open none of them. Their last arguments are the base folder of
+    relative paths, and the limits. They raise `ConfigError`.
     """
 
     title: str  # for error texts
     key: str | None = None  # the key that names its label files; None: it is read from folders only
-    open_files: Callable[[TestDataset, Path], list[Recording]] | None = None  # given with `key`
+    open_files: Callable[[TestDataset, Path, RecordingLimits], list[Recording]] | None = None  # given with `key`
     labels_suffixes: tuple[str, ...] = ()  # in lower case
-    open_folder: Callable[[Folder, TestDataset, Path], list[Recording]] | None = None  # given with `labels_suffixes`
+    open_folder: Callable[[Folder, TestDataset, Path, RecordingLimits], list[Recording]] | None = (
+        None  # given with `labels_suffixes`
+    )

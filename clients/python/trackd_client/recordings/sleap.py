@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -13,6 +13,7 @@ from trackd_client.recordings.config import Folder, TestDataset
 from trackd_client.recordings.folders import stem_pairs
 from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.named_files import named_files, one_each, unique_names
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.recording_format import RecordingFormat
@@ -32,6 +33,7 @@ class SleapRecording(Recording):
         dataset: the division into clips; its `fps` takes precedence over the video's.
         video: the video to use in place of the one that the file names; it must exist.
         name: the recording's name; the stem of `path` by default.
+        limits: what the files may claim.
     """
 
     def __init__(
@@ -41,17 +43,19 @@ class SleapRecording(Recording):
         *,
         video: Path | None = None,
         name: str | None = None,
+        limits: RecordingLimits = DEFAULT_LIMITS,
     ) -> None:
         if video is not None and not video.is_file():
             raise RecordingError(f"{video}: no such video (given for {path})")
         self.path = path
         self.name = name or path.stem
         self._dataset = dataset
+        self._limits = limits
         self._given_video = video
 
     @cached_property
     def _labels(self) -> SleapLabels:
-        return read_labels(self.path)
+        return read_labels(self.path, self._limits)
 
     @cached_property
     def source(self) -> Path | None:
@@ -67,7 +71,7 @@ class SleapRecording(Recording):
 
     @cached_property
     def _layout(self) -> ImageLayout | None:
-        return None if self.source is None else layout_of(VideoFile(self.source))
+        return None if self.source is None else layout_of(VideoFile(self.source, self._limits))
 
     @cached_property
     def fps(self) -> float:
@@ -82,7 +86,7 @@ class SleapRecording(Recording):
         return self._labels.skeleton
 
     @cached_property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Sequence[Clip]:
         """The clips that are played."""
         n_frames = 0 if self._layout is None else self._layout.stop
         return plan_clips(0, max(n_frames, self._labels.stop), self._dataset)
@@ -94,14 +98,14 @@ class SleapRecording(Recording):
             return self._layout.frame_shape
         return None if self._labels.video is None else self._labels.video.frame_shape
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips.
 
         Raises:
             RecordingError: the labels or the video cannot be read.
         """
         labels = self._labels
-        images = None if self.source is None else VideoFile(self.source)
+        images = None if self.source is None else VideoFile(self.source, self._limits)
         for index, image in images_of(images, self.clips if clips is None else clips):
             yield RecordedFrame(index, self.time_ns(index), image, labels.at(index))
 
@@ -121,23 +125,26 @@ def find_video(stored: StoredVideo, labels_path: Path) -> Path | None:
     return None
 
 
-def open_files(dataset: TestDataset, base: Path) -> list[Recording]:
+def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of `slp_files` and `video_files`."""
     labels = named_files(dataset.slp_files, base, "slp_files")
     videos = one_each(named_files(dataset.video_files, base, "video_files"), len(labels))
-    return _recordings(list(zip(labels, videos, strict=True)), dataset)
+    return _recordings(list(zip(labels, videos, strict=True)), dataset, limits)
 
 
-def open_folder(folder: Folder, dataset: TestDataset, base: Path) -> list[Recording]:
+def open_folder(folder: Folder, dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
     """The recordings of a folder: each .slp file with the video of the same stem."""
-    return _recordings(stem_pairs(folder, base), dataset)
+    return _recordings(stem_pairs(folder, base), dataset, limits)
 
 
-def _recordings(pairs: Sequence[tuple[Path, Path | None]], dataset: TestDataset) -> list[Recording]:
+def _recordings(
+    pairs: Sequence[tuple[Path, Path | None]], dataset: TestDataset, limits: RecordingLimits
+) -> list[Recording]:
     labels = [path for path, _ in pairs]
     names = unique_names((path.stem for path in labels), labels)
     return [
-        SleapRecording(path, dataset, video=video, name=name) for (path, video), name in zip(pairs, names, strict=True)
+        SleapRecording(path, dataset, video=video, name=name, limits=limits)
+        for (path, video), name in zip(pairs, names, strict=True)
     ]
 
 

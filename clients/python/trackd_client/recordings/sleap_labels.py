@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.sleap_claims import check_claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +61,34 @@ class SleapLabels:
         )
 
 
-def read_labels(path: Path) -> SleapLabels:
+def read_labels(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> SleapLabels:
     """All labels of a .slp file.
 
     Coordinates are as stored, float64. A predicted instance that a user has corrected is left out. So is an instance
     without a visible node.
 
     Raises:
-        RecordingError: the file is missing, is not a SLEAP file, or has labels of several videos or skeletons.
+        RecordingError: the file is missing, is not a SLEAP file, has labels of several videos or skeletons, or claims
+            more than it holds or than the limits.
     """
     if not path.is_file():
         raise RecordingError(f"{path}: no such file")
-    import sleap_io  # takes a second and imports large packages, which only .slp files need
-
     try:
-        labels = sleap_io.load_slp(str(path), open_videos=False)
+        return _read_labels(path, limits)
+    except RecordingError:
+        raise
     except Exception as error:  # h5py and sleap-io raise many types of errors for an invalid file
-        raise RecordingError(f"{path}: not a SLEAP labels file: {error}") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise RecordingError(f"{path}: not a SLEAP labels file: {text[:200]}") from error
 
+
+def _read_labels(path: Path, limits: RecordingLimits) -> SleapLabels:
+    import h5py  # both take a second and import large packages, which only .slp files need
+    import sleap_io
+
+    with h5py.File(path, "r") as file:
+        check_claims(file, path, limits)
+    labels = sleap_io.load_slp(str(path), open_videos=False)
     frames = [frame for frame in labels.labeled_frames if len(frame.instances)]
     videos = {id(frame.video): frame.video for frame in frames}
     if len(videos) > 1:
@@ -96,11 +108,14 @@ def read_labels(path: Path) -> SleapLabels:
         found = _detections(_preferred(frame.instances), number)
         if found is not None:
             detections[int(frame.frame_idx)] = found
+    stored = None if video is None else _stored(video, path)
+    if stored is not None and stored.frame_shape is not None:
+        limits.check_shape(stored.frame_shape, f"{path}, its video")
     return _packed(
         dict(sorted(detections.items())),
         Skeleton(nodes, tuple((int(a), int(b)) for a, b in edges)),
         tuple(track.name for track in labels.tracks),
-        None if video is None else _stored(video, path),
+        stored,
     )
 
 

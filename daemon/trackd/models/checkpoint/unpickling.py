@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
+from trackd.models.checkpoint.opcodes import check_opcodes
 from trackd.models.checkpoint.stored_tensor import MOST_TENSORS, StoredTensor, lengths
 from trackd.models.errors import CheckpointError
 
@@ -149,6 +150,7 @@ class LightningArchive:
             raise CheckpointError(f"its byte order must be {sys.byteorder}, this machine's")
         data = self._read("data.pkl")
         try:
+            check_opcodes(data)
             contents = _Unpickler(data).load()
         except (CheckpointError, MemoryError):
             raise

@@ -17,14 +17,16 @@ from trackd.outputs.files.line_file import LineWriter
 from trackd.outputs.formats import table
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
+from trackd_client.recordings.labels.spreadsheet_text import escaped
 
 
 class CsvWriter(LineWriter):
     """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter.
 
-    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. Where the stream
-    has no skeleton, the first instance shows the nodes. If it has any, the rows of the empty frames before it get cells
-    for them then: they are written again, once.
+    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. A node's name
+    that a spreadsheet program would run as a formula gets an apostrophe before it. Where the stream has no skeleton,
+    the first instance shows the nodes. If it has any, the rows of the empty frames before it get cells for them then:
+    they are written again, once.
     """
 
     suffix = ".csv"
@@ -44,9 +46,7 @@ class CsvWriter(LineWriter):
         """Write the rows of the empty frames again, without cells for nodes, and return the end of the file."""
         if not self._n_empty:
             return {}
-        file = rewritten(
-            path, [_lines([table.column_names(()), *_empty_rows(path, self._n_empty)]).encode(self.encoding)]
-        )
+        file = rewritten(path, [_lines([_header(()), *_empty_rows(path, self._n_empty)]).encode(self.encoding)])
         try:
             return file.end
         finally:
@@ -64,7 +64,7 @@ class CsvWriter(LineWriter):
             self._begin(record)
         else:
             # Without an instance the row is the same for any nodes, but for the number of its empty cells.
-            head = "" if self._n_empty else _lines([table.column_names(())])
+            head = "" if self._n_empty else _lines([_header(())])
             self.append(head + _rows(record, ()))
             self._n_empty += 1
 
@@ -72,7 +72,7 @@ class CsvWriter(LineWriter):
         """Write the first record that shows the nodes; None: there is none."""
         nodes = table.node_names(self._stream, record)
         rows = "" if record is None else _rows(record, nodes)
-        head = _lines([table.column_names(nodes)])
+        head = _lines([_header(nodes)])
         if not self._n_empty:
             self.append(head + rows)
         elif nodes:
@@ -116,6 +116,10 @@ def _empty_rows(path: Path, n: int) -> Iterator[list[str]]:
         raise LostFileError(f"{path} is missing") from None
     if n:
         raise LostFileError(f"{path} is not as it was left")
+
+
+def _header(nodes: tuple[str, ...]) -> list[str]:
+    return [escaped(name) for name in table.column_names(nodes)]
 
 
 def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:

@@ -263,3 +263,19 @@ def test_the_output_of_a_conversion_must_be_safetensors(ckpt: Path, tmp_path: Pa
         convert(ckpt, tmp_path / "out.ckpt")
     with pytest.raises(CheckpointError, match="could not be written"):
         convert(ckpt, tmp_path / "absent" / "out.safetensors")
+
+
+def test_a_tensor_name_of_two_lines_is_refused_in_one_line(tmp_path: Path):
+    state = weights(MODEL_CFG)
+    state["not\nmodel"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"must be named model\.\*") as caught:
+        load_checkpoint(save(tmp_path / "a.ckpt", MODEL_CFG, state))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_that_numbers_an_object_by_a_billion_is_refused_at_once(tmp_path: Path):
+    path = tmp_path / "a.ckpt"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02}r\x00\xca\x9a\x3b.")  # LONG_BINPUT 1000000000
+    with pytest.raises(CheckpointError, match=r"damaged or hostile: object 1000000000 in \d+ bytes"):
+        load_checkpoint(path)

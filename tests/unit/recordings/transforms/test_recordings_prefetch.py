@@ -36,7 +36,7 @@ def workers_in(log):
 
 
 def test_blocks_cover_the_clips_and_each_lies_in_one_clip():
-    assert blocks_of([Clip(0, 5), Clip(9, 10)], 2) == [Clip(0, 2), Clip(2, 4), Clip(4, 5), Clip(9, 10)]
+    assert list(blocks_of([Clip(0, 5), Clip(9, 10)], 2)) == [Clip(0, 2), Clip(2, 4), Clip(4, 5), Clip(9, 10)]
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
@@ -78,7 +78,9 @@ def test_a_worker_reads_a_few_frames_ahead_and_ends_when_its_pipe_is_closed(tmp_
     monkeypatch.setattr(prefetch_worker.signal, "signal", lambda *_: None)
     monkeypatch.setattr(prefetch_worker.cv2, "setNumThreads", lambda _: None)
     pipe = BlockedPipe()
-    thread = threading.Thread(target=prefetch_worker.work, args=(Counted(tmp_path), [Clip(0, 25)], pipe), daemon=True)
+    thread = threading.Thread(
+        target=prefetch_worker.work, args=(Counted(tmp_path), [Clip(0, 25)], 0, 1, pipe), daemon=True
+    )
     thread.start()
     # The first frame is in `send`, or still in the queue; one frame waits for a place in the queue.
     while not full.wait(60) or len(list(tmp_path.iterdir())) < AHEAD_FRAMES + 2:

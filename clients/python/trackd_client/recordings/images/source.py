@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Image
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import Clip, RecordingError
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
+MAX_FPS = 1e9  # a frame for each nanosecond of the clock
 MAX_CHANNELS = 4
 
 
@@ -41,13 +43,15 @@ class ImageSource(ABC):
 
     Attributes:
         path: the file, or the folder of the first file.
+        limits: of the frames and of an image's pixels, checked before an image is decoded.
         layout: set inside `with`.
     """
 
     layout: ImageLayout
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> None:
         self.path = path
+        self.limits = limits
 
     def fresh(self) -> Self:
         """Return another source of the same images, closed."""
@@ -65,7 +69,7 @@ class ImageSource(ABC):
         """Open the file and read its layout.
 
         Raises:
-            RecordingError: the file is missing, or not of this kind.
+            RecordingError: the file is missing, not of this kind, or claims more than the limits.
         """
 
     @abstractmethod
@@ -91,7 +95,7 @@ def layout_of(images: ImageSource) -> ImageLayout:
         return opened.layout
 
 
-def images_of(images: ImageSource | None, clips: Sequence[Clip]) -> Iterator[tuple[int, Image | None]]:
+def images_of(images: ImageSource | None, clips: Iterable[Clip]) -> Iterator[tuple[int, Image | None]]:
     """Every frame index of `clips` with its image, or with None if `images` is None.
 
     For frames without an image, such as those after a video's end, the image is None. The first one is logged.
@@ -130,10 +134,9 @@ def checked(pixels: NDArray[np.generic], where: str) -> Image:
 
 
 def known_fps(wanted: float | None, layout: ImageLayout | None, name: str) -> float:
-    """Frames per second: configured, else the images', else 30 with a warning."""
-    if wanted is not None:
-        return wanted
-    if layout is not None and layout.fps is not None:
-        return layout.fps
+    """Frames per second: configured, else the images', else 30 with a warning. A rate that is not > 0 is not known."""
+    for fps in (wanted, None if layout is None else layout.fps):
+        if fps is not None and 0 < fps <= MAX_FPS:
+            return fps
     logger.warning("frame rate unknown, %g is used: set dataset.test_dataset.fps recording=%s", DEFAULT_FPS, name)
     return DEFAULT_FPS

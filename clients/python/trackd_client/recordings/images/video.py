@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trackd_client.detections import Image
 from trackd_client.recordings.images.source import ImageLayout, ImageSource
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
@@ -25,10 +26,12 @@ class VideoFile(ImageSource):
     OpenCV decodes a frame in about half the time of PyAV, and does not buffer earlier frames.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> None:
+        super().__init__(path, limits)
         self._next = 0  # the frame that the decoder returns next
         self._gray = False
+        self._n_missing = 0  # frames since the last image
+        self._end: int | None = None  # the images have ended before this frame, whatever the header claims
 
     def close(self) -> None:
         """Close the file."""
@@ -40,29 +43,43 @@ class VideoFile(ImageSource):
         Raises:
             RecordingError: the video cannot be opened again to decode it from the start.
         """
+        if self._end is not None and frame_index >= self._end:
+            return None
         self._go_to(frame_index)
         ok, image = self._capture.read()
         if not ok:
+            # A damaged frame may be followed by good ones. After so many, one of them by a seek, the video has ended;
+            # else each further frame of its header's count would be looked for from the start.
+            self._n_missing += 1
+            if self._n_missing > MAX_FRAMES_SKIPPED_BY_DECODING + 1:
+                self._end = frame_index
             return None
+        self._n_missing = 0
         self._next += 1
         return self._channels(np.asarray(image, np.uint8))
 
     def open(self) -> ImageLayout:
-        """The layout, from the header and the first frame."""
+        """The layout, from the header and the first frame.
+
+        Raises:
+            RecordingError: the file is missing, not a video, or claims more than the limits or than its own size.
+        """
         if not self.path.is_file():
             raise RecordingError(f"{self.path}: no such video")
         self._capture = cv2.VideoCapture()
+        self._n_missing, self._end = 0, None
         self._restart()
+        shape = tuple(int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+        if all(shape):
+            self.limits.check_shape(shape, self.path)
         ok, first = self._capture.read()
         if not ok:
             raise RecordingError(f"{self.path}: not a video that OpenCV can decode")
         self._gray = bool(np.array_equal(first[..., 0], first[..., -1]))
         self._next = 1
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        n_frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         return ImageLayout(
-            # A container without an index reports a count of 0 or below.
-            stop=n_frames if n_frames > 0 else self._counted(),
+            stop=self._claimed() or self._counted(),
             fps=fps if np.isfinite(fps) and fps > 0 else None,
             frame_shape=first.shape[:2] if self._gray else first.shape,
         )
@@ -73,9 +90,19 @@ class VideoFile(ImageSource):
             raise RecordingError(f"{self.path}: not a video that OpenCV can open")
         self._next = 0
 
+    def _claimed(self) -> int:
+        """The header's number of frames; 0 for a container without an index, which reports 0 or below."""
+        claimed = float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        n_frames = int(claimed) if np.isfinite(claimed) and claimed > 0 else 0
+        size = self.path.stat().st_size
+        if n_frames > size:  # a frame needs a byte at least
+            raise RecordingError(f"{self.path}: claims {n_frames} frames, and the file has {size} bytes")
+        return self.limits.check_frames(n_frames, self.path)
+
     def _counted(self) -> int:
         while self._capture.grab():
             self._next += 1
+            self.limits.check_frames(self._next, self.path)
         return self._next
 
     def _go_to(self, frame_index: int) -> None:

@@ -13,6 +13,7 @@ from trackd_client.recordings.labels.tables import header_of, numbered, rows_of
 from trackd_client.recordings.recording import RecordingError
 
 COLUMNS = ("t", "x", "y", "z")
+MAX_DIGITS = 15  # of a track's number
 
 
 def read_btrack(path: Path) -> Spots:
@@ -80,10 +81,14 @@ def _lists(path: Path) -> dict[int, list[int]]:
         raise RecordingError(f"{path}: cannot be read as JSON: {error}") from None
     lists: dict[int, list[int]] = {}
     for track, numbers in read.items() if isinstance(read, dict) else [("", None)]:
-        if isinstance(numbers, list) and track.isdecimal() and all(type(number) is int for number in numbers):
+        known = track.isdecimal() and len(track) <= MAX_DIGITS
+        if known and isinstance(numbers, list) and all(type(number) is int for number in numbers):
             lists[int(track)] = numbers
         else:
-            raise RecordingError(f"{path}, track {track!r}: must be a number with a list of whole numbers")
+            raise RecordingError(
+                f"{path}, track {track[:40]!r}: must be a number with a list of whole numbers, and have at most "
+                f"{MAX_DIGITS} digits"
+            )
     return lists
 
 

@@ -20,6 +20,7 @@ from trackd_client.recordings.labels.trackmate_csv import TRACKMATE_EDGES, TRACK
 from trackd_client.recordings.labels.trackmate_xml import TRACKMATE_XML
 from trackd_client.recordings.labels.trex import TREX, TREX_FOLDER
 from trackd_client.recordings.labels.xml_elements import elements
+from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 
 logger = logging.getLogger(__name__)
@@ -45,15 +46,16 @@ def sources() -> tuple[str, ...]:
     return tuple(dict.fromkeys(known.source for known in LABEL_FORMATS if known.source is not None))
 
 
-def read_spots(path: Path, source: str | None = None) -> Spots:
+def read_spots(path: Path, source: str | None = None, limits: RecordingLimits = DEFAULT_LIMITS) -> Spots:
     """The spots of a label file.
 
     Args:
         path: the file, or a folder.
         source: the name of the format that it must have; None: any.
+        limits: of the frame numbers, the images and the spots of a frame.
 
     Raises:
-        RecordingError: the file looks like another format, or its reader fails.
+        RecordingError: the file looks like another format, its reader fails, or it exceeds a limit.
     """
     found = format_of(path)
     if found.read is None:
@@ -65,7 +67,12 @@ def read_spots(path: Path, source: str | None = None) -> Spots:
                 f"set source to {found.source!r} or null"
             )
         logger.info("read as %s file=%s source=%s", found.title, path, source)
-    return found.read(path)
+    spots = found.read(path)  # in memory by its rows, whatever the frame numbers are
+    limits.check_frames(spots.stop, path)
+    limits.check_crowds(spots.frame_index, path)
+    if spots.frame_shape is not None:
+        limits.check_shape(spots.frame_shape, path)
+    return spots
 
 
 def format_of(path: Path) -> LabelFormat:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd_client.recordings.labels.spreadsheet_text import unescaped
+from trackd_client.recordings.limits import MAX_WHOLE
 from trackd_client.recordings.recording import RecordingError
 
 # Cells without a value: TrackMate's ø (in UTF-8, and in UTF-8 read as Latin-1), and those of other programs.
@@ -50,7 +52,7 @@ class Row:
         return value
 
     def whole(self, column: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number ≥ `least`, which may be written as 3.0.
+        """A whole number from `least` to 2⁵³, which may be written as 3.0.
 
         Raises:
             RecordingError: the cell has no value and there is no default, or its value is another.
@@ -58,11 +60,15 @@ class Row:
         value = self.real(column, default)
         if value != default and (not value.is_integer() or value < least):
             raise RecordingError(f"{self.where}: {column} must be a whole number ≥ {least}; got {value:g}")
+        if value > MAX_WHOLE:
+            raise RecordingError(f"{self.where}: {column} must be at most 2⁵³; got {value:g}")
         return int(value)
 
 
 def rows_of(path: Path) -> Iterator[list[str]]:
     """The rows of a table as text, the header first. Cells are separated by commas, semicolons or tabs.
+
+    Names that trackd wrote with an apostrophe for spreadsheet programs are read without it.
 
     The encoding is UTF-8 if the file is valid UTF-8, else Latin-1, which can decode any file.
 
@@ -75,7 +81,8 @@ def rows_of(path: Path) -> Iterator[list[str]]:
             header = file.readline()
             separator = max(",;\t", key=header.count)
             file.seek(0)
-            yield from csv.reader(file, delimiter=separator)
+            for cells in csv.reader(file, delimiter=separator):
+                yield [unescaped(cell) for cell in cells]
     except (OSError, csv.Error) as error:
         raise RecordingError(f"{path}: cannot be read as a table: {error}") from None
 

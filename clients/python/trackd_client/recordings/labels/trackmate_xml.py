@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from array import array
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -97,9 +98,10 @@ def read_model(path: Path) -> TrackMateModel:
                 ends = (element.whole("SPOT_SOURCE_ID"), element.whole("SPOT_TARGET_ID"))
                 model.edges.extend((*ends, element.parent.whole("TRACK_ID"), element.line))
             case "TrackID" if element.within("FilteredTracks"):
-                model.kept_tracks = (model.kept_tracks or set()) | {element.whole("TRACK_ID")}
+                model.kept_tracks = set() if model.kept_tracks is None else model.kept_tracks
+                model.kept_tracks.add(element.whole("TRACK_ID"))
             case "FilteredTracks":
-                model.kept_tracks = model.kept_tracks or set()
+                model.kept_tracks = set() if model.kept_tracks is None else model.kept_tracks
             case "Model":
                 model.unit = element.attributes.get("spatialunits", "").lower() or None
                 model.time_unit = element.attributes.get("timeunits", "").lower() or None
@@ -124,9 +126,9 @@ def _add_spot(model: TrackMateModel, spot: Element) -> None:
             outline = [float(word) for word in spot.text.split()]
         except ValueError:
             outline = []
-        if n < 0 or len(outline) != 2 * n:
+        if n < 0 or len(outline) != 2 * n or not all(map(math.isfinite, outline)):
             raise RecordingError(
-                f"{spot.where}: ROI_N_POINTS is {n}, so its text must be {2 * n} numbers, x y x y …; "
+                f"{spot.where}: ROI_N_POINTS is {n}, so its text must be {2 * n} finite numbers, x y x y …; "
                 f"got {spot.text.strip()[:60]!r}"
             )
     radius = spot.real("RADIUS") if "RADIUS" in spot.attributes else float("nan")

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
+from trackd_client.recordings.limits import MAX_WHOLE
 from trackd_client.recordings.recording import RecordingError
 
 CHUNK_BYTES = 1 << 16
+MAX_DEPTH = 64  # the formats nest less than ten elements
 
 
 @dataclass(slots=True, eq=False)
@@ -27,8 +29,13 @@ class Element:
     attributes: dict[str, str]
     parent: Element | None
     number: int  # among its siblings of the same tag, from 0
-    text: str = ""  # only for the tag `text_of`
+    _text: list[str] = field(default_factory=list)
     _children: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """Its text; empty for other tags than `text_of`."""
+        return "".join(self._text)
 
     @property
     def where(self) -> str:
@@ -65,7 +72,7 @@ class Element:
         return value
 
     def whole(self, name: str) -> int:
-        """A whole number, which may be written as 3.0.
+        """A whole number of at most 2⁵³, which may be written as 3.0.
 
         Raises:
             RecordingError: the attribute is absent, or has another value.
@@ -73,6 +80,8 @@ class Element:
         value = self.real(name)
         if not value.is_integer():
             raise RecordingError(f"{self.where}: attribute {name} must be a whole number; got {value:g}")
+        if abs(value) > MAX_WHOLE:
+            raise RecordingError(f"{self.where}: attribute {name} must be at most 2⁵³; got {value:g}")
         return int(value)
 
     def frame(self, name: str) -> int:
@@ -95,7 +104,7 @@ def elements(path: Path, text_of: str | None = None) -> Iterator[Element]:
         text_of: the tag whose text is stored.
 
     Raises:
-        RecordingError: the file is missing, not well-formed XML, or has a document type.
+        RecordingError: the file is missing, not well-formed XML, has a document type, or is nested too deep.
     """
     reader = _Reader(path, text_of)
     try:
@@ -108,6 +117,10 @@ def elements(path: Path, text_of: str | None = None) -> Iterator[Element]:
         raise RecordingError(f"{path}: cannot be read: {error}") from None
     except expat.ExpatError as error:
         raise RecordingError(f"{path}, line {error.lineno}: not well-formed XML: {error}") from None
+    except RecordingError:
+        raise
+    except (LookupError, ValueError) as error:  # from Python's decoders
+        raise RecordingError(f"{path}: not XML in a known encoding: {error}") from None
     yield from reader.take()
 
 
@@ -137,6 +150,9 @@ class _Reader:
         counts = self._roots if parent is None else parent._children
         number = counts.get(tag, 0)
         counts[tag] = number + 1
+        if len(self._open) == MAX_DEPTH:
+            line = self.parser.CurrentLineNumber
+            raise RecordingError(f"{self._path}, line {line}: elements are nested in more than {MAX_DEPTH} others")
         self._open.append(Element(self._path, self.parser.CurrentLineNumber, tag, attributes, parent, number))
 
     def _end(self, tag: str) -> None:
@@ -144,7 +160,7 @@ class _Reader:
 
     def _characters(self, text: str) -> None:
         if self._open[-1].tag == self._text_of:
-            self._open[-1].text += text
+            self._open[-1]._text.append(text)  # a string that grows would be copied each time
 
     def _refuse(self, *_: object) -> None:
         line = self.parser.CurrentLineNumber

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +99,7 @@ class AugmentedRecording(DerivedRecording):
         self._dataset = dataset
         build(dataset)
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, changed.
 
         Raises:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -34,19 +35,19 @@ class PrefetchedRecording(DerivedRecording):
         super().__init__(recording)
         self._num_workers = num_workers
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips. The workers run until the iterator ends or is closed.
 
         Raises:
             RecordingError: reading a frame failed, or a worker process has ended.
         """
         # These properties read the labels. So the labels are read once, and are pickled for the workers.
-        clips, _ = list(self.clips if clips is None else clips), self.lineage
-        blocks = blocks_of(clips, BLOCK_FRAMES)
-        n_workers = min(self._num_workers, len(blocks))
-        workers = [_Worker.start(self._recording, blocks[i::n_workers], self.name, i) for i in range(n_workers)]
+        clips, _ = self.clips if clips is None else list(clips), self.lineage
+        # Only as many blocks as workers are counted: a recording may have millions.
+        n_workers = len(list(islice(blocks_of(clips, BLOCK_FRAMES), self._num_workers)))
+        workers = [_Worker.start(self._recording, clips, self.name, i, n_workers) for i in range(n_workers)]
         try:
-            for number, block in enumerate(blocks):
+            for number, block in enumerate(blocks_of(clips, BLOCK_FRAMES)):
                 for index in range(block.start, block.stop):
                     yield workers[number % n_workers].receive(index)
         finally:
@@ -63,12 +64,15 @@ class _Worker:
     name: str
 
     @classmethod
-    def start(cls, recording: Recording, blocks: list[Clip], name: str, number: int) -> _Worker:
+    def start(cls, recording: Recording, clips: Sequence[Clip], name: str, number: int, n_workers: int) -> _Worker:
         # Not fork: a forked child would share the threads and sockets of the replaying process.
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
-            target=work, args=(recording, blocks, sender), name=f"decode {name} {number}", daemon=True
+            target=work,
+            args=(recording, clips, number, n_workers, sender),
+            name=f"decode {name} {number}",
+            daemon=True,
         )
         process.start()
         # Then only the child has this end open, and `recv` fails when the child ends, instead of waiting forever.

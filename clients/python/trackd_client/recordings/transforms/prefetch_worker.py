@@ -6,8 +6,9 @@ import contextlib
 import queue
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection
 
 import cv2
@@ -27,22 +28,25 @@ class Failed:
     error: RecordingError
 
 
-def blocks_of(clips: Sequence[Clip], length: int) -> list[Clip]:
+def blocks_of(clips: Iterable[Clip], length: int) -> Iterator[Clip]:
     """The frames of `clips` in runs of at most `length`."""
-    return [
-        Clip(first, min(first + length, clip.stop)) for clip in clips for first in range(clip.start, clip.stop, length)
-    ]
+    for clip in clips:
+        for first in range(clip.start, clip.stop, length):
+            yield Clip(first, min(first + length, clip.stop))
 
 
-def work(recording: Recording, blocks: Sequence[Clip], frames: Connection) -> None:
-    """Read `blocks` in order, and send each frame through `frames`. The process ends when this function returns."""
+def work(recording: Recording, clips: Iterable[Clip], number: int, n_workers: int, frames: Connection) -> None:
+    """Read the worker's blocks of `clips`, and send each frame through `frames`. The process ends at the return.
+
+    Block i is read by worker i modulo `n_workers`.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the replaying process stops its workers
     cv2.setNumThreads(1)  # the number of processes is the number of cores to use
     waiting: queue.Queue[RecordedFrame | Failed | None] = queue.Queue(AHEAD_FRAMES)
     sender = threading.Thread(target=_send, args=(waiting, frames), name="send frames", daemon=True)
     sender.start()
     try:
-        for frame in recording.frames(blocks):
+        for frame in recording.frames(islice(blocks_of(clips, BLOCK_FRAMES), number, None, n_workers)):
             _put(waiting, frame, sender)
         _put(waiting, None, sender)
     except _ReceiverGone:

@@ -5,7 +5,7 @@ Letters: n instances, k nodes, A anchors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,7 @@ class PrunedRecording(DerivedRecording):
         super().__init__(recording)
         self._dataset = dataset
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, pruned."""
         for frame in self._recording.frames(clips):
             kept = kept_rows(frame.detections, self._dataset, self.skeleton)

@@ -6,13 +6,14 @@ every clip as a separate recording, `<name>-clip0007`, with the frame indices an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording
+from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording, RecordingError
 
 MAX_NAME = 120
+MAX_CLIPS = 100_000  # each is a recording and a stream of its own
 
 
 class ClipRecording(DerivedRecording):
@@ -34,13 +35,23 @@ class ClipRecording(DerivedRecording):
         """Only this clip."""
         return (self._clip,)
 
-    def frames(self, clips: Sequence[Clip] | None = None) -> Iterator[RecordedFrame]:
+    def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clip, with its true index."""
         return self._recording.frames(self.clips if clips is None else clips)
 
 
 def shuffled(recordings: Sequence[Recording], seed: int | None) -> list[Recording]:
-    """Every clip of all recordings, in an order that the seed determines. The labels are read, for the clips."""
+    """Every clip of all recordings, in an order that the seed determines. The labels are read, for the clips.
+
+    Raises:
+        RecordingError: there are more than 100,000 clips.
+    """
+    n_clips = sum(len(recording.clips) for recording in recordings)
+    if n_clips > MAX_CLIPS:
+        raise RecordingError(
+            f"dataloader.test_dataloader.shuffle plays every clip as a recording of its own, at most {MAX_CLIPS}; "
+            f"there are {n_clips}: set a longer dataset.test_dataset.clip_length, or a smaller n_chunks"
+        )
     every = [ClipRecording(recording, i) for recording in recordings for i in range(len(recording.clips))]
     order = np.random.default_rng(seed).permutation(len(every))
     return [every[i] for i in order]
