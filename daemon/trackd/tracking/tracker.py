@@ -181,7 +181,8 @@ class Tracker:
             track_scores[rows] = matches.probabilities
         lost = sighting.lost
         if ended and lost:
-            lost = tuple(track for track in lost if track not in ended)
+            over = set(ended)
+            lost = tuple(track for track in lost if track not in over)
         return Assignment(
             track_ids,
             track_scores,
