@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, predict, update
+from trackd.models.motion.nearest import nearest_pairs
 from trackd.models.motion.records import EXPECTED, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
@@ -159,22 +160,12 @@ def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> In
     capacity = 8 * len(observed)
     while True:
         pairs = np.empty((2, capacity), np.intp)
-        count = predict.near_pairs(observed, by_x, expected, pairs, starts)
+        count = predict.near_pairs(observed, by_x, expected, pairs, starts, max(MAX_PAIRS, capacity))
         if count <= capacity:
             return np.ascontiguousarray(pairs[:, :count])
         if count > MAX_PAIRS:
-            return _nearest_pairs(observed, expected)
+            return nearest_pairs(observed, expected["centre"], MAX_COLUMNS)
         capacity = count
-
-
-def _nearest_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
-    """The pairs of every instance with its nearest tracks, (2, K): for crowds in which nearly all pairs are near."""
-    from scipy.spatial import cKDTree  # imported here: only crowds of thousands need it
-
-    k = min(MAX_COLUMNS, len(expected))
-    finite = np.flatnonzero(np.isfinite(observed[:, :2]).all(axis=1))
-    _, columns = cKDTree(expected["centre"]).query(observed[finite, :2], k=[*range(1, k + 1)])
-    return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
 
 
 def _grown(tracks: NDArray[np.void], needed: int) -> NDArray[np.void]:
