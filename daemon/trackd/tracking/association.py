@@ -21,6 +21,7 @@ from trackd.tracking import sparse
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Matches, Query, Scores
+from trackd.tracking.weighing import weigh_pairs, weigh_table
 from trackd.tracking.window import Slots
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FAR_LOGIT = 1e30
 NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
+_BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
 _NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
 
@@ -56,9 +58,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     if not len(columns) or not len(rows):
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
     table = track_scores(logits, scores, columns, config.decay_time)
-    for rule in rules:
-        if rule.weigh is not None:
-            table = rule.weigh(table, query, columns, config)
+    table, flags = weigh_table(table, query, columns, config, rules)
     counts = query.window.counts(columns) if config.mult_thresh else columns
     limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
     if query.force:
@@ -67,9 +67,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
             query.flags.append("forced")
     else:
         matched, tracks = best_pairs(table, limits)
-    for rule in rules:
-        if rule.flag is not None and rule.flag(table, config):
-            query.flags.append(rule.flag_name)
+    query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
 
@@ -97,10 +95,11 @@ def _associate_near(
     if len(rows) < n:
         kept = usable[pairs[0]]
         pairs, logits = pairs[:, kept], logits[kept]
-    at, references = pairs
-    values = sparse.softmax(at, logits)
+    values = sparse.softmax(pairs[0], logits)
     if rules:
-        values = _weigh_near(values, query, at, references, slots, config, rules)
+        values, pairs, flags = weigh_pairs(values, pairs, query, slots, config, rules)
+        query.flags += flags
+    at, references = pairs
     counts = query.window.counts(slots) if config.mult_thresh else slots
     limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
     matched, tracks = sparse.assign_pairs(values, at, references, limits, n)
@@ -111,29 +110,6 @@ def _associate_near(
     free[rows] = True
     free[matched] = False
     return Matches(matched, slots[tracks], probabilities, free.nonzero()[0])
-
-
-def _weigh_near(
-    values: NDArray[np.float32],
-    query: Query,
-    at: NDArray[np.intp],
-    references: NDArray[np.intp],
-    slots: Slots,
-    config: TrackerConfig,
-    rules: Sequence[Rule],
-) -> NDArray[np.float32]:
-    """Apply rules that do not need every pair to near pairs, through a table of the rows that take part; (K,)."""
-    place = np.zeros(len(query.instances.valid), np.intp)
-    place[query.rows] = np.arange(len(query.rows))
-    table = np.zeros((len(query.rows), len(slots)), np.float32)
-    table[place[at], references] = values
-    for rule in rules:
-        if rule.weigh is not None:
-            table = rule.weigh(table, query, slots, config)
-    for rule in rules:
-        if rule.flag is not None and rule.flag(table, config):
-            query.flags.append(rule.flag_name)
-    return np.ascontiguousarray(table[place[at], references], np.float32)
 
 
 @compiled(FLAG, FLOAT32_TABLE)
@@ -208,6 +184,10 @@ def track_scores(
         _softmax(np.ascontiguousarray(logits, np.float32), probabilities)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
+    elif logits.size > _BLOCK_CELLS:
+        height = max(_BLOCK_CELLS // logits.shape[1], 1)
+        blocks = [logits[start : start + height] for start in range(0, len(logits), height)]
+        return np.concatenate([track_scores(block, scores, live_slots, decay_time) for block in blocks])
     else:
         probabilities = _softmax_by_frame(logits, scores, decay_time)
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))

@@ -48,7 +48,7 @@ class FilterBank:
         self._n_kept = 0
 
     def compare(
-        self, instances: Instances, slots: Slots, frame_index: int, complete: bool
+        self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
     ) -> tuple[NDArray[np.float32], Slots, Indices | None]:
         """Compare a frame's instances with the tracks.
 
@@ -57,6 +57,7 @@ class FilterBank:
             slots: (M,) of the live tracks, ascending, at least one.
             frame_index: the frame's number.
             complete: score every pair.
+            prune: leave out tracks that cannot match, if there are more than a few.
 
         Returns:
             logits (n, columns), or (K,) of near pairs; the slots of the columns; the near pairs (2, K), or None.
@@ -64,10 +65,9 @@ class FilterBank:
         n, m = len(instances), len(slots)
         self._reserve(n, m)
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
-        prune = not complete and m > FEW_TRACKS
         m, self._model = predict.predict(
-            self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune, self._kept,
-            self._predicted, self._expected,
+            self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
+            self._kept, self._predicted, self._expected,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
