@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled
+from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking import sparse
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FAR_LOGIT = 1e30
 NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
+_LARGE = 65_536  # cells of a table that takes a millisecond and more: other threads run meanwhile
 _BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
 _NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
@@ -122,8 +123,8 @@ def _is_usable(logits: NDArray[np.float32]) -> bool:
     return usable
 
 
-@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
-def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+@piece
+def _softmax_rows(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
     """Softmax of each row with a zero "no match" logit; (n, R)."""
     for i in range(logits.shape[0]):
         top = np.float32(0.0)
@@ -135,6 +136,16 @@ def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) ->
             total += probabilities[i, j]
         for j in range(logits.shape[1]):
             probabilities[i, j] /= total
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
+def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    _softmax_rows(logits, probabilities)
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, nogil=True)
+def _softmax_of_many(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    _softmax_rows(logits, probabilities)
 
 
 def usable_logits(
@@ -181,7 +192,8 @@ def track_scores(
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
         probabilities = np.empty(logits.shape, np.float32)
-        _softmax(np.ascontiguousarray(logits, np.float32), probabilities)
+        softmax = _softmax if logits.size < _LARGE else _softmax_of_many
+        softmax(np.ascontiguousarray(logits, np.float32), probabilities)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
     elif logits.size > _BLOCK_CELLS:
@@ -220,8 +232,8 @@ def _sum_by_track(probabilities: NDArray[np.float32], columns: NDArray[np.intp],
     return totals
 
 
-@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
-def _pair_probabilities(
+@piece
+def _probabilities_of(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
@@ -241,6 +253,30 @@ def _pair_probabilities(
         probabilities[k] = math.exp((row[columns[k]] - top) * sharpness) / total
 
 
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
+def _pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32, nogil=True)
+def _pair_probabilities_of_many(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
 def pair_probabilities(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
@@ -258,7 +294,6 @@ def pair_probabilities(
         others: further tracks, whose scores are 0 in every row.
     """
     probabilities = np.empty(len(rows), np.float32)
-    _pair_probabilities(
-        np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities
-    )
+    compute = _pair_probabilities if scores.size < _LARGE else _pair_probabilities_of_many
+    compute(np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities)
     return probabilities

@@ -19,6 +19,7 @@ from trackd.tracking.window import Slots, State
 Indices = NDArray[np.intp]
 
 DENSE_PAIRS = 4000  # above this number of pairs only near ones are scored
+LARGE_TABLE = 65_536  # a table of so many pairs takes milliseconds: other threads run meanwhile
 FEW_TRACKS = 24  # above this number of tracks those that cannot match are left out
 MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the nearest tracks are scored then,
 MAX_COLUMNS = 32  # so many per instance
@@ -76,7 +77,8 @@ class FilterBank:
         expected = self._expected[:m]
         if complete or n * m <= DENSE_PAIRS:
             table = np.empty((n, m), np.float32)
-            predict.compare(observed, expected, table)
+            compare = predict.compare if table.size < LARGE_TABLE else predict.compare_many
+            compare(observed, expected, table)
             return table, slots, None
         pairs = _near_pairs(observed, expected)
         logits = np.empty(pairs.shape[1], np.float32)
