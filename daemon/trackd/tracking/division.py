@@ -60,7 +60,7 @@ def find_divisions(
     most = len(candidates)
     capacity = _count(middles, diagonals, own, candidates, across, centres)
     if capacity > MAX_PAIRS:
-        most = max(math.isqrt(2 * MAX_PAIRS // len(parents)) - 1, 1)
+        most = max(math.isqrt(2 * MAX_PAIRS // len(parents)) - 1, 2)
         capacity = len(parents) * most * (most + 1) // 2
     pairs, off_centres = np.empty((3, capacity), np.intp), np.empty(capacity, np.float32)
     count = _find(
