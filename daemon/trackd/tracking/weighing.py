@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLOCK_CELLS = 1 << 18  # of a block of rows: a megabyte
 MAX_COLUMNS = 32  # pairs per instance that are kept where rules see more than `MAX_PAIRS` pairs
-MAX_PAIRS = 1 << 20  # above this number of pairs the scorer gives near pairs only, whatever a rule needs
+MAX_PAIRS = 1 << 22  # above this number of pairs the scorer gives near pairs only, whatever a rule needs
 
 
 def weigh_table(

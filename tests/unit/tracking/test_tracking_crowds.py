@@ -17,7 +17,7 @@ from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
 
-CROWD = 1536  # boxes: more pairs than `weighing.MAX_PAIRS`
+CROWD = 2100  # boxes: more pairs than `weighing.MAX_PAIRS`
 RULES = {
     "iou: max": {"iou": "max"},
     "iou: mult": {"iou": "mult"},
@@ -27,7 +27,7 @@ RULES = {
     "confidence_threshold": {"confidence_threshold": 0.5},
 }
 MOST_TIMES = 8  # of the plain step; 1 to 4 as measured by benchmarks/crowds.py
-MOST_BYTES = 40_000_000  # one table of float64 for all pairs of 2,048 boxes would be 34 MB
+MOST_BYTES = 40_000_000  # two tables of float32 for all pairs would be 35 MB
 
 
 def at_one_place(n: int, frame: int, halves: bool = False) -> np.ndarray:
