@@ -59,7 +59,9 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     if not len(columns) or not len(rows):
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
     table = track_scores(logits, scores, columns, config.decay_time)
-    table, flags = weigh_table(table, query, columns, config, rules)
+    flags: list[str] = []
+    if rules:
+        table, flags = weigh_table(table, query, columns, config, rules)
     counts = query.window.counts(columns) if config.mult_thresh else columns
     limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
     if query.force:

@@ -125,7 +125,7 @@ class Tracker:
             ended += self._end(self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s))
         live = self.window.live
         force = config.max_tracks is not None and len(live) >= config.max_tracks
-        few_pairs = len(live) * len(instances) <= MAX_PAIRS
+        few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
         complete = force or self._takes_unlikely_pairs or (self._needs_every_pair and few_pairs)
         query = Query(
             instances, features, frame_index, t_ns, self.window, live, complete,

@@ -33,8 +33,6 @@ def weigh_table(
 ) -> tuple[Table, list[str]]:
     """Return the scores (n, M) after all rules, and the flags that rules give the frame. May overwrite `table`."""
     flagged: set[str] = set()
-    if not rules:
-        return table, []
     for part, block in _blocks(query, table.shape[1]):
         weighed = _weigh(table[part], block, slots, config, rules, flagged)
         if block is query:
