@@ -208,19 +208,24 @@ def track_scores(
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:
-    order = np.argsort(scores.frames, kind="stable")
+    in_order = bool((scores.frames[1:] >= scores.frames[:-1]).all())  # as the transformer gives them
+    order = slice(None) if in_order else np.argsort(scores.frames, kind="stable")
     frames = scores.frames[order]
     starts = np.flatnonzero(np.concatenate([[True], frames[1:] != frames[:-1]]))
     sizes = np.diff(np.append(starts, len(frames)))
     grouped = logits[:, order]
     top = np.maximum(np.maximum.reduceat(grouped, starts, axis=1), np.float32(0))
-    weights = np.exp(grouped - np.repeat(top, sizes, axis=1))
+    weights: NDArray[np.float32] = grouped - np.repeat(top, sizes, axis=1)
+    np.exp(weights, out=weights)
     total = np.add.reduceat(weights, starts, axis=1) + np.exp(-top)
     factor = np.float32(1) / total
     if decay_time is not None:
         factor = factor * np.float32(decay_time) ** (scores.n_frames - 2 - frames[starts]).astype(np.float32)
+    weights *= np.repeat(factor, sizes, axis=1)
+    if in_order:
+        return weights
     probabilities: NDArray[np.float32] = np.empty_like(weights)
-    probabilities[:, order] = weights * np.repeat(factor, sizes, axis=1)
+    probabilities[:, order] = weights
     return probabilities
 
 
