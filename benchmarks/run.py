@@ -44,6 +44,7 @@ PARTS: tuple[Part, ...] = (
         needs_shared=True,
         picture="latency.svg",
     ),
+    Part("Step where all boxes are at one place, by option, one thread", "python benchmarks/crowds.py"),
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
     Part("Transformer step compared with torch's own layers, one thread", "python benchmarks/layers.py"),
     Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),

@@ -34,6 +34,7 @@ INTS, FLOATS, FLAGS, FLOATS32, INTS32 = (
 INT_TABLE, FLOAT_TABLE, FLOAT32_TABLE, INT32_TABLE = (
     one[:, ::1] for one in (types.int64, types.float64, types.float32, types.int32)
 )
+FLOAT32_CUBE = types.float32[:, :, ::1]
 GIVEN_BOXES = types.Array(types.float32, 2, "C", readonly=True)  # also read-only memory
 
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled
+from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking import sparse
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Matches, Query, Scores
+from trackd.tracking.weighing import weigh_pairs, weigh_table
 from trackd.tracking.window import Slots
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 FAR_LOGIT = 1e30
 NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
+_LARGE = 65_536  # cells of a table that takes a millisecond and more: other threads run meanwhile
+_BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
 _NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
 
@@ -56,9 +59,9 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     if not len(columns) or not len(rows):
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
     table = track_scores(logits, scores, columns, config.decay_time)
-    for rule in rules:
-        if rule.weigh is not None:
-            table = rule.weigh(table, query, columns, config)
+    flags: list[str] = []
+    if rules:
+        table, flags = weigh_table(table, query, columns, config, rules)
     counts = query.window.counts(columns) if config.mult_thresh else columns
     limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
     if query.force:
@@ -67,9 +70,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
             query.flags.append("forced")
     else:
         matched, tracks = best_pairs(table, limits)
-    for rule in rules:
-        if rule.flag is not None and rule.flag(table, config):
-            query.flags.append(rule.flag_name)
+    query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
 
@@ -97,10 +98,11 @@ def _associate_near(
     if len(rows) < n:
         kept = usable[pairs[0]]
         pairs, logits = pairs[:, kept], logits[kept]
-    at, references = pairs
-    values = sparse.softmax(at, logits)
+    values = sparse.softmax(pairs[0], logits)
     if rules:
-        values = _weigh_near(values, query, at, references, slots, config, rules)
+        values, pairs, flags = weigh_pairs(values, pairs, query, slots, config, rules)
+        query.flags += flags
+    at, references = pairs
     counts = query.window.counts(slots) if config.mult_thresh else slots
     limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
     matched, tracks = sparse.assign_pairs(values, at, references, limits, n)
@@ -113,29 +115,6 @@ def _associate_near(
     return Matches(matched, slots[tracks], probabilities, free.nonzero()[0])
 
 
-def _weigh_near(
-    values: NDArray[np.float32],
-    query: Query,
-    at: NDArray[np.intp],
-    references: NDArray[np.intp],
-    slots: Slots,
-    config: TrackerConfig,
-    rules: Sequence[Rule],
-) -> NDArray[np.float32]:
-    """Apply rules that do not need every pair to near pairs, through a table of the rows that take part; (K,)."""
-    place = np.zeros(len(query.instances.valid), np.intp)
-    place[query.rows] = np.arange(len(query.rows))
-    table = np.zeros((len(query.rows), len(slots)), np.float32)
-    table[place[at], references] = values
-    for rule in rules:
-        if rule.weigh is not None:
-            table = rule.weigh(table, query, slots, config)
-    for rule in rules:
-        if rule.flag is not None and rule.flag(table, config):
-            query.flags.append(rule.flag_name)
-    return np.ascontiguousarray(table[place[at], references], np.float32)
-
-
 @compiled(FLAG, FLOAT32_TABLE)
 def _is_usable(logits: NDArray[np.float32]) -> bool:
     """Whether no logit is NaN or plus infinity."""
@@ -146,8 +125,8 @@ def _is_usable(logits: NDArray[np.float32]) -> bool:
     return usable
 
 
-@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
-def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+@piece
+def _softmax_rows(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
     """Softmax of each row with a zero "no match" logit; (n, R)."""
     for i in range(logits.shape[0]):
         top = np.float32(0.0)
@@ -159,6 +138,16 @@ def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) ->
             total += probabilities[i, j]
         for j in range(logits.shape[1]):
             probabilities[i, j] /= total
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
+def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    _softmax_rows(logits, probabilities)
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, nogil=True)
+def _softmax_of_many(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
+    _softmax_rows(logits, probabilities)
 
 
 def usable_logits(
@@ -205,28 +194,38 @@ def track_scores(
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
         probabilities = np.empty(logits.shape, np.float32)
-        _softmax(np.ascontiguousarray(logits, np.float32), probabilities)
+        softmax = _softmax if logits.size < _LARGE else _softmax_of_many
+        softmax(np.ascontiguousarray(logits, np.float32), probabilities)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
+    elif logits.size > _BLOCK_CELLS:
+        height = max(_BLOCK_CELLS // logits.shape[1], 1)
+        blocks = [logits[start : start + height] for start in range(0, len(logits), height)]
+        return np.concatenate([track_scores(block, scores, live_slots, decay_time) for block in blocks])
     else:
         probabilities = _softmax_by_frame(logits, scores, decay_time)
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:
-    order = np.argsort(scores.frames, kind="stable")
+    in_order = bool((scores.frames[1:] >= scores.frames[:-1]).all())  # as the transformer gives them
+    order = slice(None) if in_order else np.argsort(scores.frames, kind="stable")
     frames = scores.frames[order]
     starts = np.flatnonzero(np.concatenate([[True], frames[1:] != frames[:-1]]))
     sizes = np.diff(np.append(starts, len(frames)))
     grouped = logits[:, order]
     top = np.maximum(np.maximum.reduceat(grouped, starts, axis=1), np.float32(0))
-    weights = np.exp(grouped - np.repeat(top, sizes, axis=1))
+    weights: NDArray[np.float32] = grouped - np.repeat(top, sizes, axis=1)
+    np.exp(weights, out=weights)
     total = np.add.reduceat(weights, starts, axis=1) + np.exp(-top)
     factor = np.float32(1) / total
     if decay_time is not None:
         factor = factor * np.float32(decay_time) ** (scores.n_frames - 2 - frames[starts]).astype(np.float32)
+    weights *= np.repeat(factor, sizes, axis=1)
+    if in_order:
+        return weights
     probabilities: NDArray[np.float32] = np.empty_like(weights)
-    probabilities[:, order] = weights * np.repeat(factor, sizes, axis=1)
+    probabilities[:, order] = weights
     return probabilities
 
 
@@ -240,8 +239,8 @@ def _sum_by_track(probabilities: NDArray[np.float32], columns: NDArray[np.intp],
     return totals
 
 
-@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
-def _pair_probabilities(
+@piece
+def _probabilities_of(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
@@ -261,6 +260,30 @@ def _pair_probabilities(
         probabilities[k] = math.exp((row[columns[k]] - top) * sharpness) / total
 
 
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
+def _pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32, nogil=True)
+def _pair_probabilities_of_many(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
 def pair_probabilities(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
@@ -278,7 +301,6 @@ def pair_probabilities(
         others: further tracks, whose scores are 0 in every row.
     """
     probabilities = np.empty(len(rows), np.float32)
-    _pair_probabilities(
-        np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities
-    )
+    compute = _pair_probabilities if scores.size < _LARGE else _pair_probabilities_of_many
+    compute(np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities)
     return probabilities

@@ -3,7 +3,8 @@
 Jonker and Volgenant's shortest augmenting paths in the form of D. F. Crouse, "On implementing 2D rectangular assignment
 algorithms" (IEEE Transactions on Aerospace and Electronic Systems 52, 2016), which scipy's `linear_sum_assignment`
 uses as well: of several best assignments both return the same one. This code costs only its arithmetic; one call of
-scipy's function takes longer than the assignment of ten rows here.
+scipy's function takes longer than the assignment of ten rows here. The work is bounded: after `MAX_READS` scores are
+read, each remaining row gets the best column that is still free. Tables of up to 512 × 512 never need so many.
 
 Letters: n rows (instances), M columns (tracks), m accepted pairs.
 """
@@ -17,20 +18,36 @@ from trackd.compiled import FLOAT32_TABLE, FLOATS, INT, INTS, compiled, piece
 
 Indices = NDArray[np.intp]
 
+MAX_READS = 48_000_000  # scores that are read in the search for paths; about a tenth of a second
+_LARGE = 65_536  # cells of a table whose search takes a millisecond and more: other threads run meanwhile
 _NO_BOUND = np.empty(0)
 
 
 @piece
-def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
-    """Columns (n,) of the least total cost (n, M), with n at most M."""
-    n, m = costs.shape
+def _best_free(scores: NDArray[np.float32], row: int, row_of: Indices) -> int:
+    best = -1
+    for j in range(len(row_of)):
+        if row_of[j] == -1 and (best < 0 or scores[row, j] > scores[row, best]):
+            best = j
+    return best
+
+
+@piece
+def _assign(scores: NDArray[np.float32], column_of: Indices, most: int) -> None:
+    """Columns (n,) of the largest total score (n, M), with n at most M; the cost of a pair is minus its score."""
+    n, m = scores.shape
     row_of = np.full(m, -1)
     row_price, column_price = np.zeros(n), np.zeros(m)  # the dual variables
     path, path_cost = np.empty(m, np.int64), np.empty(m)
     open_columns = np.empty(m, np.int64)
     row_reached, column_reached = np.empty(n, np.bool_), np.empty(m, np.bool_)
     column_of[:] = -1
+    reads = 0
     for start in range(n):
+        if reads >= most:
+            j = _best_free(scores, start, row_of)
+            row_of[j], column_of[start] = start, j
+            continue
         # Find the cheapest path from this row to a free column, through columns that change their row.
         path_cost[:] = np.inf
         row_reached[:] = False
@@ -41,10 +58,11 @@ def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
         row, sink, least = start, -1, 0.0
         while sink == -1:
             row_reached[row] = True
+            reads += n_open
             best, lowest = -1, np.inf
             for place in range(n_open):
                 j = open_columns[place]
-                cost = least + costs[row, j] - row_price[row] - column_price[j]
+                cost = least - scores[row, j] - row_price[row] - column_price[j]
                 if cost < path_cost[j]:
                     path[j] = row
                     path_cost[j] = cost
@@ -77,24 +95,20 @@ def _assign(costs: NDArray[np.float64], column_of: Indices) -> None:
 
 
 @piece
-def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
+def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices, most: int) -> int:
     """Write the best pairs by row; return their number."""
     n, m = len(scores), scores.shape[1]
     if n <= m:
-        costs = np.empty((n, m))
-        for i in range(n):
-            for j in range(m):
-                costs[i, j] = -scores[i, j]
-        _assign(costs, columns)
+        _assign(scores, columns, most)
         for i in range(n):
             rows[i] = i
         return n
-    costs = np.empty((m, n))
+    turned = np.empty((m, n), np.float32)
     row_of = np.empty(m, np.int64)
     for i in range(n):
         for j in range(m):
-            costs[j, i] = -scores[i, j]
-    _assign(costs, row_of)
+            turned[j, i] = scores[i, j]
+    _assign(turned, row_of, most)
     column_of = np.full(n, -1)
     for j in range(m):
         column_of[row_of[j]] = j
@@ -106,10 +120,12 @@ def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
     return count
 
 
-@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS)
-def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices) -> int:
+@piece
+def _pairs_above(
+    scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices, most: int
+) -> int:
     """As `_pairs`, but only pairs whose score exceeds their column's value in `above`; all if `above` is empty."""
-    count = _pairs(scores, rows, columns)
+    count = _pairs(scores, rows, columns, most)
     if len(above) == 0:
         return count
     kept = 0
@@ -120,8 +136,24 @@ def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: I
     return kept
 
 
+@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS, INT)
+def _best_pairs(
+    scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices, most: int
+) -> int:
+    return _pairs_above(scores, above, rows, columns, most)
+
+
+@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS, INT, nogil=True)
+def _best_pairs_of_many(
+    scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices, most: int
+) -> int:
+    return _pairs_above(scores, above, rows, columns, most)
+
+
 def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOUND) -> tuple[Indices, Indices]:
     """Return the pairs of the largest total score, as many as the shorter side has.
+
+    If the search would read more than `MAX_READS` scores, the total may be less than the largest.
 
     Args:
         scores: (n, M) finite.
@@ -135,7 +167,8 @@ def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOU
     rows, columns = np.empty(n, np.intp), np.empty(n, np.intp)
     if not n:
         return rows, columns
-    count = _best_pairs(np.ascontiguousarray(scores, np.float32), above, rows, columns)
+    search = _best_pairs if scores.size < _LARGE else _best_pairs_of_many
+    count = search(np.ascontiguousarray(scores, np.float32), above, rows, columns, MAX_READS)
     return rows[:count], columns[:count]
 
 

@@ -37,6 +37,7 @@ class Query:
     live_slots: Slots  # (M,) ascending
     complete: bool  # the scorer must give a logit for every pair: a rule needs it
     rows: NDArray[np.intp]  # instances that take part in the association, ascending
+    every_track: bool = False  # the scorer must not leave out a track: a rule could make it match
     axes: NDArray[np.float32] | None = None  # (n, 2) body axes, if the orientation rule is on
     last_axes: NDArray[np.float32] | None = None  # (S, 2) the tracks' last body axes by slot, with `axes`
     force: bool = False  # every pair is accepted: no more tracks may begin
@@ -114,7 +115,8 @@ class Scorer(ABC):
         Called only if there are instances and live tracks. Changes nothing that a later call depends on: the frame may
         still fail. A row that is not `instances.valid` may hold anything. A NaN in a valid row leaves that row
         unmatched. If `query.complete` is false, a scorer with one reference per track, all in one frame and by
-        ascending slot, may leave out pairs and tracks of a probability below `NEGLIGIBLE`.
+        ascending slot, may leave out pairs, and unless `query.every_track` also tracks, of a probability below
+        `NEGLIGIBLE`.
         """
 
     @abstractmethod

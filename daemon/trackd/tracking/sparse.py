@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking.linear_assignment import best_pairs
+from trackd.tracking.pair_assignment import best_of_pairs
 
 _MOST_CELLS = 262_144  # of a table that is searched as a whole; a larger search takes seconds for thousands of rows
 
@@ -128,7 +129,7 @@ def assign_pairs(
     open_columns[chosen_columns] = False
     remaining = np.flatnonzero(open_rows[rows] & open_columns[columns])
     if len(remaining):
-        picked = remaining[_best_pairs(scores[remaining], rows[remaining], columns[remaining])]
+        picked = remaining[_best_pairs(scores[remaining], rows[remaining], columns[remaining], n_rows, len(threshold))]
         chosen_rows = np.concatenate([chosen_rows, rows[picked]])
         chosen_columns = np.concatenate([chosen_columns, columns[picked]])
         chosen = np.concatenate([chosen, scores[picked]])
@@ -137,31 +138,32 @@ def assign_pairs(
     return chosen_rows[order], chosen_columns[order]
 
 
-def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the numbers of the pairs that make the best assignment among themselves."""
-    some_rows, row = np.unique(rows, return_inverse=True)
-    some_columns, column = np.unique(columns, return_inverse=True)
-    n, m = len(some_rows), len(some_columns)
-    if n * m <= _MOST_CELLS:
-        table = np.zeros((n, m), np.float32)
-        table[row, column] = scores
-        best_rows, best_columns = best_pairs(table)
-    else:
-        from scipy.sparse import csr_array  # slow to import, and needed only for thousands of pairs
-        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+@compiled(INT, INTS, INTS)
+def _number(lines: NDArray[np.intp], numbers: NDArray[np.intp]) -> int:
+    """Write the ascending number of each line that occurs; return how many do. `numbers` holds −1 before."""
+    for line in lines:
+        numbers[line] = 0
+    count = 0
+    for line in range(len(numbers)):
+        if numbers[line] == 0:
+            numbers[line] = count
+            count += 1
+    return count
 
-        # Search among the pairs alone. Each row has one extra column of its own, so that it may stay unmatched. Costs
-        # are above 0, since the sparse matrix does not store a cost of 0.
-        costs = np.concatenate([2.0 - scores, np.full(n, 2.0)])
-        places = np.concatenate([row, np.arange(n)]), np.concatenate([column, m + np.arange(n)])
-        best_rows, best_columns = min_weight_full_bipartite_matching(csr_array((costs, places), shape=(n, m + n)))
-        placed = best_columns < m
-        best_rows, best_columns = best_rows[placed], best_columns[placed]
-    keys = row * m + column
-    order = np.argsort(keys)
-    wanted = best_rows * m + best_columns
-    found = order[np.minimum(keys.searchsorted(wanted, sorter=order), len(keys) - 1)]
-    return np.asarray(found[keys[found] == wanted])  # other cells of the table are no pairs
+
+def _best_pairs(
+    scores: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp], n_rows: int, n_columns: int
+) -> NDArray[np.intp]:
+    """Return the numbers of the pairs that make the best assignment among themselves."""
+    row_numbers, column_numbers = np.full(n_rows, -1), np.full(n_columns, -1)
+    n, m = _number(rows, row_numbers), _number(columns, column_numbers)
+    row, column = row_numbers[rows], column_numbers[columns]
+    if n * m > _MOST_CELLS:
+        return best_of_pairs(scores, row, column, m)
+    table, numbers = np.zeros((n, m), np.float32), np.full((n, m), -1)
+    table[row, column], numbers[row, column] = scores, np.arange(len(scores))
+    found = numbers[best_pairs(table)]
+    return np.asarray(found[found >= 0])  # other cells of the table are no pairs
 
 
 def pair_probabilities(

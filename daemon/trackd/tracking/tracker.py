@@ -17,7 +17,8 @@ from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.rules import orientation
 from trackd.tracking.rules.rules import active_rules, need_every_pair
-from trackd.tracking.scorer import Matches, Query, Scorer, Scores
+from trackd.tracking.scorer import NEGLIGIBLE, Matches, Query, Scorer, Scores
+from trackd.tracking.weighing import MAX_PAIRS
 from trackd.tracking.window import RollingWindow, Slots, State
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Tracker:
     def _use(self, config: TrackerConfig) -> None:
         self.config = config
         self._rules = active_rules(config)
-        self._needs_every_pair = need_every_pair(self._rules, config)
+        self._takes_unlikely_pairs = config.overlap_thresh < NEGLIGIBLE
+        self._needs_every_pair = need_every_pair(self._rules)
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
 
     @property
@@ -123,10 +125,12 @@ class Tracker:
             ended += self._end(self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s))
         live = self.window.live
         force = config.max_tracks is not None and len(live) >= config.max_tracks
+        few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
+        complete = force or self._takes_unlikely_pairs or (self._needs_every_pair and few_pairs)
         query = Query(
-            instances, features, frame_index, t_ns, self.window, live, force or self._needs_every_pair,
+            instances, features, frame_index, t_ns, self.window, live, complete,
             np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
-            force=force, ended=ended,
+            every_track=self._needs_every_pair, force=force, ended=ended,
         )  # fmt: skip
         if not instances.all_valid and instances.spoiled.any():
             query.flags.append("invalid_detection")
@@ -181,7 +185,8 @@ class Tracker:
             track_scores[rows] = matches.probabilities
         lost = sighting.lost
         if ended and lost:
-            lost = tuple(track for track in lost if track not in ended)
+            over = set(ended)
+            lost = tuple(track for track in lost if track not in over)
         return Assignment(
             track_ids,
             track_scores,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trackd.tracking import association
 from trackd.tracking.association import track_scores, usable_logits
 from trackd.tracking.scorer import Scores
 
@@ -70,3 +71,17 @@ def test_usable_logits_are_returned_unchanged() -> None:
     clean, broken = usable_logits(logits)
     assert clean is logits
     assert broken is None
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_large_table_of_several_frames_gives_the_same_scores_in_blocks_of_rows(in_order, monkeypatch):
+    rng = np.random.default_rng(4)
+    slots, frames = np.repeat(np.arange(20), 6), np.tile(np.arange(6), 20)
+    if in_order:
+        order = np.argsort(frames, kind="stable")
+        slots, frames = slots[order], frames[order]
+    logits = rng.normal(0, 3, (33, 120)).astype(np.float32)
+    scores = Scores(logits, slots, frames, 7)
+    whole = track_scores(logits, scores, np.arange(20), 0.9)
+    monkeypatch.setattr(association, "_BLOCK_CELLS", 500)
+    assert track_scores(logits, scores, np.arange(20), 0.9).tobytes() == whole.tobytes()

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from trackd.config import TrackerConfig
 from trackd.models.motion.scorer import MotionScorer
+from trackd.tracking import division
 from trackd.tracking.division import Division, find_divisions
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Tracker
@@ -67,6 +70,67 @@ def test_every_track_and_instance_is_in_one_division_at_most(seed):
     assert len({each.parent for each in found}) == len(found)
     rows = [row for each in found for row in each.children]
     assert len(set(rows)) == len(rows)
+
+
+def slow_divisions(parents, own, unmatched, extents):
+    """The definition, pair by pair."""
+    found = []
+    half = np.float32(0.5)
+    for parent, box in enumerate(parents):
+        diagonal, area = np.hypot(*(box[2:] - box[:2])), (box[2:] - box[:2]).prod()
+        middle = (box[:2] + box[2:]) * half
+        rows = unmatched[
+            np.hypot(*((extents[unmatched, :2] + extents[unmatched, 2:]) * half - middle).T) <= 0.9 * diagonal
+        ]
+        rows = [*rows, own[parent]] if len(rows) and own[parent] >= 0 else [*rows]
+        for pair in combinations(sorted(rows), 2):
+            centres = (extents[list(pair), :2] + extents[list(pair), 2:]) * half
+            small, large = sorted((extents[list(pair), 2:] - extents[list(pair), :2]).prod(axis=1) / area)
+            off_centre = np.hypot(*(centres.mean(axis=0) - middle)) / diagonal
+            near = np.hypot(*(centres - middle).T).max() <= 0.9 * diagonal
+            if off_centre <= 0.3 and near and small >= 0.15 and large <= 1.1 and small >= 0.6 * large:
+                found.append((off_centre, parent, tuple(int(row) for row in pair)))
+    kept, taken, divided = [], set(), set()
+    for _, parent, children in sorted(found):
+        if parent not in divided and not taken & set(children):
+            kept.append(Division(parent, children))
+            divided.add(parent)
+            taken |= set(children)
+    return kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 5]), st.sampled_from([2, 30, 90]))
+def test_the_divisions_are_those_of_all_pairs_one_by_one(seed, raster, spread):
+    rng = np.random.default_rng(seed)
+
+    def some(n, low, high):
+        centres, halves = rng.uniform(0, spread, (n, 2)), rng.uniform(low, high, (n, 2))
+        if raster:
+            centres, halves = np.round(centres / raster) * raster, np.ceil(halves / raster) * raster
+        return np.concatenate([centres - halves, centres + halves], axis=1).astype(np.float32)
+
+    parents, extents = some(rng.integers(1, 8), 8, 20), some(rng.integers(1, 14), 4, 14)
+    own = np.full(len(parents), -1)
+    matched = rng.integers(0, min(len(parents), len(extents)) + 1)
+    own[rng.permutation(len(parents))[:matched]] = rng.permutation(len(extents))[:matched]
+    unmatched = np.setdiff1d(np.arange(len(extents)), own)
+    assert find_divisions(parents, own, unmatched, extents) == slow_divisions(parents, own, unmatched, extents)
+
+
+def test_where_too_many_pairs_are_near_the_nearest_detections_are_the_children(monkeypatch):
+    monkeypatch.setattr(division, "MAX_PAIRS", 300)
+    rng = np.random.default_rng(3)
+    centres = 100 + rng.uniform(-5, 5, (90, 2))
+    half = np.where(np.arange(90) < 30, 20.0, 14.0)[:, None]
+    extents = np.concatenate([centres - half, centres + half], axis=1).astype(np.float32)
+    found = find_divisions(extents[:30], np.full(30, -1), np.arange(30, 90), extents)
+    assert len(found) > 5
+    rows = [row for each in found for row in each.children]
+    assert len(set(rows)) == len(rows)
+    parents, children = boxes(*[[80, 80, 120, 120]] * 30), boxes(*[[86, 86, 114, 114]] * 60)
+    at_one_point = find_divisions(parents, np.full(30, -1), np.arange(60), children)
+    assert len(at_one_point) > 5, "tracks at one place do not all consider the same detections"
 
 
 def step(tracker, frame_index, rows):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, predict, update
+from trackd.models.motion.nearest import nearest_pairs
 from trackd.models.motion.records import EXPECTED, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
@@ -18,6 +19,7 @@ from trackd.tracking.window import Slots, State
 Indices = NDArray[np.intp]
 
 DENSE_PAIRS = 4000  # above this number of pairs only near ones are scored
+LARGE_TABLE = 65_536  # a table of so many pairs takes milliseconds: other threads run meanwhile
 FEW_TRACKS = 24  # above this number of tracks those that cannot match are left out
 MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the nearest tracks are scored then,
 MAX_COLUMNS = 32  # so many per instance
@@ -47,7 +49,7 @@ class FilterBank:
         self._n_kept = 0
 
     def compare(
-        self, instances: Instances, slots: Slots, frame_index: int, complete: bool
+        self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
     ) -> tuple[NDArray[np.float32], Slots, Indices | None]:
         """Compare a frame's instances with the tracks.
 
@@ -56,6 +58,7 @@ class FilterBank:
             slots: (M,) of the live tracks, ascending, at least one.
             frame_index: the frame's number.
             complete: score every pair.
+            prune: leave out tracks that cannot match, if there are more than a few.
 
         Returns:
             logits (n, columns), or (K,) of near pairs; the slots of the columns; the near pairs (2, K), or None.
@@ -63,10 +66,9 @@ class FilterBank:
         n, m = len(instances), len(slots)
         self._reserve(n, m)
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
-        prune = not complete and m > FEW_TRACKS
         m, self._model = predict.predict(
-            self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune, self._kept,
-            self._predicted, self._expected,
+            self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
+            self._kept, self._predicted, self._expected,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
@@ -75,7 +77,8 @@ class FilterBank:
         expected = self._expected[:m]
         if complete or n * m <= DENSE_PAIRS:
             table = np.empty((n, m), np.float32)
-            predict.compare(observed, expected, table)
+            compare = predict.compare if table.size < LARGE_TABLE else predict.compare_many
+            compare(observed, expected, table)
             return table, slots, None
         pairs = _near_pairs(observed, expected)
         logits = np.empty(pairs.shape[1], np.float32)
@@ -159,22 +162,12 @@ def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> In
     capacity = 8 * len(observed)
     while True:
         pairs = np.empty((2, capacity), np.intp)
-        count = predict.near_pairs(observed, by_x, expected, pairs, starts)
+        count = predict.near_pairs(observed, by_x, expected, pairs, starts, max(MAX_PAIRS, capacity))
         if count <= capacity:
             return np.ascontiguousarray(pairs[:, :count])
         if count > MAX_PAIRS:
-            return _nearest_pairs(observed, expected)
+            return nearest_pairs(observed, expected["centre"], MAX_COLUMNS)
         capacity = count
-
-
-def _nearest_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
-    """The pairs of every instance with its nearest tracks, (2, K): for crowds in which nearly all pairs are near."""
-    from scipy.spatial import cKDTree  # imported here: only crowds of thousands need it
-
-    k = min(MAX_COLUMNS, len(expected))
-    finite = np.flatnonzero(np.isfinite(observed[:, :2]).all(axis=1))
-    _, columns = cKDTree(expected["centre"]).query(observed[finite, :2], k=[*range(1, k + 1)])
-    return np.stack([np.repeat(finite, k), np.sort(columns, axis=1).ravel()])
 
 
 def _grown(tracks: NDArray[np.void], needed: int) -> NDArray[np.void]:

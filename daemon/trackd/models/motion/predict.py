@@ -187,14 +187,25 @@ def _burst_likelihood(measurement: Floats, row: Any) -> float:
     return float(row.burst_peak / (position * position * position))
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE)
-def compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
-    """Logits (n, M) of every observation (n, 4) and every track (M,)."""
+@piece
+def _compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
     for i in range(len(observed)):
         for j in range(len(expected)):
             logits[i, j] = math.log(
                 max(_usual_likelihood(observed[i], expected[j]), _burst_likelihood(observed[i], expected[j]))
             )
+
+
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE)
+def compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
+    """Logits (n, M) of every observation (n, 4) and every track (M,)."""
+    _compare(observed, expected, logits)
+
+
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE, nogil=True)
+def compare_many(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
+    """As `compare`, for a table that takes milliseconds: other threads run meanwhile."""
+    _compare(observed, expected, logits)
 
 
 @compiled(None, FLOAT_TABLE, records(EXPECTED), INT_TABLE, FLOATS32, nogil=True)
@@ -235,8 +246,10 @@ def locate_matches(
         bursts[k] = burst / (burst + _usual_likelihood(measurement, row))
 
 
-@compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, nogil=True)
-def near_pairs(observed: Floats, by_x: Indices, expected: NDArray[np.void], pairs: Indices, starts: Indices) -> int:
+@compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, INT, nogil=True)
+def near_pairs(
+    observed: Floats, by_x: Indices, expected: NDArray[np.void], pairs: Indices, starts: Indices, most: int
+) -> int:
     """Find the pairs whose logit can be above the gate, by row and then by column.
 
     Args:
@@ -245,15 +258,17 @@ def near_pairs(observed: Floats, by_x: Indices, expected: NDArray[np.void], pair
         expected: (M,).
         pairs: (2, capacity) of rows and columns, written if all pairs fit.
         starts: (n + 1,) scratch.
+        most: more pairs are not counted to the end.
 
     Returns:
-        the number of pairs.
+        the number of pairs, or a number above `most`.
     """
     n, m = len(by_x), len(expected)
     while n > 0 and math.isnan(observed[by_x[n - 1], 0]):
         n -= 1
     x = observed[by_x[:n], 0]
     starts[:] = 0
+    count = 0
     for filling in (False, True):
         for j in range(m):
             row = expected[j]
@@ -271,10 +286,12 @@ def near_pairs(observed: Floats, by_x: Indices, expected: NDArray[np.void], pair
                         starts[i] += 1
                     else:
                         starts[i + 1] += 1
+                        count += 1
+            if count > most:
+                return count
         if not filling:
             for i in range(1, len(starts)):
                 starts[i] += starts[i - 1]  # the index of each row's first pair
-            count = starts[-1]
             if count > pairs.shape[1]:
                 break
-    return int(count)
+    return count

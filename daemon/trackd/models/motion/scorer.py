@@ -52,7 +52,10 @@ class MotionScorer(Scorer):
         return None if packed is None else Descriptors(packed["values"], packed["there"])
 
     def score(self, query: Query) -> Scores:
-        logits, slots, pairs = self.motion.compare(query.instances, query.live_slots, query.frame_index, query.complete)
+        prune = not (query.complete or query.every_track)
+        logits, slots, pairs = self.motion.compare(
+            query.instances, query.live_slots, query.frame_index, query.complete, prune
+        )
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)

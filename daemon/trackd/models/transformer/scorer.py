@@ -226,8 +226,11 @@ class TransformerScorer(BatchScorer):
 
     def _scores(self, context: _Context, logits: NDArray[np.float32]) -> Scores:
         n, used, n_query = len(context.query.instances), len(context.slots), len(context.rows)
-        found = np.zeros((n, used), np.float32)
-        found[context.rows] = logits[:n_query, :used]
+        if n_query == n:
+            found = logits[:n_query, :used].copy()  # lets other threads run, unlike an assignment to chosen rows
+        else:
+            found = np.zeros((n, used), np.float32)
+            found[context.rows] = logits[:n_query, :used]
         return Scores(found, context.slots, context.ranks, context.n_frames)
 
     def update(self, query: Query, matches: Matches) -> None:

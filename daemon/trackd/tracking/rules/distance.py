@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.compiled import FLOAT, FLOAT32_CUBE, FLOAT32_TABLE, FLOATS32, compiled
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Query
 from trackd.tracking.window import Slots
@@ -59,13 +60,45 @@ def filter_far(
     diagonal = np.nan_to_num(diagonals).max(axis=1, initial=0.0)  # (n,)
     query = box_centres(boxes)
     held = box_centres(window_boxes)
-    nearest = np.full(scores.shape, np.inf, np.float32)
-    for age in range(held.shape[1]):
-        dx = query[:, None, 0] - held[None, :, age, 0]
-        dy = query[:, None, 1] - held[None, :, age, 1]
-        np.fmin(nearest, dx * dx + dy * dy, out=nearest)
-    near = nearest < np.float32(max_center_dist) * diagonal[:, None]
-    return np.where(near, scores, np.float32(0))
+    kept = np.zeros(scores.shape, np.float32)
+    _keep_near(
+        np.ascontiguousarray(scores, np.float32), np.ascontiguousarray(query), np.ascontiguousarray(held),
+        np.float32(max_center_dist) * diagonal, kept,
+    )  # fmt: skip
+    return kept
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, FLOAT32_CUBE, FLOATS32, FLOAT32_TABLE, nogil=True)
+def _keep_near(
+    scores: NDArray[np.float32],
+    centres: NDArray[np.float32],
+    held: NDArray[np.float32],
+    limits: NDArray[np.float32],
+    kept: NDArray[np.float32],
+) -> None:
+    """Copy the scores (n, M) of centres (n, 2) whose squared distance to one of the (M, W, 2) is below limits (n,)."""
+    for i in range(scores.shape[0]):
+        for j in range(scores.shape[1]):
+            if scores[i, j] == 0:
+                continue
+            for age in range(held.shape[1]):
+                dx, dy = centres[i, 0] - held[j, age, 0], centres[i, 1] - held[j, age, 1]
+                if dx * dx + dy * dy < limits[i]:  # false for NaN
+                    kept[i, j] = scores[i, j]
+                    break
+
+
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, FLOAT, FLOAT, FLOAT32_TABLE, nogil=True)
+def _excess(
+    centres: NDArray[np.float32], last: NDArray[np.float32], limit: float, unit: float, excess: NDArray[np.float32]
+) -> None:
+    """Write the distance (n, M) beyond `limit` of centres (n, 2) from (M, 2), over `unit`; 0 if one is NaN."""
+    most, over, zero = np.float32(limit), np.float32(unit), np.float32(0)
+    for i in range(len(centres)):
+        for j in range(len(last)):
+            dx, dy = centres[i, 0] - last[j, 0], centres[i, 1] - last[j, 1]
+            beyond = np.sqrt(dx * dx + dy * dy) - most
+            excess[i, j] = (beyond if beyond > zero else zero) / over
 
 
 def penalise_far(
@@ -90,10 +123,8 @@ def penalise_far(
     """
     diagonal = 1.0 if frame_shape is None else float(np.hypot(*frame_shape))
     query, last = box_centres(boxes), box_centres(last_boxes)
-    dx = query[:, None, 0] - last[None, :, 0]
-    dy = query[:, None, 1] - last[None, :, 1]
-    excess = np.sqrt(dx * dx + dy * dy) - np.float32(max_center_dist)
-    excess = np.nan_to_num(np.maximum(excess, 0), nan=0.0) / np.float32(diagonal)
+    excess = np.empty((len(query), len(last)), np.float32)
+    _excess(np.ascontiguousarray(query), np.ascontiguousarray(last), max_center_dist, diagonal, excess)
     return penalise(scores, excess, multiplier)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.compiled import FLOAT, FLOAT32_TABLE, compiled
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Query
 from trackd.tracking.window import Slots
@@ -18,25 +19,28 @@ if TYPE_CHECKING:
     from trackd.config import TrackerConfig
 
 
-def iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, FLOAT, FLOAT32_TABLE, nogil=True)
+def _iou(boxes: NDArray[np.float32], others: NDArray[np.float32], unknown: float, overlap: NDArray[np.float32]) -> None:
+    """Write the IoU (n, M), and `unknown` where it has no value."""
+    zero = np.float32(0)
+    for i in range(len(boxes)):
+        x1, y1, x2, y2 = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
+        area = (x2 - x1) * (y2 - y1)
+        for j in range(len(others)):
+            u1, v1, u2, v2 = others[j, 0], others[j, 1], others[j, 2], others[j, 3]
+            common = max(min(x2, u2) - max(x1, u1), zero) * max(min(y2, v2) - max(y1, v1), zero)
+            ratio = common / (area + (u2 - u1) * (v2 - v1) - common)  # NaN with a NaN box, since its area is NaN
+            overlap[i, j] = ratio if ratio == ratio else unknown
+
+
+def iou(boxes: NDArray[np.float32], others: NDArray[np.float32], unknown: float = np.nan) -> NDArray[np.float32]:
     """Compute the intersection over union of (n, 4) with (M, 4) boxes x1 y1 x2 y2; (n, M).
 
-    NaN if a box is NaN, or if both have no area.
+    It is `unknown` if a box is NaN, or if both have no area.
     """
-    x1, y1, x2, y2 = boxes.T[:, :, None]
-    u1, v1, u2, v2 = others.T[:, None, :]
-    width = np.minimum(x2, u2)
-    width -= np.maximum(x1, u1)
-    np.maximum(width, 0, out=width)
-    height = np.minimum(y2, v2)
-    height -= np.maximum(y1, v1)
-    np.maximum(height, 0, out=height)
-    width *= height
-    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1)
-    union -= width
-    with np.errstate(invalid="ignore", divide="ignore"):
-        width /= union
-    return np.asarray(width)
+    overlap = np.empty((len(boxes), len(others)), np.float32)
+    _iou(np.ascontiguousarray(boxes, np.float32), np.ascontiguousarray(others, np.float32), unknown, overlap)
+    return overlap
 
 
 def anchor_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -47,7 +51,7 @@ def anchor_iou(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArr
         others: (M, A, 4) the last boxes of the tracks.
     """
     if boxes.shape[1] == 1:
-        return np.nan_to_num(iou(boxes[:, 0], others[:, 0]), nan=0.0)
+        return iou(boxes[:, 0], others[:, 0], unknown=0.0)
     total = np.zeros((len(boxes), len(others)), np.float32)
     count = np.zeros_like(total)
     for anchor in range(boxes.shape[1]):

@@ -69,7 +69,7 @@ def penalise_turned(
     """
     cosine = np.abs(axes[:, None, 0] * last_axes[None, :, 0] + axes[:, None, 1] * last_axes[None, :, 1])
     angle = np.arccos(np.minimum(cosine, np.float32(1)))
-    excess = np.nan_to_num(np.maximum(angle - np.float32(np.radians(max_angle_diff)), 0), nan=0.0)
+    excess = np.fmax(angle - np.float32(np.radians(max_angle_diff)), np.float32(0))  # 0 where the angle is NaN
     return penalise(scores, excess, multiplier)
 
 

@@ -32,11 +32,14 @@ class Rule:
         name: its key in the `tracker` section.
         is_on: whether a configuration uses it.
         weigh: returns new scores (n, M) from the scores, the query (its `rows` are the n), the slots (M,) of the
-            columns and the `tracker` section. Must not write to its arguments.
-        flag: returns whether the frame gets the flag `flag_name`, from the scores after all rules.
+            columns and the `tracker` section. Must not write to its arguments. The scores of one row must not depend on
+            other rows: a large table comes in blocks of rows.
+        flag: returns whether the frame gets the flag `flag_name`, from the scores after all rules; the frame gets it if
+            one block of rows does.
         flag_name: as it is published.
         needs_every_pair: a pair that the scorer finds unlikely could match under this rule, so the scorer must give a
-            logit for every pair. False only for a rule that never raises a score.
+            logit for every pair, up to `weighing.MAX_PAIRS`; beyond that it gives near ones, and the others score 0
+            before the rules. False only for a rule that never raises a score.
     """
 
     name: str

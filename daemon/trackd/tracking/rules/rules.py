@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from trackd.tracking.rules import confidence, distance, iou, orientation
 from trackd.tracking.rules.rule import Rule
-from trackd.tracking.scorer import NEGLIGIBLE
 
 if TYPE_CHECKING:
     from trackd.config import TrackerConfig
@@ -25,6 +24,6 @@ def active_rules(config: TrackerConfig) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.is_on(config))
 
 
-def need_every_pair(rules: Sequence[Rule], config: TrackerConfig) -> bool:
-    """Return whether a pair that the scorer finds unlikely could still match."""
-    return config.overlap_thresh < NEGLIGIBLE or any(rule.needs_every_pair for rule in rules)
+def need_every_pair(rules: Sequence[Rule]) -> bool:
+    """Return whether a rule could make a pair match that the scorer finds unlikely."""
+    return any(rule.needs_every_pair for rule in rules)
