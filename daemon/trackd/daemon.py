@@ -24,6 +24,7 @@ from trackd.observe.token import read_token
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
+from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.ingest import Ingest
@@ -35,7 +36,7 @@ from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd_client.configuration import ConfigError
-from trackd_client.protocol import Limits
+from trackd_client.protocol import DEFAULT_LIMITS, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -107,12 +108,13 @@ class Daemon:
         )
         if journal is not None:
             _recover(journal, streams)
-        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind)
+        budget = Budget()
+        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs.is_behind, budget=budget)
         parts = DaemonParts(sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic())
-        control = Control(self._sockets.control, parts, self.metrics, limits)
+        control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
-            journal, self.health, limits.parts, security,
+            journal, self.health, limits.parts, security, budget=budget,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -256,8 +258,9 @@ def _recover(journal: Journal[Outcome], streams: Streams) -> None:
 def wire_limits(limits: LimitsConfig) -> Limits:
     """The limits of one message."""
     return Limits(
-        limits.header_bytes, limits.message_bytes, limits.parts, limits.image_pixels, limits.instances, limits.keypoints
-    )
+        limits.header_bytes, max(DEFAULT_LIMITS.header_items, 4 * limits.keypoints), limits.message_bytes, limits.parts,
+        limits.image_pixels, limits.instances, limits.keypoints,
+    )  # fmt: skip
 
 
 def _check_writable(out_dir: Path) -> None:

@@ -16,6 +16,7 @@ from trackd.models.motion.scorer import MotionScorer
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
+from trackd_client.excerpt import excerpt
 
 if TYPE_CHECKING:
     from trackd.models.transformer.loaded_model import LoadedModel
@@ -80,7 +81,7 @@ class ModelRegistry:
         if name is None:
             return self.default
         if name not in self.names:
-            raise KeyError(f"model {name!r} is not loaded; {nearest(name, self.names)}")
+            raise KeyError(f"model {excerpt(name)} is not loaded; {nearest(name, self.names)}")
         return name
 
     def check_stream(self, name: str, settings: StreamSettings, frame_shape: Sequence[int] | None) -> None:
