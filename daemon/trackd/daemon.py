@@ -31,6 +31,7 @@ from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.server import Server
 from trackd.server.session import Sessions
+from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.sockets import Sockets
 from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
@@ -102,7 +103,9 @@ class Daemon:
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
         sessions = Sessions(time.time)
-        publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
+        publisher = Publisher(
+            self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address)
+        )
         streams = Streams(
             StreamSettings.of(config), config.limits, sessions, inbox, self._engine, models, publisher, self._outputs
         )

@@ -255,6 +255,8 @@ class Server:
             reason = fault or self._outputs.fault(session.name)
             if reason is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, reason, session.name))
+        self._publisher.look_at_subscribers()
+        self._control.look_at_replies()
         self._streams.close_idle(now)
         self._inbox.wake()  # for the commands of closed streams
         if self._revocation is not None:

@@ -18,6 +18,7 @@ from trackd.server.budget import Budget, Client
 from trackd.server.control import drain, history, models, status, streams
 from trackd.server.control.call import Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
+from trackd.server.unsent import LARGE_BYTES, UnsentReplies
 from trackd_client.configuration import nearest
 from trackd_client.protocol import ErrorCode, Limits, ProtocolError, Reply, Request, Tracks, decode, encode
 from trackd_client.protocol.arrays import Part
@@ -61,6 +62,7 @@ class Control:
         budget: Budget | None = None,
     ) -> None:
         self._budget = budget or Budget()
+        self._unsent = UnsentReplies(socket)
         self._long_replies: deque[_LongReply] = deque()
         self._socket = socket
         self._daemon = daemon
@@ -99,8 +101,7 @@ class Control:
             else:
                 reply = Reply(request_id, error=_code_and_text(error))
                 self._metrics.refused(_code_and_text(error)[0])
-            if not try_send(self._socket, [*envelope, *encode(reply)]):
-                self._metrics.unsent_replies.inc()
+            self._send(envelope, encode(reply))
             if returned:
                 self._budget.spend(client, time.monotonic_ns() - answer_started)
 
@@ -154,15 +155,25 @@ class Control:
                 return
         self._long_replies.remove(reply)
         self._budget.release(reply.client)
-        if not try_send(self._socket, [*reply.envelope, memoryview(reply.packed)]):
+        self._send(reply.envelope, [memoryview(reply.packed)])
+
+    def _send(self, envelope: Sequence[Part], parts: Sequence[Part]) -> None:
+        nbytes = sum(map(len, parts))
+        if nbytes < LARGE_BYTES:
+            sent = try_send(self._socket, [*envelope, *parts])
+        else:
+            sent = self._unsent.send(bytes(envelope[0]), [*envelope, *parts], nbytes)
+        if not sent:
             self._metrics.unsent_replies.inc()
+
+    def look_at_replies(self) -> None:
+        """Free what is sent; called each second."""
+        self._unsent.look()
 
     def refuse(self, envelope: Sequence[Part], error: ProtocolError) -> None:
         """Answer a request that is not read, so its id is not known."""
         self._metrics.refused(error.code)
-        reply = Reply(None, error=(error.code, error.message))
-        if not try_send(self._socket, [*envelope, *encode(reply)]):
-            self._metrics.unsent_replies.inc()
+        self._send(envelope, encode(Reply(None, error=(error.code, error.message))))
 
 
 def _code_and_text(error: Exception) -> tuple[ErrorCode, str]:
