@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import msgpack
 import pytest
 import zmq
-from fault_tools import SOAK, FaultDaemon, refused, rounds, sdk, within, zmq_context
+from fault_tools import SOAK, FaultDaemon, long_form, refused, rounds, sdk, within, zmq_context
 from heavy_messages import values
 from raw_client import RawClient, walking_boxes
 from witness import Witness, most_p99_ms
 
-FLOOD_S = rounds(3, 20)
+FLOOD_S = rounds(2, 20)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_hundred_opens_with_sixty_thousand_wrong_outputs_delay_nobody(daemon):
     ("socket", "message"),
     [
         ("ingest", opens_with_many_maps),
-        ("ingest", costly_valid_opens),
+        pytest.param("ingest", costly_valid_opens, marks=long_form),
         ("control", costly_requests),
     ],
 )
