@@ -25,7 +25,7 @@ N_NONSENSE = rounds(2, 20)  # keys that are banned, one after the other; each ba
 
 
 class Keys:
-    """The keys of a camera, of viewers that attack, and of a stranger."""
+    """The keys of a camera, of viewers that attack, and of a client that is not admitted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,7 +34,7 @@ class Keys:
             make_keys(folder, f"viewer{number}", ["cam*", "fuzz*"], ["subscribe"])
         make_keys(folder, "polite", ["fuzz0", "fuzz1"], ["subscribe"])
         make_keys(folder, "publisher", ["cam*"], ["publish"])
-        make_keys(folder / "others", "stranger", ["*"], ["subscribe"])
+        make_keys(folder / "others", "unknown", ["*"], ["subscribe"])
         self.server = load_server_key(folder / "server.key")
         self.overrides = [
             "security.curve=true",
@@ -43,7 +43,7 @@ class Keys:
         ]
 
     def of(self, name: str) -> tuple[bytes, bytes]:
-        folder = self._folder / "others" if name == "stranger" else self._folder
+        folder = self._folder / "others" if name == "unknown" else self._folder
         return load_client_keys(folder / f"{name}.key_secret")
 
     def xsub(self, context: zmq.Context[zmq.Socket[bytes]], address: str, name: str) -> zmq.Socket[bytes]:
@@ -130,7 +130,7 @@ def test_random_subscriptions_of_allowed_and_refused_keys_affect_no_subscriber(d
     """Topics that a key may and may not read, of any bytes and lengths; none of them is published to it by mistake."""
     rng = random.Random(7)
     with Camera(daemon, keys), zmq_context() as context:
-        names = ("polite", "publisher", "stranger")
+        names = ("polite", "publisher", "unknown")
         sockets = {name: keys.xsub(context, daemon.tracks, name) for name in names}
         kept: dict[str, list[bytes]] = {name: [] for name in names}
         got: list[bytes] = []
