@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-SHARE = 0.1  # of the IO thread's time that the messages of one client may take, in the long run
+SHARE = 0.2  # of the IO thread's time that the messages of one client may take, in the long run
 TOTAL_SHARE = 0.5  # the same for all clients together
 BURST_NS = 500_000_000  # handling time that a client may use at once: 256 opens take less
 _WAITING_MESSAGES = 256  # of a client over its budget
