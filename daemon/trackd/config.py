@@ -27,6 +27,7 @@ from trackd_client.configuration import (
     validate,
     with_overrides,
 )
+from trackd_client.excerpt import excerpt
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.limits import RecordingLimits
 
@@ -55,6 +56,8 @@ def _lower(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(ge=1)]
+MOST_NAMES = 256  # in a list of a client's configuration; more take longer to check than other clients should wait
+MOST_CHARACTERS = 256  # of a text in it
 OptionalCount = Annotated[int | None, Field(ge=1), BeforeValidator(_unbounded_is_none)]
 
 
@@ -260,12 +263,18 @@ class StreamSettings(Section):
             if key in sections:
                 if not isinstance(value, Mapping):
                     raise ConfigError(f"{key} must be a map; got {type(value).__name__}")
+                known = known_keys(type(sections[key]))
+                for name in value:  # before they are validated, which takes longer for each of them
+                    if name not in known:
+                        raise ConfigError(f"{key}.{str(name)[:60]}: unknown key; {nearest(str(name), known)}")
+                    _check_size(f"{key}.{name}", value[name])
                 updates[key].update(value)
                 continue
             owners = [name for name, section in sections.items() if key in known_keys(type(section))]
             if not owners:
                 everything = [word for section in sections.values() for word in known_keys(type(section))]
-                raise ConfigError(f"{key}: unknown key; {nearest(str(key), everything)}")
+                raise ConfigError(f"{str(key)[:60]}: unknown key; {nearest(str(key), everything)}")
+            _check_size(key, value)
             updates[owners[0]][key] = value
         return StreamSettings(
             tracker=_updated(self.tracker, updates["tracker"], "tracker"),
@@ -276,6 +285,18 @@ class StreamSettings(Section):
     def as_map(self) -> dict[str, Any]:
         """Return the settings as plain values, for the wire."""
         return self.model_dump(mode="json")
+
+
+def _check_size(key: str, value: Any) -> None:
+    """Check the length of a client's value before it is validated; the time of that grows with the length."""
+    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+        raise ConfigError(f"{key} has at most {MOST_CHARACTERS} characters; got {len(value)}: {excerpt(value)}")
+    if isinstance(value, list):
+        if len(value) > MOST_NAMES:
+            raise ConfigError(f"{key} has at most {MOST_NAMES} items; got {len(value)}: {excerpt(value)}")
+        for item in value:
+            if isinstance(item, list | dict) or (isinstance(item, str) and len(item) > MOST_CHARACTERS):
+                raise ConfigError(f"{key} must hold texts of at most {MOST_CHARACTERS} characters; got {excerpt(item)}")
 
 
 def _updated(section: Any, changes: Mapping[str, Any], where: str) -> Any:

@@ -27,12 +27,14 @@ from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
+from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.ingest import Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.server import Server
 from trackd.server.session import Sessions
+from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.sockets import Sockets
 from trackd.server.stream_lifecycle import Streams
 from trackd.store.journal import Journal
@@ -40,7 +42,7 @@ from trackd.store.journal_file import WAY_OUT
 from trackd.store.records import Record
 from trackd.store.remembered_models import RememberedModels
 from trackd_client.configuration import ConfigError
-from trackd_client.protocol import Limits
+from trackd_client.protocol import DEFAULT_LIMITS, Limits
 
 logger = logging.getLogger(__name__)
 
@@ -106,21 +108,24 @@ class Daemon:
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
-        publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics)
+        publisher = Publisher(
+            self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address)
+        )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
             self._outputs, journaling=journal is not None,
         )  # fmt: skip
         if journal is not None:
             self._outputs.finish_closed(_recover(journal, streams))
-        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs)
+        budget = Budget()
+        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs, budget=budget)
         parts = DaemonParts(
             sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), remembered
         )
-        control = Control(self._sockets.control, parts, self.metrics, limits)
+        control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
-            journal, self.health, limits.parts, security,
+            journal, self.health, limits.parts, security, budget=budget,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -312,8 +317,9 @@ def wall_clock() -> Callable[[], float]:
 def wire_limits(limits: LimitsConfig) -> Limits:
     """The limits of one message."""
     return Limits(
-        limits.header_bytes, limits.message_bytes, limits.parts, limits.image_pixels, limits.instances, limits.keypoints
-    )
+        limits.header_bytes, max(DEFAULT_LIMITS.header_items, 4 * limits.keypoints), limits.message_bytes, limits.parts,
+        limits.image_pixels, limits.instances, limits.keypoints,
+    )  # fmt: skip
 
 
 def _check_writable(out_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,9 @@ import pytest
 import yaml
 from daemon_process import DaemonProcess, wait_until
 from raw_client import RawClient, walking_boxes
+
+from trackd.config import LimitsConfig
+from trackd.server.unsent import TRACKS_BYTES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 needs_prometheus = pytest.mark.skipif(
@@ -90,6 +94,19 @@ def test_the_service_file_runs_the_installed_daemon_and_drains_on_stop():
     drain_s = yaml.safe_load((DEPLOY.parent / "configs/daemon.yaml").read_text())["daemon"]["drain_s"]
     assert float(lines["TimeoutStopSec"]) > drain_s
     assert lines["User"] != "root"
+
+
+def test_a_memory_limit_above_the_sum_of_the_default_limits_bounds_the_daemon():
+    """Nothing in ZeroMQ bounds a message of endless parts, so the limit is the operating system's."""
+    limits = LimitsConfig()
+    least = limits.queue_bytes + limits.streams * limits.history_bytes + TRACKS_BYTES
+    unit = (DEPLOY / "systemd/trackd.service").read_text()
+    (gigabytes,) = re.findall(r"^MemoryMax=(\d+)G$", unit, re.MULTILINE)
+    assert int(gigabytes) * 2**30 > least
+    documented = (DEPLOY.parent / "docs/deployment.md").read_text() + (DEPLOY / "docker/Dockerfile").read_text()
+    runs = re.findall(r"docker run .*", documented)
+    assert len(runs) == 3
+    assert all(f"--memory {gigabytes}g " in run for run in runs)
 
 
 def test_the_image_runs_as_a_user_without_privileges():

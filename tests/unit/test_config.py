@@ -106,3 +106,22 @@ def test_an_open_may_change_keys_of_the_three_sections_at_the_top_level_or_below
         settings.changed({"queue_deph": 5})
     with pytest.raises(ConfigError, match=r"tracker\.window_size .*-1"):
         settings.changed({"window_size": -1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"outputs": [{}] * 60_000}, "outputs has at most 256 items; got 60000: [{}, {}"),
+        ({"tracker": {"front_nodes": ["a"] * 257}}, "tracker.front_nodes has at most 256 items; got 257"),
+        ({"iou": "m" * 60_000}, "iou has at most 256 characters; got 60000: 'mmm"),
+        ({"anchors": ["a" * 257]}, "anchors must hold texts of at most 256 characters; got 'aaa"),
+        ({"outputs": [[1] * 1000]}, "outputs must hold texts of at most 256 characters; got [1, 1"),
+        ({"tracker": {"windowsize": 1}}, "tracker.windowsize: unknown key; did you mean 'window_size'"),
+        ({"tracker": {"window_siz" * 6000: 1}}, "tracker.window_sizwindow_siz"),
+    ],
+)
+def test_the_lengths_of_a_clients_values_are_bounded_and_the_error_shows_only_their_beginning(changes, words):
+    with pytest.raises(ConfigError) as error:
+        StreamSettings.of(Config()).changed(changes)
+    assert words in str(error.value)
+    assert len(str(error.value)) < 700

@@ -18,8 +18,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from trackd_client.excerpt import excerpt
+
 ENVIRONMENT_PREFIX = "TRACKD__"
 MAX_FILE_BYTES = 4 * 1024 * 1024
+_LONGEST_WORD = 64  # compared with known words; the time grows with its length
 
 S = TypeVar("S", bound="Section")
 Tree = dict[str, Any]
@@ -147,13 +150,13 @@ def validate(model: type[S], tree: Any, where: str = "") -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_error_text(model, error.errors()[0], where)) from None
+        raise ConfigError(_error_text(model, error.errors(include_url=False)[0], where)) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a phrase with the known words nearest to `name`, for the end of an error text."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_LONGEST_WORD], known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(repr(word) for word in close)}?"
     return f"known: {', '.join(known)}"
@@ -180,8 +183,7 @@ def _error_text(model: type[BaseModel], detail: ErrorDetails, where: str) -> str
         return f"{path}: is required"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = message[:1].lower() + message[1:]
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    shown = excerpt(value, 80)
     return f"{path} {message}; got {shown}" if path else f"{message}; got {shown}"
 
 

@@ -19,6 +19,7 @@ from trackd.models.torch_import import import_torch
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.scorer import Scorer
 from trackd_client.configuration import ConfigError, find_path, nearest
+from trackd_client.excerpt import excerpt
 
 if TYPE_CHECKING:
     from trackd.models.transformer.loaded_model import LoadedModel
@@ -104,7 +105,7 @@ class ModelRegistry:
         if name in self._unavailable:
             raise KeyError(f"model {name!r} is not loaded: {self._unavailable[name]}")
         if name not in self.names:
-            raise KeyError(f"model {name!r} is not loaded; {nearest(name, self.names)}")
+            raise KeyError(f"model {excerpt(name)} is not loaded; {nearest(name, self.names)}")
         return name
 
     def digest(self, name: str) -> str | None:

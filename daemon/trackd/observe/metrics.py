@@ -39,6 +39,11 @@ class Metrics:
         self.unsent_replies = Counter(
             "trackd_unsent_replies", "Replies that a client did not read in time", registry=self.registry
         )
+        self.unsent_records = Counter(
+            "trackd_unsent_records",
+            "Large records that were not published, since subscribers had not read too many bytes",
+            registry=self.registry,
+        )
         self.output_errors = Counter(
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
         )

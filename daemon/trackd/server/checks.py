@@ -10,6 +10,7 @@ from trackd.config import StreamSettings
 from trackd.server.session import Session
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
+from trackd_client.excerpt import excerpt
 from trackd_client.protocol import ErrorCode, Open, ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def check_fixed_fields(session: Session, message: Open) -> None:
         if asked is not None and asked != known:
             raise ProtocolError(
                 ErrorCode.BAD_CONFIG,
-                f"{name} cannot change while a stream is open: it is {known!r}; close it first",
+                f"{name} cannot change while a stream is open: it is {excerpt(known, 200)}; close it first",
                 stream=session.name,
             )
 
@@ -64,7 +65,7 @@ def check_nodes(settings: StreamSettings, skeleton: Skeleton | None, stream: str
         for node in wanted:
             if node in nodes or (key == "anchors" and node in ("", "centroid", "midpoint")):
                 continue
-            known = ", ".join(skeleton.nodes) if skeleton is not None else "none, since open gave no skeleton"
+            known = ", ".join(skeleton.nodes)[:500] if skeleton is not None else "none, since open gave no skeleton"
             raise ProtocolError(
                 ErrorCode.BAD_CONFIG, f"{key} must name nodes of the skeleton ({known}); got {node!r}", stream=stream
             )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NoReturn
+
+import msgpack
 
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import QueuedFrame, Skip
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.grants import UNRESTRICTED, Grant, Right
+from trackd.server.budget import Budget
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
@@ -38,6 +41,9 @@ from trackd_client.transport.shared_memory import SharedImageReader
 logger = logging.getLogger(__name__)
 
 _KINDS = ("open", "frame", "close", "ping")
+FRAMES_ONLY = ("frame",)
+_FRAME_KIND = msgpack.packb("kind") + msgpack.packb("frame")  # in the header of every frame
+_FRAME_HEADER_BYTES = 4096  # of a frame's header; it is shorter
 REVOKED = "this key is not authorized any more; security.authorized_clients_dir lists the keys that are"
 _MOST_UNWRITTEN = 16_384  # frames of a stream that the journal keeps for its outputs, the dropped ones included
 _MOST_SKIPS = 1024  # settlements that may wait to be published, in addition to four times the queue's depth
@@ -55,7 +61,9 @@ class Ingest:
         limits: Limits,
         outputs: OutputsThread,
         clock: Callable[[], int] = time.monotonic_ns,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget(clock)
         self._sessions = sessions
         self._streams = streams
         self._inbox = inbox
@@ -66,25 +74,45 @@ class Ingest:
         self._shared_images = SharedImageReader()
         self.draining = False
 
-    def handle(self, owner: bytes, parts: Sequence[Part], grant: Grant | None = UNRESTRICTED) -> None:
-        """Handle one message of a connection.
+    def may_be_frame(self, owner: bytes, parts: Sequence[Part]) -> bool:
+        """Return whether a message looks like a frame of an open stream. Costs less than decoding the message."""
+        return (
+            len(parts) > 1
+            and len(parts[0]) <= _FRAME_HEADER_BYTES
+            and self._sessions.owns_any(owner)
+            and _FRAME_KIND in bytes(parts[0])
+        )
+
+    def handle(
+        self,
+        owner: bytes,
+        parts: Sequence[Part],
+        grant: Grant | None = UNRESTRICTED,
+        kinds: Collection[str] = _KINDS,
+    ) -> None:
+        """Handle one message of a connection. The time of a message that is no frame is taken from its budget.
 
         Args:
             owner: the connection's routing id.
             parts: the message.
             grant: what the connection's key allows; None if the key was revoked.
+            kinds: the kinds of messages that are accepted now.
         """
         if grant is None:
             self._publisher.refuse(owner, ProtocolError(ErrorCode.FORBIDDEN, REVOKED), fatal=True)
             return
         now = self._clock()
         self._sessions.note_message(owner, now)
+        is_frame = False
         try:
-            self._dispatch(owner, decode(parts, self._limits, _KINDS), parts, now, grant)
+            message = decode(parts, self._limits, kinds)
+            is_frame = type(message) is Frame
+            self._dispatch(owner, message, parts, now, grant)
         except ProtocolError as error:
             if error.head is None:
                 self._publisher.refuse(owner, error)
                 return
+            is_frame = True
             # The frame's head is valid, so it gets its place in the stream and is settled as rejected.
             try:
                 self._admit(owner, error.head, None, error, 0, now, grant)
@@ -94,6 +122,9 @@ class Ingest:
             # A fault of the daemon in one message must not end it for the other clients.
             logger.exception("a message could not be handled")
             self._publisher.refuse(owner, ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"))
+        finally:
+            if not is_frame:
+                self._budget.spend(grant.key or owner, self._clock() - now)
 
     def _dispatch(self, owner: bytes, message: Message, parts: Sequence[Part], now: int, grant: Grant) -> None:
         match message:

@@ -11,6 +11,8 @@ from trackd.crash_points import ARMED, crash_point
 from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
+from trackd.server.slow_subscribers import SlowSubscribers
+from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
 from trackd_client.protocol import (
     Ack,
     Error,
@@ -23,16 +25,26 @@ from trackd_client.protocol import (
     encode,
     topic,
 )
+from trackd_client.protocol.arrays import Part
 from trackd_client.transport.multipart import try_send
 
 
 class Publisher:
     """Writes to the tracks and ingest sockets; only the IO thread uses it."""
 
-    def __init__(self, tracks: zmq.Socket[bytes], ingest: zmq.Socket[bytes], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        tracks: zmq.Socket[bytes],
+        ingest: zmq.Socket[bytes],
+        metrics: Metrics,
+        slow: SlowSubscribers | None = None,
+    ) -> None:
         self._tracks = tracks
         self._ingest = ingest
         self._metrics = metrics
+        self._slow = slow
+        self._unsent = Unsent(TRACKS_BYTES)
+        self._unsent_replies = UnsentReplies(ingest)
 
     def publish(self, session: Session, settlement: Settlement, stored_ns: int | None) -> Tracks:
         """Publish one settlement, and reply to the owner if it asked for that; the caller sends the ack."""
@@ -40,9 +52,10 @@ class Publisher:
         parts = encode(tracks)
         if ARMED:
             crash_point("before_publish")
+        nbytes = sum(map(len, parts))
         if session.reply_tracks:  # first, since a closed loop waits for it
-            try_send(self._ingest, [session.owner, *parts])
-        try_send(self._tracks, [session.topic, *parts])
+            self._reply_tracks(session.owner, parts, nbytes)
+        self._publish_parts(session.topic, parts, nbytes)
         if ARMED:
             crash_point("after_publish")
         if settlement.code is not None:
@@ -69,9 +82,35 @@ class Publisher:
         """Publish a settlement of an earlier daemon process, marked as replayed."""
         for tracks in session.history.select(session.epoch, seq, seq, 1):
             parts = encode(tracks)
-            try_send(self._tracks, [session.topic, *parts])
+            nbytes = sum(map(len, parts))
+            self._publish_parts(session.topic, parts, nbytes)
             if session.reply_tracks:
-                try_send(self._ingest, [session.owner, *parts])
+                self._reply_tracks(session.owner, parts, nbytes)
+
+    def _publish_parts(self, topic: bytes, parts: list[Part], nbytes: int) -> None:
+        """Publish a record. A large one is left out while the queues of the subscribers hold too many bytes."""
+        if nbytes < LARGE_BYTES:
+            try_send(self._tracks, [topic, *parts])
+            return
+        if not self._unsent.send(self._tracks, [topic, *parts], nbytes):
+            self._metrics.unsent_records.inc()
+        if self._unsent.nbytes > self._unsent.most // 2:
+            self.look_at_subscribers()
+
+    def _reply_tracks(self, owner: bytes, parts: list[Part], nbytes: int) -> None:
+        if nbytes < LARGE_BYTES:
+            sent = try_send(self._ingest, [owner, *parts])
+        else:
+            sent = self._unsent_replies.send(owner, [owner, *parts], nbytes)
+        if not sent:
+            self._metrics.unsent_replies.inc()
+
+    def look_at_subscribers(self) -> None:
+        """Free what is sent; disconnect a subscriber that does not read, where much is unsent. Called each second."""
+        self._unsent.look()
+        self._unsent_replies.look()
+        if self._slow is not None and self._unsent.nbytes > self._unsent.most // 2:
+            self._slow.look()
 
     def event(self, session: Session, event: EventName, detail: Mapping[str, Any] | None = None) -> None:
         """Publish an event to a stream's subscribers."""

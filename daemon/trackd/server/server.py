@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import zmq
 
@@ -15,9 +16,10 @@ from trackd.engine.outcome import CommandResult, Outcome, Settlement, output_rec
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.curve import Security
-from trackd.server.access.grants import UNRESTRICTED
+from trackd.server.access.grants import UNRESTRICTED, Grant
+from trackd.server.budget import Budget
 from trackd.server.control import Control
-from trackd.server.ingest import Ingest
+from trackd.server.ingest import FRAMES_ONLY, Ingest
 from trackd.server.publisher import Publisher
 from trackd.server.revocation import Revocation
 from trackd.server.session import Session, Sessions
@@ -25,13 +27,15 @@ from trackd.server.sockets import Sockets, confirmed_key
 from trackd.server.stream_lifecycle import Streams
 from trackd.server.subscriptions import Subscriptions
 from trackd.store.journal import Journal
-from trackd_client.protocol import Error, ErrorCode, EventName
+from trackd_client.protocol import Error, ErrorCode, EventName, ProtocolError
+from trackd_client.protocol.arrays import Part
 from trackd_client.transport.multipart import receive_message
 
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_NS = 1_000_000_000
-_MOST_REQUESTS_NS = 5_000_000  # spent on requests in one turn: a `history` request may take long
+_MOST_MESSAGES_NS = 5_000_000  # spent on the messages of one socket in one turn
+_WAITING_MS = 10  # between two looks at the messages that wait for their client's budget
 _BURST = 64  # messages of one socket before the other sockets get their turn
 
 
@@ -55,7 +59,9 @@ class Server:
         max_parts: int,
         security: Security | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget(clock)
         self._sockets = sockets
         self._ingest = ingest
         self._control = control
@@ -96,6 +102,8 @@ class Server:
             may_sleep = self._outbox.may_sleep()
             if not may_sleep or (stepped_inline and self._inbox.ready):
                 wait_ms = 0
+            elif self._budget.may_refuse:
+                wait_ms = 0 if self._control.is_answering else min(wait_ms, _WAITING_MS)
             ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
             signalled = outbox_fd in ready
             self._outbox.begin_take(signalled)
@@ -106,6 +114,9 @@ class Server:
             for bound, receive in receivers.items():
                 if bound in ready:
                     receive()
+            if self._budget.may_refuse:
+                self._control.continue_replies()
+                self._budget.run_waiting()
             stepped_inline = self._engine.step_inline()
             if stepped_inline:
                 self._publish_outcomes()
@@ -146,20 +157,41 @@ class Server:
         )
 
     def _receive_ingest(self) -> None:
-        security, socket = self._security, self._sockets.ingest
+        secured, socket, ingest = self._security is not None, self._sockets.ingest, self._ingest
+        until = self._clock() + _MOST_MESSAGES_NS
         for number in range(_BURST):
             received = receive_message(socket, self._most_parts, ready=number == 0)
             if received is None:
                 return
             parts, frame = received
-            grant = UNRESTRICTED if security is None else security.grants.get(confirmed_key(frame))
-            self._ingest.handle(bytes(parts[0]), parts[1:], grant)
+            key = confirmed_key(frame) if secured else ""
+            owner, parts = bytes(parts[0]), parts[1:]
+            now = self._clock()
+            if not self._budget.may_refuse or not self._budget.is_over(key or owner, now):
+                ingest.handle(owner, parts, self._grant(key) if secured else UNRESTRICTED)
+            elif ingest.may_be_frame(owner, parts):
+                ingest.handle(owner, parts, self._grant(key) if secured else UNRESTRICTED, FRAMES_ONLY)
+            else:
+                self._sessions.note_message(owner, now)
+                handle = partial(self._handle_ingest, owner, parts, key)
+                if not self._budget.wait(key or owner, sum(map(len, parts)), handle):
+                    self._publisher.refuse(owner, _over_budget())
+            if now >= until:
+                return
+
+    def _handle_ingest(self, owner: bytes, parts: list[Part], key: str) -> None:
+        self._ingest.handle(owner, parts, self._grant(key))
+
+    def _grant(self, key: str) -> Grant | None:
+        """Return what a client may do now: a message may have waited since it was received."""
+        return UNRESTRICTED if self._security is None else self._security.grants.get(key)
 
     def _receive_control(self) -> None:
-        security, socket = self._security, self._sockets.control
-        until = self._clock() + _MOST_REQUESTS_NS
+        secured, socket = self._security is not None, self._sockets.control
+        until = self._clock() + _MOST_MESSAGES_NS
         for _ in range(_BURST):
-            if self._clock() >= until:
+            now = self._clock()
+            if now >= until:
                 return
             received = receive_message(socket, self._most_parts)
             if received is None:
@@ -167,8 +199,16 @@ class Server:
             parts, frame = received
             split = 2 if len(parts) > 1 and len(parts[1]) == 0 else 1
             envelope = [bytes(part) for part in parts[:split]]
-            grant = UNRESTRICTED if security is None else security.grants.get(confirmed_key(frame))
-            self._control.handle(envelope, parts[split:], grant)
+            key, parts = confirmed_key(frame) if secured else "", parts[split:]
+            if not self._budget.may_refuse or not self._budget.is_over(key or envelope[0], now):
+                self._handle_request(envelope, parts, key)
+                continue
+            handle = partial(self._handle_request, envelope, parts, key)
+            if not self._budget.wait(key or envelope[0], sum(map(len, parts)), handle):
+                self._control.refuse(envelope, _over_budget())
+
+    def _handle_request(self, envelope: list[bytes], parts: list[Part], key: str) -> None:
+        self._control.handle(envelope, parts, self._grant(key))
 
     def _publish_outcomes(self) -> None:
         """Publish all settlements and finish all commands in the outbox, in order; one ack for all of a stream.
@@ -239,7 +279,15 @@ class Server:
             reason = fault or self._outputs.fault(session.name)
             if reason is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, reason, session.name))
+        self._publisher.look_at_subscribers()
+        self._control.look_at_replies()
         self._streams.close_idle(now)
         self._inbox.wake()  # for the commands of closed streams
         if self._revocation is not None:
             self._revocation.apply()
+
+
+def _over_budget() -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.OVER_BUDGET, "this client has used its budget of the daemon's time, and its messages wait; send fewer"
+    )

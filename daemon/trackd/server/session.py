@@ -137,6 +137,10 @@ class Sessions:
         if owner in self._by_owner:
             self._last_message_ns[owner] = now_ns
 
+    def owns_any(self, owner: bytes) -> bool:
+        """Return whether a connection owns a stream."""
+        return owner in self._by_owner
+
     def silent_ns(self, session: Session, now_ns: int) -> int:
         """Return the time since the last message of a stream's owner."""
         return now_ns - max(session.last_open_ns, self._last_message_ns.get(session.owner, session.last_open_ns))

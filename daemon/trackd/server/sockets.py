@@ -88,6 +88,11 @@ class Sockets:
         bound: zmq.Socket[bytes] = getattr(self, name)
         return bound.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
+    def tracks_address(self) -> str:
+        """The address of `tracks`, also while it is bound again."""
+        self._tracks_address = self._tracks_address or self.address("tracks")
+        return self._tracks_address
+
     def rebind_tracks(self) -> bool:
         """Close all connections of `tracks` and bind it again at the same address.
 
@@ -96,7 +101,7 @@ class Sockets:
         Returns:
             False where the address could not be bound within a second; call again then.
         """
-        address = self._tracks_address = self._tracks_address or self.address("tracks")
+        address = self.tracks_address()
         with suppress(zmq.ZMQError):  # an earlier attempt has unbound it, and failed after that
             self.tracks.unbind(address)
         deadline = time.monotonic() + _REBIND_S

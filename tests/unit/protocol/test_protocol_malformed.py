@@ -307,6 +307,21 @@ def test_huge_lengths_and_nesting_are_refused_without_a_large_allocation():
         assert peak < 5_000_000
 
 
+@pytest.mark.parametrize("value", [[None] * 1025, {f"{i}": 1 for i in range(1025)}, [[[]] * 1000] * 3])
+def test_a_header_of_many_items_is_refused_and_its_error_is_short(value):
+    error = changed("open", "config", to=value)
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert "at most" in error.message
+    assert len(error.message) < 200
+
+
+def test_a_skeleton_may_have_as_many_edges_as_a_list_has_items():
+    nodes = [f"n{i}" for i in range(256)]
+    edges = [[i % 255, i % 255 + 1] for i in range(1024)]
+    header = {"v": 1, "kind": "open", "stream": "a", "skeleton": {"nodes": nodes, "edges": edges}}
+    assert len(decode([msgpack.packb(header)]).skeleton.edges) == 1024
+
+
 @pytest.mark.parametrize("shape", [[0, HUGE, HUGE], [HUGE, 0, HUGE]])
 def test_an_empty_array_of_huge_axes_is_refused(shape):
     error = changed("tracks", "keypoints", to={"dtype": "<f8", "shape": shape, "part": 6}, more=[b""])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.excerpt import excerpt
 from trackd_client.protocol.errors import bad_message
 
 Part = bytes | memoryview
@@ -49,7 +50,7 @@ class PartList:
 def part_at(index: Any, parts: Sequence[Part], name: str) -> Part:
     """The part that a header names, counted from 1."""
     if type(index) is not int or not 1 <= index <= len(parts):
-        raise bad_message(f"{name}.part must be 1 to {len(parts)}, the parts after the header; got {index!r}")
+        raise bad_message(f"{name}.part must be 1 to {len(parts)}, the parts after the header; got {excerpt(index)}")
     return parts[index - 1]
 
 
@@ -57,10 +58,10 @@ def shape_of(ref: Mapping[str, Any], name: str, most_axes: int = 3) -> tuple[int
     """The shape in a header, checked. Its sizes are Python integers, so that no product overflows."""
     shape = ref.get("shape")
     if not isinstance(shape, list) or not 1 <= len(shape) <= most_axes:
-        raise bad_message(f"{name}.shape must be a list of 1 to {most_axes} sizes; got {_short(shape)}")
+        raise bad_message(f"{name}.shape must be a list of 1 to {most_axes} sizes; got {excerpt(shape)}")
     for size in shape:
         if type(size) is not int or not 0 <= size < _MAX_AXIS:
-            raise bad_message(f"{name}.shape must hold sizes from 0 to 2**31 - 1; got {_short(shape)}")
+            raise bad_message(f"{name}.shape must hold sizes from 0 to 2**31 - 1; got {excerpt(shape)}")
     return tuple(shape)
 
 
@@ -80,10 +81,10 @@ def read_array(
         ProtocolError: `bad_message`, if the map is ill-formed, or its bytes do not fit its shape.
     """
     if not isinstance(ref, dict):
-        raise bad_message(f"{name} must be an array map; got {_short(ref)}")
+        raise bad_message(f"{name} must be an array map; got {excerpt(ref)}")
     dtype_name = ref.get("dtype")
     if not isinstance(dtype_name, str) or dtype_name not in dtypes:
-        raise bad_message(f"{name}.dtype must be one of {', '.join(dtypes)}; got {_short(dtype_name)}")
+        raise bad_message(f"{name}.dtype must be one of {', '.join(dtypes)}; got {excerpt(dtype_name)}")
     if shape is None:
         shape = shape_of(ref, name)
     data = part_at(ref.get("part"), parts, name)
@@ -100,8 +101,3 @@ def read_array(
     if type(data) is not bytes:  # an array over bytes is read-only already
         array.flags.writeable = False
     return array
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -8,6 +8,7 @@ from typing import Any
 import msgpack
 
 from trackd_client.detections import Skeleton
+from trackd_client.excerpt import excerpt
 from trackd_client.protocol import fields as read
 from trackd_client.protocol.arrays import Part, read_array
 from trackd_client.protocol.errors import ErrorCode, ProtocolError, bad_message
@@ -61,7 +62,7 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
     kind = header.get("kind")
     decoder = _DECODERS.get(kind) if isinstance(kind, str) and (kinds is None or kind in kinds) else None
     if decoder is None:
-        raise bad_message(f"kind must be one of {', '.join(kinds or _DECODERS)}; got {repr(kind)[:60]}")
+        raise bad_message(f"kind must be one of {', '.join(kinds or _DECODERS)}; got {excerpt(kind)}")
     try:
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
@@ -90,22 +91,56 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
     size = sum(map(len, parts))
     if size > limits.message_bytes:
         raise ProtocolError(ErrorCode.TOO_LARGE, f"a message has at most {limits.message_bytes} bytes; got {size}")
-    try:
-        header = msgpack.unpackb(parts[0], strict_map_key=True, ext_hook=_no_extension)
-    except Exception as error:
-        raise bad_message(f"the header is not MessagePack: {type(error).__name__}") from None
+    few = _has_few_containers(parts[0])
+    header = _unpacked(parts[0], limits.header_items, few)
     if not isinstance(header, dict) or not _TEXT.issuperset(map(type, header)):
         raise bad_message(f"the header must be a map with string keys; got {type(header).__name__}")
-    if not _has_few_containers(parts[0]) and _is_nested_too_deep(header):
+    if not few and _is_nested_too_deep(header):
         raise bad_message(f"the header must be nested at most {MAX_NESTING} deep")
     if "v" not in header:
         raise bad_message("v must be the protocol version; got nothing")
     if header["v"] != PROTOCOL_VERSION or type(header["v"]) is not int:
         raise ProtocolError(
             ErrorCode.UNSUPPORTED_VERSION,
-            f"v must be {PROTOCOL_VERSION}, the supported protocol version; got {repr(header['v'])[:60]}",
+            f"v must be {PROTOCOL_VERSION}, the supported protocol version; got {excerpt(header['v'])}",
         )
     return header
+
+
+def _unpacked(packed: Part, most: int, few: bool) -> Any:
+    """Return the value of a header. A map or list holds at most `most` items, and a header twice as many of them.
+
+    Args:
+        packed: MessagePack.
+        most: `Limits.header_items`.
+        few: it holds few maps and lists, so they are not counted.
+    """
+    count = 0
+
+    def counted(container: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > 2 * most:
+            raise bad_message(f"a header has at most {2 * most} maps and lists")
+        return container
+
+    hook = None if few else counted
+    try:
+        return msgpack.unpackb(
+            packed,
+            strict_map_key=True,
+            ext_hook=_no_extension,
+            object_hook=hook,
+            list_hook=hook,
+            max_array_len=most,
+            max_map_len=most,
+        )
+    except ProtocolError:
+        raise
+    except Exception as error:
+        if "exceeds max_" in str(error):
+            raise bad_message(f"a map or list in a header has at most {most} items; {error}") from None
+        raise bad_message(f"the header is not MessagePack: {type(error).__name__}") from None
 
 
 def _has_few_containers(packed: Part) -> bool:

@@ -21,7 +21,11 @@ class ErrorCode(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
+    OVER_BUDGET = "over_budget"
     INTERNAL = "internal"
+
+
+MOST_CHARACTERS = 2000  # of an error's text
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class ProtocolError(Exception):
         expected: int | None = None,
         head: FrameHead | None = None,
     ) -> None:
+        message = message[:MOST_CHARACTERS]
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
+from trackd_client.excerpt import excerpt
 from trackd_client.protocol.errors import bad_message
 
 Header = Mapping[str, Any]
@@ -101,5 +102,4 @@ def stream_name(header: Header) -> str:
 def _shown(header: Header, key: str) -> str:
     if key not in header:
         return "nothing"
-    shown = repr(header[key])
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return excerpt(header[key])

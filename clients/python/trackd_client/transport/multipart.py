@@ -45,6 +45,24 @@ def send_parts(socket: Socket, parts: Sequence[Part]) -> None:
         _send(socket, part, _MORE if place < last else _NOBLOCK, len(part) < COPIED_BELOW)
 
 
+def send_tracked(socket: Socket, parts: Sequence[Part]) -> zmq.MessageTracker | None:
+    """Send as `try_send`, without a copy of any part: do not change them until the message is sent.
+
+    Returns:
+        The tracker, which is done once ZeroMQ holds none of the parts; None if the message cannot be sent.
+    """
+    frames = [zmq.Frame(part, track=True, copy=False) for part in parts]
+    last = len(frames) - 1
+    try:
+        for place, frame in enumerate(frames):
+            _send(socket, frame, _MORE if place < last else _NOBLOCK, False)
+    except zmq.ZMQError as error:
+        if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            raise
+        return None
+    return zmq.MessageTracker(*frames)
+
+
 def next_frame(socket: Socket, *, wait: bool = False) -> zmq.Frame:
     """Return the next part. If its `more` is true, the next part of the same message is available too.
 

@@ -14,7 +14,7 @@ from trackd.server.access.grants import Grant, Right
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
 from trackd.store.remembered_models import RememberedModels
-from trackd_client.protocol import ErrorCode, ProtocolError
+from trackd_client.protocol import ErrorCode, ProtocolError, Tracks
 from trackd_client.protocol import fields as read
 
 READERS = (Right.SUBSCRIBE, Right.CONTROL)
@@ -51,12 +51,14 @@ class Call:
         params: as the client sent them, unchecked.
         grant: the rights of the client's key.
         answer: sends the reply.
+        answer_with_rows: sends a list of settlements as the reply, however long it takes to encode them.
     """
 
     daemon: DaemonParts
     params: Mapping[str, Any]
     grant: Grant
     answer: Answer
+    answer_with_rows: Callable[[list[Tracks]], None]
 
     def session(self, *rights: Right) -> Session:
         """Return the open stream that `params` names, for a client that has one of these rights to it.

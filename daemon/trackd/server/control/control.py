@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -11,15 +14,30 @@ import zmq
 
 from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
+from trackd.server.budget import Budget, Client
 from trackd.server.control import drain, history, models, status, streams
 from trackd.server.control.call import Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
+from trackd.server.unsent import LARGE_BYTES, UnsentReplies
 from trackd_client.configuration import nearest
-from trackd_client.protocol import ErrorCode, Limits, ProtocolError, Reply, Request, decode, encode
+from trackd_client.protocol import ErrorCode, Limits, ProtocolError, Reply, Request, Tracks, decode, encode
 from trackd_client.protocol.arrays import Part
+from trackd_client.protocol.packed import history_pieces
 from trackd_client.transport.multipart import try_send
 
 logger = logging.getLogger(__name__)
+
+_REPLY_NS = 1_000_000  # spent on a long reply in one turn
+
+
+@dataclass(slots=True, eq=False)
+class _LongReply:
+    """A reply that is encoded over several turns."""
+
+    client: Client
+    envelope: Sequence[Part]
+    pieces: Iterator[bytes]
+    packed: bytearray = field(default_factory=bytearray)
 
 
 class Control:
@@ -31,6 +49,7 @@ class Control:
         metrics: counts refusals and replies that could not be sent.
         limits: of a message.
         extra: more methods by name, beside those of the table below.
+        budget: the handling time of each client.
     """
 
     def __init__(
@@ -40,7 +59,11 @@ class Control:
         metrics: Metrics,
         limits: Limits,
         extra: Mapping[str, Method] = MappingProxyType({}),
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget()
+        self._unsent = UnsentReplies(socket)
+        self._long_replies: deque[_LongReply] = deque()
         self._socket = socket
         self._daemon = daemon
         self._metrics = metrics
@@ -67,15 +90,25 @@ class Control:
             grant: the rights of the connection's key; None where the key was removed.
         """
         request_id: Any = None
+        started = time.monotonic_ns()
+        client = (grant.key if grant is not None else "") or bytes(envelope[0])
+        returned = False
 
         def answer(result: Any, error: Exception | None = None) -> None:
+            answer_started = time.monotonic_ns()
             if error is None:
                 reply = Reply(request_id, result)
             else:
                 reply = Reply(request_id, error=_code_and_text(error))
                 self._metrics.refused(_code_and_text(error)[0])
-            if not try_send(self._socket, [*envelope, *encode(reply)]):
-                self._metrics.unsent_replies.inc()
+            self._send(envelope, encode(reply))
+            if returned:
+                self._budget.spend(client, time.monotonic_ns() - answer_started)
+
+        def answer_with_rows(rows: list[Tracks]) -> None:
+            self._long_replies.append(_LongReply(client, envelope, history_pieces(request_id, rows)))
+            self._budget.hold(client)
+            self._continue(self._long_replies[-1], started + _REPLY_NS)
 
         try:
             message = decode(parts, self._limits, ("request",))
@@ -87,13 +120,60 @@ class Control:
             if method is None:
                 hint = nearest(message.method[:60], self._methods)
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {message.method[:60]!r} is not known; {hint}")
-            method(Call(self._daemon, message.params, grant, answer))
+            method(Call(self._daemon, message.params, grant, answer, answer_with_rows))
         except ProtocolError as error:
             answer(None, error)
         except Exception as error:
             # A fault of the daemon in one request must not end the daemon for all clients.
             logger.exception("a request could not be handled")
             answer(None, error)
+        finally:
+            returned = True
+            self._budget.spend(client, time.monotonic_ns() - started)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a long reply is not complete."""
+        return bool(self._long_replies)
+
+    def continue_replies(self) -> None:
+        """Continue the oldest long reply for a short time."""
+        if self._long_replies:
+            reply, started = self._long_replies[0], time.monotonic_ns()
+            try:
+                self._continue(reply, started + _REPLY_NS)
+            except Exception:
+                logger.exception("a long reply could not be encoded")
+                self._long_replies.remove(reply)
+                self._budget.release(reply.client)
+            self._budget.spend(reply.client, time.monotonic_ns() - started)
+
+    def _continue(self, reply: _LongReply, until_ns: int) -> None:
+        for piece in reply.pieces:
+            reply.packed += piece
+            if time.monotonic_ns() >= until_ns:
+                return
+        self._long_replies.remove(reply)
+        self._budget.release(reply.client)
+        self._send(reply.envelope, [memoryview(reply.packed)])
+
+    def _send(self, envelope: Sequence[Part], parts: Sequence[Part]) -> None:
+        nbytes = sum(map(len, parts))
+        if nbytes < LARGE_BYTES:
+            sent = try_send(self._socket, [*envelope, *parts])
+        else:
+            sent = self._unsent.send(bytes(envelope[0]), [*envelope, *parts], nbytes)
+        if not sent:
+            self._metrics.unsent_replies.inc()
+
+    def look_at_replies(self) -> None:
+        """Free what is sent; called each second."""
+        self._unsent.look()
+
+    def refuse(self, envelope: Sequence[Part], error: ProtocolError) -> None:
+        """Answer a request that is not read, so its id is not known."""
+        self._metrics.refused(error.code)
+        self._send(envelope, encode(Reply(None, error=(error.code, error.message))))
 
 
 def _code_and_text(error: Exception) -> tuple[ErrorCode, str]:

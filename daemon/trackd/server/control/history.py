@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from trackd.server.control.call import READERS, Call, unknown_stream
 from trackd_client.protocol import fields as read
-from trackd_client.protocol import tracks_to_map
 
 MAX_ROWS = 1024
 _DEFAULT_ROWS = 256
@@ -24,5 +23,4 @@ def history(call: Call) -> None:
     from_seq = read.integer(params, "from_seq", 0) if params.get("from_seq") is not None else 0
     to_seq = read.integer(params, "to_seq") if params.get("to_seq") is not None else None
     limit = read.integer(params, "limit", 1) if params.get("limit") is not None else _DEFAULT_ROWS
-    rows = stored.select(epoch, from_seq, to_seq, min(limit, MAX_ROWS))
-    call.answer([tracks_to_map(row) for row in rows])
+    call.answer_with_rows(stored.select(epoch, from_seq, to_seq, min(limit, MAX_ROWS)))
