@@ -136,7 +136,7 @@ def _weigh_near(
     return np.ascontiguousarray(table[place[at], references], np.float32)
 
 
-@compiled(FLAG, FLOAT32_TABLE)
+@compiled(FLAG, FLOAT32_TABLE, nogil=True)
 def _is_usable(logits: NDArray[np.float32]) -> bool:
     """Whether no logit is NaN or plus infinity."""
     usable = True
@@ -146,7 +146,7 @@ def _is_usable(logits: NDArray[np.float32]) -> bool:
     return usable
 
 
-@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE)
+@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, nogil=True)
 def _softmax(logits: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
     """Softmax of each row with a zero "no match" logit; (n, R)."""
     for i in range(logits.shape[0]):
@@ -240,7 +240,7 @@ def _sum_by_track(probabilities: NDArray[np.float32], columns: NDArray[np.intp],
     return totals
 
 
-@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32, nogil=True)
 def _pair_probabilities(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],

@@ -106,7 +106,7 @@ def _pairs(scores: NDArray[np.float32], rows: Indices, columns: Indices) -> int:
     return count
 
 
-@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS)
+@compiled(INT, FLOAT32_TABLE, FLOATS, INTS, INTS, nogil=True)
 def _best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64], rows: Indices, columns: Indices) -> int:
     """As `_pairs`, but only pairs whose score exceeds their column's value in `above`; all if `above` is empty."""
     count = _pairs(scores, rows, columns)

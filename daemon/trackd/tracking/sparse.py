@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackd.compiled import FLAGS, FLOAT, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking.linear_assignment import best_pairs
+from trackd.tracking.sparse_assignment import best_among
 
 _MOST_CELLS = 262_144  # of a table that is searched as a whole; a larger search takes seconds for thousands of rows
 
@@ -147,16 +148,7 @@ def _best_pairs(scores: NDArray[np.float32], rows: NDArray[np.intp], columns: ND
         table[row, column] = scores
         best_rows, best_columns = best_pairs(table)
     else:
-        from scipy.sparse import csr_array  # slow to import, and needed only for thousands of pairs
-        from scipy.sparse.csgraph import min_weight_full_bipartite_matching
-
-        # Search among the pairs alone. Each row has one extra column of its own, so that it may stay unmatched. Costs
-        # are above 0, since the sparse matrix does not store a cost of 0.
-        costs = np.concatenate([2.0 - scores, np.full(n, 2.0)])
-        places = np.concatenate([row, np.arange(n)]), np.concatenate([column, m + np.arange(n)])
-        best_rows, best_columns = min_weight_full_bipartite_matching(csr_array((costs, places), shape=(n, m + n)))
-        placed = best_columns < m
-        best_rows, best_columns = best_rows[placed], best_columns[placed]
+        best_rows, best_columns = best_among(scores, row, column, n, m)
     keys = row * m + column
     order = np.argsort(keys)
     wanted = best_rows * m + best_columns

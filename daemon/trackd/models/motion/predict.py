@@ -187,7 +187,7 @@ def _burst_likelihood(measurement: Floats, row: Any) -> float:
     return float(row.burst_peak / (position * position * position))
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE)
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE, nogil=True)
 def compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
     """Logits (n, M) of every observation (n, 4) and every track (M,)."""
     for i in range(len(observed)):
