@@ -1,8 +1,8 @@
 """The best one-to-one assignment among near pairs, where a row may also stay unmatched.
 
 Shortest augmenting paths as in linear_assignment.py, with a heap: a path visits the pairs of its rows, not all columns.
-It runs without the interpreter lock, unlike scipy's `min_weight_full_bipartite_matching`: with thousands of instances at
-one place the search takes long, and other streams must not wait for it.
+It runs without the interpreter lock, unlike scipy's `min_weight_full_bipartite_matching`: with thousands of instances
+at one place the search takes long, and other streams must not wait for it.
 
 Letters: n rows (instances), m columns (tracks), K pairs.
 """
@@ -147,9 +147,7 @@ def best_among(
     first = np.zeros(n_rows + 1, np.intp)
     np.cumsum(np.bincount(rows, minlength=n_rows), out=first[1:])
     column_of = np.empty(n_rows, np.intp)
-    _assign(
-        np.ascontiguousarray(scores[order], np.float32), first, np.ascontiguousarray(columns[order], np.intp), n_columns,
-        column_of,
-    )  # fmt: skip
+    ordered_scores = np.ascontiguousarray(scores[order], np.float32)
+    _assign(ordered_scores, first, np.ascontiguousarray(columns[order], np.intp), n_columns, column_of)
     matched = np.flatnonzero(column_of >= 0)
     return matched, column_of[matched]
