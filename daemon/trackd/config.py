@@ -160,12 +160,14 @@ class LimitsConfig(Section):
     message_bytes: Annotated[int, Field(ge=1024)] = 134_217_728
     parts: Annotated[int, Field(ge=1)] = 16
     image_pixels: Annotated[int, Field(ge=1)] = 67_108_864
+    image_bytes: Annotated[int, Field(ge=1)] = 134_217_728
     instances: Annotated[int, Field(ge=1)] = 4096
     keypoints: Annotated[int, Field(ge=1)] = 256
     streams: Annotated[int, Field(ge=1)] = 256
     active_tracks: Annotated[int, Field(ge=1)] = 4096
     history_bytes: Annotated[int, Field(ge=0)] = 16_777_216
     queue_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648
+    step_ms: Annotated[float | None, Field(gt=0)] = 10_000.0
 
 
 class SecurityConfig(Section):

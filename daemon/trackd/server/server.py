@@ -94,7 +94,7 @@ class Server:
         while not (self._health.draining and self._drained()):
             wait_ms = max(0, (next_heartbeat_ns - self._clock()) // 1_000_000)
             may_sleep = self._outbox.may_sleep()
-            if not may_sleep or (stepped_inline and self._inbox.ready):
+            if not may_sleep or (stepped_inline and self._inbox.ready_inline):
                 wait_ms = 0
             ready = dict(poller.poll(min(wait_ms, 20) if self._health.draining else wait_ms))
             signalled = outbox_fd in ready
@@ -109,8 +109,8 @@ class Server:
             stepped_inline = self._engine.step_inline()
             if stepped_inline:
                 self._publish_outcomes()
-            else:
-                self._inbox.wake()
+            if self._inbox.ready:
+                self._inbox.wake(leave_short=stepped_inline)
             now = self._clock()
             standstill_ns = now - self._health.last_io_ns - _HEARTBEAT_NS
             if standstill_ns > _HEARTBEAT_NS:  # the process was stopped or blocked, and received no message
