@@ -5,11 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from trackd.engine.step_cost import LARGE_IMAGE_BYTES
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, SharedImage
 from trackd_client.protocol.image_header import image_size
 
-_STRIP_BYTES = 4 << 20
+_STRIP_BYTES = 1 << 18
 
 
 def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
@@ -29,9 +30,12 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
         )
     if pixels.ndim == 3:
         code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
-        for first in range(0, len(pixels), rows):  # in strips: a second whole image would double the memory
-            pixels[first : first + rows] = cv2.cvtColor(pixels[first : first + rows], code)
+        if pixels.nbytes <= LARGE_IMAGE_BYTES:
+            pixels = cv2.cvtColor(pixels, code)
+        else:  # in strips: a second whole image would double the memory
+            rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
+            for first in range(0, len(pixels), rows):
+                pixels[first : first + rows] = cv2.cvtColor(pixels[first : first + rows], code)
     decoded: Image = pixels
     return decoded
 
