@@ -55,8 +55,11 @@ def _image(header: Header, parts: Sequence[Part], limits: Limits) -> Image | Enc
     encoding = read.text(image, "encoding")
     if encoding == "raw":
         data = read.mapping(image, "data")
-        _check_image_shape(shape_of(data, "image.data"), limits)  # its bytes are those of its part
-        array: Image = read_array(data, parts, "image.data", _PIXELS)
+        shape = shape_of(data, "image.data")
+        _check_image_shape(shape, limits)
+        array: Image = read_array(data, parts, "image.data", _PIXELS)  # a view of its part
+        if array.nbytes > limits.image_bytes:
+            _check_image_bytes(array.nbytes, (*shape[:2], array.nbytes // prod(shape[:2])), limits)
         return array
     if encoding in ("jpeg", "png"):
         part = part_at(image.get("part"), parts, "image")
