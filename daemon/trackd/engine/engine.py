@@ -67,7 +67,7 @@ class Engine:
         self._on_long_step = on_long_step
         self._clock = clock
         self._runner = StepRunner(inbox, journaling, clock)
-        self._inline_since_ns = 0  # when the inline step that runs now began; 0 while none runs
+        self.inline_since_ns = 0  # when the inline step that runs now began; 0 while none runs
         self._long_since_ns: dict[int, int] = {}  # by thread, when the long step that runs now began
         self.last_step_ns = clock()
 
@@ -116,7 +116,7 @@ class Engine:
         taken, size = self._inbox.take_inline()
         if not taken:
             return False
-        began_ns = self._inline_since_ns = self._clock()
+        began_ns = self.inline_since_ns = self._clock()
         outcomes = self._runner.run(taken)
         room = LIGHT_SIZE - size
         now_ns = self._clock()
@@ -138,14 +138,14 @@ class Engine:
                 break
         self._deliver_inline(outcomes)
         self._inbox.release(taken)
-        self._inline_since_ns = 0
+        self.inline_since_ns = 0
         return True
 
     # --- whether the threads are alive ---
 
     def standing_since_ns(self) -> int:
         """Return when the engine thread, or the inline step that runs now, was last seen to go on; monotonic."""
-        return min(self.last_step_ns, self._inline_since_ns or self.last_step_ns)
+        return min(self.last_step_ns, self.inline_since_ns or self.last_step_ns)
 
     def longest_step_ns(self) -> int:
         """Return how long the oldest of the long steps that run now has run; 0 while none runs."""

@@ -50,7 +50,8 @@ class Health:
         long_s = self.engine.longest_step_ns() / 1e9
         if self.long_step_s is not None and long_s > self.long_step_s and self._can_store():
             return f"a long step has run for {long_s:.1f} s"
-        io_s = (now - self.last_io_ns) / 1e9
+        # An inline step is counted above, and began after the IO thread was last seen.
+        io_s = (now - max(self.last_io_ns, self.engine.inline_since_ns)) / 1e9
         if io_s > self.stall_s:
             return f"the IO thread has not run for {io_s:.1f} s"
         return None
