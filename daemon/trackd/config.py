@@ -181,6 +181,7 @@ class LimitsConfig(RecordingLimits):
     header_bytes: Annotated[int, Field(ge=1024)] = 65_536
     message_bytes: Annotated[int, Field(ge=1024)] = 134_217_728
     parts: Annotated[int, Field(ge=1)] = 16
+    image_bytes: Annotated[int, Field(ge=1)] = 134_217_728
     keypoints: Annotated[int, Field(ge=1)] = 256
     streams: Annotated[int, Field(ge=1)] = 256
     output_files: Annotated[int, Field(ge=0)] = 512
@@ -188,6 +189,7 @@ class LimitsConfig(RecordingLimits):
     history_bytes: Annotated[int, Field(ge=0)] = 16_777_216
     queue_bytes: Annotated[int, Field(ge=1024)] = 2_147_483_648
     checkpoint_bytes: Annotated[int, Field(ge=1024)] = 4_294_967_296
+    step_ms: Annotated[float | None, Field(gt=0)] = 10_000.0
 
 
 class SecurityConfig(Section):

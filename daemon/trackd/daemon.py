@@ -14,7 +14,7 @@ from pathlib import Path
 import zmq
 
 from trackd.config import Config, LimitsConfig, StreamSettings
-from trackd.engine.engine import Engine
+from trackd.engine.engine import LANES, Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.outcome import Outcome
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 # While the engine runs Python code, the IO thread waits this long for the interpreter lock; the default is 5 ms.
 _SWITCH_INTERVAL_S = 5e-4
 _JOIN_S = 10.0
+_HANGING = 20  # a step that takes so many times `limits.step_ms` hangs
 
 
 class Daemon:
@@ -76,17 +77,22 @@ class Daemon:
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
+        self.metrics = Metrics(inbox)
         models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
         remembered = _recall(config, models)
         if journal is None:
-            self._engine = Engine(inbox, outbox.put)
+            self._engine = Engine(
+                inbox, outbox.put, wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe
+            )
         else:
             self._engine = Engine(
-                inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_inline=journal.store
-            )
-        self.metrics = Metrics(inbox)
+                inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_inline=journal.store,
+                wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe,
+            )  # fmt: skip
         self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
+        if config.limits.step_ms is not None:  # a step over the limit may still take some times as long
+            self.health.long_step_s = _HANGING * config.limits.step_ms / 1e3 + config.daemon.stall_s
         security = self._security = _open_security(config, self.context, self.metrics, base)
         self._http: HttpServer | None = None
         try:
@@ -141,6 +147,8 @@ class Daemon:
         if self._journal is not None:
             self._start("journal", self._journal.run)
         self._start("engine", self._engine.run)
+        for number in range(LANES):
+            self._start(f"lane {number}", self._engine.run_lane)
         self._start("outputs", self._outputs.run)
         if self._http is not None:
             self._start("http", self._http.run)
@@ -318,7 +326,7 @@ def wire_limits(limits: LimitsConfig) -> Limits:
     """The limits of one message."""
     return Limits(
         limits.header_bytes, max(DEFAULT_LIMITS.header_items, 4 * limits.keypoints), limits.message_bytes, limits.parts,
-        limits.image_pixels, limits.instances, limits.keypoints,
+        limits.image_pixels, limits.instances, limits.keypoints, limits.image_bytes,
     )  # fmt: skip
 
 

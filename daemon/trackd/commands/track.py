@@ -172,8 +172,11 @@ def _offline(config: Config) -> Config:
         update={name: f"inproc://trackd-{name}" for name in ("ingest", "tracks", "control")}
     )
     daemon = config.daemon.model_copy(update={"endpoints": endpoints, "http": None, "state_dir": None})
+    limits = config.limits.model_copy(update={"step_ms": None})  # no other stream waits for this one
     # inproc sockets accept no client of another process, and have no keys.
-    return config.model_copy(update={"stream": stream, "daemon": daemon, "security": SecurityConfig()})
+    return config.model_copy(
+        update={"stream": stream, "daemon": daemon, "limits": limits, "security": SecurityConfig()}
+    )
 
 
 def _track_all(

@@ -1,8 +1,14 @@
-"""The engine: whose turn it is, which thread runs the step, and how much runs at once.
+"""The engine: which thread runs a step, and when.
 
-What happens in a step is in step.py. Steps are the work of the engine thread. For a short step the hand-over to that
-thread and back takes longer than the step itself, and two Python threads compete for the interpreter; so the IO thread
-runs short steps itself, inline, when it has nothing else to do. Only one step runs at a time.
+What happens in a step is in step.py; which lane a stream waits in, in inbox.py and step_cost.py.
+
+- The IO thread runs short steps itself, inline: for a short step the hand-over to another thread and back takes longer
+  than the step, and two Python threads compete for the interpreter.
+- The engine thread runs commands, and the frames of checkpoints and with encoded images, of all ready streams together.
+- The lane threads run long steps, each that of one stream: no other stream waits for it.
+
+Steps of different streams run at the same time. A stream's next step begins when the outcomes of its last one have been
+handed on.
 """
 
 from __future__ import annotations
@@ -11,16 +17,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from trackd.engine.inbox import LIGHT_SIZE, Inbox, Work
+from trackd.config import StreamSettings
+from trackd.engine.inbox import Inbox, Work
 from trackd.engine.outcome import Outcome
 from trackd.engine.queue import StreamQueue
 from trackd.engine.step import StepRunner
+from trackd.engine.step_cost import LIGHT_NS, LIGHT_SIZE
 from trackd.engine.stream_state import StreamState
 from trackd.store.records import Record
 from trackd_client.protocol import ErrorCode, ProtocolError
 
-_IDLE_S = 0.25  # without work, the engine thread shows that it is alive after so long
+LANES = 2  # threads for long steps: one stream cannot keep all others with long steps from theirs
+_IDLE_S = 0.25  # without work, a thread shows that it is alive after so long
 _GATHER_NS = 1_000_000  # short steps that follow one another within this time are handed on together
+_SURPRISE_NS = 2 * LIGHT_NS  # an inline step that takes longer was not known to be long
+_PENALTY = 500  # after such a step only small ones run inline, for so many times as long
 
 
 class Engine:
@@ -32,6 +43,8 @@ class Engine:
         journaling: whether outcomes have the records that must be stored before they are published.
         has_room: whether `deliver` would not block; None: it never blocks.
         deliver_inline: receives the outcomes of inline steps; `deliver` by default.
+        wake_inline: called when another thread has left short steps for the IO thread.
+        on_long_step: called with the seconds of each long step, on its thread.
         clock: monotonic ns.
     """
 
@@ -42,69 +55,109 @@ class Engine:
         journaling: bool = False,
         has_room: Callable[[], bool] | None = None,
         deliver_inline: Callable[[list[Outcome]], None] | None = None,
+        wake_inline: Callable[[], None] = lambda: None,
+        on_long_step: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._inbox = inbox
         self._deliver = deliver
         self._has_room = has_room
         self._deliver_inline = deliver_inline or deliver
-        self._stepping = threading.Lock()
+        self._wake_inline = wake_inline
+        self._on_long_step = on_long_step
         self._clock = clock
         self._runner = StepRunner(inbox, journaling, clock)
+        self.inline_since_ns = 0  # when the inline step that runs now began; 0 while none runs
+        self._long_since_ns: dict[int, int] = {}  # by thread, when the long step that runs now began
         self.last_step_ns = clock()
 
     def run(self) -> None:
         """Run the engine thread."""
         while not self._inbox.over:
             called = self._inbox.wait(_IDLE_S)
-            with self._stepping:
-                self.step(self._inbox.take()[0] if called else [])
-                while self._inbox.size() > LIGHT_SIZE:  # the IO thread, which was just woken, runs shorter ones
-                    self.step(self._inbox.take()[0])
+            self.step(self._inbox.take()[0] if called else [])
+            while called and self._inbox.ready_shared:
+                self.step(self._inbox.take()[0])
 
     def step(self, work: list[Work]) -> None:
         """Run one step on the engine thread; without work only note that the thread is alive."""
         if work:
             self._deliver(self._runner.run(work))
-            self._inbox.finished()
+            self._release(work)
         self.last_step_ns = self._clock()
 
-    def step_inline(self) -> bool:
-        """Run the next step on the calling thread if it is short and no other runs; returns whether it ran.
-
-        Further short steps that already wait follow, up to `_GATHER_NS` and `LIGHT_SIZE` instances in total: storing
-        and publishing one step costs as much as storing and publishing several.
-        """
-        if (self._has_room is not None and not self._has_room()) or not self._stepping.acquire(blocking=False):
-            return False
-        try:
-            work, size = self._inbox.take(LIGHT_SIZE)
+    def run_lane(self) -> None:
+        """Run a lane thread."""
+        thread = threading.get_ident()
+        while not self._inbox.over:
+            work = self._inbox.take_long(_IDLE_S)
             if not work:
-                return False
-            outcomes = self._runner.run(work)
-            room = LIGHT_SIZE - size
-            until_ns = self._clock() + _GATHER_NS
-            while room > 0 and self._inbox.ready:
-                work, size = self._inbox.take(room)
-                if size > room:
+                continue
+            began_ns = self._long_since_ns[thread] = self._clock()
+            outcomes = self._runner.run(work, cuts=True)
+            self._on_long_step((self._clock() - began_ns) / 1e9)
+            self._deliver(outcomes)
+            del self._long_since_ns[thread]
+            self._release(work)
+
+    def _release(self, work: list[Work]) -> None:
+        self._inbox.release(work)
+        if self._inbox.ready_inline:
+            self._wake_inline()
+
+    def step_inline(self) -> bool:
+        """Run the next short steps on the calling thread; returns whether there was one.
+
+        Further short steps of their streams that already wait follow, up to `_GATHER_NS` and `LIGHT_SIZE` instances in
+        total: storing and publishing one step costs as much as storing and publishing several.
+        """
+        if self._has_room is not None and not self._has_room():
+            return False
+        taken, size = self._inbox.take_inline()
+        if not taken:
+            return False
+        began_ns = self.inline_since_ns = self._clock()
+        outcomes = self._runner.run(taken)
+        room = LIGHT_SIZE - size
+        now_ns = self._clock()
+        until_ns = now_ns + _GATHER_NS
+        if now_ns - began_ns > _SURPRISE_NS:
+            self._inbox.keep_small(_PENALTY * (now_ns - began_ns))
+        while room > 0:
+            for queue, _ in taken:
+                if queue.pending:
                     break
-                room -= size
-                outcomes += self._runner.run(work)
-                if self._clock() >= until_ns:
-                    break
-            self._deliver_inline(outcomes)
-            self._inbox.finished()
-            self.last_step_ns = self._clock()
-            return True
-        finally:
-            self._stepping.release()
+            else:
+                break
+            work, size = self._inbox.take_more(taken, room)
+            if not work:
+                break
+            room -= size
+            outcomes += self._runner.run(work)
+            if self._clock() >= until_ns:
+                break
+        self._deliver_inline(outcomes)
+        self._inbox.release(taken)
+        self.inline_since_ns = 0
+        return True
+
+    # --- whether the threads are alive ---
+
+    def standing_since_ns(self) -> int:
+        """Return when the engine thread, or the inline step that runs now, was last seen to go on; monotonic."""
+        return min(self.last_step_ns, self.inline_since_ns or self.last_step_ns)
+
+    def longest_step_ns(self) -> int:
+        """Return how long the oldest of the long steps that run now has run; 0 while none runs."""
+        began = list(self._long_since_ns.values())
+        return self._clock() - min(began) if began else 0
 
     # --- stream life; commands call these, so they run on the engine thread ---
 
     def open(self, queue: StreamQueue, state: StreamState) -> None:
         """Add a stream."""
         self._runner.streams[queue] = state
-        queue.is_light = state.scorer.is_light
+        queue.cost.use(state.scorer, state.settings, state.limits.step_ms)
 
     def state(self, queue: StreamQueue) -> StreamState:
         """Return a stream's state.
@@ -116,9 +169,19 @@ class Engine:
             raise ProtocolError(ErrorCode.UNKNOWN_STREAM, f"stream {queue.stream!r} was not opened")
         return self._runner.streams[queue]
 
+    def configure(self, queue: StreamQueue, settings: StreamSettings) -> StreamState:
+        """Use other settings from the next frame on; return the stream's state.
+
+        Raises:
+            ProtocolError: as `state`.
+        """
+        state = self.state(queue)
+        state.configure(settings)
+        queue.cost.use(state.scorer, settings, state.limits.step_ms)
+        return state
+
     def close(self, queue: StreamQueue) -> None:
         """Remove a stream's state."""
-        queue.is_light = False
         self._runner.streams.pop(queue, None)
 
     def record(self, make: Callable[[], Record]) -> None:

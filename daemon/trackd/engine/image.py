@@ -5,9 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from trackd.engine.step_cost import LARGE_IMAGE_BYTES
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage, ErrorCode, ProtocolError, SharedImage
 from trackd_client.protocol.image_header import chunks_end, image_size
+
+_STRIP_BYTES = 1 << 18
 
 
 def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
@@ -27,7 +30,13 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
             ErrorCode.INVALID_FRAME, f"image is not a readable {image.encoding} of 8 or 16 bits per channel"
         )
     if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        if pixels.nbytes <= LARGE_IMAGE_BYTES:
+            pixels = cv2.cvtColor(pixels, code)
+        else:  # in strips: a second whole image would double the memory
+            rows = max(1, _STRIP_BYTES // pixels[0].nbytes)
+            for first in range(0, len(pixels), rows):
+                pixels[first : first + rows] = cv2.cvtColor(pixels[first : first + rows], code)
     decoded: Image = pixels
     return decoded
 
@@ -37,5 +46,6 @@ def image_shape(image: Image | EncodedImage | SharedImage | None) -> tuple[int, 
     if image is None:
         return None
     if isinstance(image, EncodedImage):
-        return image_size(image.encoding, image.data)
+        size = image_size(image.encoding, image.data)
+        return None if size is None else size[:2]
     return image.shape[0], image.shape[1]

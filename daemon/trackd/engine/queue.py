@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trackd.engine.step_cost import StepCost
 from trackd_client.protocol import ErrorCode, Frame, FrameHead, Status
 
 
@@ -22,6 +23,7 @@ class QueuedFrame:
     frame: Frame
     received_ns: int  # monotonic
     nbytes: int
+    pairs: int = 0  # as `StepCost.pairs`, once its turn has come, of a frame whose step is measured; else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,18 @@ class Ledger:
 class StreamQueue:
     """The frames, skips and commands that wait for one stream; frames and skips are taken in the order of seq."""
 
-    def __init__(self, stream: str, depth: int) -> None:
+    def __init__(self, stream: str, depth: int, cost: StepCost | None = None) -> None:
         self.stream = stream
+        self.cost = cost or StepCost()
         self.depth = depth
         self.ledger = Ledger()
         self.settled_seq = -1
         self.active_tracks = 0
         self.nbytes = 0
-        self.is_light = False  # whether its scorer's steps may run inline; set when the engine opens the stream
-        self.in_turn = False  # whether it is in the inbox's ring of ready streams
+        self.in_turn = False  # whether it waits in a lane of the inbox, or a thread runs its step or command
+        self.lane: int | None = None  # in which it waits
+        self.due: QueuedFrame | Skip | Command | None = None  # its next item, while it waits in a lane
+        self.due_size = 0  # instances of it
         self._frames: deque[QueuedFrame] = deque()
         self._skips: list[Skip] = []
         self._commands: deque[Command] = deque()
@@ -113,11 +118,11 @@ class StreamQueue:
         """Append work for the engine thread."""
         self._commands.append(command)
 
-    def shed_oldest(self, reason: str) -> int:
-        """Turn the oldest waiting frame into a dropped one; returns the bytes that this frees."""
+    def shed_oldest(self, status: Status, reason: str, code: ErrorCode | None = None) -> int:
+        """Turn the oldest waiting frame into a dropped or rejected one; returns the bytes that this frees."""
         oldest = self._frames.popleft()
         self.nbytes -= oldest.nbytes
-        heapq.heappush(self._skips, Skip(oldest.frame.head, Status.DROPPED, reason, oldest.received_ns))
+        heapq.heappush(self._skips, Skip(oldest.frame.head, status, reason, oldest.received_ns, code))
         return oldest.nbytes
 
     def next(self) -> QueuedFrame | Skip | Command | None:

@@ -62,11 +62,17 @@ class StepRunner:
         self._clock = clock
         self._command_records: list[Record] = []  # of the command that runs
 
-    def run(self, work: Sequence[Work]) -> list[Outcome]:
-        """Run one step and return its outcomes, one for each item."""
+    def run(self, work: Sequence[Work], cuts: bool = False) -> list[Outcome]:
+        """Run one step and return its outcomes, one for each item.
+
+        Args:
+            work: at most one item of each stream.
+            cuts: between two functions, reject the frames whose step has taken longer than `limits.step_ms`.
+        """
         taken_ns = self._clock()
         outcomes: list[Outcome] = []
         steps: list[FrameStep] = []
+        measures = False
         for queue, item in work:
             if isinstance(item, Command):
                 outcomes.append(self._execute(item))
@@ -80,13 +86,20 @@ class StepRunner:
                     outcomes.append(self._skip(queue, late, taken_ns))
                 else:
                     steps.append(FrameStep(queue, item, state))
+                    measures = measures or item.pairs > 0
         if steps:
             prepare(steps)
             encode(steps)
             encoded_ns = self._clock()
+            if cuts:
+                _cut(steps, encoded_ns - taken_ns)
             score(steps)
+            if cuts:
+                _cut(steps, self._clock() - taken_ns)
             assign(steps)
             associated_ns = self._clock()
+            if measures:
+                _measure(steps, encoded_ns - taken_ns, associated_ns - encoded_ns)
             outcomes += [self._finish(step, taken_ns, encoded_ns, associated_ns) for step in steps]
         return outcomes
 
@@ -258,6 +271,38 @@ def _in_batches(
                 logger.debug("a batch of %d frames failed; each is repeated alone", len(batch), exc_info=True)
         for step in batch:
             _attempt(alone, step)
+
+
+def _cut(steps: Sequence[FrameStep], ns: int) -> None:
+    """Reject frames whose step has taken `ns` so far, if that is too long and their tracks have not changed yet."""
+    for step in steps:
+        limit_ms = step.state.limits.step_ms
+        if (
+            step.error is None
+            and limit_ms is not None
+            and ns > limit_ms * 1e6
+            and not (step.query is not None and step.query.ended)
+        ):
+            n = len(step.item.frame.detections)
+            step.error = ProtocolError(
+                ErrorCode.STEP_TOO_LONG,
+                f"the step was stopped after {ns / 1e6:.0f} ms, with {n} instances and {step.queue.active_tracks} "
+                f"tracks; limits.step_ms allows {limit_ms:g}",
+            )
+
+
+def _measure(steps: Sequence[FrameStep], encode_ns: int, associate_ns: int) -> None:
+    """Note the time of a step for the streams' estimates; each one's part is that of its instances and pairs."""
+    instances = sum(len(step.item.frame.detections) for step in steps)
+    pairs = sum(step.item.pairs for step in steps)
+    for step in steps:
+        cut = isinstance(step.error, ProtocolError) and step.error.code is ErrorCode.STEP_TOO_LONG
+        if step.item.pairs and (step.error is None or cut):
+            share_n = len(step.item.frame.detections) / max(instances, 1)
+            share = step.item.pairs / pairs
+            step.queue.cost.measured(
+                len(step.item.frame.detections), step.item.pairs, share_n * encode_ns, share * associate_ns
+            )
 
 
 def _code_and_reason(error: Exception, head: FrameHead) -> tuple[ErrorCode, str]:

@@ -37,7 +37,7 @@ class StreamState:
         self.skeleton = skeleton
         self.frame_shape = None if frame_shape is None else (frame_shape[0], frame_shape[1])
         self._make_scorer = make_scorer
-        self._limits = limits
+        self.limits = limits
         self.settings = settings
         self.start(epoch, first_seq)
 
@@ -50,7 +50,7 @@ class StreamState:
         self.tracker = Tracker(
             self.settings.tracker,
             self.scorer,
-            self._limits.active_tracks,
+            self.limits.active_tracks,
             self._clip_length(self.settings),
         )
 

@@ -22,6 +22,7 @@ class Health:
         bound: the sockets are bound and all threads run.
         draining: a drain has begun.
         failure: why a thread ended; None while all run.
+        long_step_s: a step that runs for longer hangs; None: no step does.
     """
 
     engine: Engine
@@ -34,6 +35,7 @@ class Health:
     bound: bool = False
     draining: bool = False
     failure: str | None = None
+    long_step_s: float | None = None
 
     def fault(self) -> str | None:
         """Return what is wrong with the process; None while it is healthy."""
@@ -41,11 +43,15 @@ class Health:
             return self.failure
         now = self.clock()
         waiting = self.inbox.waiting
-        idle_s = (now - self.engine.last_step_ns) / 1e9
+        idle_s = (now - self.engine.standing_since_ns()) / 1e9
         # While nothing can be stored the engine has to wait, and a restart would not help. `/readyz` reports that.
-        if waiting and idle_s > self.stall_s and (self.journal is None or self.journal.fault is None):
+        if waiting and idle_s > self.stall_s and self._can_store():
             return f"the engine has not stepped for {idle_s:.1f} s while {waiting} frames wait"
-        io_s = (now - self.last_io_ns) / 1e9
+        long_s = self.engine.longest_step_ns() / 1e9
+        if self.long_step_s is not None and long_s > self.long_step_s and self._can_store():
+            return f"a long step has run for {long_s:.1f} s"
+        # An inline step is counted above, and began after the IO thread was last seen.
+        io_s = (now - max(self.last_io_ns, self.engine.inline_since_ns)) / 1e9
         if io_s > self.stall_s:
             return f"the IO thread has not run for {io_s:.1f} s"
         return None
@@ -58,12 +64,21 @@ class Health:
         if self.failure is not None:
             return self.failure
         now = self.clock()
-        engine_s = (now - self.engine.last_step_ns) / 1e9
-        if engine_s > self.stall_s and (self.journal is None or self.journal.fault is None):
+        engine_s = (now - self.engine.standing_since_ns()) / 1e9
+        if engine_s > self.stall_s and self._can_store():
             return f"the engine has not stepped for {self.stall_s:g} s"
+        if (
+            self.long_step_s is not None
+            and self.engine.longest_step_ns() / 1e9 > self.long_step_s
+            and self._can_store()
+        ):
+            return f"a long step has run for {self.long_step_s:g} s"
         if (now - self.last_io_ns) / 1e9 > self.stall_s:
             return f"the IO thread has not run for {self.stall_s:g} s"
         return None
+
+    def _can_store(self) -> bool:
+        return self.journal is None or self.journal.fault is None
 
     def summary(self) -> str:
         """Return the daemon's state in one line."""

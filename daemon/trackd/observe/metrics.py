@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -13,6 +13,7 @@ from trackd.observe.latency import Latency
 from trackd_client.protocol import ErrorCode
 
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
+LONG_STEP_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 # The label of the sum over all closed streams; no stream can have this name.
 CLOSED_STREAMS = "(closed)"
 
@@ -46,6 +47,12 @@ class Metrics:
         )
         self.output_errors = Counter(
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
+        )
+        self.long_steps = Histogram(
+            "trackd_long_step_seconds",
+            "Time of the steps that were expected to be long, each on a thread beside the others",
+            buckets=LONG_STEP_S,
+            registry=self.registry,
         )
         self.ready = Gauge("trackd_ready", "1 while the daemon accepts frames", registry=self.registry)
 

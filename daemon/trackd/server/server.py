@@ -100,7 +100,7 @@ class Server:
         while not (self._health.draining and self._drained()):
             wait_ms = max(0, (next_heartbeat_ns - self._clock()) // 1_000_000)
             may_sleep = self._outbox.may_sleep()
-            if not may_sleep or (stepped_inline and self._inbox.ready):
+            if not may_sleep or (stepped_inline and self._inbox.ready_inline):
                 wait_ms = 0
             elif self._budget.may_refuse:
                 wait_ms = 0 if self._control.is_answering else min(wait_ms, _WAITING_MS)
@@ -120,8 +120,8 @@ class Server:
             stepped_inline = self._engine.step_inline()
             if stepped_inline:
                 self._publish_outcomes()
-            else:
-                self._inbox.wake()
+            if self._inbox.ready:
+                self._inbox.wake(leave_short=stepped_inline)
             now = self._clock()
             standstill_ns = now - self._health.last_io_ns - _HEARTBEAT_NS
             if standstill_ns > _HEARTBEAT_NS:  # the process was stopped or blocked, and received no message

@@ -245,8 +245,7 @@ class Streams:
             done(result, error)
 
         def configure() -> None:
-            state = self._engine.state(queue)
-            state.configure(settings)
+            state = self._engine.configure(queue, settings)
             # The frames so far were tracked with other settings; with the snapshot a restart does not replay them.
             self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
             self._engine.record(lambda: state.snapshot_record(queue.settled_seq))

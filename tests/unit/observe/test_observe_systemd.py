@@ -109,6 +109,20 @@ def test_an_engine_without_work_that_does_not_run_stops_the_feeds_too(daemon, re
     assert "WATCHDOG=1" not in received(receiver)
 
 
+def test_a_long_step_is_no_stall_until_it_has_run_for_much_longer_than_its_limit(daemon, receiver):
+    notifier = systemd(daemon, receiver, WATCHDOG_USEC="3000000")
+    daemon.health.long_step_s = 200
+    daemon.engine._long_since_ns[1] = daemon.clock.now
+    assert feeds(notifier, daemon, receiver, 190) == pytest.approx(190, abs=1)
+    assert daemon.health.fault() is None
+    daemon.advance(15)
+    assert daemon.health.fault() == "a long step has run for 205.0 s"
+    notifier.beat()
+    assert "WATCHDOG=1" not in received(receiver)
+    daemon.health.long_step_s = None
+    assert daemon.health.fault() is None
+
+
 def test_the_watchdog_is_fed_while_the_engine_waits_for_a_journal_that_cannot_be_written(daemon, receiver):
     class FullDisk:
         fault = "the journal cannot be written: No space left on device"

@@ -220,6 +220,7 @@ def test_keypoint_scores_need_keypoints_beside_them():
         ("frame", "detections.keypoint_scores.shape", [2, HUGE], f"got {HUGE}"),
         ("frame", "detections.gt_ids.shape", [HUGE], f"got {HUGE}"),
         ("frame_shm", "image.shape", [HUGE, HUGE], f"got {HUGE} x {HUGE}"),
+        ("frame_shm", "image.shape", [8000, 8000, 4], "(limits.image_bytes); got "),
     ],
 )
 def test_too_large_an_array_is_refused_before_it_is_allocated(name, path, value, text):
@@ -258,6 +259,37 @@ def test_an_image_with_a_huge_size_in_its_header_is_refused(encoding, data):
 
 
 @pytest.mark.parametrize(
+    ("depth_and_colour", "nbytes"),
+    [
+        ((16, 6), 8),
+        ((8, 6), 4),
+        ((8, 3), 4),
+        ((16, 2), 6),
+        ((8, 2), 3),
+        ((16, 4), 8),
+        ((1, 0), 1),
+        ((16, 0), 2),
+        ((9, 99), 8),
+    ],
+)
+def test_the_bytes_of_a_png_when_decoded_follow_from_its_header(depth_and_colour, nbytes):
+    file = PNG[:16] + struct.pack(">IIBB", 8192, 8191, *depth_and_colour) + bytes(20)
+    error = refused(with_image("png", file), Limits(image_bytes=8191 * 8192 * nbytes - 1))
+    assert error.code is ErrorCode.TOO_LARGE
+    assert f"got {8191 * 8192 * nbytes}: 8191 x 8192 pixels of {nbytes} bytes" in error.message
+    assert error.head is not None
+    image = decode(with_image("png", file), Limits(image_bytes=8191 * 8192 * nbytes)).image
+    assert image.decoded_bytes == 8191 * 8192 * nbytes
+
+
+@pytest.mark.parametrize(("channels", "nbytes"), [(1, 1), (3, 3), (4, 3), (255, 3)])
+def test_the_bytes_of_a_jpeg_when_decoded_follow_from_its_header(channels, nbytes):
+    file = b"\xff\xd8\xff\xc0\x00\x11\x08" + struct.pack(">HHB", 4000, 5000, channels) + bytes(20)
+    error = refused(with_image("jpeg", file), Limits(image_bytes=4000 * 5000 * nbytes - 1))
+    assert f"got {4000 * 5000 * nbytes}: 4000 x 5000 pixels of {nbytes} bytes" in error.message
+
+
+@pytest.mark.parametrize(
     ("encoding", "data"),
     [
         ("png", b""),
@@ -283,6 +315,7 @@ def test_an_image_without_a_valid_header_is_invalid(encoding, data):
         (Limits(message_bytes=400), "a message has at most 400 bytes; got"),
         (Limits(parts=3), "at most 3 parts after its header; got 8"),
         (Limits(image_pixels=5), "at most 5 pixels; got 2 x 3"),
+        (Limits(image_bytes=17), "at most 17 bytes when decoded (limits.image_bytes); got 18: 2 x 3 pixels of 3 bytes"),
         (Limits(instances=1), "at most 1 instances; got 2"),
         (Limits(keypoints=2), "at most 2 keypoints; got 3"),
     ],

@@ -18,6 +18,7 @@ class ErrorCode(StrEnum):
     NO_CREDIT = "no_credit"
     INVALID_FRAME = "invalid_frame"
     TOO_LARGE = "too_large"
+    STEP_TOO_LONG = "step_too_long"
     UNKNOWN_MODEL = "unknown_model"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"

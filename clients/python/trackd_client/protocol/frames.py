@@ -55,22 +55,29 @@ def _image(header: Header, parts: Sequence[Part], limits: Limits) -> Image | Enc
     encoding = read.text(image, "encoding")
     if encoding == "raw":
         data = read.mapping(image, "data")
-        _check_image_shape(shape_of(data, "image.data"), limits)
-        array: Image = read_array(data, parts, "image.data", _PIXELS)
+        shape = shape_of(data, "image.data")
+        _check_image_shape(shape, limits)
+        array: Image = read_array(data, parts, "image.data", _PIXELS)  # a view of its part
+        if array.nbytes > limits.image_bytes:
+            _check_image_bytes(array.nbytes, (*shape[:2], array.nbytes // prod(shape[:2])), limits)
         return array
     if encoding in ("jpeg", "png"):
         part = part_at(image.get("part"), parts, "image")
         size = image_size(encoding, part)
         if size is None:
             raise bad_message(f"image of encoding {encoding} has no {encoding} header")
-        _check_image_shape(size, limits)
-        return EncodedImage(encoding, part)
+        _check_image_shape(size[:2], limits)
+        decoded_bytes = prod(size)
+        _check_image_bytes(decoded_bytes, size, limits)
+        return EncodedImage(encoding, part, decoded_bytes)
     if encoding == "shm":
         shape = shape_of(image, "image")
         _check_image_shape(shape, limits)
         dtype = read.text(image, "dtype")
         if dtype not in _PIXELS:
             raise bad_message(f"image.dtype must be one of {', '.join(_PIXELS)}; got {dtype[:60]!r}")
+        itemsize = 1 if dtype == "|u1" else 2
+        _check_image_bytes(prod(shape) * itemsize, (*shape[:2], prod(shape[2:]) * itemsize), limits)
         offset = read.integer(image, "offset", 0)
         generation = read.integer(image, "generation", 0)
         return SharedImage(read.text(image, "name"), offset, shape, dtype, generation)
@@ -84,6 +91,15 @@ def _check_image_shape(shape: tuple[int, ...], limits: Limits) -> None:
         raise ProtocolError(
             ErrorCode.TOO_LARGE,
             f"an image has at most {limits.image_pixels} pixels; got {shape[0]} x {shape[1]}",
+        )
+
+
+def _check_image_bytes(nbytes: int, size: tuple[int, ...], limits: Limits) -> None:
+    if nbytes > limits.image_bytes:
+        raise ProtocolError(
+            ErrorCode.TOO_LARGE,
+            f"an image has at most {limits.image_bytes} bytes when decoded (limits.image_bytes); got {nbytes}: "
+            f"{size[0]} x {size[1]} pixels of {size[2]} bytes",
         )
 
 

@@ -16,6 +16,7 @@ class Limits:
     image_pixels: int = 67_108_864
     instances: int = 4096
     keypoints: int = 256
+    image_bytes: int = 134_217_728
 
 
 DEFAULT_LIMITS = Limits()

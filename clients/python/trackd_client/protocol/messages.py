@@ -91,6 +91,7 @@ class EncodedImage:
 
     encoding: str  # "jpeg" or "png"
     data: bytes | memoryview
+    decoded_bytes: int = 0  # as its header states, of a received image
 
     def __eq__(self, other: object) -> bool:
         return (

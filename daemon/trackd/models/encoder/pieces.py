@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,7 @@ class Pieces:
         self.threads = threads
         # Each thread first reads torch's number of threads: until then torch would use every core in it.
         self._pool = ThreadPoolExecutor(threads, "encoder", torch.get_num_threads) if threads > 1 else None
+        self._pool_in_use = threading.Lock()
 
     def sizes(self, n: int, least: int, most: int) -> list[int]:
         """The sizes of even pieces of n rows: one piece per thread if each then has at least `least` rows.
@@ -40,10 +42,16 @@ class Pieces:
         return [n // count + (i < n % count) for i in range(count)]
 
     def map(self, work: Callable[[Tensor], Tensor], pieces: Sequence[Tensor]) -> list[Tensor]:
-        """The results of `work` for each piece, in order; `work` runs in inference mode, on any thread."""
-        if self._pool is None or len(pieces) == 1:
+        """The results of `work` for each piece, in order; `work` runs in inference mode, on any thread.
+
+        A call during another one, which may be a long one, runs on its own thread instead of waiting.
+        """
+        if self._pool is None or len(pieces) == 1 or not self._pool_in_use.acquire(blocking=False):
             return [_inferring(work, piece) for piece in pieces]
-        return list(self._pool.map(lambda piece: _inferring(work, piece), pieces))
+        try:
+            return list(self._pool.map(lambda piece: _inferring(work, piece), pieces))
+        finally:
+            self._pool_in_use.release()
 
 
 def _inferring(work: Callable[[Tensor], Tensor], piece: Tensor) -> Tensor:

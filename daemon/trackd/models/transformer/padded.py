@@ -6,6 +6,7 @@ Letters: B streams, R references and Q queries of a bucket, N = R + Q tokens, A 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -127,7 +128,7 @@ class PaddedSteps:
 class StepPool:
     """A model's padded steps by shape: created at first use, kept within a memory limit.
 
-    One thread owns it, and the model.
+    Several threads may run steps at once: each has its own buffers, and a limit of its own.
     """
 
     def __init__(self, model: GlobalTrackingTransformer, staged: bool = False) -> None:
@@ -139,7 +140,14 @@ class StepPool:
         """
         self._model = model
         self._staged = staged
-        self._kept: OrderedDict[tuple[int, Bucket, torch.device], PaddedSteps] = OrderedDict()
+        self._of_thread = threading.local()
+
+    @property
+    def _kept(self) -> OrderedDict[tuple[int, Bucket, torch.device], PaddedSteps]:
+        if not hasattr(self._of_thread, "kept"):
+            self._of_thread.kept = OrderedDict()
+        kept: OrderedDict[tuple[int, Bucket, torch.device], PaddedSteps] = self._of_thread.kept
+        return kept
 
     def steps(self, n: int, bucket: Bucket, device: torch.device) -> PaddedSteps:
         """Padded steps with room for n steps of a bucket.
@@ -150,14 +158,13 @@ class StepPool:
             device: where the model is.
         """
         key = (1 << (n - 1).bit_length(), bucket, device)
-        steps = self._kept.get(key)
+        kept = self._kept
+        steps = kept.get(key)
         if steps is None:
-            steps = self._kept[key] = PaddedSteps(
-                self._model, key[0], bucket, device, self._staged or device.type == "cuda"
-            )
-            while len(self._kept) > 1 and sum(kept.n_bytes for kept in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
+            steps = kept[key] = PaddedSteps(self._model, key[0], bucket, device, self._staged or device.type == "cuda")
+            while len(kept) > 1 and sum(each.n_bytes for each in kept.values()) > _KEPT_BYTES:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
         return steps
 
     def __len__(self) -> int:

@@ -65,9 +65,6 @@ class TransformerScorer(BatchScorer):
             loaded: the checkpoint, on the device that runs it; shared with other streams.
             settings: of the stream.
         """
-        # A thread uses the process's number of torch threads only after its first call of `get_num_threads`. Without
-        # this call, matrix products and convolutions on the engine's thread would use every core.
-        torch.get_num_threads()
         self._model = loaded.model
         self._padded = loaded.padded
         self._requirements = Requirements.of(loaded.architecture)
@@ -102,6 +99,9 @@ class TransformerScorer(BatchScorer):
         cls, scorers: Sequence[TransformerScorer], images: Sequence[Image | None], instances: Sequence[Instances]
     ) -> list[Tensor]:
         """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each."""
+        # A thread uses the process's number of torch threads only after its first call of `get_num_threads`. Without
+        # this call, matrix products and convolutions on this thread would use every core.
+        torch.get_num_threads()
         for scorer, image, one in zip(scorers, images, instances, strict=True):
             scorer._check(image, one)
         batch = CropBatch(scorers[0]._model) if scorers else None

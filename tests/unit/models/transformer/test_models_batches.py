@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,24 @@ def test_buffers_of_a_shape_are_reused(loaded: LoadedModel):
         steps = pool.steps(1, bucket, CPU)
         places.add((id(steps), steps.features.data_ptr(), steps.ranks.__array_interface__["data"][0]))
     assert len(places) == 1
+
+
+@pytest.mark.parametrize("name", ["loaded", "resnet"])
+def test_streams_on_several_threads_at_once_have_the_results_of_each_alone(name: str, request: Any):
+    model = request.getfixturevalue(name)
+    requests = [stream(model, n, seed)[1] for seed, n in enumerate((5, 6, 20, 6) if name == "loaded" else (2, 5))]
+    images = [image_of(seed, each.query.instances.frame_shape) for seed, each in enumerate(requests)]
+
+    def results(place: int) -> tuple[np.ndarray, np.ndarray]:
+        one = requests[place]
+        return one.scorer.encode(images[place], one.query.instances).numpy(), alone(one).logits.copy()
+
+    before = [results(place) for place in range(len(requests))]
+    with ThreadPoolExecutor(len(requests)) as threads:
+        for _ in range(10 if name == "loaded" else 2):
+            for (features, logits), expected in zip(threads.map(results, range(len(requests))), before, strict=True):
+                np.testing.assert_array_equal(features, expected[0])
+                np.testing.assert_array_equal(logits, expected[1])
 
 
 def test_the_memory_of_the_buffers_is_bounded(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):

@@ -98,7 +98,8 @@ def _claimed_size(data: bytes) -> tuple[int, int] | None:
         else:
             width, height = struct.unpack_from("<ii", data, 18)
         return abs(height), abs(width)  # a negative height: the first row is the top
-    return image_size("png", data) or image_size("jpeg", data)
+    size = image_size("png", data) or image_size("jpeg", data)
+    return None if size is None else size[:2]
 
 
 def in_order(paths: Sequence[Path], limits: RecordingLimits = DEFAULT_LIMITS) -> ImageFiles:
