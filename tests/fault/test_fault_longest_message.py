@@ -38,6 +38,7 @@ class Bench:
             getattr(self.daemon._sockets, name).recv_multipart()
             self.clients.append(client)
         self.daemon._start("engine", self.daemon._engine.run)
+        self.daemon._start("lane", self.daemon._engine.run_lane)
         self.daemon._start("outputs", self.daemon._outputs.run)
         self.server = self.daemon._server
         self.longest: dict[str, float] = {}

@@ -156,10 +156,12 @@ def test_an_output_that_is_named_twice_is_refused_in_open_and_in_configure(tmp_p
         handles = daemon.ps.num_fds()
         with Witness(daemon.addresses) as witness:
             for number in range(13):
-                for outputs in (["mot", "mot"], ["mot"] * 9000):
+                for outputs in (["mot", "mot"], ["mot"] * 250):
                     reply = client.open(f"cam{number}", config={"outputs": outputs})
                     assert (reply["kind"], reply["code"]) == ("error", "bad_config")
                     assert "stream.outputs should name each format at most once; got ['mot', 'mot'" in reply["message"]
+                reply = client.open(f"cam{number}", config={"outputs": ["mot"] * 9000})
+                assert (reply["kind"], reply["code"]) == ("error", "bad_message")  # longer than any list of a header
             assert client.open("cam", config={"outputs": ["mot"]})["kind"] == "opened"
             reply = client.request("stream.configure", stream="cam", config={"outputs": ["mot", "mot"]})
             assert reply["error"]["code"] == "bad_config"

@@ -70,13 +70,14 @@ class Publisher:
         granted = session.grant()
         if ARMED:
             crash_point("before_ack")
-        session.ack_due = not self.reply(session.owner, Ack(session.name, session.kept_seq, granted))
+        kept_seq = session.kept_seq
+        session.ack_due = not self.reply(session.owner, Ack(session.name, kept_seq, granted))
         if ARMED:
             crash_point("after_ack")
         if session.ack_due:
             session.credit -= granted
         else:
-            session.acked_seq = session.kept_seq
+            session.acked_seq = kept_seq
 
     def publish_again(self, session: Session, seq: int) -> None:
         """Publish a settlement of an earlier daemon process, marked as replayed."""

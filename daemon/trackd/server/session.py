@@ -59,7 +59,8 @@ class Session:
     @property
     def outstanding(self) -> int:
         """Frames that were accepted and cannot be acked yet."""
-        return self.next_seq - 1 - self.kept_seq
+        settled, written = self.settled_seq, self.written_seq  # `kept_seq`, without its call for each frame
+        return self.next_seq - 1 - (settled if written is None else min(settled, written))
 
     @property
     def kept_seq(self) -> int:

@@ -14,7 +14,7 @@ from trackd.store.codec import pack, unpack
 from trackd.store.frame_table import FrameTable, Row
 from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import HeadFile, Slot, SlotState, read_head
-from trackd.store.journal_file import JournalFile, repair_hint
+from trackd.store.journal_file import JournalFile, one_line, repair_hint
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
 from trackd.store.retention import Retention
 from trackd.store.verify import hole, verify, was_closed
@@ -52,7 +52,7 @@ class Database:
             raise
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:  # damaged bytes, columns or types
             self._file.close()
-            raise ConfigError(f"{path} is damaged: {error}. {repair_hint(path)}") from None
+            raise ConfigError(f"{path} is damaged: {one_line(error)}. {repair_hint(path)}") from None
 
     def _compare_with_head(self) -> tuple[HeadFile, dict[str, str]]:
         """Verify all rows; return the head file, and for each stream that lacks frames what it lacks.
@@ -213,7 +213,7 @@ class Database:
                     self._head.slots[name].seq, self._holes.get(name),
                 )  # fmt: skip
         except (sqlite3.Error, ValueError, TypeError) as error:  # damaged bytes, columns or types
-            raise ConfigError(f"{self.path} is damaged: {error}. {repair_hint(self.path)}") from None
+            raise ConfigError(f"{self.path} is damaged: {one_line(error)}. {repair_hint(self.path)}") from None
 
     def _snapshot(self, name: str, epoch: int) -> SnapshotRecord | None:
         query = "SELECT seq, state FROM snapshots WHERE stream = ? AND epoch = ?"

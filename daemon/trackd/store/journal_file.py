@@ -71,10 +71,12 @@ class JournalFile:
             self.db.close()
             raise
         except (sqlite3.OperationalError, OSError) as error:
-            raise ConfigError(f"daemon.state_dir: {path} cannot be written: {error}") from None
+            raise ConfigError(f"daemon.state_dir: {path} cannot be written: {one_line(error)}") from None
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the text of an error may quote damaged names
             self.db.close()
-            raise ConfigError(f"daemon.state_dir: {path} cannot be used: {error}. {repair_hint(path)}") from None
+            raise ConfigError(
+                f"daemon.state_dir: {path} cannot be used: {one_line(error)}. {repair_hint(path)}"
+            ) from None
 
     def _prepare_tables(self) -> None:
         """Create or convert the tables; this always writes, so that a file that cannot be written fails at start."""
@@ -87,6 +89,7 @@ class JournalFile:
             raise ConfigError(
                 f"{path} is a journal of version {version}; this trackd reads {schema.VERSION}. {WAY_OUT}"
             )
+        db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged definition is no valid text
         db.execute("BEGIN IMMEDIATE")
         if empty:
             schema.create(db)
@@ -98,6 +101,7 @@ class JournalFile:
             raise ConfigError(f"{path} is damaged: its table {table!r} is defined otherwise. {repair_hint(path)}")
         db.execute(f"PRAGMA user_version = {schema.VERSION}")
         db.execute("COMMIT")
+        db.text_factory = str
 
     def _set_log_aside(self) -> None:
         """Rename a write-ahead log without its file, which SQLite would delete."""
@@ -169,3 +173,8 @@ class JournalFile:
 def repair_hint(path: Path) -> str:
     """Return what can be done about a damaged journal."""
     return f"`trackd journal repair {path.parent}` saves what can be saved. {WAY_OUT}"
+
+
+def one_line(error: Exception) -> str:
+    """Return the text of an error of SQLite as one line: it may quote what is in the file."""
+    return " ".join(str(error).split())[:300]

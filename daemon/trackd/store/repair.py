@@ -15,6 +15,7 @@ from trackd.store import schema
 from trackd.store.checksums import NO_LINK
 from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import Head, HeadFile, Slot, SlotState, read_head
+from trackd.store.journal_file import one_line
 from trackd.store.state_dir import StateDir
 from trackd.store.verify import TABLES, Fault, StreamRows, Verified, hole, matches, verify, was_closed
 from trackd_client.configuration import ConfigError
@@ -166,7 +167,7 @@ def _read(copy: Path, head: Head) -> tuple[Verified, bool, list[str]]:
                 faults.append(f"the table {table!r} is missing or defined otherwise")
             return verify(db, head.slots), upgraded, faults
     except sqlite3.Error as error:
-        return Verified(), upgraded, [*faults, f"{JOURNAL_NAME} cannot be read to its end: {error}"]
+        return Verified(), upgraded, [*faults, f"{JOURNAL_NAME} cannot be read to its end: {one_line(error)}"]
 
 
 def _save(copy: Path, new: Path, highest_epoch: int) -> Verified:

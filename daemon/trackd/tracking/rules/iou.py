@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT, FLOAT32_TABLE, compiled
+from trackd.compiled import FLOAT, FLOAT32_TABLE, GIVEN_BOXES, compiled
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Query
 from trackd.tracking.window import Slots
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trackd.config import TrackerConfig
 
 
-@compiled(None, FLOAT32_TABLE, FLOAT32_TABLE, FLOAT, FLOAT32_TABLE, nogil=True)
+@compiled(None, GIVEN_BOXES, GIVEN_BOXES, FLOAT, FLOAT32_TABLE, nogil=True)
 def _iou(boxes: NDArray[np.float32], others: NDArray[np.float32], unknown: float, overlap: NDArray[np.float32]) -> None:
     """Write the IoU (n, M), and `unknown` where it has no value."""
     zero = np.float32(0)
