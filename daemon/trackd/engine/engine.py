@@ -144,7 +144,7 @@ class Engine:
     # --- whether the threads are alive ---
 
     def standing_since_ns(self) -> int:
-        """Return when the engine thread, or the inline step that runs now, was last seen to go on; monotonic."""
+        """Return when the engine thread, or the inline step that runs now, last made progress; monotonic."""
         return min(self.last_step_ns, self.inline_since_ns or self.last_step_ns)
 
     def longest_step_ns(self) -> int:

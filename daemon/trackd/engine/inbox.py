@@ -90,7 +90,7 @@ class Inbox:
         """Wake the threads that have work.
 
         Args:
-            leave_short: the IO thread goes on with the short steps itself.
+            leave_short: the IO thread runs the short steps itself.
         """
         if self._shared or self._long or (self._short and not leave_short):
             with self._lock:

@@ -1,4 +1,4 @@
-"""The import of torch in a process whose other threads must go on."""
+"""The import of torch in a process whose other threads must not wait."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Finisher:
 
     Args:
         on_error: called for a file that could not be finished.
-        on_free: called with a stream that can go on: the files or parts that it waited for are finished.
+        on_free: called with a stream that can continue: the files or parts that it waited for are finished.
         positions: where the positions of open files are stored, with a journal.
     """
 
