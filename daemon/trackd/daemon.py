@@ -306,7 +306,7 @@ def _recover(journal: Journal[Outcome], streams: Streams) -> set[str]:
     for stored in journal.database.streams():
         names.add(stored.opened.stream)
         try:
-            records += streams.recover(stored, time.monotonic_ns())
+            records += streams.recovery.recover(stored, time.monotonic_ns())
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{journal.database.path}: stream {stored.opened.stream!r} cannot be recovered: {error}. {WAY_OUT}"

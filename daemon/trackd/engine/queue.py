@@ -40,6 +40,9 @@ class Skip:
         return self.head.seq < other.head.seq
 
 
+AT_ONCE = -1  # as `Command.after_seq`: after no frame
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Command:
     """Work for the engine thread between two frames of a stream."""

@@ -9,9 +9,8 @@ from typing import Any
 from trackd.config import LimitsConfig, StreamSettings
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
-from trackd.engine.outcome import output_record_of
-from trackd.engine.queue import Command, StreamQueue
-from trackd.engine.stream_state import ScorerFactory, StreamState
+from trackd.engine.queue import AT_ONCE, Command, StreamQueue
+from trackd.engine.stream_state import StreamState
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.checks import (
@@ -23,15 +22,15 @@ from trackd.server.checks import (
 )
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
-from trackd.server.session import NO_OWNER, Session, Sessions, opened_map, restored_session
-from trackd.server.unavailable import UnavailableStream, UnavailableStreams, rebuilt_state
-from trackd.store.records import CloseRecord, OpenRecord, Record, StoredStream
+from trackd.server.recovery import Recovery
+from trackd.server.session import NO_OWNER, Session, Sessions, opened_map
+from trackd.server.unavailable import UnavailableStreams
+from trackd.store.records import CloseRecord, OpenRecord
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = -1  # as `Command.after_seq`: after no frame
 Done = Callable[[Any, Exception | None], None]
 
 
@@ -60,6 +59,7 @@ class Streams:
         self._publisher = publisher
         self._outputs = outputs
         self.unavailable = UnavailableStreams(inbox, engine, publisher)
+        self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable)
 
     # --- open ---
 
@@ -144,7 +144,7 @@ class Streams:
             session.opening = False
             self._send_opened(session, EventName.OPENED)
 
-        self._inbox.command(queue, Command(_AT_ONCE, create, created))
+        self._inbox.command(queue, Command(AT_ONCE, create, created))
 
     def _resume(self, session: Session, owner: bytes, message: Open, now_ns: int, key: str) -> None:
         silent_s = self._sessions.silent_ns(session, now_ns) / 1e9
@@ -294,98 +294,7 @@ class Streams:
             ]
             return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}
 
-        self._inbox.command(queue, Command(_AT_ONCE, rows, done))
-
-    # --- over a restart ---
-
-    def recover(self, stored: StoredStream, now_ns: int) -> list[Record]:
-        """Open a stream as it was when the last daemon ended. Call this before any thread runs.
-
-        Where its model is gone, the stream becomes unavailable, and stays in the journal as it is. A stream that lacks
-        frames which were acked begins a new epoch, without tracks; its records are returned, to be stored before any
-        thread runs.
-
-        Raises:
-            ConfigError: the stored stream does not fit this daemon.
-            DamagedError: the stored bytes are damaged.
-        """
-        hole = stored.hole
-        if hole is not None:
-            stored = stored.in_new_epoch(self._sessions.next_epoch())
-        session, message = restored_session(stored, self._limits.history_bytes, now_ns)
-        session.hole = hole
-        records: list[Record] = [] if hole is None else [stored.opened]
-        if hole is not None:
-            logger.error(
-                "stream=%s epoch=%d: %s. The stream begins this epoch, without tracks, at seq %d",
-                session.name, session.epoch, hole, session.next_seq,
-            )  # fmt: skip
-        reason = self._models.fault(session.model, session.model_digest)
-        if reason is not None:
-            self.unavailable.add(UnavailableStream(session, message, stored, reason))
-            return records
-        make_scorer = self._models.scorer_factory(session.model)
-        state = rebuilt_state(session, message, stored, make_scorer, self._limits)
-        self._add_recovered(session, message, stored, state)
-        self._engine.open(session.queue, state)
-        if hole is None:
-            logger.info("stream=%s epoch=%d seq=%d: recovered", session.name, session.epoch, session.settled_seq)
-            return []
-        return [*records, state.snapshot_record(session.settled_seq)]
-
-    def _add_recovered(self, session: Session, message: Open, stored: StoredStream, state: StreamState) -> None:
-        session.queue.active_tracks = state.n_live
-        self._sessions.add(session)
-        self._inbox.add(session.queue)
-        if session.settings.stream.outputs:
-            self._continue_outputs(session, message, stored)
-
-    def rebuilt(self, stream: UnavailableStream, make_scorer: ScorerFactory) -> StreamState:
-        """Return the state in the engine of an unavailable stream; any thread may call this.
-
-        Raises:
-            DamagedError: its stored frames are damaged, or are tracked with other ids than those published.
-        """
-        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits)
-
-    def restore(self, stream: UnavailableStream, state: StreamState, now_ns: int) -> None:
-        """Open an unavailable stream again, without an owner, since its model is loaded now.
-
-        Args:
-            stream: as `unavailable` has it; nothing happens if it was closed.
-            state: its state in the engine, rebuilt with the model.
-            now_ns: monotonic.
-        """
-        session = stream.session
-        if not self.unavailable.take(stream):
-            return
-        session.last_open_ns = now_ns
-        session.opening = True
-        self._add_recovered(session, stream.message, stream.stored, state)
-
-        def opened(_: Any, error: Exception | None) -> None:
-            session.opening = False
-            logger.info("stream=%s epoch=%d seq=%d: available again", session.name, session.epoch, session.settled_seq)
-
-        self._inbox.command(session.queue, Command(_AT_ONCE, lambda: self._engine.open(session.queue, state), opened))
-
-    def _continue_outputs(self, session: Session, message: Open, stored: StoredStream) -> None:
-        """Continue the output files of an earlier daemon, and write the frames that it settled and they lack."""
-        kinds = session.settings.stream.outputs
-        written = self._outputs.open(session.name, kinds, message, session.opened_epoch, session.settled_seq)
-        missing = [record for record in stored.frames if record.seq > written]
-        first = missing[0].seq if missing else session.settled_seq + 1
-        if first > written + 1:
-            logger.error(
-                "stream=%s: its outputs lack seq=%d to %d: the journal does not have these frames any more",
-                session.name, written + 1, first - 1,
-            )  # fmt: skip
-        for record in missing:
-            output = output_record_of(record)
-            if output is None:
-                self._outputs.skip(session.name, record.seq)
-            else:
-                self._outputs.write(session.name, record.seq, output, record.nbytes)
+        self._inbox.command(queue, Command(AT_ONCE, rows, done))
 
     def store_snapshots(self) -> None:
         """Store a snapshot of every stream's tracker, so that a restart replays no frames."""
@@ -396,7 +305,7 @@ class Streams:
                 def store(queue: StreamQueue = queue) -> None:
                     self._engine.record(lambda: self._engine.state(queue).snapshot_record(queue.settled_seq))
 
-                self._inbox.command(queue, Command(_AT_ONCE, store, lambda result, error: None))
+                self._inbox.command(queue, Command(AT_ONCE, store, lambda result, error: None))
 
     # --- close ---
 
@@ -423,7 +332,7 @@ class Streams:
             self._engine.record(lambda: CloseRecord(session.name))
 
         def end_stream() -> None:
-            self._inbox.command(queue, Command(_AT_ONCE, end, closed))
+            self._inbox.command(queue, Command(AT_ONCE, end, closed))
 
         if session.settings.stream.outputs:
             # All records are written before the journal forgets the stream, and before its client hears of the close.

@@ -46,7 +46,7 @@ def load_model(call: Call) -> None:
     def done(checkpoint: Checkpoint | None, error: Exception | None) -> None:
         row = models.finish_loading(checkpoint)
         for stream, state in restored:
-            daemon.streams.restore(stream, state, time.monotonic_ns())
+            daemon.streams.recovery.restore(stream, state, time.monotonic_ns())
         call.answer(row, error)
 
     def load() -> None:
@@ -75,7 +75,7 @@ def _rebuild(
     reason = checkpoint.fault(stream.session.model_digest)
     if reason is None:
         try:
-            restored.append((stream, streams.rebuilt(stream, checkpoint.make_scorer)))
+            restored.append((stream, streams.recovery.rebuilt(stream, checkpoint.make_scorer)))
             return
         except (ValueError, LookupError, TypeError) as error:
             reason = str(error)
