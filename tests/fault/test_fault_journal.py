@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 from fault_tools import SOAK, FaultDaemon, rounds, sdk, within
-from journal_files import FILES, JOURNAL, LOG, batches, content, contents, kill, open_database, write_all
+from journal_files import FILES, JOURNAL, LOG, acked_contents, content, killed_files, open_database
 from raw_client import RawClient, walking_boxes
 from test_fault_recovery import assert_refuses
 
@@ -28,28 +28,12 @@ N_FRAMES = 60
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> Path:
-    """The files of a killed daemon: the last 50 transactions are in the log only."""
-    folder = tmp_path_factory.mktemp("state")
-    database = open_database(folder)
-    rows = batches()
-    write_all(database, rows[:-50])
-    database.fold()
-    write_all(database, rows[-50:])  # fewer pages than SQLite copies into the file by itself
-    killed = kill(database, folder / "killed")
-    database.close()
-    return killed
+    return killed_files(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
 def acked(killed, tmp_path_factory) -> dict[str, tuple[object, ...]]:
-    whole = tmp_path_factory.mktemp("whole") / "state"
-    shutil.copytree(killed, whole)
-    database = open_database(whole)
-    found = contents(database)
-    assert not database._holes
-    database.close()
-    assert set(found) == {"cam", "reset", "again"}
-    return found
+    return acked_contents(killed, tmp_path_factory.mktemp("whole") / "state")
 
 
 def outcome(folder: Path, acked: dict[str, tuple[object, ...]], caplog) -> str:

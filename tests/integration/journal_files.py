@@ -79,3 +79,26 @@ def content(stored: StoredStream) -> tuple[object, ...]:
 
 def contents(database: Database) -> dict[str, tuple[object, ...]]:
     return {stored.opened.stream: content(stored) for stored in database.streams()}
+
+
+def killed_files(folder: Path) -> Path:
+    """Write a journal, and return its files as a kill leaves them: the last 50 transactions are in the log only."""
+    database = open_database(folder)
+    rows = batches()
+    write_all(database, rows[:-50])
+    database.fold()
+    write_all(database, rows[-50:])  # fewer pages than SQLite copies into the file by itself
+    killed = kill(database, folder / "killed")
+    database.close()
+    return killed
+
+
+def acked_contents(killed: Path, folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return all that a restart reads of the files of `killed_files`, from a copy in a new folder."""
+    shutil.copytree(killed, folder)
+    database = open_database(folder)
+    found = contents(database)
+    assert not database._holes
+    database.close()
+    assert set(found) == {"cam", "reset", "again"}
+    return found

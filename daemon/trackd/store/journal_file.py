@@ -89,7 +89,7 @@ class JournalFile:
             raise ConfigError(
                 f"{path} is a journal of version {version}; this trackd reads {schema.VERSION}. {WAY_OUT}"
             )
-        db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged definition is no valid text
+        schema.read_damaged_texts(db)  # a damaged definition is no valid text
         db.execute("BEGIN IMMEDIATE")
         if empty:
             schema.create(db)

@@ -15,12 +15,12 @@ from trackd.store import schema
 from trackd.store.checksums import NO_LINK
 from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import Head, HeadFile, Slot, SlotState, read_head
+from trackd.store.journal import FILE_NAME as JOURNAL_NAME
 from trackd.store.journal_file import one_line
 from trackd.store.state_dir import StateDir
 from trackd.store.verify import TABLES, Fault, StreamRows, Verified, hole, matches, verify, was_closed
 from trackd_client.configuration import ConfigError
 
-JOURNAL_NAME = "journal.sqlite"
 _FILES = (JOURNAL_NAME, f"{JOURNAL_NAME}-wal", HEAD_NAME)
 _DAMAGED = "journal.damaged"  # the folder of the files that a repair has replaced
 
@@ -145,7 +145,7 @@ def _copied(state_dir: Path) -> Iterator[tuple[Path, Head]]:
 
 def _open(copy: Path) -> sqlite3.Connection:
     db = sqlite3.connect(copy, isolation_level=None)
-    db.text_factory = lambda text: text.decode("utf-8", "replace")
+    schema.read_damaged_texts(db)
     return db
 
 
@@ -181,14 +181,15 @@ def _save(copy: Path, new: Path, highest_epoch: int) -> Verified:
                 if matches(row, table.checksums):
                     marks = ", ".join("?" * len(row))
                     db.execute(f"INSERT OR IGNORE INTO {name} ({table.columns}) VALUES ({marks})", row)
-        schema.write_number(db, schema.HIGHEST_EPOCH, max(highest_epoch, verify(db, {}).highest_epoch))
-        while faults := verify(db, {}).faults:
-            for fault in faults:
+        schema.write_number(db, schema.HIGHEST_EPOCH, highest_epoch)
+        while (saved := verify(db, {})).faults:
+            for fault in saved.faults:
                 _resolve(db, fault)
+        schema.write_number(db, schema.HIGHEST_EPOCH, saved.highest_epoch)
         db.execute(f"PRAGMA user_version = {schema.VERSION}")
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return verify(db, {})
+        return saved
 
 
 def _readable(db: sqlite3.Connection, name: str) -> Iterator[tuple[Any, ...]]:

@@ -83,6 +83,11 @@ def upgrade(db: sqlite3.Connection) -> None:
         db.execute(f"DROP TABLE old_{table}")
 
 
+def read_damaged_texts(db: sqlite3.Connection) -> None:
+    """Let a connection return texts that are not valid UTF-8 with replacement characters, instead of an error."""
+    db.text_factory = lambda text: text.decode("utf-8", "replace")
+
+
 def write_number(db: sqlite3.Connection, name: str, value: int) -> None:
     """Store a number that concerns all streams, in the caller's transaction."""
     db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?)", (name, value, number_checksum(name, value)))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from trackd.store import schema
 from trackd.store.checksums import NO_LINK, frame_checksum, number_checksum, opening_checksum, snapshot_checksum
 from trackd.store.frame_table import COLUMNS
+from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import Head, Slot, SlotState
 
 Checksums = Callable[..., tuple[int, int]]  # of a row's values: the stored checksum, and the computed one
@@ -69,7 +70,7 @@ def verify(db: sqlite3.Connection, slots: Mapping[str, Slot]) -> Verified:
     Raises:
         sqlite3.Error: a page is damaged.
     """
-    db.text_factory = lambda text: text.decode("utf-8", "replace")
+    schema.read_damaged_texts(db)
     result = Verified()
     for row in _matching(db, "streams", result.faults):
         stream, epoch, first_seq, revision = row[:4]
@@ -120,9 +121,9 @@ def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool) -
     slot = head.slots.get(stream)
     if slot is None:
         if head.damage is not None:
-            return f"{path.with_name('journal.head')} is damaged ({head.damage}), so later frames may be missing"
+            return f"{path.with_name(HEAD_NAME)} is damaged ({head.damage}), so later frames may be missing"
         if not head.found and not created:
-            return f"{path.with_name('journal.head')} is missing, so later frames may be missing"
+            return f"{path.with_name(HEAD_NAME)} is missing, so later frames may be missing"
         return None  # it was opened in the last transaction, before the head file was written
     if slot.epoch > rows.epoch or (slot.epoch == rows.epoch and slot.seq > rows.last_seq):
         return f"seq {rows.last_seq + 1} to {slot.seq} were settled and are missing in {path}"

@@ -12,15 +12,15 @@ from journal_files import (
     HEAD,
     JOURNAL,
     LOG,
-    batches,
+    acked_contents,
     content,
     contents,
     frame,
     kill,
+    killed_files,
     open_database,
     opened,
     snapshot,
-    write_all,
 )
 
 from trackd.store.records import CloseRecord
@@ -30,28 +30,12 @@ from trackd_client.configuration import ConfigError
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> Path:
-    """The files of a killed daemon: the last 50 transactions are in the log only."""
-    folder = tmp_path_factory.mktemp("state")
-    database = open_database(folder)
-    rows = batches()
-    write_all(database, rows[:-50])
-    database.fold()
-    write_all(database, rows[-50:])  # fewer pages than SQLite copies into the file by itself
-    killed = kill(database, folder / "killed")
-    database.close()
-    return killed
+    return killed_files(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
 def acked(killed, tmp_path_factory) -> dict[str, tuple[object, ...]]:
-    whole = tmp_path_factory.mktemp("whole") / "state"
-    shutil.copytree(killed, whole)
-    database = open_database(whole)
-    found = contents(database)
-    assert not database._holes
-    database.close()
-    assert set(found) == {"cam", "reset", "again"}
-    return found
+    return acked_contents(killed, tmp_path_factory.mktemp("whole") / "state")
 
 
 @pytest.mark.parametrize("names", [(JOURNAL,), (LOG,), (HEAD,), (JOURNAL, LOG), (LOG, HEAD), (JOURNAL, HEAD)])
