@@ -26,7 +26,7 @@ from trackd.models.checkpoint.opcodes import check_opcodes
 from trackd.models.checkpoint.stored_tensor import MOST_TENSORS, StoredTensor, lengths
 from trackd.models.errors import CheckpointError
 
-MOST_PICKLE_BYTES = 64 * 1024 * 1024  # of data.pkl; that of a checkpoint with 200 million parameters has 0.3 MB
+MOST_PICKLE_BYTES = 16 * 1024 * 1024  # of data.pkl; that of a checkpoint with 200 million parameters has 0.3 MB
 _MOST_CONFIG_VALUES = 10_000
 _DTYPES = {
     "FloatStorage": "float32",
