@@ -11,6 +11,7 @@ from trackd.tracking.window import State
 
 _ARRAY = "__array__"
 _KINDS = "biuf"  # booleans, integers, floats
+_NAMES = {np.dtype(code): np.dtype(code).str for code in "?bBhHiIlLqQefd"}  # `dtype.str` takes 1 µs
 
 
 class DamagedError(ValueError):
@@ -55,7 +56,7 @@ def nbytes(state: State) -> int:
 
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in _KINDS:
-        return {_ARRAY: [value.dtype.str, list(value.shape), value.tobytes()]}
+        return {_ARRAY: (_NAMES.get(value.dtype) or value.dtype.str, value.shape, value.tobytes())}
     if isinstance(value, np.generic) and value.dtype.kind in _KINDS:
         return value.item()
     raise TypeError(f"state must hold plain arrays and scalars; got {type(value).__name__}")

@@ -114,6 +114,24 @@ class Database:
             self._file.restore_if_missing()
             self._head.restore_if_missing()
             self._file.folder.remember()
+        if len(records) == 1 and isinstance(records[0], FrameRecord) and not self._retention.trim_due:
+            self._write_frame(records[0])
+        else:
+            self._write_batch(records)
+
+    def _write_frame(self, record: FrameRecord) -> None:
+        """Write one frame. One statement is a transaction of its own, so SQLite is called once, not three times."""
+        data = pack(record.body)
+        if not self._retention.has_room(len(data)):
+            self._write_batch([record])
+            return
+        row, slot = _row(record, data, self._head.slots.get(record.stream, _NEW))
+        self._frames.insert([row])
+        crash_point("before_head")
+        self._head.write({record.stream: slot})
+        self._retention.added(record.stream, record.seq, len(data))
+
+    def _write_batch(self, records: Sequence[Record]) -> None:
         packed = [_packed(record) for record in records]
         n_frames = sum(isinstance(record, FrameRecord) for record in records)
         if n_frames < len(records):
@@ -130,13 +148,8 @@ class Database:
             for record, data in zip(records, packed, strict=True):
                 slot = changed.get(record.stream) or self._head.slots.get(record.stream, _NEW)
                 if isinstance(record, FrameRecord):
-                    values = (
-                        record.stream, record.seq, record.epoch, record.frame_index, record.t_ns, record.status,
-                        record.reason, slot.checksum,
-                    )  # fmt: skip
-                    checksum = frame_checksum(*values, data)
-                    rows.append((*values, checksum, data))
-                    changed[record.stream] = Slot(_OPEN, record.epoch, slot.revision, record.seq, checksum)
+                    row, changed[record.stream] = _row(record, data, slot)
+                    rows.append(row)
                     self._retention.added(record.stream, record.seq, len(data))
                 else:
                     self._frames.insert(rows)
@@ -241,6 +254,16 @@ class Database:
         """Close the files."""
         self._head.close()
         self._file.close()
+
+
+def _row(record: FrameRecord, data: bytes, slot: Slot) -> tuple[Row, Slot]:
+    """Return a frame's row, and the slot of its stream after it."""
+    values = (
+        record.stream, record.seq, record.epoch, record.frame_index, record.t_ns, record.status, record.reason,
+        slot.checksum,
+    )  # fmt: skip
+    checksum = frame_checksum(*values, data)
+    return (*values, checksum, data), Slot(_OPEN, record.epoch, slot.revision, record.seq, checksum)
 
 
 def _packed(record: Record) -> bytes:

@@ -120,11 +120,15 @@ class Retention:
         self._over.pop(stream, None)
         self._written.pop(stream, None)
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether a batch of `nbytes` fits in any case, as can be known without a query of the file; counts it."""
+        self._room -= _ROW_GROWTH * nbytes + _PAGES_PER_BATCH * self._page_bytes
+        return self._room > 0
+
     def make_room(self, nbytes: int) -> None:
         """Delete the oldest history of the streams with the most bytes, until `nbytes` more fit."""
-        self._room -= _ROW_GROWTH * nbytes + _PAGES_PER_BATCH * self._page_bytes
-        if self._room > 0:
-            return  # without a query of the file
+        if self.has_room(nbytes):
+            return
         excess = self.used_bytes + nbytes - self._max_bytes
         self._room = -excess
         if excess <= 0:
