@@ -69,8 +69,8 @@ class Witness:
         self.frames, self.latencies_ms = figures["frames"], np.asarray(figures["latencies_ms"])
         median = float(np.median(self.latencies_ms))
         print(
-            f"{self.stream}: {len(self.latencies_ms)} frames of a 60 fps camera: median {median:.1f} ms, p99 {self.p99_ms:.1f} ms, "
-            f"longest {self.longest_ms:.0f} ms, none lost"
+            f"{self.stream}: a 60 fps camera, {len(self.latencies_ms)} frames, none lost: "
+            f"median {median:.1f} ms, p99 {self.p99_ms:.1f} ms, longest {self.longest_ms:.0f} ms"
         )
 
     def __enter__(self) -> Witness:
