@@ -26,10 +26,10 @@ def chunks_end(data: bytes | memoryview) -> bool:
         return True
     at = 8
     while at + 12 <= len(data):
-        length = struct.unpack_from(">I", data, at)[0]
-        if bytes(data[at + 4 : at + 8]) == b"IEND":
-            return True
-        at += 12 + length
+        is_last = bytes(data[at + 4 : at + 8]) == b"IEND"
+        at += 12 + struct.unpack_from(">I", data, at)[0]
+        if is_last:
+            break
     return at <= len(data)
 
 
