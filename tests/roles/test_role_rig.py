@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -195,6 +196,12 @@ def test_track_and_eval_score_the_demo_and_name_their_files(folder: Path) -> Non
     assert table_value(text, "IDF1") >= LEAST_IDF1, text
     text = trackd("eval", "demo/demo.yaml", "--set", "out_dir=tracked", "--out", "scores")
     assert {path.name for path in (folder / "scores").iterdir()} == {"scores.json", "scores.csv", "demo.png"}
+    assert table_value(text, "IDF1") >= LEAST_IDF1, text
+
+
+def test_the_inference_file_of_the_clone_tracks_the_demo(folder: Path) -> None:
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    text = trackd("track", "configs/inference.yaml", "--set", "out_dir=inferred")
     assert table_value(text, "IDF1") >= LEAST_IDF1, text
 
 
