@@ -37,7 +37,7 @@ def test_the_age_of_a_track_counts_from_its_first_frame(history_frames):
         )
         assert ended.returncode == 0, ended.stderr
         cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in ended.stdout.splitlines()]
-        rows = {row[0]: row for row in cells if row[0].isdigit()}
+        rows = {row[0]: row for row in cells if len(row) == 7 and row[0].isdigit()}
         assert [row[5] for row in rows.values()] == [str(FRAMES)] * 2
         assert (rows["0"][1], rows["1"][1]) == ("active", f"lost for {FRAMES - SEEN_FRAMES}")
 

@@ -166,6 +166,13 @@ def test_lost_tracks_stay_until_they_end():
     assert [row.id for row in table.rows()] == [1]
 
 
+def text_of(table: LiveTable) -> str:
+    """The printed table, its title as one line."""
+    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(table.render())
+    return " ".join(console.export_text().split())
+
+
 def live(epoch: int, *tracks: LiveTrack) -> LiveTracks:
     return LiveTracks("cam", epoch, 9, tracks)
 
@@ -208,19 +215,18 @@ def test_the_header_counts_frames_by_the_clock():
         clock.now += 0.05
     table.update(Tracks("cam", 1, 20, 20, 20, Status.DROPPED, "overload"))
     assert table.fps == pytest.approx(20)
-    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(table.render())
-    text = console.export_text()
+    text = text_of(table)
     assert "cam: frame 20" in text
-    assert "latency 1.50 ms, 1 dropped, 0 rejected" in text
+    assert "latency 1.50 ms, 1 dropped, 0 rejected since frame 0" in text
     assert [row.id for row in table.rows()] == [0]
 
 
 def test_another_epoch_begins_an_empty_table():
     table = LiveTable("cam")
     table.update(tracked(5, [1, 2]))
-    table.update(Tracks("cam", 2, 0, 0, 0, Status.DROPPED, "overload"))
+    table.update(Tracks("cam", 2, 0, 7, 0, Status.DROPPED, "overload"))
     assert table.rows() == []
+    assert "1 dropped, 0 rejected since frame 7" in text_of(table)
 
 
 # --- the command line ---

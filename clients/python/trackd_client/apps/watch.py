@@ -53,6 +53,7 @@ class LiveTable:
         self.rejected = 0
         self._clock = clock
         self._arrivals: deque[float] = deque()
+        self._first_index: int | None = None  # of the first settlement in this epoch; the counts begin with it
         self._last: Tracks | None = None
         self._epoch: int | None = None
         self._latency_us: deque[int] = deque(maxlen=100)
@@ -63,6 +64,8 @@ class LiveTable:
         """Update the table by a settlement."""
         with self._lock:
             self._enter(tracks.epoch)
+            if self._first_index is None:
+                self._first_index = tracks.frame_index
             self._last = tracks
             self.frames += 1
             self._arrivals.append(self._clock())
@@ -119,7 +122,8 @@ class LiveTable:
         latency = f"{np.median(list(self._latency_us)) / 1e3:.2f} ms" if self._latency_us else "–"
         table = Table(
             title=f"{self.stream}: frame {last.frame_index if last is not None else '–'}, {self.fps:.1f} fps, "
-            f"latency {latency}, {self.dropped} dropped, {self.rejected} rejected",
+            f"latency {latency}, {self.dropped} dropped, {self.rejected} rejected"
+            + (f" since frame {self._first_index}" if self._first_index is not None else ""),
             title_justify="left",
         )
         for column in ("track", "state", "centre x", "centre y", "px/frame", "age, frames", "score"):
@@ -142,9 +146,12 @@ class LiveTable:
         return table
 
     def _enter(self, epoch: int) -> None:
-        """Delete the tracks of another epoch."""
-        if epoch != self._epoch:
-            self._rows.clear()
+        """Delete the tracks and the counts of another epoch."""
+        if epoch == self._epoch:
+            return
+        self._rows.clear()
+        self.dropped = self.rejected = 0
+        self._first_index = None
         self._epoch = epoch
 
     def _take(self, tracks: Tracks) -> None:
