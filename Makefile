@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test soak lint format bench bench-peers clean
+.PHONY: install demo test soak docs lint format bench bench-peers clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -40,6 +40,10 @@ test: $(STAMP)
 # fifty minutes inputs are fuzzed. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.
 soak: $(STAMP)
 	TRACKD_SOAK=1 $(BIN)/python -u -m pytest tests/fault -v -s --durations=0 -o timeout=1800
+
+# The docs match the code: commands, links, paths, keys, codes and examples. A part of `test`.
+docs: $(STAMP)
+	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_docs_commands.py tests/unit/test_docs_contributing.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check daemon clients tests benchmarks

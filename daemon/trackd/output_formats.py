@@ -20,7 +20,7 @@ class OutputFormat:
     """
 
     writer: str  # "module:class", a subclass of `trackd.outputs.writer.Writer`
-    package: str | None = None  # needed beyond trackd's own dependencies; the extra `trackd[<format>]` installs it
+    package: str | None = None  # needed beyond trackd's own dependencies; the extra of the format's name has it
 
 
 # By the name that `stream.outputs` takes. The order is that of the error texts.
@@ -41,11 +41,11 @@ def check_outputs(kinds: Iterable[str]) -> None:
         kinds: names of formats that are in the table.
 
     Raises:
-        ConfigError: a package is not installed; the text names the extra that installs it.
+        ConfigError: a package is not installed; the text names it.
     """
     for kind in kinds:
         package = WRITERS[kind].package
         if package is not None and importlib.util.find_spec(package) is None:
             raise ConfigError(
-                f"{kind} needs {package}, which is not installed: pip install 'trackd[{kind}]'; csv needs nothing"
+                f"{kind} needs {package}, which is not installed: pip install {package}; csv needs nothing"
             )

@@ -66,6 +66,7 @@ def test_live_tracks_name_their_state_box_and_frame(client):
     assert [(row["id"], row["state"], row["frame_index"]) for row in live["tracks"]] == [
         (0, "active", 3), (1, "active", 3), (2, "lost", 2),
     ]  # fmt: skip
+    assert [row["first_frame_index"] for row in live["tracks"]] == [0, 0, 0]
     assert np.allclose(live["tracks"][0]["box"], walking_boxes(3)[0])
 
 

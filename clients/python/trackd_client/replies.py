@@ -47,7 +47,8 @@ class LiveTrack:
     id: int
     state: str  # "active" or "lost"
     box: tuple[float, ...]  # x1 y1 x2 y2, pixels
-    frame_index: int
+    frame_index: int  # of the last detection
+    first_frame_index: int  # of the first detection; from an earlier daemon, of the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,13 @@ def read_live_tracks(stream: str, result: Any) -> LiveTracks:
     """
     live = read_map(result, "tracks.live")
     rows = tuple(
-        LiveTrack(row["id"], row["state"], tuple(row.get("box") or ()), row["frame_index"])
+        LiveTrack(
+            row["id"],
+            row["state"],
+            tuple(row.get("box") or ()),
+            row["frame_index"],
+            row.get("first_frame_index", row["frame_index"]),
+        )
         for row in live.get("tracks", [])
     )
     return LiveTracks(stream, live["epoch"], live["seq"], rows)

@@ -21,6 +21,8 @@ from trackd_client.recordings.recording import Recording
 
 logger = logging.getLogger(__name__)
 
+_PACKAGES = {"trackeval": "trackeval", "py-ctcmetrics": "ctc_metrics", "matplotlib": "matplotlib"}  # module by package
+
 
 def evaluate(config: Config, base: Path, out: Path | None = None, console: Console | None = None) -> list[Row]:
     """Track and score every recording of a configuration; with several, the last row combines them.
@@ -50,11 +52,9 @@ def evaluate(config: Config, base: Path, out: Path | None = None, console: Conso
 
 def _check_installed() -> None:
     """Check the extra packages before the tracking, which may take an hour."""
-    missing = [name for name in ("trackeval", "ctc_metrics", "matplotlib") if importlib.util.find_spec(name) is None]
+    missing = [package for package, module in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise ConfigError(
-            f"trackd eval needs packages that are not installed: {', '.join(missing)}; pip install 'trackd[eval]'"
-        )
+        raise ConfigError(f"trackd eval needs packages that are not installed: pip install {' '.join(missing)}")
 
 
 def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> list[Row]:

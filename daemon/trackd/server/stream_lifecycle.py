@@ -287,9 +287,14 @@ class Streams:
             state = self._engine.state(queue)
             live = state.live
             tracks = [
-                {"id": track_id, "state": name, "box": box, "frame_index": frame_index}
-                for track_id, name, box, frame_index in zip(
-                    live.ids.tolist(), live.states, live.boxes.tolist(), live.frame_index.tolist(), strict=True
+                {"id": track_id, "state": name, "box": box, "frame_index": last, "first_frame_index": first}
+                for track_id, name, box, last, first in zip(
+                    live.ids.tolist(),
+                    live.states,
+                    live.boxes.tolist(),
+                    live.frame_index.tolist(),
+                    live.first_frame_index.tolist(),
+                    strict=True,
                 )
             ]
             return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}

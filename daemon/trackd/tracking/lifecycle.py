@@ -70,7 +70,7 @@ _NO_CHANGE = Sighting((), ())
 
 
 class Lifecycle:
-    """The last observation of each live track, and the gaps that follow from it; by slot.
+    """The first and the last observation of each live track, and the gaps that follow from the last; by slot.
 
     A track is active if it was matched in the latest frame, else lost. Ids rise by one and are never used twice.
     """
@@ -81,6 +81,7 @@ class Lifecycle:
         self._allocate(window.capacity)
 
     def _allocate(self, capacity: int) -> None:
+        self.first_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the first observation
         self.last_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the last observation
         self.last_t_ns = np.zeros(capacity, np.int64)  # (S,)
         self.lost = np.zeros(capacity, bool)  # (S,)
@@ -147,7 +148,8 @@ class Lifecycle:
             self._grow()
         self.axes[slots] = np.nan if axes is None else axes
         self.lost[slots] = False
-        self.last_index[slots], self.last_t_ns[slots], self.extents[slots] = frame_index, t_ns, extents
+        self.first_index[slots] = self.last_index[slots] = frame_index
+        self.last_t_ns[slots], self.extents[slots] = t_ns, extents
         return slots
 
     def end(self, slots: Slots) -> list[int]:
@@ -173,7 +175,9 @@ class Lifecycle:
         self.next_id = int(state["next_id"])
         self._allocate(self.window.capacity)
         for name in _ARRAYS:
-            getattr(self, name)[self.window.live] = state[name]
+            # Snapshots of earlier versions have no first_index: the age counts from the last observation in them.
+            values = state.get(name, state["last_index"]) if name == "first_index" else state[name]
+            getattr(self, name)[self.window.live] = values
 
     def _grow(self) -> None:
         old = {name: getattr(self, name) for name in _ARRAYS}
@@ -182,7 +186,7 @@ class Lifecycle:
             getattr(self, name)[: len(array)] = array
 
 
-_ARRAYS = ("last_index", "last_t_ns", "lost", "extents", "axes")
+_ARRAYS = ("first_index", "last_index", "last_t_ns", "lost", "extents", "axes")
 
 
 def choose_new_tracks(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:

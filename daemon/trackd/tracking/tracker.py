@@ -50,6 +50,7 @@ class LiveTracks:
     active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
     frame_index: NDArray[np.int64]  # (M,) of the last observation
+    first_frame_index: NDArray[np.int64]  # (M,) of the first observation
 
     @property
     def states(self) -> list[str]:
@@ -213,6 +214,7 @@ class Tracker:
             active=~life.lost[slots],
             boxes=life.extents[slots],
             frame_index=life.last_index[slots],
+            first_frame_index=life.first_index[slots],
         )
 
     def snapshot(self) -> State:

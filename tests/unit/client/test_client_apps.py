@@ -26,6 +26,7 @@ from trackd_client.configuration import ConfigError
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import Status, Timing, Tracks
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+from trackd_client.replies import LiveTrack, LiveTracks, read_live_tracks
 
 
 class Made(Recording):
@@ -165,6 +166,47 @@ def test_lost_tracks_stay_until_they_end():
     assert [row.id for row in table.rows()] == [1]
 
 
+def text_of(table: LiveTable) -> str:
+    """The printed table, its title as one line."""
+    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(table.render())
+    return " ".join(console.export_text().split())
+
+
+def live(epoch: int, *tracks: LiveTrack) -> LiveTracks:
+    return LiveTracks("cam", epoch, 9, tracks)
+
+
+def test_the_live_tracks_complete_a_table_that_began_later():
+    table = LiveTable("cam")
+    table.update(tracked(8, [1]))
+    table.update(tracked(9, [1], x=2.0))
+    box = (0.0, 0.0, 4.0, 8.0)
+    table.complete(live(1, LiveTrack(1, "active", box, 9, 3), LiveTrack(2, "lost", box, 5, 0)))
+    seen, found = table.rows()
+    assert (seen.id, seen.first_index, seen.speed, seen.lost) == (1, 3, 2.0, False)
+    assert (found.id, found.first_index, found.last_index, found.centre, found.lost) == (2, 0, 5, (2.0, 4.0), True)
+    table.update(tracked(10, [1, 2], found_tracks=(2,)))
+    assert [(row.first_index, row.lost) for row in table.rows()] == [(3, False), (0, False)]
+
+
+def test_the_live_tracks_of_another_epoch_are_not_kept():
+    table = LiveTable("cam")
+    table.complete(live(1, LiveTrack(1, "active", (0.0, 0.0, 4.0, 8.0), 9, 3)))
+    table.update(Tracks("cam", 2, 0, 0, 0, Status.DROPPED, "overload"))
+    assert table.rows() == []
+
+
+def test_a_daemon_that_names_no_first_frame_does_not_raise_an_age():
+    rows = [{"id": 1, "state": "active", "box": [0.0, 0.0, 4.0, 8.0], "frame_index": 9}]
+    read = read_live_tracks("cam", {"epoch": 1, "seq": 9, "tracks": rows})
+    assert read.tracks[0].first_frame_index == 9
+    table = LiveTable("cam")
+    table.update(tracked(8, [1]))
+    table.complete(read)
+    assert [row.first_index for row in table.rows()] == [8]
+
+
 def test_the_header_counts_frames_by_the_clock():
     clock = Clock()
     table = LiveTable("cam", clock)
@@ -173,19 +215,18 @@ def test_the_header_counts_frames_by_the_clock():
         clock.now += 0.05
     table.update(Tracks("cam", 1, 20, 20, 20, Status.DROPPED, "overload"))
     assert table.fps == pytest.approx(20)
-    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(table.render())
-    text = console.export_text()
+    text = text_of(table)
     assert "cam: frame 20" in text
-    assert "latency 1.50 ms, 1 dropped, 0 rejected" in text
+    assert "latency 1.50 ms, 1 dropped, 0 rejected since frame 0" in text
     assert [row.id for row in table.rows()] == [0]
 
 
 def test_another_epoch_begins_an_empty_table():
     table = LiveTable("cam")
     table.update(tracked(5, [1, 2]))
-    table.update(Tracks("cam", 2, 0, 0, 0, Status.DROPPED, "overload"))
+    table.update(Tracks("cam", 2, 0, 7, 0, Status.DROPPED, "overload"))
     assert table.rows() == []
+    assert "1 dropped, 0 rejected since frame 7" in text_of(table)
 
 
 # --- the command line ---

@@ -229,6 +229,30 @@ def test_live_tracks_have_the_last_published_box_and_frame() -> None:
     np.testing.assert_array_equal(live.boxes, boxes_of(2)[[0, 0]])
 
 
+def test_live_tracks_have_their_first_frame_after_a_restart_too() -> None:
+    scene = Scene()
+    scene.frame(1)
+    scene.frame(20, {0: 0})  # more than the first capacity
+    scene.frame(20, {i: i for i in range(20)})
+    first = [0] + [1] * 19
+    assert scene.tracker.live().first_frame_index.tolist() == first
+    state = scene.tracker.snapshot()
+    restored = Scene()
+    restored.tracker.restore(state)
+    assert restored.tracker.live().first_frame_index.tolist() == first
+
+
+def test_a_snapshot_of_an_earlier_version_gives_the_last_observation_as_the_first_frame() -> None:
+    scene = Scene()
+    scene.frame(2)
+    scene.frame(2, {0: 0, 1: 1})
+    state = scene.tracker.snapshot()
+    del state["lifecycle"]["first_index"]
+    restored = Scene()
+    restored.tracker.restore(state)
+    assert restored.tracker.live().first_frame_index.tolist() == [1, 1]
+
+
 def test_the_iou_rule_can_match_a_pair_that_the_scorer_would_not() -> None:
     for iou, kept in ((None, False), ("max", True)):
         scene = Scene(iou=iou)

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from trackd_client.client import Client
 from trackd_client.errors import Timeout, TrackdError
-from trackd_client.protocol import Status, Tracks
+from trackd_client.protocol import ErrorCode, Status, Tracks
+from trackd_client.replies import LiveTracks
 
 REFRESH_HZ = 5
 RATE_WINDOW_S = 2.0
@@ -52,7 +53,9 @@ class LiveTable:
         self.rejected = 0
         self._clock = clock
         self._arrivals: deque[float] = deque()
+        self._first_index: int | None = None  # of the first settlement in this epoch; the counts begin with it
         self._last: Tracks | None = None
+        self._epoch: int | None = None
         self._latency_us: deque[int] = deque(maxlen=100)
         self._rows: dict[int, TrackRow] = {}
         self._lock = threading.Lock()
@@ -60,8 +63,9 @@ class LiveTable:
     def update(self, tracks: Tracks) -> None:
         """Update the table by a settlement."""
         with self._lock:
-            if self._last is not None and tracks.epoch != self._last.epoch:
-                self._rows.clear()
+            self._enter(tracks.epoch)
+            if self._first_index is None:
+                self._first_index = tracks.frame_index
             self._last = tracks
             self.frames += 1
             self._arrivals.append(self._clock())
@@ -73,6 +77,30 @@ class LiveTable:
             else:
                 self._latency_us.append(tracks.timing.total)
                 self._take(tracks)
+
+    def complete(self, live: LiveTracks) -> None:
+        """Add what the settlements before the first one of this table have shown: when tracks began, and lost tracks.
+
+        Args:
+            live: the live tracks after the latest settlement of the table, or before its first one.
+        """
+        with self._lock:
+            self._enter(live.epoch)
+            for track in live.tracks:
+                row = self._rows.get(track.id)
+                if row is not None:
+                    row.first_index = min(row.first_index, track.first_frame_index)
+                elif len(track.box) == 4:
+                    x1, y1, x2, y2 = track.box
+                    self._rows[track.id] = TrackRow(
+                        track.id,
+                        track.first_frame_index,
+                        track.frame_index,
+                        ((x1 + x2) / 2, (y1 + y2) / 2),
+                        speed=math.nan,
+                        score=math.nan,
+                        lost=track.state == "lost",
+                    )
 
     def rows(self) -> list[TrackRow]:
         """The live tracks, by id."""
@@ -94,7 +122,8 @@ class LiveTable:
         latency = f"{np.median(list(self._latency_us)) / 1e3:.2f} ms" if self._latency_us else "–"
         table = Table(
             title=f"{self.stream}: frame {last.frame_index if last is not None else '–'}, {self.fps:.1f} fps, "
-            f"latency {latency}, {self.dropped} dropped, {self.rejected} rejected",
+            f"latency {latency}, {self.dropped} dropped, {self.rejected} rejected"
+            + (f" since frame {self._first_index}" if self._first_index is not None else ""),
             title_justify="left",
         )
         for column in ("track", "state", "centre x", "centre y", "px/frame", "age, frames", "score"):
@@ -115,6 +144,15 @@ class LiveTable:
         if len(rows) > MAX_ROWS:
             table.caption = f"and {len(rows) - MAX_ROWS} more"
         return table
+
+    def _enter(self, epoch: int) -> None:
+        """Delete the tracks and the counts of another epoch."""
+        if epoch == self._epoch:
+            return
+        self._rows.clear()
+        self.dropped = self.rejected = 0
+        self._first_index = None
+        self._epoch = epoch
 
     def _take(self, tracks: Tracks) -> None:
         if tracks.track_ids is None or tracks.track_scores is None or tracks.boxes is None:
@@ -175,8 +213,22 @@ class Watcher:
 
     def _follow(self, name: str) -> None:
         with suppress(TrackdError):  # the client was closed
-            for tracks in self._client.tracks(name):
+            for tracks in self._client.tracks(name, from_seq=self._begin(name)):
                 self.tables[name].update(tracks)
+
+    def _begin(self, name: str) -> int | None:
+        """Show the live tracks of a stream; returns the seq of the settlement that follows.
+
+        None for a stream that is not open yet: all of its tracks will begin while it is followed.
+        """
+        try:
+            live = self._client.live(name)
+        except TrackdError as error:
+            if error.code is not ErrorCode.UNKNOWN_STREAM:
+                raise
+            return None
+        self.tables[name].complete(live)
+        return live.seq + 1
 
 
 def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
@@ -195,10 +247,11 @@ def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
         now_s = tracks.t_ns / 1e9
         table.update(tracks)
 
-    # Past frames too: a single frame gives no speed and no age.
-    for tracks in client.history(stream, epoch=live.epoch, from_seq=max(0, live.seq - ONCE_FRAMES)):
+    # Past frames too: a single frame gives no speed.
+    for tracks in client.history(stream, epoch=live.epoch, from_seq=max(0, live.seq - ONCE_FRAMES), to_seq=live.seq):
         update(tracks)
-    subscription = client.tracks(stream)
+    table.complete(live)
+    subscription = client.tracks(stream, from_seq=live.seq + 1)
     try:
         with suppress(Timeout):
             tracks_or_none = subscription.next(timeout_s)

@@ -27,6 +27,14 @@ from trackd_client.recordings.recording import Recording
 
 STREAM = "demo"
 FIXED_NUMBER = {"tracker": {"max_tracks": N_ANIMALS}}  # a lab knows the number of animals in its tank
+CONFIGURATION = f"""\
+tracker:
+  max_tracks: {N_ANIMALS}
+dataset:
+  test_dataset:
+    slp_files: demo.slp
+    video_files: demo.mp4
+"""  # for `trackd track`, `trackd eval` and `trackd-client replay`
 _REFRESH_S = 0.1
 _FOLLOW_S = 10.0
 
@@ -43,6 +51,7 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
     shutil.rmtree(out / "tracked", ignore_errors=True)  # of the last demo; a daemon would rename its files
     console.print("[bold]1[/] Drawing a recording: five fish that cross, touch and hide under a stone …")
     files = make_recording(out, seed=seed)
+    (out / "demo.yaml").write_text(CONFIGURATION, encoding="utf-8")
     (recording,) = open_recordings(
         TestDataset(slp_files=[str(files.slp)], video_files=[str(files.video)]), DataloaderConfig(), out
     )
@@ -132,6 +141,7 @@ def _report(
     for what, path in (
         ("the recording", files.video),
         ("the detections", files.slp),
+        ("the configuration", out / "demo.yaml"),
         ("tracked, with ids and trails", video),
         ("tracked, for SLEAP", out / "tracked" / f"{STREAM}.slp"),
         ("tracked, as MOTChallenge text", out / "tracked" / f"{STREAM}.txt"),
