@@ -98,20 +98,45 @@ def layout_of(images: ImageSource) -> ImageLayout:
 def images_of(images: ImageSource | None, clips: Iterable[Clip]) -> Iterator[tuple[int, Image | None]]:
     """Every frame index of `clips` with its image, or with None if `images` is None.
 
-    For frames without an image, such as those after a video's end, the image is None. The first one is logged.
+    For frames without an image, such as those after a video's end, the image is None. One line logs their number.
     """
     if images is None:
         yield from ((index, None) for clip in clips for index in range(clip.start, clip.stop))
         return
-    n_missing = 0
-    with images.fresh() as opened:
-        for clip in clips:
-            for index in range(clip.start, clip.stop):
-                image = opened.read(index)
-                n_missing += image is None
-                if n_missing == 1 and image is None:
-                    logger.warning("a frame has no image source=%s frame=%d", images.path, index)
-                yield index, image
+    missing = MissingImages(images.path)
+    try:
+        with images.fresh() as opened:
+            for clip in clips:
+                for index in range(clip.start, clip.stop):
+                    image = opened.read(index)
+                    if image is None:
+                        missing.add(index)
+                    yield index, image
+    finally:
+        missing.log()
+
+
+class MissingImages:
+    """The frames of a recording that have no image, for one line of the log."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._frames: list[int] = []  # the first and the last
+        self._n = 0
+
+    def add(self, frame_index: int) -> None:
+        """Add a frame."""
+        self._frames = [*self._frames[:1], frame_index]
+        self._n += 1
+
+    def log(self) -> None:
+        """Log the number of frames, if there are any."""
+        if self._n == 1:
+            logger.warning("1 frame (%d) has no image source=%s", self._frames[0], self._source)
+        elif self._n:
+            logger.warning(
+                "%d frames (%d to %d) have no image source=%s", self._n, self._frames[0], self._frames[-1], self._source
+            )
 
 
 def checked(pixels: NDArray[np.generic], where: str) -> Image:
