@@ -124,7 +124,7 @@ class CtcRecording(Recording):
         labels = self._labels.fresh()
         shapes = None if self._shapes is None else self._shapes.fresh()
         with labels, shapes or nullcontext():
-            for index, image in images_of(self._images, clips):
+            for index, image in images_of(self._images, clips, one_size=False):  # compared below
                 detections = self._detections(index, self._label_image(index, labels, shapes))
                 masks = detections.masks
                 if image is not None and masks is not None and image.shape[:2] != masks.shape:
