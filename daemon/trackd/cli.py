@@ -34,6 +34,7 @@ Overrides = Annotated[
 ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, if it uses CURVE.")]
 ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, if it uses CURVE.")]
 StateDir = Annotated[Path, typer.Argument(metavar="DIR", help="The daemon's state_dir.")]
+AllowRejected = Annotated[bool, typer.Option("--allow-rejected", help="Exit code 0 although frames were rejected.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events of each stream.")]
 
 
@@ -55,13 +56,14 @@ def track(
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
     render: Annotated[bool, typer.Option("--render", help="Also write an .mp4 with ids and trails.")] = False,
+    allow_rejected: AllowRejected = False,
 ) -> None:
     """Track recordings with a daemon in this process, without dropping frames; write the results to out_dir."""
     _log(verbose)
     from trackd.commands.track import track as run
     from trackd.config import load_config
 
-    run(load_config(config, overrides), config.parent, render=render)
+    run(load_config(config, overrides), config.parent, render=render, allow_rejected=allow_rejected)
 
 
 @app.command(name="eval")
@@ -70,13 +72,14 @@ def evaluate(
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the scores; default: out_dir/eval.")] = None,
+    allow_rejected: AllowRejected = False,
 ) -> None:
     """Track recordings as `track` does, and score the tracks against the ground truth."""
     _log(verbose)
     from trackd.commands.eval import evaluate as run
     from trackd.config import load_config
 
-    run(load_config(config, overrides), config.parent, out)
+    run(load_config(config, overrides), config.parent, out, allow_rejected=allow_rejected)
 
 
 @app.command()
@@ -150,9 +153,16 @@ def recover(
 ) -> None:
     """Finish the output files of a process that was killed, from their parts."""
     _log(False)
+    from trackd.outputs.recover import UnfinishedError
     from trackd.outputs.recover import recover as run
 
-    for path in run(out_dir):
+    try:
+        made = run(out_dir)
+    except UnfinishedError as error:
+        for path in error.made:
+            typer.echo(f"wrote {path}")
+        raise
+    for path in made:
         typer.echo(f"wrote {path}")
 
 
@@ -214,18 +224,19 @@ def _log(verbose: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line. A configuration error prints one line, without a traceback; the exit code is 2."""
-    from trackd.models.errors import CheckpointError
-    from trackd_client.recordings.recording import RecordingError
-    from trackd_client.transport.curve import KeyFileError
+    """Run the command line. An error that the user can understand prints one line, without a traceback."""
+    from trackd_client.exit_codes import exit_code
 
     try:
         app(standalone_mode=True)
-    except (CheckpointError, ConfigError, KeyFileError, RecordingError) as error:
-        sys.stderr.write(f"trackd: {error}\n")
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(1)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        sys.stderr.write(f"trackd: {error}\n")
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -210,6 +210,16 @@ class Daemon:
         """The output files that are finished."""
         return list(self._outputs.paths)
 
+    @property
+    def unfinished(self) -> list[Path]:
+        """The output files that could not be finished, and that nothing has finished since."""
+        return self._outputs.unfinished
+
+    @property
+    def output_errors(self) -> int:
+        """The number of records and files that could not be written to the outputs."""
+        return self.metrics.n_output_errors
+
     def _serve(self) -> None:
         try:
             self._server.run()

@@ -53,6 +53,7 @@ class Measured:
 
     frames: int = 0
     dropped: int = 0
+    rejected: int = 0
     late: int = 0  # frames that were sent later than one frame period after they were due
     sent: int = 0
     seconds: float = 0.0  # from the first frame to the last settlement
@@ -222,6 +223,8 @@ def _count(tracks: Tracks, into: Measured) -> None:
     if tracks.status is Status.TRACKED:
         into.latencies_s.append((time.time_ns() - tracks.t_ns) / 1e9)
         into.stages_us.append(_STAGES_OF(tracks.timing))
+    elif tracks.status is Status.REJECTED:
+        into.rejected += 1
     else:
         into.dropped += 1
 
@@ -264,7 +267,7 @@ def _report(load: Load, measured: list[Measured], console: Console) -> None:
     )
     console.print(
         f"sustained {rate(measured):.0f} frames/s in total; {sum(one.dropped for one in measured)} dropped, "
-        f"{sum(one.late for one in measured)} sent late",
+        f"{sum(one.rejected for one in measured)} rejected, {sum(one.late for one in measured)} sent late",
         highlight=False,
     )
     stages = np.concatenate([np.array(one.stages_us or np.empty((0, len(STAGES)))) for one in measured]) / 1e3

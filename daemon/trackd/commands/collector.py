@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from trackd.commands.observer import Observer
 from trackd.evaluation import IdentityScore, IdentityScoring
 from trackd_client import Client
+from trackd_client.causes import Causes
 from trackd_client.protocol import Status, Tracks
 from trackd_client.recordings.recording import RecordedFrame
 
@@ -36,6 +38,8 @@ class Collector:
         self._has_truth = False
         self._failure: Exception | None = None
         self.track_ids: set[int] = set()
+        self.counts: Counter[Status] = Counter()
+        self._causes = Causes()
         self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
 
     def start(self) -> None:
@@ -72,18 +76,24 @@ class Collector:
         except Exception as error:
             self._failure = error
         finally:
+            for cause in self._causes.lines:
+                logger.warning("stream=%s: %s", self._name, cause)
             for observer in self._observers:
                 observer.close()
 
     def _collect(self, frame: RecordedFrame, tracks: Tracks) -> None:
-        if tracks.status is not Status.TRACKED or tracks.track_ids is None:
-            logger.warning("stream=%s seq=%d: %s: %s", self._name, tracks.seq, tracks.status, tracks.reason)
-            return
-        self.track_ids.update(tracks.new_tracks)
+        self.counts[tracks.status] += 1
         gt_ids = frame.detections.gt_ids
         if gt_ids is None:
             gt_ids = np.full(len(frame.detections), -1)
         self._has_truth = self._has_truth or bool((gt_ids >= 0).any())
+        if tracks.status is not Status.TRACKED or tracks.track_ids is None:
+            self._causes.add(frame.frame_index, f"{tracks.status}: {tracks.reason}")
+            self._scoring.add_detections(gt_ids, np.full(len(gt_ids), -1))
+            for observer in self._observers:
+                observer.add_untracked(frame)
+            return
+        self.track_ids.update(tracks.new_tracks)
         self._scoring.add_detections(gt_ids, tracks.track_ids)
         for observer in self._observers:
             observer.add(frame, tracks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trackd.commands.scoring import RecordingScoring
-from trackd.commands.track import one_checkpoint_each, track
+from trackd.commands.track import IncompleteError, one_checkpoint_each, track
 from trackd.config import Config
 from trackd.evaluation.cell_scores import cell_score, pooled
 from trackd.evaluation.mot_truth import MotTruth
@@ -24,7 +24,14 @@ logger = logging.getLogger(__name__)
 _PACKAGES = {"trackeval": "trackeval", "py-ctcmetrics": "ctc_metrics", "matplotlib": "matplotlib"}  # module by package
 
 
-def evaluate(config: Config, base: Path, out: Path | None = None, console: Console | None = None) -> list[Row]:
+def evaluate(
+    config: Config,
+    base: Path,
+    out: Path | None = None,
+    console: Console | None = None,
+    *,
+    allow_rejected: bool = False,
+) -> list[Row]:
     """Track and score every recording of a configuration; with several, the last row combines them.
 
     Writes `scores.json`, `scores.csv` and a picture of each recording's tracks.
@@ -34,19 +41,26 @@ def evaluate(config: Config, base: Path, out: Path | None = None, console: Conso
         base: the folder that relative paths are tried against first.
         out: folder for the scores; None: `<out_dir>/eval`.
         console: to print to; None: the terminal.
+        allow_rejected: rejected frames are no error; their instances count as missed.
 
     Raises:
         ConfigError, RecordingError: a file cannot be read or written, or no recording has a ground truth.
+        IncompleteError: after the scores, if frames were rejected or an output could not be written.
     """
     _check_installed()
     console = console or Console()
-    rows = []
+    rows: list[Row] = []
+    incomplete: list[IncompleteError] = []
     runs = one_checkpoint_each(config)
     for run in runs:
         folder = Path(run.out_dir) / "eval" if out is None else out
         if out is not None and len(runs) > 1:
             folder = out / Path(str(run.ckpt_path)).stem
-        rows += _evaluate_one(run, base, folder, console)
+        scored, fault = _evaluate_one(run, base, folder, console, allow_rejected)
+        rows += scored
+        incomplete += [] if fault is None else [fault]
+    if incomplete:
+        raise incomplete[0]
     return rows
 
 
@@ -57,7 +71,10 @@ def _check_installed() -> None:
         raise ConfigError(f"trackd eval needs packages that are not installed: pip install {' '.join(missing)}")
 
 
-def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> list[Row]:
+def _evaluate_one(
+    config: Config, base: Path, out: Path, console: Console, allow_rejected: bool
+) -> tuple[list[Row], IncompleteError | None]:
+    """The rows of one checkpoint, and what was incomplete."""
     truths = _truths(config, base)
     scorings: list[RecordingScoring] = []
 
@@ -68,7 +85,11 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
         )
         return [scorings[-1]]
 
-    track(config, base, console, observe=observe)
+    incomplete: IncompleteError | None = None
+    try:
+        track(config, base, console, observe=observe, allow_rejected=allow_rejected)
+    except IncompleteError as error:  # the scores are shown all the same
+        incomplete = error
     scored = [scoring for scoring in scorings if scoring.sequence.has_truth]
     for scoring in scorings:
         if scoring not in scored:
@@ -86,7 +107,7 @@ def _evaluate_one(config: Config, base: Path, out: Path, console: Console) -> li
         console.print(table)
     for path in (out / "scores.json", out / "scores.csv", *(out / f"{row.name}.png" for row in rows[: len(scored)])):
         console.print(f"wrote {path}", highlight=False)
-    return rows
+    return rows, incomplete
 
 
 def _truths(config: Config, base: Path) -> list[MotTruth]:

@@ -25,6 +25,7 @@ class RenderedTracks(Observer):
         self._shape = recording.frame_shape
         self._warned = False
         self._drawn = False
+        self.failed = False  # it could not be written
 
     @property
     def path(self) -> Path:
@@ -33,6 +34,8 @@ class RenderedTracks(Observer):
 
     def add(self, frame: RecordedFrame, tracks: Tracks) -> None:
         """Draw one frame."""
+        if self.failed:
+            return
         record = output_record(tracks, frame.detections)
         image = frame.image
         if image is None and self._shape is not None:
@@ -42,11 +45,21 @@ class RenderedTracks(Observer):
                 logger.warning("%s is not rendered: the recording has neither images nor a frame size", self.path)
                 self._warned = True
             return
-        self._video.write(image, record)
-        self._drawn = True
+        try:
+            self._video.write(image, record)
+        except OSError as error:
+            self._fail(error)
+        self._drawn = not self.failed
 
     def close(self) -> None:
         """Finish the file."""
-        if self._drawn:
-            set_earlier_aside(self.path)
-        self._video.close()
+        try:
+            if self._drawn:
+                set_earlier_aside(self.path)
+            self._video.close()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.failed = True
+        logger.error("%s could not be written: %s", self.path, error)

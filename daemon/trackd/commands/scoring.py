@@ -71,6 +71,18 @@ class RecordingScoring(Observer):
                 labels = np.where(kept, np.arange(len(kept)), 0)
                 self._segmentation.add(frame.frame_index, labels[detections.masks])
 
+    def add_untracked(self, frame: RecordedFrame) -> None:
+        """Count all instances of a frame as missed."""
+        n = len(frame.detections)
+        gt_ids = np.full(n, -1) if frame.detections.gt_ids is None else frame.detections.gt_ids
+        missed = np.full(n, -1)
+        if self._truth is None:
+            scored = frame_of_detections(frame.frame_index, gt_ids, missed)
+        else:
+            scored = self._truth.frame(frame.frame_index, missed, np.zeros((n, 4), np.float32))
+        self.sequence.frames.append(scored)
+        self.switch_count.add(frame.frame_index, gt_ids, missed)
+
     def close(self) -> None:
         """Count the truth's instances after the last frame as missed."""
         if self._truth is not None and self._whole:

@@ -30,7 +30,7 @@ def serve(config: Config, base: Path | None = None) -> int:
         base: the folder of the configuration's file, for relative paths.
 
     Returns:
-        The exit code: 0 after a drain, 1 where a thread died.
+        The exit code: 0 after a drain, 1 where a thread died or an output file could not be finished.
 
     Raises:
         ConfigError: the daemon cannot be started with this configuration.
@@ -66,7 +66,9 @@ def serve(config: Config, base: Path | None = None) -> int:
     systemd.stopping()
     failure = daemon.close()
     if failure is None:
-        return 0
+        for path in daemon.unfinished:
+            sys.stderr.write(f"trackd: {path} could not be finished; the log names the reason\n")
+        return 1 if daemon.unfinished else 0
     sys.stderr.write(f"trackd: {failure}\n")
     sys.stderr.flush()
     # A normal exit would wait forever for a thread that hangs.

@@ -22,8 +22,9 @@ from trackd.config import Config, SecurityConfig
 from trackd.daemon import Daemon
 from trackd.evaluation import IdentityScore
 from trackd_client import Client
-from trackd_client.apps.replay import with_pixel_range
+from trackd_client.apps.replay import rejection_of, with_pixel_range
 from trackd_client.configuration import ConfigError, find_path
+from trackd_client.protocol import Status
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
@@ -43,11 +44,17 @@ class Summary:
     tracks: int
     seconds: float
     score: IdentityScore | None  # None where the recording has no ground truth
+    rejected: int = 0  # frames
+    dropped: int = 0
 
     @property
     def fps(self) -> float:
         """Frames per second, including reading and writing."""
         return self.frames / self.seconds if self.seconds else 0.0
+
+
+class IncompleteError(Exception):
+    """Frames were rejected, or outputs could not be written; all others were. The text is one line."""
 
 
 Observe = Callable[[Config, Recording], Sequence[Observer]]
@@ -60,6 +67,7 @@ def track(
     *,
     render: bool = False,
     observe: Observe = lambda config, recording: (),
+    allow_rejected: bool = False,
 ) -> list[Summary]:
     """Track every recording of a configuration; show a progress bar and a summary.
 
@@ -69,16 +77,24 @@ def track(
         console: to print to; None: the terminal.
         render: write an .mp4 with ids and trails of each recording.
         observe: makes the observers of a recording.
+        allow_rejected: rejected frames are no error.
 
     Raises:
         ConfigError, RecordingError: a file cannot be read or written.
+        IncompleteError: after all recordings, if frames were rejected or an output could not be written.
     """
     console = console or Console()
-    summaries = []
+    summaries: list[Summary] = []
+    faults: list[str] = []
     for run in one_checkpoint_each(config):
         if isinstance(config.ckpt_path, list):
             console.print(f"checkpoint {run.ckpt_path}", highlight=False)
-        summaries += _track_one(run, base, console, observe, render)
+        summaries += _track_one(run, base, console, observe, render, faults)
+    rejected = sum(summary.rejected for summary in summaries)
+    if rejected and not allow_rejected:
+        faults.append(rejection_of(rejected, sum(summary.frames for summary in summaries)))
+    if faults:
+        raise IncompleteError("; ".join(faults))
     return summaries
 
 
@@ -115,7 +131,10 @@ def one_checkpoint_each(config: Config, environment: Mapping[str, str] = os.envi
     return [runs[int(environment[name])]]
 
 
-def _track_one(config: Config, base: Path, console: Console, observe: Observe, render: bool) -> list[Summary]:
+def _track_one(
+    config: Config, base: Path, console: Console, observe: Observe, render: bool, faults: list[str]
+) -> list[Summary]:
+    """Track with one checkpoint. Adds a line to `faults` about outputs that could not be written."""
     recordings = open_recordings(config.dataset.test_dataset, config.dataloader, base, config.limits)
     if not recordings:
         raise ConfigError(
@@ -140,6 +159,9 @@ def _track_one(config: Config, base: Path, console: Console, observe: Observe, r
     if failure is not None:
         raise RuntimeError(failure)
     console.print(_table(summaries))
+    n_errors = daemon.output_errors + sum(video.failed for video in videos)
+    if n_errors:
+        faults.append(f"{n_errors} records or files could not be written to {config.out_dir}; the log names each")
     for path in [*daemon.written, *(video.path for video in videos if video.path.exists())]:
         console.print(f"wrote {path}", highlight=False)
     return summaries
@@ -233,6 +255,7 @@ def track_recording(
         skeleton=recording.skeleton,
         source=str(recording.source) if recording.source is not None else None,
     )
+    stream.logs_rejections = False  # the collector logs each cause once
     collector.start()
     sent = 0
     for frame in recording.frames():
@@ -243,15 +266,17 @@ def track_recording(
     stream.close()
     collector.join()
     seconds = time.monotonic() - started
-    return Summary(recording.name, sent, len(collector.track_ids), seconds, collector.score)
+    rejected, dropped = collector.counts[Status.REJECTED], collector.counts[Status.DROPPED]
+    return Summary(recording.name, sent, len(collector.track_ids), seconds, collector.score, rejected, dropped)
 
 
 def _table(summaries: list[Summary]) -> Table:
-    table = Table("recording", "frames", "tracks", "fps", "id switches", "IDF1")
+    table = Table("recording", "frames", "rejected", "dropped", "tracks", "fps", "id switches", "IDF1")
     for column in table.columns[1:]:
         column.justify = "right"
     for summary in summaries:
         score = summary.score
         scores = ("–", "–") if score is None else (str(score.id_switches), f"{score.idf1:.3f}")
-        table.add_row(summary.name, str(summary.frames), str(summary.tracks), f"{summary.fps:.0f}", *scores)
+        counts = (summary.frames, summary.rejected, summary.dropped, summary.tracks)
+        table.add_row(summary.name, *map(str, counts), f"{summary.fps:.0f}", *scores)
     return table

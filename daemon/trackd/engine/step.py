@@ -168,14 +168,25 @@ def _prepare(step: FrameStep) -> None:
     if frame.image is not None:
         if state.scorer.needs_image and len(detections):
             step.image = decode_image(frame.image)
-        # The size of the image itself takes precedence over the size that `open` gave.
-        shape = image_shape(frame.image) or shape
+        shape = _checked_shape("image", image_shape(frame.image), shape)
+    if detections.masks is not None:
+        shape = _checked_shape("masks", detections.masks.shape, shape)
     try:
         step.instances = Instances.of(
             detections, state.settings.dataset, state.skeleton, state.scorer.boxes_from, shape
         )
     except ValueError as error:
         raise ProtocolError(ErrorCode.INVALID_FRAME, str(error)) from None
+
+
+def _checked_shape(what: str, shape: tuple[int, int] | None, known: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the size (h, w) of a frame: that of its image or masks, which must be the one that is known already."""
+    if shape is not None and known is not None and shape != known:
+        raise ProtocolError(
+            ErrorCode.INVALID_FRAME,
+            f"{what} must have the frame's size, which is {known[1]} × {known[0]} pixels; got {shape[1]} × {shape[0]}",
+        )
+    return shape or known
 
 
 def encode(steps: Sequence[FrameStep]) -> None:

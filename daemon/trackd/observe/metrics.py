@@ -56,6 +56,11 @@ class Metrics:
         )
         self.ready = Gauge("trackd_ready", "1 while the daemon accepts frames", registry=self.registry)
 
+    @property
+    def n_output_errors(self) -> int:
+        """The number of records and files that could not be written."""
+        return int(self.registry.get_sample_value("trackd_output_errors_total") or 0)
+
     def refused(self, code: ErrorCode) -> None:
         """Count a message that was answered with an error."""
         self.errors.labels(code=str(code)).inc()

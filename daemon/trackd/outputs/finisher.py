@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trackd.outputs.backlog import Backlog
 from trackd.outputs.positions import Positions
+from trackd.outputs.stream_files import StreamFiles
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,12 @@ class Finisher:
         self.backlogs: dict[str, Backlog] = {}  # the latest of each name, until its files are finished
         self.n_finished = 0  # files
         self.paths: list[Path] = []
+        self._incomplete: list[StreamFiles] = []
+
+    @property
+    def unfinished(self) -> list[Path]:
+        """The files that could not be finished, and that nothing has finished since."""
+        return [path for files in self._incomplete for path in files.unfinished]
 
     def add(self, backlog: Backlog) -> None:
         """Add a stream; it waits until the files of an earlier stream of its name are finished."""
@@ -70,6 +77,8 @@ class Finisher:
         except Exception:
             self._on_error()
             logger.exception("stream=%s: its outputs could not be finished", backlog.name)
+        if backlog.files.unfinished:
+            self._incomplete.append(backlog.files)
         self.n_finished += backlog.n_files
         self._remove(backlog)
 

@@ -102,6 +102,7 @@ class RenderedVideo:
         self._drawing = TrackDrawing(skeleton)
         self._temporary = path.with_name(f".{path.stem}.partial.mp4")
         self._writer: cv2.VideoWriter | None = None
+        self._n_frames = 0
 
     def write(self, image: Image, record: OutputRecord) -> None:
         """Add one frame.
@@ -118,13 +119,23 @@ class RenderedVideo:
             if not self._writer.isOpened():
                 raise OSError(f"{self.path}: OpenCV cannot write an mp4 video of {size[0]} × {size[1]} there")
         self._writer.write(canvas)
+        self._n_frames += 1
 
     def close(self) -> None:
-        """Finish the file; without a frame there is no file."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-            self._temporary.replace(self.path)
+        """Finish the file; without a frame there is no file.
+
+        Raises:
+            OSError: the file does not hold all frames, as on a full disk, which OpenCV does not report.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        n_frames = cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if n_frames != self._n_frames:
+            self._temporary.unlink(missing_ok=True)
+            raise OSError(f"{n_frames:.0f} of its {self._n_frames} frames are in the file; is the disk full?")
+        self._temporary.replace(self.path)
 
     def __enter__(self) -> RenderedVideo:
         return self

@@ -61,6 +61,17 @@ class StreamFiles:
         self._prepared = self._stored is not None
         self._files: list[OpenFile] = []
         self._seq = self.stored_seq
+        self._failed: list[Writer] = []  # could not be finished
+
+    @property
+    def unfinished(self) -> list[Path]:
+        """The files that could not be finished, and that nothing has finished since."""
+        paths = []
+        for writer in self._failed:
+            part = writer.part_of(self._out_dir, self._info.name)
+            if part is None or part.exists() or not writer.path.exists():
+                paths.append(writer.path)
+        return paths
 
     @property
     def stored_seq(self) -> int:
@@ -172,6 +183,7 @@ class StreamFiles:
                 file.writer.close()
                 finished.append(file.writer.path)
             except Exception as error:
+                self._failed.append(file.writer)
                 self._on_error()
                 logger.error(
                     "%s could not be finished; if its .part exists, `trackd outputs recover %s` finishes it: %s",

@@ -212,6 +212,11 @@ class OutputsThread:
         """The files that are finished."""
         return self._finisher.paths
 
+    @property
+    def unfinished(self) -> list[Path]:
+        """The files that could not be finished, and that nothing has finished since."""
+        return self._finisher.unfinished
+
     def end(self, name: str, done: Callable[[], None]) -> None:
         """Write all records of a stream that closes; `take_progress` then returns `done`."""
         backlog = self._backlogs.get(name)

@@ -1,7 +1,10 @@
 """Files that grow: they hold whole pieces only, and are written again when they are removed."""
 
+import os
 import resource
 import shutil
+import signal
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -9,7 +12,7 @@ from output_records import info, record
 
 from trackd.output_formats import WRITERS
 from trackd.outputs.files.append_file import AppendFile
-from trackd.outputs.files.part import read_records
+from trackd.outputs.files.part import is_abandoned, read_records
 from trackd.outputs.writer import open_writer
 
 
@@ -118,3 +121,19 @@ def test_a_file_that_cannot_be_finished_leaves_its_part_and_nothing_else(kind, t
     again.write(record(0, [0]))
     again.close()
     assert names(tmp_path) == [f"cells.1.{kind}", f"cells.{kind}"]
+
+
+def test_a_closed_file_can_be_opened_again_while_a_process_is_being_started(tmp_path):
+    file = AppendFile(tmp_path / "a", b"head\n")
+    child = os.fork()  # until it runs another program, a new process has copies of all handles
+    if child == 0:
+        time.sleep(5)
+        os._exit(0)
+    try:
+        end = file.end
+        file.close()
+        AppendFile(tmp_path / "a", start=end).close()
+        assert is_abandoned(tmp_path / "a")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -1,5 +1,7 @@
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +134,36 @@ def test_the_frame_rate_is_computed_from_the_time_stamps_where_the_stream_has_no
     frames = [dataclasses.replace(record(i, [0], pose), t_ns=round(i * 1e9 / 12.5)) for i in (0, 1, 5)]
     labels = written(tmp_path, stream, *frames)
     assert labels.videos[0].backend_metadata["fps"] == 12.5
+
+
+# A process of its own, since HDF5 reads its settings once.
+WHILE_PROCESSES_START = """
+import subprocess, sys, threading
+from pathlib import Path
+from trackd.outputs.formats.slp import SlpWriter
+from trackd.outputs.records import StreamInfo
+
+done = threading.Event()
+
+def start_processes():
+    while not done.wait(0.002):  # each has a copy of the handle of a file that is open now
+        started.append(subprocess.Popen(["sleep", "0.2"], close_fds=False))
+
+started = []
+starter = threading.Thread(target=start_processes)
+starter.start()
+try:
+    for number in range(5):
+        SlpWriter(Path(sys.argv[1]), StreamInfo(f"cam{number}", None, None, (100, 100), None)).close()
+finally:
+    done.set()
+    starter.join()
+    [process.wait() for process in started]
+"""
+
+
+def test_files_are_finished_while_other_processes_are_started(tmp_path):
+    command = [sys.executable, "-c", WHILE_PROCESSES_START, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"cam{number}.slp" for number in range(5)]

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import tifffile
-from recording_files import blocks, write_labels
+from recording_files import blocks, shared_data, write_labels
 
 from trackd_client.configuration import ConfigError, validate
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.label_images import detections_of, shaped
 from trackd_client.recordings.man_track import read_man_track
-from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.recording import Clip, RecordingError
 
 FOLDER = {"path": ".", "labels_suffix": ".tif", "vid_suffix": ".tif"}
 
@@ -208,3 +208,30 @@ def test_stacks_of_labels_and_images_count_frames_from_zero(tmp_path):
     frames = list(recording.frames())
     assert [frame.frame_index for frame in frames] == [0, 1, 2, 3, 4]
     assert all(frame.detections.gt_ids.tolist() == [7] and frame.image.shape == (30, 40) for frame in frames)
+
+
+@pytest.mark.parametrize("name", ["ctc_DIC-C2DH-HeLa_01", "ctc_Fluo-N2DL-HeLa_01"])
+def test_dir_and_gt_images_differ_by_the_full_masks_alone_and_a_line_says_so(tmp_path, caplog, name):
+    place = shared_data(name)
+    named = {"raw_images": [str(place / "01")], "gt_images": [str(place / "01_GT" / "TRA")]}
+    (markers,) = recordings(tmp_path, **named)
+    (line,) = [r.getMessage() for r in caplog.records if "gt_images reads" in r.getMessage()]
+    assert f"the full masks of {place / '01_ST' / 'SEG'}" in line
+    assert f"the identities and parents of {place / '01_GT' / 'TRA' / 'man_track.txt'}" in line
+    (whole,) = recordings(tmp_path, dir={**FOLDER, "path": str(place)})
+    for part in ("01", "01_GT"):  # the same sequence without its full masks
+        (tmp_path / part).symlink_to(place / part)
+    caplog.clear()
+    (without,) = recordings(tmp_path, dir=FOLDER)
+    clips = [Clip(2, 5)]
+    differ = 0
+    for a, b, c in zip(markers.frames(clips), without.frames(clips), whole.frames(clips), strict=True):
+        np.testing.assert_array_equal(a.detections.boxes, b.detections.boxes)
+        np.testing.assert_array_equal(a.detections.gt_ids, b.detections.gt_ids)
+        differ += not np.array_equal(a.detections.boxes, c.detections.boxes)
+    assert differ == 3
+    named |= {"gt_list": [str(tmp_path / "01_GT" / "TRA" / "man_track.txt")]}
+    named |= {"gt_images": [str(tmp_path / "01_GT" / "TRA")]}
+    caplog.clear()
+    recordings(tmp_path, **named)
+    assert "gt_images reads" not in caplog.text

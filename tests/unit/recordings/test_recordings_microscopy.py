@@ -12,6 +12,9 @@ from trackd_client.recordings.recording import RecordingError
 FRAMES = {0: [spot(1, 5, 6, 0, 'RADIUS="2"')], 1: [spot(2, 7, 8, 1, 'RADIUS="2"'), spot(3, 20, 20, 1)]}
 
 
+SMALL = 'width="24" height="16" nframes="0"'  # as `make_stack`
+
+
 def play(path, images=None, **keys):
     recording = MicroscopyRecording(path, TestDataset(**keys), images=images)
     return recording, list(recording.frames())
@@ -34,7 +37,7 @@ def test_the_default_crop_size_gives_the_box_if_none_is_set(tmp_path):
 
 
 def test_frames_without_an_image_and_images_without_spots_are_played(tmp_path):
-    path = make_trackmate(tmp_path / "a.xml", {**FRAMES, 9: [spot(4, 1, 1, 9)]}, {})
+    path = make_trackmate(tmp_path / "a.xml", {**FRAMES, 9: [spot(4, 1, 1, 9)]}, {}, image=SMALL)
     stack = TiffStack(make_stack(tmp_path / "a.tif", 6))
     recording, frames = play(path, stack)
     assert [frame.frame_index for frame in frames] == list(range(10))
@@ -42,13 +45,13 @@ def test_frames_without_an_image_and_images_without_spots_are_played(tmp_path):
     assert [len(frame.detections) for frame in frames] == [1, 2, *[0] * 7, 1]
     assert frames[4].detections.keypoints.shape == (0, 1, 2)
     assert (recording.frame_shape, recording.source) == ((16, 24), tmp_path / "a.tif")
-    _, frames = play(make_trackmate(tmp_path / "b.xml", {0: [spot(1, 1, 1, 0)]}, {}), stack)
+    _, frames = play(make_trackmate(tmp_path / "b.xml", {0: [spot(1, 1, 1, 0)]}, {}, image=SMALL), stack)
     assert len(frames) == 6
 
 
 def test_a_list_of_images_is_played_in_list_order(tmp_path):
     files = [make_stack(tmp_path / f"RECEPTOR t00{2 - i} z0.tif", i + 1) for i in range(3)]
-    frames = play(make_trackmate(tmp_path / "a.xml", FRAMES, {}), in_order(files[:1] * 2))[1]
+    frames = play(make_trackmate(tmp_path / "a.xml", FRAMES, {}, image=SMALL), in_order(files[:1] * 2))[1]
     assert [frame.image.shape for frame in frames] == [(16, 24)] * 2
 
 

@@ -12,6 +12,7 @@ import typer
 
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
+from trackd_client.exit_codes import exit_code
 from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
@@ -41,6 +42,9 @@ def replay(
     loops: Annotated[int, typer.Option("--loop", min=1, metavar="N", help="Play N times, as one stream.")] = 1,
     stream: Annotated[str | None, typer.Option(help="The stream's name; the recording's if not given.")] = None,
     takeover: Annotated[bool, typer.Option(help="Take the stream from the client that owns it.")] = False,
+    allow_rejected: Annotated[
+        bool, typer.Option("--allow-rejected", help="Exit code 0 although the daemon rejected frames.")
+    ] = False,
     ingest: Ingest = INGEST,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
@@ -52,12 +56,15 @@ def replay(
     """Send the recordings of a configuration to a daemon, one after the other, each as its own stream."""
     _log(verbose)
     # Imported here, because only `replay` needs the `recordings` extra.
-    from trackd_client.apps.replay import ReplayOptions, parse_speed, run_replay
+    from trackd_client.apps.replay import ReplayOptions, parse_speed, rejection_of, run_replay
     from trackd_client.client import Client
 
     options = ReplayOptions(parse_speed(speed), loops, stream, takeover)
     with Client(ingest, tracks, control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
-        run_replay(client, config, overrides, options)
+        replayed = run_replay(client, config, overrides, options)
+    rejected = sum(each.rejected for each in replayed)
+    if rejected and not allow_rejected:
+        raise TrackdError(rejection_of(rejected, sum(each.progress.sent for each in replayed)))
 
 
 @app.command()
@@ -91,8 +98,6 @@ def main() -> None:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         sys.exit(1)
-    except TrackdError as error:
-        _fail(str(error), 1)
     except Exception as error:
         code = _exit_code(error)
         if code is None:
@@ -110,8 +115,7 @@ def _exit_code(error: Exception) -> int | None:
         return 1
     if isinstance(error, ModuleNotFoundError):
         return 1
-    # By name, because the modules of these classes may need packages that are not installed.
-    return 2 if type(error).__name__ in ("ConfigError", "RecordingError", "KeyFileError") else None
+    return exit_code(error)
 
 
 def _fail(message: str, code: int) -> None:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, environment_overrides, load_yaml, validate, with_overrides
+from trackd_client.errors import TrackdError
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.limits import RecordingLimits
@@ -56,6 +57,7 @@ class Progressed:
     late: int  # frames that were sent more than one frame period late
     lag_s: float  # of the last frame
     seconds: float
+    rejected: int = 0
 
     @property
     def fps(self) -> float:
@@ -70,6 +72,8 @@ class Replayed:
     stream: str
     progress: Progressed
     rejected: int
+    dropped: int | None = 0  # None: the daemon may have dropped frames, and does not tell how many
+    causes: tuple[str, ...] = ()  # of the rejected frames: one line for each
 
 
 class Pace:
@@ -205,7 +209,7 @@ def replay_recording(
     sent = 0
 
     def progress() -> Progressed:
-        return Progressed(sent, total, pace.late, pace.lag_s, pace.seconds)
+        return Progressed(sent, total, pace.late, pace.lag_s, pace.seconds, stream.n_rejected)
 
     with _fresh_stream(
         client,
@@ -216,6 +220,7 @@ def replay_recording(
         source=str(recording.source) if recording.source is not None else None,
         takeover=options.takeover,
     ) as stream:
+        stream.logs_rejections = False  # the causes are reported at the end, each once
         pace = Pace(recording.fps, options.speed)
         for frame in looped(recording, options.loops):
             pace.wait(sent)
@@ -224,7 +229,20 @@ def replay_recording(
             if on_progress is not None:
                 on_progress(progress())
         stream.flush()
-        return Replayed(name, progress(), len(stream.rejected))
+        return Replayed(name, progress(), stream.n_rejected, _dropped(client, stream), tuple(stream.rejection_causes))
+
+
+def _dropped(client: Client, stream: Stream) -> int | None:
+    """The number of frames that the stream's policy has dropped; None if the daemon cannot be asked."""
+    policy = stream.config.get("stream", {})
+    if policy.get("on_overload", "block") == "block" and policy.get("deadline_ms") is None:
+        return 0
+    try:
+        rows = client.status().streams
+    except TrackdError as error:
+        logger.warning("the number of dropped frames is not known stream=%s: %s", stream.name, error)
+        return None
+    return next((row.dropped for row in rows if row.stream == stream.name), None)
 
 
 def with_pixel_range(config: Mapping[str, Any], recording: Recording) -> dict[str, Any]:
@@ -259,26 +277,34 @@ def run_replay(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]:.0f} fps, lag {task.fields[lag_ms]:.0f} ms"),
+        TextColumn("{task.fields[fps]:.0f} fps, lag {task.fields[lag_ms]:.0f} ms, {task.fields[rejected]} rejected"),
     )
     ended = []
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
         for recording, name in zip(replay.recordings, names, strict=True):
-            task = bar.add_task(name, total=len(recording) * options.loops, fps=0.0, lag_ms=0.0)
+            task = bar.add_task(name, total=len(recording) * options.loops, fps=0.0, lag_ms=0.0, rejected=0)
 
             def show(now: Progressed, task: Any = task) -> None:
-                bar.update(task, completed=now.sent, fps=now.fps, lag_ms=now.lag_s * 1e3)
+                bar.update(task, completed=now.sent, fps=now.fps, lag_ms=now.lag_s * 1e3, rejected=now.rejected)
 
             ended.append(replay_recording(client, recording, name, replay.config, options, show))
     out = console or Console()
     for replayed in ended:
         now = replayed.progress
+        dropped = "an unknown number" if replayed.dropped is None else str(replayed.dropped)
         out.print(
             f"{replayed.stream}: {now.sent} frames in {now.seconds:.1f} s, {now.fps:.1f} fps, "
-            f"{now.late} late, {replayed.rejected} rejected",
+            f"{now.late} late, {dropped} dropped, {replayed.rejected} rejected",
             highlight=False,
         )
+        for cause in replayed.causes:
+            logger.warning("rejected: stream=%s: %s", replayed.stream, cause)
     return ended
+
+
+def rejection_of(rejected: int, sent: int) -> str:
+    """The line of a command whose frames were rejected; `trackd track` uses it too."""
+    return f"{rejected} of {sent} frames were rejected and have no ids; --allow-rejected makes this exit code 0"
 
 
 def _send(stream: Stream, frame: RecordedFrame) -> None:

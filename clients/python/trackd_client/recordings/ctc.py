@@ -17,7 +17,7 @@ from trackd_client.configuration import ConfigError
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import Folder, TestDataset
-from trackd_client.recordings.ctc_sequences import challenge_sequences
+from trackd_client.recordings.ctc_sequences import challenge_sequences, unread_beside
 from trackd_client.recordings.images.image_files import TIFF_SUFFIXES, by_number
 from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
@@ -124,7 +124,7 @@ class CtcRecording(Recording):
         labels = self._labels.fresh()
         shapes = None if self._shapes is None else self._shapes.fresh()
         with labels, shapes or nullcontext():
-            for index, image in images_of(self._images, clips):
+            for index, image in images_of(self._images, clips, one_size=False):  # compared below
                 detections = self._detections(index, self._label_image(index, labels, shapes))
                 masks = detections.masks
                 if image is not None and masks is not None and image.shape[:2] != masks.shape:
@@ -183,6 +183,13 @@ def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> lis
     # The recording is named after its images if there are any: `01` is a sequence's name, `01_GT/TRA` is not.
     places = [source.path if source is not None else truth.path for truth, source in zip(labels, images, strict=True)]
     names = unique_names((place.stem for place in places), places)
+    for truth, table in zip(labels, tables, strict=True):
+        unread = unread_beside(truth.path, table)
+        if unread:
+            logger.warning(
+                "gt_images reads %s alone, with other boxes and scores than dir, which also reads %s",
+                truth.path, " and ".join(unread),
+            )  # fmt: skip
     return [
         CtcRecording(truth, dataset, name=name, images=source, man_track=table)
         for truth, source, table, name in zip(labels, images, tables, names, strict=True)

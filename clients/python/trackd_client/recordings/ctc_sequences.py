@@ -53,6 +53,24 @@ def challenge_sequences(folder: Folder, base: Path) -> list[Sequence]:
     return found
 
 
+def unread_beside(labels: Path, man_track: Path | None) -> list[str]:
+    """What `dir` would read of a sequence whose label images are named one by one: full masks, and a table of tracks.
+
+    Args:
+        labels: the folder of the label images.
+        man_track: the table that is named too.
+    """
+    if labels.name != "TRA" or not labels.parent.name.endswith("_GT"):
+        return []
+    shapes = labels.parent.parent / f"{labels.parent.name.removesuffix('_GT')}_ST" / "SEG"
+    found = []
+    if shapes.is_dir():
+        found.append(f"the full masks of {shapes}, in place of these labels' pixels")
+    if man_track is None and (labels / TABLE).is_file():
+        found.append(f"the identities and parents of {labels / TABLE}")
+    return found
+
+
 def _sequence(place: Path, name: str, folder: Folder) -> Sequence:
     truth = place / f"{name}_GT" / "TRA"
     labels = sorted(truth.glob(f"*{folder.labels_suffix}"))

@@ -15,7 +15,7 @@ from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.images.named_images import named_images
-from trackd_client.recordings.images.source import ImageLayout, ImageSource, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, ImageSource, fitting, images_of, known_fps, layout_of
 from trackd_client.recordings.labels.label_files import read_spots
 from trackd_client.recordings.labels.spots import Spots
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
@@ -106,7 +106,10 @@ class MicroscopyRecording(Recording):
         Raises:
             RecordingError: the label file or an image cannot be read.
         """
-        for index, image in images_of(self._images, self.clips if clips is None else clips):
+        clips = self.clips if clips is None else clips
+        if self._layout is not None and self._images is not None:
+            fitting(self._layout, self._spots.frame_shape, self._images.path, self.path)
+        for index, image in images_of(self._images, clips):
             yield RecordedFrame(index, self.time_ns(index), image, self._detections(index))
 
     def _detections(self, frame_index: int) -> Detections:

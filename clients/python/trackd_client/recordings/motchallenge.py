@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trackd_client.detections import Detections
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
-from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, fitting, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.limits import DEFAULT_LIMITS, MAX_WHOLE, RecordingLimits
 from trackd_client.recordings.named_files import named_files, one_each, unique_names
@@ -116,7 +116,10 @@ class MotRecording(Recording):
 
     @cached_property
     def _layout(self) -> ImageLayout | None:
-        return None if self.source is None else layout_of(VideoFile(self.source, self._limits))
+        if self.source is None:
+            return None
+        layout = layout_of(VideoFile(self.source, self._limits))
+        return fitting(layout, self._info.frame_shape, self.source, self.path)
 
     @cached_property
     def fps(self) -> float:

@@ -11,7 +11,7 @@ from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import Folder, TestDataset
 from trackd_client.recordings.folders import stem_pairs
-from trackd_client.recordings.images.source import ImageLayout, images_of, known_fps, layout_of
+from trackd_client.recordings.images.source import ImageLayout, fitting, images_of, known_fps, layout_of
 from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.named_files import named_files, one_each, unique_names
@@ -71,7 +71,11 @@ class SleapRecording(Recording):
 
     @cached_property
     def _layout(self) -> ImageLayout | None:
-        return None if self.source is None else layout_of(VideoFile(self.source, self._limits))
+        if self.source is None:
+            return None
+        stored = self._labels.video
+        noted = None if stored is None else stored.frame_shape
+        return fitting(layout_of(VideoFile(self.source, self._limits)), noted, self.source, self.path)
 
     @cached_property
     def fps(self) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.recordings.hdf5 import disable_file_locks
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.sleap_claims import check_claims
@@ -83,6 +84,7 @@ def read_labels(path: Path, limits: RecordingLimits = DEFAULT_LIMITS) -> SleapLa
 
 
 def _read_labels(path: Path, limits: RecordingLimits) -> SleapLabels:
+    disable_file_locks()
     import h5py  # both take a second and import large packages, which only .slp files need
     import sleap_io
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from trackd_client.causes import Causes
 from trackd_client.detections import Detections, Image
 from trackd_client.protocol import (
     Ack,
@@ -104,6 +105,8 @@ class StreamSession:
         self.credit = 0
         self.config: Mapping[str, Any] = {}
         self.rejected: deque[Error] = deque(maxlen=KEPT_REJECTIONS)
+        self.n_rejected = 0
+        self.logs_rejections = True
         self.max_unacked = max_unacked
         self.max_unacked_bytes = max_unacked_bytes
         self.open_due = True
@@ -118,6 +121,13 @@ class StreamSession:
         self._credit_binds = True
         self._closing = False
         self._close_sent = False
+        self._causes = Causes()  # of rejected frames
+        self._faults = Causes()  # of other errors
+
+    @property
+    def rejection_causes(self) -> list[str]:
+        """One line for each cause of rejected frames."""
+        return self._causes.lines
 
     @property
     def unacked(self) -> int:
@@ -360,8 +370,14 @@ class StreamSession:
         self._cursor = target
 
     def _reject(self, error: Error) -> None:
-        logger.warning("stream=%s seq=%s: %s: %s", self.stream, error.seq, error.code, error.message)
+        causes = self._faults if error.seq is None else self._causes
+        cause = causes.add(error.seq or 0, f"{error.code}: {error.message}")
+        # A camera may go on for hours with frames that are all rejected: the 1st, 10th, 100th … of a cause is logged.
+        if str(cause.count).strip("0") == "1" and (self.logs_rejections or error.seq is None):
+            so_far = f" (so far {cause.count} times)" if cause.count > 1 else ""
+            logger.warning("stream=%s seq=%s: %s: %s%s", self.stream, error.seq, error.code, error.message, so_far)
         self.rejected.append(error)
+        self.n_rejected += error.seq is not None
         pending = self._unacked.get(error.seq) if error.seq is not None else None
         if pending is not None and error.code in _REJECTIONS:
             pending.error = error

@@ -31,7 +31,7 @@ class Stream:
 
     Attributes:
         name: the stream's name.
-        rejected: the errors of the last 256 rejected frames; each is logged too.
+        rejected: the errors of the last 256 rejected frames. The 1st, 10th, 100th … of each cause is logged too.
     """
 
     def __init__(
@@ -72,6 +72,25 @@ class Stream:
     def config(self) -> Mapping[str, Any]:
         """The effective configuration, as sent by the daemon."""
         return self._session.config
+
+    @property
+    def n_rejected(self) -> int:
+        """The number of frames that the daemon has rejected."""
+        return self._session.n_rejected
+
+    @property
+    def rejection_causes(self) -> list[str]:
+        """One line for each cause of rejected frames: how many, the first and the last seq, and the reason."""
+        return self._session.rejection_causes
+
+    @property
+    def logs_rejections(self) -> bool:
+        """Whether rejected frames are logged; set it to false if the caller reports them."""
+        return self._session.logs_rejections
+
+    @logs_rejections.setter
+    def logs_rejections(self, wanted: bool) -> None:
+        self._session.logs_rejections = wanted
 
     @property
     def unacked(self) -> int:

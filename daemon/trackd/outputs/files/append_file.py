@@ -118,7 +118,7 @@ class AppendFile:
         self.restore()
         assert self._file is not None
         new = rewritten(self.path, pieces)
-        self._file.close()
+        _close(self._file)
         self._file, new._file = new._file, None
         self._whole_bytes = new._whole_bytes
 
@@ -141,7 +141,7 @@ class AppendFile:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self._file is not None:
-            self._file.close()
+            _close(self._file)
             self._file = None
 
     def _opened(self, *, create: bool = True, new: bool = False) -> FileIO:
@@ -183,7 +183,14 @@ class AppendFile:
             self.path.unlink(missing_ok=True)
             raise
         self._file = new
-        old.close()
+        _close(old)
+
+
+def _close(file: FileIO) -> None:
+    """Unlock and close a file. A process that is being started has a copy of the handle, which keeps the lock."""
+    with contextlib.suppress(OSError):  # a network file system without locks
+        fcntl.flock(file, fcntl.LOCK_UN)
+    file.close()
 
 
 def rewritten(path: Path, pieces: Iterable[bytes]) -> AppendFile:

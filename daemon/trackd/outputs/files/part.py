@@ -89,6 +89,7 @@ def is_abandoned(path: Path) -> bool:
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)  # a process that is being started may have a copy of the handle
         except BlockingIOError:
             return False
         except OSError:  # a network file system without locks

@@ -15,6 +15,7 @@ import numpy as np
 from trackd.outputs.files.whole_file import WholeFileWriter
 from trackd.outputs.records import Floats, OutputRecord, StreamInfo, measured_fps
 from trackd_client.detections import Skeleton
+from trackd_client.recordings.hdf5 import disable_file_locks
 
 if TYPE_CHECKING:
     import sleap_io
@@ -36,7 +37,8 @@ class SlpWriter(WholeFileWriter):
 
     @classmethod
     def write_file(cls, path: Path, stream: StreamInfo, records: Iterable[OutputRecord]) -> None:
-        """Write the whole file."""
+        """Write the whole file. SLEAP's writer opens it again for each of its tables."""
+        disable_file_locks()  # the stream's part is locked, and no other process knows the temporary name
         import sleap_io
 
         sleap_io.save_slp(_labels(stream, records), str(path), verbose=False)

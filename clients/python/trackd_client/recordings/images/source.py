@@ -95,23 +95,93 @@ def layout_of(images: ImageSource) -> ImageLayout:
         return opened.layout
 
 
-def images_of(images: ImageSource | None, clips: Iterable[Clip]) -> Iterator[tuple[int, Image | None]]:
+def images_of(
+    images: ImageSource | None, clips: Iterable[Clip], *, one_size: bool = True
+) -> Iterator[tuple[int, Image | None]]:
     """Every frame index of `clips` with its image, or with None if `images` is None.
 
-    For frames without an image, such as those after a video's end, the image is None. The first one is logged.
+    For frames without an image, such as those after a video's end, the image is None. One line logs their number.
+
+    Args:
+        images: the images; closed.
+        clips: the frames.
+        one_size: whether all images must have the size of the first.
+
+    Raises:
+        RecordingError: an image cannot be read, or has another size.
     """
     if images is None:
         yield from ((index, None) for clip in clips for index in range(clip.start, clip.stop))
         return
-    n_missing = 0
-    with images.fresh() as opened:
-        for clip in clips:
-            for index in range(clip.start, clip.stop):
-                image = opened.read(index)
-                n_missing += image is None
-                if n_missing == 1 and image is None:
-                    logger.warning("a frame has no image source=%s frame=%d", images.path, index)
-                yield index, image
+    missing = MissingImages(images.path)
+    try:
+        with images.fresh() as opened:
+            for clip in clips:
+                for index in range(clip.start, clip.stop):
+                    image = opened.read(index)
+                    if image is None:
+                        missing.add(index)
+                    elif one_size:
+                        _check_size(image, opened.layout.frame_shape, f"{images.path}, frame {index}")
+                    yield index, image
+    finally:
+        missing.log()
+
+
+def _check_size(image: Image, expected: tuple[int, ...], where: str) -> None:
+    if image.shape[:2] != expected[:2]:
+        raise RecordingError(
+            f"{where}: all images of a recording must have one size; this one has {in_words(image.shape)}, and the "
+            f"first {in_words(expected)}"
+        )
+
+
+def fitting(layout: ImageLayout, noted: tuple[int, ...] | None, source: Path, labels: Path) -> ImageLayout:
+    """Return the layout of images, after a comparison with the size that their label file notes.
+
+    Args:
+        layout: of the images.
+        noted: (h, w) or (h, w, c) by the label file; None if it notes none.
+        source: of the images.
+        labels: the label file, for the error text.
+
+    Raises:
+        RecordingError: the sizes differ, so that the labels' coordinates are not those of the images.
+    """
+    if noted is not None and noted[:2] != layout.frame_shape[:2]:
+        raise RecordingError(
+            f"{source}: its images have {in_words(layout.frame_shape)}, and the labels of {labels} are for "
+            f"{in_words(noted)}; name the images that were labelled"
+        )
+    return layout
+
+
+def in_words(shape: tuple[int, ...]) -> str:
+    """The size of an image of shape (h, w) or (h, w, c), for an error text."""
+    return f"{shape[1]} × {shape[0]} pixels"
+
+
+class MissingImages:
+    """The frames of a recording that have no image, for one line of the log."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._frames: list[int] = []  # the first and the last
+        self._n = 0
+
+    def add(self, frame_index: int) -> None:
+        """Add a frame."""
+        self._frames = [*self._frames[:1], frame_index]
+        self._n += 1
+
+    def log(self) -> None:
+        """Log the number of frames, if there are any."""
+        if self._n == 1:
+            logger.warning("1 frame (%d) has no image source=%s", self._frames[0], self._source)
+        elif self._n:
+            logger.warning(
+                "%d frames (%d to %d) have no image source=%s", self._n, self._frames[0], self._frames[-1], self._source
+            )
 
 
 def checked(pixels: NDArray[np.generic], where: str) -> Image:

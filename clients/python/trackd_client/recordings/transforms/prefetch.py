@@ -10,6 +10,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from trackd_client.recordings.images.source import MissingImages
 from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.transforms.prefetch_worker import BLOCK_FRAMES, Failed, blocks_of, work
 
@@ -45,12 +46,19 @@ class PrefetchedRecording(DerivedRecording):
         clips, _ = self.clips if clips is None else list(clips), self.lineage
         # Only as many blocks as workers are counted: a recording may have millions.
         n_workers = len(list(islice(blocks_of(clips, BLOCK_FRAMES), self._num_workers)))
+        source = self.source
+        missing = None if source is None else MissingImages(source)
         workers = [_Worker.start(self._recording, clips, self.name, i, n_workers) for i in range(n_workers)]
         try:
             for number, block in enumerate(blocks_of(clips, BLOCK_FRAMES)):
                 for index in range(block.start, block.stop):
-                    yield workers[number % n_workers].receive(index)
+                    frame = workers[number % n_workers].receive(index)
+                    if missing is not None and frame.image is None:
+                        missing.add(index)
+                    yield frame
         finally:
+            if missing is not None:
+                missing.log()
             for worker in workers:
                 worker.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 import threading
@@ -13,6 +14,7 @@ from multiprocessing.connection import Connection
 
 import cv2
 
+from trackd_client.recordings.images.source import MissingImages
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 
 # Short, so that all workers have a block within the frames that may be queued; and so that a video's reader decodes
@@ -41,6 +43,7 @@ def work(recording: Recording, clips: Iterable[Clip], number: int, n_workers: in
     Block i is read by worker i modulo `n_workers`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the replaying process stops its workers
+    logging.getLogger(MissingImages.__module__).disabled = True  # the replaying process counts frames without images
     cv2.setNumThreads(1)  # the number of processes is the number of cores to use
     waiting: queue.Queue[RecordedFrame | Failed | None] = queue.Queue(AHEAD_FRAMES)
     sender = threading.Thread(target=_send, args=(waiting, frames), name="send frames", daemon=True)
