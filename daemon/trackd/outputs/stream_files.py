@@ -98,8 +98,12 @@ class StreamFiles:
             try:
                 writer = writer_class(kind)
                 part = writer.part_of(self._out_dir, self._info.name)
-                if part is not None:
-                    writer.recover(part)
+                if part is not None and writer.recover(part) is not None and self._positions is None:
+                    logger.warning(
+                        "stream=%s: its output %s continues in a second file, since without a journal track ids begin "
+                        "at 0 again; with daemon.state_dir a restart continues the ids and the file",
+                        self._info.name, kind,
+                    )  # fmt: skip
             except Exception as error:
                 failed = True
                 logger.error("stream=%s: the part of its output %s is not finished: %s", self._info.name, kind, error)

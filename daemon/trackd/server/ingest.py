@@ -36,6 +36,7 @@ from trackd_client.protocol import (
     decode,
 )
 from trackd_client.protocol.arrays import Part
+from trackd_client.protocol.capture_time import SURELY_NS, capture_time_fault
 from trackd_client.transport.shared_memory import SharedImageReader
 
 logger = logging.getLogger(__name__)
@@ -215,10 +216,13 @@ class Ingest:
                 _check_fits(session, frame)
                 if isinstance(frame.image, SharedImage):  # copied, since its producer overwrites it
                     frame = replace(frame, image=self._shared_images.read(frame.image))
-                session.last_frame_index = frame.frame_index
+                session.last_frame_index, session.last_t_ns = frame.frame_index, frame.t_ns
                 return QueuedFrame(frame, now, nbytes)
             except ProtocolError as error:
                 fault = error
+            except Exception as error:
+                logger.exception("stream=%s seq=%d: a fault of the daemon", head.stream, head.seq)
+                fault = ProtocolError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
         assert fault is not None
         return Skip(_head(head), Status.REJECTED, fault.message, now, fault.code)
 
@@ -260,6 +264,8 @@ def _check_fits(session: Session, frame: Frame) -> None:
     """Check a frame against its stream."""
     if session.last_frame_index is not None and frame.frame_index <= session.last_frame_index:
         _invalid(f"frame_index must rise; got {frame.frame_index} after {session.last_frame_index}")
+    if frame.t_ns < SURELY_NS and (fault := capture_time_fault(frame.t_ns, session.last_t_ns)) is not None:
+        _invalid(fault)
     keypoints = frame.detections.keypoints
     if session.skeleton is not None and keypoints is not None:
         nodes = len(session.skeleton.nodes)

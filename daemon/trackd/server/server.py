@@ -134,7 +134,7 @@ class Server:
         self._take_outputs_progress()
         if self._journal is None:  # else the next daemon continues the streams and their outputs
             for session in self._sessions:
-                self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained"})
+                self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained", "drained": True})
                 self._outputs.close(session.name)
 
     def _drained(self) -> bool:

@@ -18,6 +18,7 @@ from trackd_client.protocol import Open, topic
 
 NO_OWNER = b""  # the owner of a stream that has none, as after a restart
 _REMEMBERED_HISTORIES = 8
+_REMEMBERED_NAMES = 4096  # of closed streams
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,7 @@ class Session:
     opened_epoch: int = 0  # the epoch in which it was opened; a reset begins another
     credit: int = 0  # frames that the client may send; below 0 where a drop policy accepts frames without credit
     last_frame_index: int | None = None
+    last_t_ns: int | None = None  # of the last frame that this daemon has accepted
     owner_key: str = ""  # the public key of the owner's connection; "" without CURVE
     recovered_seq: int = -1  # frames up to this seq were settled by an earlier daemon
     source: str | None = None
@@ -89,6 +91,7 @@ class Sessions:
         self._last_message_ns: dict[bytes, int] = {}  # the time of each owner's last message
         self._highest_epoch = highest_epoch
         self._closed_histories: OrderedDict[str, History] = OrderedDict()
+        self._closed_names: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -110,15 +113,22 @@ class Sessions:
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
         self._disown(session)
+        if session.opening:  # it could not be opened
+            return
         self._closed_histories.pop(session.name, None)
         self._closed_histories[session.name] = session.history
         while len(self._closed_histories) > _REMEMBERED_HISTORIES:
             self._closed_histories.popitem(last=False)
+        self._closed_names.pop(session.name, None)
+        self._closed_names[session.name] = None
+        while len(self._closed_names) > _REMEMBERED_NAMES:
+            self._closed_names.popitem(last=False)
 
     def history(self, name: str) -> History | None:
-        """Return the history of an open stream, else of one that was closed a short time ago."""
+        """Return the history of an open stream, else of one that was closed. Only the last ones have rows."""
         session = self._by_name.get(name)
-        return session.history if session is not None else self._closed_histories.get(name)
+        history = session.history if session is not None else self._closed_histories.get(name)
+        return History(0, 0) if history is None and name in self._closed_names else history
 
     def hand_over(self, session: Session, owner: bytes, key: str = "") -> None:
         """Give a stream to another connection."""

@@ -183,8 +183,10 @@ class Streams:
         session.credit = 0  # `opened` states all credit that the client holds; earlier acks belong to the last `open`
         credit = session.grant()
         settings = session.settings.as_map()
-        opened = Opened(session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index)
-        self._publisher.reply(session.owner, opened)
+        last, most = session.last_frame_index, self._limits.message_bytes
+        self._publisher.reply(
+            session.owner, Opened(session.name, session.epoch, session.next_seq, credit, settings, last, most)
+        )
         if session.hole is not None:
             self._publisher.event(session, EventName.RESET, {"reason": session.hole})
             session.hole = None

@@ -52,6 +52,7 @@ class FakeDaemon:
         self.config: dict[str, Any] = BLOCK
         self.next_seq: dict[str, int] = {}
         self.settled: dict[str, list[Tracks]] = {}
+        self.closed: set[str] = set()  # a daemon has the history of a closed stream
         self.owners: dict[str, bytes] = {}
         self.received: list[Message] = []
         self.script: Callable[[Frame], list[Message] | None] = lambda frame: None
@@ -186,6 +187,8 @@ class FakeDaemon:
 
     def _answer(self, request: Request) -> Reply:
         stream = request.params.get("stream")
+        if stream in self.closed and request.method != "history":
+            return Reply(request.id, error=(ErrorCode.UNKNOWN_STREAM, f"stream {stream!r} is not open"))
         if stream is not None and stream not in self.settled:
             return Reply(request.id, error=(ErrorCode.UNKNOWN_STREAM, f"stream {stream!r} is not open"))
         match request.method:

@@ -144,7 +144,7 @@ def test_a_subscription_ends_although_the_closed_event_was_lost(daemon, client, 
     subscription = subscribe(daemon, client, until_closed=True)
     settle(daemon, 0)
     assert next(subscription).seq == 0
-    daemon.run(lambda: daemon.settled.pop("cam"))
+    daemon.run(lambda: daemon.closed.add("cam"))
     assert list(subscription) == []
 
 

@@ -60,6 +60,17 @@ def test_tracks_scores_video_and_skeleton_are_in_the_file(tmp_path):
     assert labels.skeletons[0].edge_inds == [(0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("source", "filename"),
+    # sleap-io writes the slashes of a URL as one.
+    [(None, "worms (no video)"), ("rtsp://camera/1", "rtsp:/camera/1"), ("/lab/clip.mp4", "/lab/clip.mp4")],
+)
+def test_the_video_is_the_source_and_no_file_is_made_up(tmp_path, source, filename):
+    labels = written(tmp_path, info(source=source), record(0, [1], [[[1, 2], [3, 4]]]))
+    assert labels.videos[0].filename == filename
+    assert tuple(labels.videos[0].shape) == (1, 480, 640, 1)
+
+
 def test_a_track_is_the_same_object_in_every_frame(tmp_path):
     pose = [[[1, 2], [3, 4]]]
     labels = written(tmp_path, info(), record(0, [5], pose), record(1, [5], pose), record(9, [0], pose))

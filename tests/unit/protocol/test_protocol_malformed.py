@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -198,6 +199,31 @@ def test_a_frame_with_a_valid_head_and_a_wrong_field_is_invalid_and_keeps_its_he
     assert error.code is ErrorCode.INVALID_FRAME
     assert text in error.message
     assert error.head == MESSAGES[name].head
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "head"),
+    [
+        ("t_ns", 1795336283.5, {"t_ns": 0}),
+        ("t_ns", "now", {"t_ns": 0}),
+        ("t_ns", True, {"t_ns": 0}),
+        ("t_ns", 2**63, {"t_ns": 0}),
+        ("frame_index", 1.5, {"frame_index": -1}),
+        ("frame_index", None, {"frame_index": -1}),
+    ],
+)
+def test_a_frame_with_an_invalid_number_keeps_its_place_in_the_stream(key, value, head):
+    error = changed("frame", key, to=value)
+    assert error.code is ErrorCode.BAD_MESSAGE
+    assert key in error.message
+    assert error.head == replace(MESSAGES["frame"].head, **head)
+
+
+@pytest.mark.parametrize("limits", [Limits(message_bytes=400), Limits(parts=3)])
+def test_a_frame_that_is_too_large_as_a_whole_keeps_its_place_in_the_stream(limits):
+    error = refused([bytes(part) for part in encode(MESSAGES["frame"])], limits)
+    assert error.code is ErrorCode.TOO_LARGE
+    assert error.head == MESSAGES["frame"].head
 
 
 def test_keypoint_scores_need_keypoints_beside_them():

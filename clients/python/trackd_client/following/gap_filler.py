@@ -41,7 +41,7 @@ class GapFiller:
         stream: the stream's name.
         deliver: is called with each settlement, in order.
         is_closed: return whether the subscription is closed.
-        until_closed: set `ended` when the stream is closed and all its settlements were delivered.
+        until_closed: set `ended` when the stream was closed and all its settlements were delivered.
         now: the time of a monotonic clock, seconds.
     """
 
@@ -76,9 +76,16 @@ class GapFiller:
         try:
             self._epoch, last = self._client.live_position(self.stream)
         except TrackdError as error:
-            if error.code is not ErrorCode.UNKNOWN_STREAM:
+            if error.code not in (ErrorCode.UNKNOWN_STREAM, ErrorCode.STREAM_BUSY):
                 raise
             self._next = from_seq or 0  # not open yet: deliver the stream from its first frame
+            if from_seq is None:
+                return
+            if error.code is ErrorCode.STREAM_BUSY:  # it is being closed, and its `closed` event follows
+                self._deliver_rest()
+            elif self._was_closed():
+                self._deliver_rest()
+                self.ended = self._until_closed
             return
         self._next = last + 1 if from_seq is None else from_seq
         if self._next <= last:
@@ -119,17 +126,55 @@ class GapFiller:
         self._behind_since = now
 
     def _check_open(self) -> None:
-        """Check whether the stream is still open: the `closed` event may be lost. An open stream sends heartbeats."""
+        """Check whether the stream was closed: the `closed` event may be lost. An open stream sends heartbeats."""
         try:
             self._client.live_position(self.stream)
         except TrackdError as error:
-            if error.code is ErrorCode.UNKNOWN_STREAM and self._epoch >= 0:
+            if error.code is ErrorCode.FORBIDDEN:
+                raise
+            if error.code is not ErrorCode.UNKNOWN_STREAM or self._epoch < 0:
+                return
+            if self._was_closed():
+                self._deliver_rest()
                 logger.warning(
                     "stream=%s seq=%d: the stream was closed, and its closed event was lost", self.stream, self._next
                 )
                 self.ended = True
-            elif error.code is ErrorCode.FORBIDDEN:
+            else:
+                logger.info("stream=%s seq=%d: the daemon was started again; waiting", self.stream, self._next)
+
+    def _was_closed(self) -> bool:
+        """Return whether a stream that was not open a moment ago was closed.
+
+        Only the daemon that closed a stream has its history. A daemon that does not know the stream was started since
+        then, and the stream's client may open it again. It may do so between two requests: so the position is
+        requested once more, after the history.
+        """
+        return self._is_known(self._client.history) and not self._is_known(self._client.live_position)
+
+    def _is_known(self, request: Callable[[str], object]) -> bool:
+        try:
+            request(self.stream)
+        except TrackdError as error:
+            if error.code is not ErrorCode.UNKNOWN_STREAM:
                 raise
+            return False
+        return True
+
+    def _deliver_rest(self) -> None:
+        """Deliver what `history` has of a stream that is not open, of every epoch since it was opened.
+
+        Raises:
+            Timeout: the daemon did not answer.
+        """
+        while not self._is_closed():
+            rows = [row for row in self._client.history(self.stream, from_seq=self._next) if row.seq >= self._next]
+            if not rows:
+                return
+            for tracks in rows:  # seq continues over the epochs
+                self._epoch = max(self._epoch, tracks.epoch)
+                self._log_loss(tracks.seq)
+                self._deliver(tracks)
 
     def _handle_tracks(self, tracks: Tracks) -> None:
         self._enter(tracks.epoch)
@@ -151,7 +196,8 @@ class GapFiller:
         self._known_last = max(self._known_last, event.last_seq)
         if event.event is EventName.CLOSED:
             self._fill(event.last_seq)
-            self.ended = self._until_closed
+            # A daemon that ends has not closed its streams: their clients open them at the next one.
+            self.ended = self._until_closed and not event.detail.get("drained")
         elif self._known_last >= self._next and self._behind_since is None:
             self._behind_since = now
 

@@ -12,7 +12,7 @@ from trackd_client.excerpt import excerpt
 from trackd_client.protocol import fields as read
 from trackd_client.protocol.arrays import Part, read_array
 from trackd_client.protocol.errors import ErrorCode, ProtocolError, bad_message
-from trackd_client.protocol.frames import read_frame
+from trackd_client.protocol.frames import read_frame, read_frame_head
 from trackd_client.protocol.limits import DEFAULT_LIMITS, Limits
 from trackd_client.protocol.messages import (
     PROTOCOL_VERSION,
@@ -64,6 +64,12 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
     if decoder is None:
         raise bad_message(f"kind must be one of {', '.join(kinds or _DECODERS)}; got {excerpt(kind)}")
     try:
+        too_large = _size_fault(parts, limits)
+        if too_large is not None:
+            # A frame that is too large has a place in its stream all the same.
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE, too_large, head=read_frame_head(header) if kind == "frame" else None
+            )
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
         # The error names the stream and the seq of the message, if its header holds them.
@@ -79,18 +85,10 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
     """The checked header of a message: a map with string keys and this protocol version."""
     if not parts:
         raise bad_message("a message needs a header part; got no parts")
-    if len(parts) > limits.parts + 1:
-        raise ProtocolError(
-            ErrorCode.TOO_LARGE,
-            f"a message has at most {limits.parts} parts after its header; got {len(parts) - 1}",
-        )
     if len(parts[0]) > limits.header_bytes:
         raise ProtocolError(
             ErrorCode.TOO_LARGE, f"the header has at most {limits.header_bytes} bytes; got {len(parts[0])}"
         )
-    size = sum(map(len, parts))
-    if size > limits.message_bytes:
-        raise ProtocolError(ErrorCode.TOO_LARGE, f"a message has at most {limits.message_bytes} bytes; got {size}")
     few = _has_few_containers(parts[0])
     header = _unpacked(parts[0], limits.header_items, few)
     if not isinstance(header, dict) or not _TEXT.issuperset(map(type, header)):
@@ -105,6 +103,14 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
             f"v must be {PROTOCOL_VERSION}, the supported protocol version; got {excerpt(header['v'])}",
         )
     return header
+
+
+def _size_fault(parts: Sequence[Part], limits: Limits) -> str | None:
+    """Why a message has too many parts or bytes; None if it has not. Its header is checked before it is read."""
+    if len(parts) > limits.parts + 1:
+        return f"a message has at most {limits.parts} parts after its header; got {len(parts) - 1}"
+    size = sum(map(len, parts))
+    return f"a message has at most {limits.message_bytes} bytes; got {size}" if size > limits.message_bytes else None
 
 
 def _unpacked(packed: Part, most: int, few: bool) -> Any:
@@ -216,6 +222,7 @@ def _opened(h: Header, parts: Sequence[Part], limits: Limits) -> Opened:
         credit=read.integer(h, "credit", 0),
         config=read.mapping(h, "config", optional=True),
         last_frame_index=read.integer(h, "last_frame_index") if h.get("last_frame_index") is not None else None,
+        message_bytes=read.integer(h, "message_bytes", 0) if h.get("message_bytes") is not None else None,
     )
 
 

@@ -124,6 +124,8 @@ def _opened(m: Opened, parts: PartList) -> Header:
     }
     if m.last_frame_index is not None:
         header["last_frame_index"] = m.last_frame_index
+    if m.message_bytes is not None:
+        header["message_bytes"] = m.message_bytes
     return header
 
 

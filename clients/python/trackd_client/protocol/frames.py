@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -27,24 +28,41 @@ _ARRAYS: dict[str, tuple[Sequence[str], int]] = {  # the arrays of detections: d
 }
 
 
+def read_frame_head(header: Header) -> FrameHead:
+    """The identity of a frame that is rejected. A `frame_index` that cannot be read is −1, a `t_ns` is 0.
+
+    Raises:
+        ProtocolError: `bad_message` if `stream` or `seq` is invalid.
+    """
+    head = FrameHead(read.stream_name(header), read.integer(header, "seq", 0), -1, 0)
+    with suppress(ProtocolError):
+        head.frame_index = read.integer(header, "frame_index")
+    with suppress(ProtocolError):
+        head.t_ns = read.integer(header, "t_ns")
+    return head
+
+
 def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
     """A frame from its header and parts.
 
     Raises:
-        ProtocolError: `bad_message` if the frame's head (stream, seq, frame_index, t_ns) is invalid; else
-            `invalid_frame` or `too_large` with that `head`, so that the frame can be settled.
+        ProtocolError: `bad_message` without a `head` if `stream` or `seq` is invalid. Else with the frame's `head`, so
+            that the frame can be settled: `bad_message` if `frame_index` or `t_ns` is invalid, `invalid_frame` or
+            `too_large` if the rest is.
     """
     stream = read.stream_name(header)
     seq = read.integer(header, "seq", 0)
-    frame_index = read.integer(header, "frame_index")
-    t_ns = read.integer(header, "t_ns")
+    code = ErrorCode.BAD_MESSAGE
     try:
+        frame_index = read.integer(header, "frame_index")
+        t_ns = read.integer(header, "t_ns")
+        code = ErrorCode.INVALID_FRAME
         image = _image(header, parts, limits)
         detections = _detections(header, parts, limits)
     except ProtocolError as error:
-        code = ErrorCode.TOO_LARGE if error.code is ErrorCode.TOO_LARGE else ErrorCode.INVALID_FRAME
-        head = FrameHead(stream, seq, frame_index, t_ns)
-        raise ProtocolError(code, error.message, head=head) from None
+        if error.code is ErrorCode.TOO_LARGE:
+            code = ErrorCode.TOO_LARGE
+        raise ProtocolError(code, error.message, head=read_frame_head(header)) from None
     return Frame(stream, seq, frame_index, t_ns, detections, image)
 
 

@@ -165,6 +165,7 @@ class Opened(Message):
     credit: int
     config: Mapping[str, Any] = field(default_factory=dict)
     last_frame_index: int | None = None  # of the last accepted frame; that of the next must be above it
+    message_bytes: int | None = None  # `limits.message_bytes`: ZeroMQ closes the connection at a larger part
 
 
 @dataclass(slots=True, eq=False)

@@ -31,6 +31,7 @@ from trackd_client.protocol import (
     Message,
     Open,
     Opened,
+    ProtocolError,
     SharedImage,
     Tracks,
     encode,
@@ -119,6 +120,7 @@ class StreamSession:
         self._paused = False  # a frame was refused with `no_credit`, and no ack was received since
         self._withheld = 0  # credit set aside after that refusal, until all frames are acked
         self._credit_binds = True
+        self._message_bytes: int | None = None  # the longest message that the daemon accepts, as it says
         self._closing = False
         self._close_sent = False
         self._causes = Causes()  # of rejected frames
@@ -172,11 +174,18 @@ class StreamSession:
         """Add a frame with the next seq, to be sent by `outgoing`. Its arrays are kept until it is acked.
 
         Raises:
-            ProtocolError: an array cannot be encoded; no seq is used.
+            ProtocolError: the frame cannot be encoded, or is longer than the daemon accepts; no seq is used.
         """
         frame = Frame(self.stream, self.next_seq, frame_index, t_ns, detections, image)
         parts = encode(frame)
         pending = PendingFrame(frame, parts, sum(map(len, parts)), wants_tracks)
+        if self._message_bytes is not None and pending.size > self._message_bytes:
+            # ZeroMQ would close the connection at such a part, and again at each resend.
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"a frame has at most {self._message_bytes} bytes (limits.message_bytes of the daemon); got "
+                f"{pending.size}: send a smaller image, or a JPEG or PNG file",
+            )
         self._unacked[self.next_seq] = pending
         self._unacked_bytes += pending.size
         self.next_seq += 1
@@ -277,6 +286,7 @@ class StreamSession:
         self._close_sent = False
         self.epoch, self.credit = opened.epoch, opened.credit
         self.last_frame_index = opened.last_frame_index
+        self._message_bytes = opened.message_bytes
         self.configured(opened.config)
         self._opening = replace(self._opening, takeover=True)
         self.open_due = False
@@ -307,6 +317,10 @@ class StreamSession:
         """Number the unacked frames from `seq` on, in their order."""
         pending_frames = list(self._unacked.values())
         self._unacked.clear()
+        self._number(pending_frames, seq)
+
+    def _number(self, pending_frames: list[PendingFrame], seq: int) -> None:
+        """Add frames behind the unacked ones, with the seqs from `seq` on."""
         for number, pending in enumerate(pending_frames, seq):
             pending.frame = replace(pending.frame, seq=number)
             pending.parts = encode(pending.frame)
@@ -359,6 +373,10 @@ class StreamSession:
             return
         if target < first or target >= self._cursor:
             return
+        refused = self._unacked[target]
+        if error.code is ErrorCode.SEQ_GAP and refused.error is not None:
+            self._drop(target)
+            return
         if error.code is ErrorCode.NO_CREDIT:
             # The daemon grants less than the session counted. Use only credit from acks until all frames are acked.
             self._withheld += max(self.credit, 0) + self._cursor - target
@@ -368,6 +386,20 @@ class StreamSession:
             self.credit += self._cursor - target
         self._expected_refusals.update(range(target + 1, self._cursor))
         self._cursor = target
+
+    def _drop(self, seq: int) -> None:
+        """Settle a frame that the daemon has refused and not settled: a resend would be refused again.
+
+        The frames behind it take its place.
+        """
+        self._expected_refusals.update(range(seq + 1, self._cursor))
+        self.credit += self._cursor - seq
+        pending = self._unacked.pop(seq)
+        pending.settled = True
+        self._unacked_bytes -= pending.size
+        behind = [self._unacked.pop(number) for number in range(seq + 1, self.next_seq)]
+        self._number(behind, seq)
+        self._cursor = seq
 
     def _reject(self, error: Error) -> None:
         causes = self._faults if error.seq is None else self._causes

@@ -13,15 +13,17 @@ import numpy as np
 from trackd_client.detections import Detections, Image
 from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
+from trackd_client.protocol.capture_time import SURELY_NS, capture_time_fault
 from trackd_client.sending.driver import IngestDriver
 from trackd_client.sending.pace import Pace
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
-from trackd_client.sending.submission import AnyImage, checked_image, owned
+from trackd_client.sending.submission import AnyImage, checked_image, owned, whole_number
 from trackd_client.transport.shared_memory import ImageRing
 
 HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, or none
 
 _HISTORY_RETRY_S = 0.05
+_T_NS = "an integer, nanoseconds since 1970 UTC, as time.time_ns() returns"
 
 
 class Stream:
@@ -57,6 +59,7 @@ class Stream:
         self._ring: ImageRing | None = None
         self._pace = Pace(time.monotonic(), session.next_seq)
         self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
+        self._last_t_ns: int | None = None  # of the last frame that was sent, by this host's clock
 
     @property
     def epoch(self) -> int:
@@ -116,14 +119,14 @@ class Stream:
             image: (h, w) or (h, w, c) of uint8 or uint16, a JPEG or PNG file, an image in shared memory, or None.
             detections: the detections of the frame; their order is kept.
             frame_index: the source's own frame number, which must rise; the last one plus 1 if None.
-            t_ns: capture time, Unix ns, by this host's clock; now if None.
+            t_ns: capture time, integer Unix ns, by this host's clock; now if None.
             timeout_s: how long to wait for space in the queue; the client's `timeout_s` if None.
 
         Returns:
             The frame's seq. After a reconnect the client resends the frame, until it is settled.
 
         Raises:
-            TrackdError: an array cannot be sent.
+            TrackdError: a value cannot be sent; the text names it. The frame has no seq, and the stream continues.
             Timeout: the queue was full for too long; the frame was not sent and has no seq.
             StreamLost: another client took the stream over, or it was closed.
         """
@@ -157,7 +160,7 @@ class Stream:
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         pending = self._submit(image, detections, frame_index, t_ns, timeout_s, deadline)
         try:
-            tracks = self._answer(pending, deadline)
+            tracks = self._answer(pending, timeout_s, deadline)
         except Timeout:
             with self._ingest.turn():
                 pending.copy_image()
@@ -222,28 +225,33 @@ class Stream:
     ) -> PendingFrame:
         """Submit and send a frame. With `answer_by` (monotonic s), wait for its settlement until then."""
         wants_tracks = answer_by is not None
-        index = self._last_index + 1 if frame_index is None else int(frame_index)
+        index = self._last_index + 1
+        if frame_index is not None:
+            index = whole_number("frame_index", frame_index, "an integer")
         if index <= self._last_index:
             raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
         image = checked_image(image)
         detections = owned(detections)
         session = self._session
-        if t_ns is None:
-            t_ns = time.time_ns()
+        captured_ns = time.time_ns() if t_ns is None else whole_number("t_ns", t_ns, _T_NS)
+        fault = capture_time_fault(captured_ns, self._last_t_ns) if captured_ns < SURELY_NS else None
+        if fault is not None:
+            raise TrackdError(fault, ErrorCode.INVALID_FRAME)
+        t_ns = captured_ns
         if self._daemon_clock and (clock := self._ingest.clock.at(t_ns)) is not None:
-            t_ns = clock.daemon_ns(t_ns)
+            t_ns = whole_number("t_ns by the daemon's clock", clock.daemon_ns(t_ns), _T_NS)
         with self._ingest.turn():
             if not session.can_submit:
                 # A closed loop gains nothing from frames in portions.
                 pause_s = 0.0 if wants_tracks else self._pace_s()
-                self._wait_here(lambda: session.can_submit, timeout_s, "accept another frame", pause_s)
+                self._wait_here(lambda: session.can_submit, timeout_s, "accept another frame", pause_s=pause_s)
             if self._shared_memory and isinstance(image, np.ndarray):
                 image = self._share(image)
             try:
                 pending = session.submit(image, detections, index, t_ns, wants_tracks=wants_tracks)
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
-            self._last_index = index
+            self._last_index, self._last_t_ns = index, captured_ns
             self._ingest.pump(read=False)
             if answer_by is not None:
                 self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), urgent=True)
@@ -268,11 +276,11 @@ class Stream:
             self._session.max_unacked = min(self._session.max_unacked, slots - 1)
         return self._ring.write(image)
 
-    def _answer(self, pending: PendingFrame, deadline: float) -> Tracks | None:
+    def _answer(self, pending: PendingFrame, timeout_s: float | None, deadline: float) -> Tracks | None:
         """Wait for a frame's settlement and return its tracks, or None if the daemon sent an error instead."""
         if not pending.answered:
             with self._ingest.turn():
-                self._wait_here(lambda: pending.answered, deadline - time.monotonic(), "track a frame")
+                self._wait_here(lambda: pending.answered, timeout_s, "track a frame", deadline=deadline)
         if not pending.reply_lost:
             return pending.tracks
         # The frame settled while the connection was lost, and so was the reply. The daemon's history has the tracks.
@@ -287,13 +295,31 @@ class Stream:
         with self._ingest.turn():
             self._wait_here(done, timeout_s, what)
 
-    def _wait_here(self, done: Callable[[], bool], timeout_s: float | None, what: str, pause_s: float = 0.0) -> None:
-        """Wait with the turn held; sleep for `pause_s` first. `what` completes "the daemon did not" in the error."""
+    def _wait_here(
+        self,
+        done: Callable[[], bool],
+        timeout_s: float | None,
+        what: str,
+        *,
+        pause_s: float = 0.0,
+        deadline: float | None = None,
+    ) -> None:
+        """Wait with the turn held.
+
+        Args:
+            done: what to wait for.
+            timeout_s: how long the caller of the public method waits, as in the error.
+            what: completes "the daemon did not" in the error.
+            pause_s: sleep so long first.
+            deadline: monotonic s, of a wait that began earlier.
+        """
         session = self._session
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        limit_s = max(0.0, self._timeout_s if timeout_s is None else timeout_s)
+        if deadline is None:
+            deadline = time.monotonic() + limit_s
         if (pause_s := min(pause_s, limit_s)) > 0:
             self._ingest.pause(pause_s)
-        finished = self._ingest.wait(lambda: done() or session.ended, limit_s - pause_s)
+        finished = self._ingest.wait(lambda: done() or session.ended, deadline - time.monotonic())
         if done():
             return
         if session.state is SessionState.LOST and session.error is not None:

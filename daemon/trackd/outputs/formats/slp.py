@@ -128,10 +128,17 @@ def _instances(record: OutputRecord, points: Floats, skeleton: Any, tracks: dict
 
 
 def _video(stream: StreamInfo, n_frames: int, fps: float | None) -> sleap_io.Video:
-    """The stream's video by its absolute path; it is not opened, and need not exist on this machine."""
+    """The stream's video by its absolute path or URL; it is not opened, and need not exist on this machine."""
     import sleap_io
 
-    filename = f"{stream.name}.mp4" if stream.source is None else str(Path(stream.source).resolve())
+    if stream.source is None:
+        # The format needs a name. An empty one means that the images are in the file, and one of a video would be a
+        # file that does not exist.
+        filename = f"{stream.name} (no video)"
+    elif "://" in stream.source:
+        filename = stream.source
+    else:
+        filename = str(Path(stream.source).resolve())
     metadata: dict[str, Any] = {"type": "MediaVideo", "bgr": True, "dataset": "", "input_format": ""}
     if stream.frame_shape is not None:
         height, width, *channels = stream.frame_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trackd.server.access.grants import Right
 from trackd.server.control.call import READERS, Call
-from trackd_client.protocol import Closed
+from trackd_client.protocol import Closed, ErrorCode, ProtocolError
 from trackd_client.protocol import fields as read
 
 
@@ -36,4 +36,9 @@ def close(call: Call) -> None:
 
 def live_tracks(call: Call) -> None:
     """Answer with the live tracks of a stream after its last settled frame."""
+    name = read.stream_name(call.params)
+    call.grant.require_any(READERS, name)
+    session = call.daemon.sessions.get(name)
+    if session is not None and session.closing:  # some of its frames may not be settled yet
+        raise ProtocolError(ErrorCode.STREAM_BUSY, f"stream {name!r} is being closed", stream=name)
     call.daemon.streams.live(call.session(*READERS), call.answer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from trackd_client import ErrorCode, Timeout, TrackdError
@@ -27,10 +29,15 @@ class Source:
     def __init__(self, *seqs: int) -> None:
         self.rows = [settled(seq) for seq in seqs]
         self.error: TrackdError | None = None
+        self.live_error: TrackdError | None = None  # of the request for the position alone
+        self.live_answers: Iterator[TrackdError | None] = iter(())  # the next ones
         self.requests = 0
 
     def live_position(self, stream: str) -> tuple[int, int]:
         self._request()
+        error = next(self.live_answers, self.live_error)
+        if error is not None:
+            raise error
         return 1, -1
 
     def history(
@@ -98,12 +105,49 @@ def test_a_request_without_an_answer_is_repeated_after_the_grace_time():
     assert reader.seqs == [0, 1]
 
 
+def test_a_stream_that_the_daemon_does_not_know_was_not_closed():
+    reader = Reader(until_closed=True)
+    reader.gap_filler.handle(settled(0), START)
+    reader.source.error = TrackdError("not open", ErrorCode.UNKNOWN_STREAM)  # of `history` too
+    reader.gap_filler.check_due(START + SILENCE_S)
+    assert not reader.gap_filler.ended
+    reader.source.error = None
+    reader.gap_filler.handle(settled(1), START + SILENCE_S)
+    assert reader.seqs == [0, 1]
+
+
+def test_a_stream_that_is_being_closed_is_read_to_its_end():
+    reader = Reader(0, 1, until_closed=True)
+    reader.source.live_error = TrackdError("being closed", ErrorCode.STREAM_BUSY)
+    reader.gap_filler.begin(0, START)
+    assert (reader.seqs, reader.gap_filler.ended) == ([0, 1], False)
+    reader.gap_filler.handle(Event("cam", EventName.CLOSED, 1, 1), START)
+    assert reader.gap_filler.ended
+
+
+def test_a_stream_that_is_opened_again_between_two_requests_was_not_closed():
+    reader = Reader(until_closed=True)
+    reader.gap_filler.handle(settled(0), START)
+    answers = iter([TrackdError("not open", ErrorCode.UNKNOWN_STREAM), None])
+    reader.source.live_answers = answers
+    reader.gap_filler.check_due(START + SILENCE_S)
+    assert not reader.gap_filler.ended
+
+
+def test_a_daemon_that_is_drained_has_not_closed_the_stream():
+    reader = Reader(until_closed=True)
+    reader.gap_filler.handle(settled(0), START)
+    reader.gap_filler.handle(Event("cam", EventName.CLOSED, 1, 0, {"reason": "…", "drained": True}), START)
+    assert not reader.gap_filler.ended
+
+
 @pytest.mark.parametrize("until_closed", [True, False])
 def test_only_a_reader_until_closed_asks_after_a_silence_whether_the_stream_is_open(until_closed):
     reader = Reader(until_closed=until_closed)
     reader.gap_filler.handle(settled(0), START)
-    reader.source.error = TrackdError("not open", ErrorCode.UNKNOWN_STREAM)
+    reader.source.live_error = TrackdError("not open", ErrorCode.UNKNOWN_STREAM)
     reader.gap_filler.check_due(START + 0.9 * SILENCE_S)
     assert (reader.gap_filler.ended, reader.source.requests) == (False, 0)
     reader.gap_filler.check_due(START + SILENCE_S)
-    assert (reader.gap_filler.ended, reader.source.requests) == (until_closed, int(until_closed))
+    # The position is refused, the history is answered, as of a closed stream; then the rest of it is read.
+    assert (reader.gap_filler.ended, reader.source.requests) == (until_closed, 4 * int(until_closed))

@@ -464,6 +464,32 @@ def test_the_recorded_rejections_are_bounded():
     assert len(made.rejected) == 256
 
 
+def test_a_frame_that_the_daemon_refused_and_did_not_settle_is_not_sent_again():
+    made = session()
+    pending = [submit(made, index) for index in range(4)]
+    assert seqs(sent(made)) == [0, 1, 2, 3]
+    made.receive(Ack("cam", 0, 1))
+    made.receive(Error(ErrorCode.BAD_MESSAGE, "t_ns must be an integer", "cam", 1))
+    made.receive(Error(ErrorCode.SEQ_GAP, "", "cam", 2, expected=1))
+    made.receive(Error(ErrorCode.SEQ_GAP, "", "cam", 3, expected=1))
+    assert pending[1].answered
+    assert made.rejected[0].seq == 1
+    again = [message for message in sent(made) if isinstance(message, Frame)]
+    assert [(frame.seq, frame.frame_index) for frame in again] == [(1, 2), (2, 3)]
+    made.receive(Ack("cam", 2, 2))
+    assert made.unacked == 0
+    assert made.next_seq == 3
+
+
+def test_a_frame_longer_than_the_daemon_accepts_uses_no_seq():
+    made = StreamSession(Open("cam"))
+    sent(made)
+    made.receive(Opened("cam", 1, 0, 4, BLOCK, message_bytes=1000))
+    with pytest.raises(ProtocolError, match=r"at most 1000 bytes \(limits.message_bytes of the daemon\); got 1"):
+        made.submit(np.zeros((40, 40), np.uint8), Detections.empty(), 0, 0)
+    assert (made.next_seq, made.unacked) == (0, 0)
+
+
 # --- every frame settles once ---
 
 
