@@ -55,6 +55,13 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def daemon(folder):
+    """A daemon whose streams use the checkpoint."""
+    with DaemonProcess(f"ckpt_path={folder / 'tiny.ckpt'}") as daemon:
+        yield daemon
+
+
 def lines_with(text: str, part: str) -> list[str]:
     return [line for line in text.splitlines() if part in line]
 
@@ -90,17 +97,16 @@ def test_with_workers_a_video_that_ends_early_is_one_line_too(folder, tmp_path):
     assert "15 frames (25 to 39) have no image" in missing
 
 
-def test_replay_counts_rejected_frames_and_exits_with_1(folder):
-    with DaemonProcess(f"ckpt_path={folder / 'tiny.ckpt'}") as daemon:
-        result = replay(daemon, folder / "short.yaml")
-        assert result.returncode == 1
-        assert result.stdout.strip().endswith("0 late, 0 dropped, 15 rejected")
-        assert result.stderr.splitlines()[-1] == (
-            "trackd-client: 15 of 40 frames were rejected and have no ids; --allow-rejected makes this exit code 0"
-        )
-        (cause,) = lines_with(result.stderr, NO_IMAGE)
-        assert "15 frames (25 to 39)" in cause
-        assert replay(daemon, folder / "short.yaml", "--allow-rejected").returncode == 0
+def test_replay_counts_rejected_frames_and_exits_with_1(folder, daemon):
+    result = replay(daemon, folder / "short.yaml")
+    assert result.returncode == 1
+    assert result.stdout.strip().endswith("0 late, 0 dropped, 15 rejected")
+    assert result.stderr.splitlines()[-1] == (
+        "trackd-client: 15 of 40 frames were rejected and have no ids; --allow-rejected makes this exit code 0"
+    )
+    (cause,) = lines_with(result.stderr, NO_IMAGE)
+    assert "15 frames (25 to 39)" in cause
+    assert replay(daemon, folder / "short.yaml", "--allow-rejected").returncode == 0
 
 
 def test_replay_shows_the_frames_that_a_policy_drops(folder):
@@ -118,14 +124,12 @@ def test_replay_shows_the_frames_that_a_policy_drops(folder):
         ("[head, tail]", "model 'tiny': anchors must be 1 for this model, in the order of its training; got ['head', "),
     ],
 )
-def test_wrong_anchors_are_the_same_line_in_track_and_in_replay(folder, tmp_path, anchors, text):
+def test_wrong_anchors_are_the_same_line_in_track_and_in_replay(folder, daemon, tmp_path, anchors, text):
     anchors = ["--set", f"dataset.test_dataset.anchors={anchors}"]
-    model = f"ckpt_path={folder / 'tiny.ckpt'}"
-    tracked = run(
-        "trackd.cli", "track", folder / "whole.yaml", *anchors, "--set", model, "--set", f"out_dir={tmp_path}"
-    )
-    with DaemonProcess(model) as daemon:
-        replayed = replay(daemon, folder / "whole.yaml", *anchors)
+    model = [f"ckpt_path={folder / 'tiny.ckpt'}"] if "model" in text else []  # else torch need not be imported
+    settings = [word for setting in (f"out_dir={tmp_path}", *model) for word in ("--set", setting)]
+    tracked = run("trackd.cli", "track", folder / "whole.yaml", *anchors, *settings)
+    replayed = replay(daemon, folder / "whole.yaml", *anchors)
     for program, result in (("trackd", tracked), ("trackd-client", replayed)):
         assert result.returncode == 2, result.stderr
         (line,) = lines_with(result.stderr, program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from trackd.outputs.render import RenderedVideo
 from trackd_client import Client
 from trackd_client.apps.replay import Progressed, ReplayOptions, parse_speed, replay_recording
 from trackd_client.apps.watch import LiveTable
-from trackd_client.protocol import Tracks
+from trackd_client.protocol import Status, Tracks
 from trackd_client.recordings.config import DataloaderConfig, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
@@ -127,10 +128,16 @@ def _score(recording: Recording, updates: list[Tracks]) -> IdentityScore:
 def _report(
     console: Console, files: DemoRecording, video: Path, out: Path, updates: list[Tracks], score: IdentityScore
 ) -> None:
+    counts = Counter(tracks.status for tracks in updates)
     latency_ms = np.array([tracks.timing.total for tracks in updates]) / 1e3
     console.print(
         f"\n[bold]{score.n_gt} fish, {score.n_tracks} tracks: {score.id_switches} id switches, "
         f"IDF1 {score.idf1:.3f}[/] over {score.n_frames} frames",
+        highlight=False,
+    )
+    console.print(
+        f"{counts[Status.TRACKED]} frames tracked, {counts[Status.DROPPED]} dropped, "
+        f"{counts[Status.REJECTED]} rejected",
         highlight=False,
     )
     console.print(

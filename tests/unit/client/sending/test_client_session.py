@@ -462,6 +462,22 @@ def test_the_recorded_rejections_are_bounded():
     for seq in range(1000):
         made.receive(Error(ErrorCode.INVALID_FRAME, "", "cam", seq))
     assert len(made.rejected) == 256
+    assert made.n_rejected == 1000
+
+
+def test_the_1st_10th_and_100th_rejection_of_a_cause_are_logged_and_none_if_the_caller_reports_them(caplog):
+    made, quiet = session(), session()
+    quiet.logs_rejections = False
+    for seq in range(500):
+        error = Error(ErrorCode.INVALID_FRAME, f"frame_index must rise; got {seq}", "cam", seq)
+        made.receive(error)
+        quiet.receive(error)
+    assert [line.split(": ", 1)[1] for line in caplog.messages] == [
+        "invalid_frame: frame_index must rise; got 0",
+        "invalid_frame: frame_index must rise; got 9 (so far 10 times)",
+        "invalid_frame: frame_index must rise; got 99 (so far 100 times)",
+    ]
+    assert quiet.rejection_causes == ["500 frames (0 to 499): invalid_frame: frame_index must rise; got 0"]
 
 
 def test_a_frame_that_the_daemon_refused_and_did_not_settle_is_not_sent_again():
