@@ -1,3 +1,5 @@
 """trackd: a streaming, real-time, multi-object tracking daemon."""
 
-__version__ = "0.1.0"
+from trackd_client.version import VERSION as __version__
+
+__all__ = ["__version__"]
