@@ -1,3 +1,7 @@
 """trackd: a streaming, real-time, multi-object tracking daemon."""
 
-__version__ = "0.1.0"
+from trackd_client.version import VERSION
+
+__version__ = VERSION
+
+__all__ = ["__version__"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trackd_client.apps.command_line import Version, log, run_command
 from trackd_client.configuration import ConfigError
 
 app = typer.Typer(
@@ -41,7 +39,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events o
 @app.command()
 def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
     """Run the daemon until SIGTERM or SIGINT; then settle the queued frames and exit 0."""
-    _log(verbose)
+    log(verbose)
     from trackd.config import load_config
 
     loaded = load_config(config, overrides)  # before the slow imports, so that its errors are shown at once
@@ -59,7 +57,7 @@ def track(
     allow_rejected: AllowRejected = False,
 ) -> None:
     """Track recordings with a daemon in this process, without dropping frames; write the results to out_dir."""
-    _log(verbose)
+    log(verbose)
     from trackd.commands.track import track as run
     from trackd.config import load_config
 
@@ -75,7 +73,7 @@ def evaluate(
     allow_rejected: AllowRejected = False,
 ) -> None:
     """Track recordings as `track` does, and score the tracks against the ground truth."""
-    _log(verbose)
+    log(verbose)
     from trackd.commands.eval import evaluate as run
     from trackd.config import load_config
 
@@ -90,7 +88,7 @@ def status(
     client_key: ClientKey = None,
 ) -> None:
     """Show a running daemon's streams and counts."""
-    _log(False)
+    log(False)
     from trackd.commands.status import show_status
     from trackd_client.transport.curve import load_keys
 
@@ -122,7 +120,7 @@ def demo(
     speed: Annotated[str, typer.Option(help="1.0: the recorded speed; max: as fast as possible.")] = "1.0",
 ) -> None:
     """Make a small recording, replay it as a live stream into a daemon, and draw and score the tracks."""
-    _log(False)
+    log(False)
     from trackd.commands.demo.demo import run_demo
 
     run_demo(out, seed, speed)
@@ -152,7 +150,7 @@ def recover(
     out_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The out_dir of a process that was killed.")],
 ) -> None:
     """Finish the output files of a process that was killed, from their parts."""
-    _log(False)
+    log(False)
     from trackd.outputs.recover import UnfinishedError
     from trackd.outputs.recover import recover as run
 
@@ -179,7 +177,7 @@ def check(state_dir: StateDir) -> None:
 @journal.command()
 def repair(state_dir: StateDir) -> None:
     """Replace a damaged journal by one with all that can be saved; keep the damaged files in a folder beside it."""
-    _log(False)
+    log(False)
     from trackd.commands.journal import repair_journal
 
     typer.echo("\n".join(repair_journal(state_dir)))
@@ -206,7 +204,7 @@ def bench(
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Put a synthetic load on a daemon; print the latency of each stage and the sustained rate."""
-    _log(False)
+    log(False)
     from trackd.commands.bench import Load, run_bench
     from trackd_client.transport.curve import load_keys
 
@@ -218,25 +216,14 @@ def bench(
     run_bench(load, endpoints, overrides, keys=load_keys(server_key, client_key))
 
 
-def _log(verbose: bool) -> None:
-    level = os.environ.get("TRACKD_LOG", "INFO" if verbose else "WARNING").upper()
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+@app.callback()
+def options(version: Version = False) -> None:
+    """A streaming, real-time, multi-object tracking daemon."""
 
 
 def main() -> None:
-    """Run the command line. An error that the user can understand prints one line, without a traceback."""
-    from trackd_client.exit_codes import exit_code
-
-    try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.exit(1)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        sys.stderr.write(f"trackd: {error}\n")
-        sys.exit(code)
+    """Run the command line. A usage or configuration error prints one line, without a traceback; the exit code is 2."""
+    run_command(app, "trackd")
 
 
 if __name__ == "__main__":

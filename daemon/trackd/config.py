@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,7 +28,7 @@ from trackd_client.configuration import (
     validate,
     with_overrides,
 )
-from trackd_client.excerpt import excerpt
+from trackd_client.excerpt import excerpt, yaml_excerpt
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.limits import RecordingLimits
 
@@ -51,8 +52,24 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _lower(value: Any) -> Any:
-    return (value.lower() or None) if isinstance(value, str) else value
+_IOU = {"mult": "mult", "max": "max", "": None, "none": None}  # DREEM's words, letters in any case
+
+
+def _iou(value: Any) -> Any:
+    return _IOU.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _checkpoint_paths(value: Any) -> Any:
+    paths = value if isinstance(value, list) else [value]
+    if value is not None and not all(isinstance(path, str) for path in paths):
+        raise ValueError("should be a path, or a list of paths such as [a.ckpt, b.ckpt], or null")
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("should be auto, cpu, mps, cuda, or one of several cards such as cuda:1")
+    return value
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -69,7 +86,7 @@ class TrackerConfig(Section):
     overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
     mult_thresh: bool = True
     decay_time: Annotated[float | None, Field(gt=0, le=1)] = None
-    iou: Annotated[Literal["mult", "max"] | None, BeforeValidator(_lower)] = None
+    iou: Annotated[Literal["mult", "max"] | None, BeforeValidator(_iou)] = None
     max_center_dist: Annotated[float | None, Field(ge=0), BeforeValidator(_unbounded_is_none)] = None
     distance_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
     semantics: Literal["2024", "2026"] = "2024"
@@ -85,16 +102,10 @@ class TrackerConfig(Section):
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
     divisions: bool = False
 
-    @model_validator(mode="after")
-    def _warn_about_pixels(self) -> TrackerConfig:
-        if self.semantics == "2024" and self.max_center_dist is not None and self.max_center_dist > 5:
-            logger.warning(
-                'tracker.max_center_dist is %g under tracker.semantics "2024", where it is a squared distance '
-                "over the squared box diagonal (such as 0.1) and so filters nothing; DREEM 0.5 means pixels: "
-                'set tracker.semantics to "2026"',
-                self.max_center_dist,
-            )
-        return self
+    @property
+    def filters_nothing(self) -> bool:
+        """Whether `max_center_dist` is so large that it was probably meant in pixels."""
+        return self.semantics == "2024" and self.max_center_dist is not None and self.max_center_dist > 5
 
 
 def _endpoint(value: str) -> str:
@@ -122,7 +133,7 @@ class DaemonConfig(Section):
     state_dir: str | None = None
     durability: Literal["process", "power"] = "process"
     journal_bytes: Annotated[int, Field(ge=1_048_576)] = 1_073_741_824
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     encoder_threads: Annotated[int | None, Field(ge=1, le=64)] = None
     stall_s: Annotated[float, Field(gt=0)] = 5.0
@@ -218,7 +229,7 @@ class ModelConfig(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    ckpt_path: str | list[str] | None = None
+    ckpt_path: Annotated[str | list[str] | None, BeforeValidator(_checkpoint_paths)] = None
     out_dir: Annotated[str, Field(validation_alias="outdir")] = "results"
     tracker: TrackerConfig = TrackerConfig()
     dataset: DatasetConfig = DatasetConfig()
@@ -264,7 +275,7 @@ class StreamSettings(Section):
         for key, value in changes.items():
             if key in sections:
                 if not isinstance(value, Mapping):
-                    raise ConfigError(f"{key} must be a map; got {type(value).__name__}")
+                    raise ConfigError(f"{key} must be a map; got {yaml_excerpt(value)}")
                 known = known_keys(type(sections[key]))
                 for name in value:  # before they are validated, which takes longer for each of them
                     if name not in known:
@@ -278,8 +289,11 @@ class StreamSettings(Section):
                 raise ConfigError(f"{str(key)[:60]}: unknown key; {nearest(str(key), everything)}")
             _check_size(key, value)
             updates[owners[0]][key] = value
+        tracker = _updated(self.tracker, updates["tracker"], "tracker")
+        if tracker.filters_nothing and not self.tracker.filters_nothing:
+            _warn_about_pixels(tracker)
         return StreamSettings(
-            tracker=_updated(self.tracker, updates["tracker"], "tracker"),
+            tracker=tracker,
             stream=_updated(self.stream, updates["stream"], "stream"),
             dataset=_updated(self.dataset, updates["dataset"], "dataset"),
         )
@@ -287,6 +301,14 @@ class StreamSettings(Section):
     def as_map(self) -> dict[str, Any]:
         """Return the settings as plain values, for the wire."""
         return self.model_dump(mode="json")
+
+
+def _warn_about_pixels(tracker: TrackerConfig) -> None:
+    logger.warning(
+        'tracker.max_center_dist is %g under tracker.semantics "2024", where it is a squared distance over the squared '
+        'box diagonal (such as 0.1) and so filters nothing; DREEM 0.5 means pixels: set tracker.semantics to "2026"',
+        tracker.max_center_dist,
+    )
 
 
 def _check_size(key: str, value: Any) -> None:
@@ -322,9 +344,18 @@ def load_config(
     Raises:
         ConfigError: one line with the file, the key, what would be right, and the value.
     """
-    tree = load_yaml(path) if path is not None else {}
-    tree = with_overrides(tree, [*environment_overrides(environment), *overrides])
-    return check_config(tree)
+    tree = _out_dir_named(load_yaml(path) if path is not None else {})
+    texts = [*environment_overrides(environment), *overrides]
+    # An override by either name of the key replaces the value that the file gives by the other one.
+    texts = [re.sub(r"^\s*outdir\s*=", "out_dir=", text) for text in texts]
+    return check_config(with_overrides(tree, texts))
+
+
+def _out_dir_named(tree: Tree) -> Tree:
+    """Return a tree in which `outdir`, DREEM's name since 0.5, is `out_dir`."""
+    if "out_dir" in tree and "outdir" in tree:
+        raise ConfigError("out_dir and outdir are the same key; give one of them")
+    return {"out_dir" if key == "outdir" else key: value for key, value in tree.items()}
 
 
 def check_config(tree: Tree) -> Config:
@@ -337,9 +368,10 @@ def check_config(tree: Tree) -> Config:
         tree["model"] = {key: value for key, value in tree["model"].items() if key in ours}
     if ignored:
         logger.warning("ignored, since a daemon does not train: %s", ", ".join(sorted(ignored)))
-    if "out_dir" in tree and "outdir" in tree:
-        raise ConfigError("out_dir and outdir are the same key; give one of them")
-    return validate(Config, tree)
+    config = validate(Config, _out_dir_named(tree))
+    if config.tracker.filters_nothing:
+        _warn_about_pixels(config.tracker)
+    return config
 
 
 def at(path: str, base: Path | None) -> Path:

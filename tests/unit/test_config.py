@@ -40,12 +40,18 @@ def test_every_file_in_configs_is_valid(path):
         ({"tracker": {"mult_thresh": 1}}, "tracker.mult_thresh should be a valid boolean; got 1"),
         ({"tracker": {"max_tracks": 0}}, "tracker.max_tracks should be greater than or equal to 1; got 0"),
         ({"tracker": {"iou": "giou"}}, "tracker.iou should be 'mult' or 'max'; got 'giou'"),
-        ({"daemon": {"device": "gpu"}}, "daemon.device string should match pattern"),
+        (
+            {"daemon": {"device": "gpu"}},
+            "daemon.device should be auto, cpu, mps, cuda, or one of several cards such as cuda:1",
+        ),
         (
             {"daemon": {"endpoints": {"ingest": "x"}}},
             "daemon.endpoints.ingest must begin with tcp:// or ipc://; got 'x'",
         ),
-        ({"tracker": 3}, "tracker should be a valid dictionary"),
+        ({"tracker": 3}, "tracker should be a section, such as {window_size: 8}; got 3"),
+        ({"tracker": {"front_nodes": 3}}, "tracker.front_nodes should be a list, such as [a, b]; got 3"),
+        ({"ckpt_path": 3}, "ckpt_path should be a path, or a list of paths such as [a.ckpt, b.ckpt], or null; got 3"),
+        ({"tracker": {"window_size": None}}, "tracker.window_size should be a valid integer; got null"),
         ({"out_dir": "a", "outdir": "b"}, "out_dir and outdir are the same key"),
     ],
 )
@@ -75,6 +81,48 @@ def test_infinity_and_empty_texts_of_dreem_are_null():
     tracker = check_config({"tracker": {"max_gap": float("inf"), "max_tracks": float("inf"), "iou": ""}}).tracker
     assert (tracker.max_gap, tracker.max_tracks, tracker.iou) == (None, None, None)
     assert check_config({"tracker": {"iou": "Mult"}}).tracker.iou == "mult"
+
+
+@pytest.mark.parametrize("key", ["iou", "decay_time", "max_center_dist", "max_gap", "max_tracks"])
+def test_none_as_in_dreems_page_is_null(key, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"ckpt_path: None\ntracker: {{{key}: None}}\n")
+    assert getattr(load_config(path, environment={}).tracker, key) is None
+    assert getattr(load_config(None, [f"tracker.{key}=None"], {}).tracker, key) is None
+    with pytest.raises(ConfigError, match="got 'GIoU'"):
+        check_config({"tracker": {"iou": "GIoU"}})
+    assert check_config({"tracker": {"iou": "None"}}).tracker.iou is None
+
+
+@pytest.mark.parametrize("override", ["out_dir=b", "outdir=b"])
+@pytest.mark.parametrize("name", ["out_dir", "outdir"])
+def test_an_override_by_either_name_of_out_dir_replaces_the_files_value(name, override, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{name}: a\n")
+    assert load_config(path, [override], {}).out_dir == "b"
+    assert load_config(path, [], {"TRACKD__OUTDIR": "b"}).out_dir == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"), [("a: [", "line 1, column 5"), ("a: b: c", "line 1, column 5"), ("tracker:\n\tiou: x", "line 2")]
+)
+def test_a_text_that_is_not_yaml_is_an_error_with_its_line_and_no_name_of_pythons(text, where, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=where) as caught:
+        load_config(path, environment={})
+    assert "<" not in str(caught.value).replace("<stream end>", "")
+
+
+def test_a_max_center_dist_in_pixels_is_warned_about_once_however_many_streams_use_it(caplog):
+    with caplog.at_level(logging.WARNING):
+        settings = StreamSettings.of(check_config({"tracker": {"max_center_dist": 60}}))
+        settings.changed({"dataset": {"pixel_range": "unit"}})
+        settings.changed({"tracker": {"max_gap": 3}})
+    assert len(caplog.records) == 1
+    with caplog.at_level(logging.WARNING):
+        StreamSettings.of(Config()).changed({"max_center_dist": 60})
+    assert len(caplog.records) == 2
 
 
 def test_training_only_sections_are_listed_once_as_ignored(caplog):

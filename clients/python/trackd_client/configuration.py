@@ -18,10 +18,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from trackd_client.excerpt import excerpt
+from trackd_client.excerpt import yaml_excerpt
 
 ENVIRONMENT_PREFIX = "TRACKD__"
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MOST_SHOWN = 80  # characters of a value in an error text
 _LONGEST_WORD = 64  # compared with known words; the time grows with its length
 
 S = TypeVar("S", bound="Section")
@@ -29,12 +30,16 @@ Tree = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but `1e-3` is a number. YAML 1.1 requires a dot, which is rarely written."""
+    """YAML's safe loader, but `1e-3` is a number and `None` is null, as users of DREEM write them.
+
+    YAML 1.1 requires a dot in `1.0e-3`, and only knows `null`, `~` and an empty value.
+    """
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"None$"), ["N"])
 
 
 class ConfigError(ValueError):
@@ -65,12 +70,23 @@ def load_yaml(path: str | Path) -> Tree:
     try:
         tree = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid YAML: {_yaml_reason(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must be a mapping of sections; got {type(tree).__name__}")
+        raise ConfigError(
+            f"{path}: must hold sections, such as tracker: {{max_tracks: 5}}; got {yaml_excerpt(tree, MOST_SHOWN)}"
+        )
     return tree
+
+
+def _yaml_reason(error: Exception) -> str:
+    """Say where a text is not YAML, and why: the parser's own text quotes the line and Python's name of the input."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or not problem:
+        return "its values lie too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    context = getattr(error, "context", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {f'{context}: ' if context else ''}{problem}"
 
 
 def find_path(path: str, key: str, base: Path | None = None, kind: str = "file") -> Path:
@@ -172,19 +188,52 @@ def known_keys(model: type[BaseModel]) -> list[str]:
     return names
 
 
+# What pydantic says in Python's words, by the type of the error.
+_PLAIN = {
+    "list_type": "should be a list, such as [a, b]",
+    "string_type": "should be a text",
+    "invalid_key": "has a key that is not a text",
+    "string_too_short": "should not be empty",
+    "too_short": "should not be empty",
+}
+# pydantic's names of the alternatives of a value, which it puts between the keys.
+_ALTERNATIVES = re.compile(r"(function-|list\[|literal\[).*|str|int|float|bool")
+_SECTION_ERRORS = ("model_type", "dict_type", "model_attributes_type")
+
+
 def _error_text(model: type[BaseModel], detail: ErrorDetails, where: str) -> str:
-    keys = [str(key) for key in detail["loc"] if not str(key).startswith(("function-", "list[", "literal["))]
+    keys = [str(key) for key in detail["loc"] if not _ALTERNATIVES.fullmatch(str(key))]
+    if detail["type"] == "invalid_key":  # its place ends with the key and a mark of pydantic
+        keys = [str(key) for key in detail["loc"][:-2]]
     path = ".".join([where, *keys] if where else keys)
     value = detail["input"]
+    if not path and detail["type"] == "invalid_key":
+        path = "the file"
     if detail["type"] == "extra_forbidden":
         owner = _model_at(model, detail["loc"][:-1])
         return f"{path}: unknown key; {nearest(keys[-1], known_keys(owner))}"
     if detail["type"] == "missing":
         return f"{path}: is required"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    message = message[:1].lower() + message[1:]
-    shown = excerpt(value, 80)
+    if detail["type"] in _SECTION_ERRORS:
+        message = f"should be a section, such as {_example(_model_at(model, detail['loc']))}"
+    elif detail["type"] in _PLAIN:
+        message = _PLAIN[detail["type"]]
+    else:
+        message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = message[:1].lower() + message[1:]
+    if detail["type"] == "value_error" and isinstance(value, dict | BaseModel):
+        return f"{path}: {message}" if path else message  # it names the keys of the section that do not fit
+    shown = yaml_excerpt(value, MOST_SHOWN)
     return f"{path} {message}; got {shown}" if path else f"{message}; got {shown}"
+
+
+def _example(section: type[BaseModel]) -> str:
+    """Return a section with its first key, as YAML."""
+    name, field = next(iter(section.model_fields.items()))
+    default = field.get_default(call_default_factory=True)
+    if field.is_required() or default is None or isinstance(default, BaseModel):
+        return f"{{{name}: ...}}"
+    return f"{{{name}: {yaml_excerpt(default)}}}"
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:

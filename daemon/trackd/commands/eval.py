@@ -81,7 +81,7 @@ def _evaluate_one(
     def observe(_: Config, recording: Recording) -> list[RecordingScoring]:
         truth = truths[len(scorings)] if truths else None
         scorings.append(
-            RecordingScoring(recording, truth, whole=config.dataset.test_dataset.n_chunks == 1, limits=config.limits)
+            RecordingScoring(recording, truth, whole=config.dataset.test_dataset.plays_all_clips, limits=config.limits)
         )
         return [scorings[-1]]
 

@@ -26,6 +26,14 @@ Colour = tuple[int, int, int]  # BGR
 GOLDEN_RATIO = 0.618033988749895
 UNASSIGNED: Colour = (150, 150, 150)
 LABEL_INK: Colour = (20, 20, 20)
+DESIGN_SIDE = 480  # of a picture, in pixels, for which the widths and sizes below are given
+SMALLEST_SCALE, LARGEST_SCALE = 1.0, 16.0  # smaller labels cannot be read, and thinner lines lose their colour
+FONT_SCALE = 0.45
+
+
+def scale_of(canvas: Canvas) -> float:
+    """The factor of all widths and sizes in a picture: its shorter side, compared with `DESIGN_SIDE`."""
+    return float(np.clip(min(canvas.shape[:2]) / DESIGN_SIDE, SMALLEST_SCALE, LARGEST_SCALE))
 
 
 def colour_of(track_id: int) -> Colour:
@@ -48,9 +56,10 @@ class TrackDrawing:
     def draw(self, image: Image, record: OutputRecord) -> Canvas:
         """Return a copy of `image` (h, w) or (h, w, 3) RGB with the record's tracks drawn on it."""
         canvas = _canvas(image)
+        scale = scale_of(canvas)
         self._extend_trails(record)
         for track_id, trail in self._trails.items():
-            self._draw_trail(canvas, colour_of(track_id), trail, record.frame_index)
+            self._draw_trail(canvas, colour_of(track_id), trail, record.frame_index, scale)
         posed = record.keypoints is not None and record.keypoints.shape[1] > 1
         for row, track_id in enumerate(record.track_ids):
             box = record.boxes[row]
@@ -58,12 +67,12 @@ class TrackDrawing:
                 continue
             colour = colour_of(int(track_id))
             if posed and record.keypoints is not None:
-                _draw_pose(canvas, colour, record.keypoints[row], self._skeleton)
+                _draw_pose(canvas, colour, record.keypoints[row], self._skeleton, scale)
             else:
-                cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), colour, 2, cv2.LINE_AA)
+                cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), colour, _width(2, scale), cv2.LINE_AA)
             if track_id >= 0:
-                place = _label_place(box, record.keypoints[row] if posed and record.keypoints is not None else None)
-                _draw_label(canvas, colour, str(int(track_id)), place)
+                points = record.keypoints[row] if posed and record.keypoints is not None else None
+                _draw_label(canvas, colour, str(int(track_id)), _label_place(box, points, scale), scale)
         return canvas
 
     def _extend_trails(self, record: OutputRecord) -> None:
@@ -80,7 +89,7 @@ class TrackDrawing:
                 del self._trails[track_id]
 
     def _draw_trail(
-        self, canvas: Canvas, colour: Colour, trail: deque[tuple[int, tuple[float, float]]], now: int
+        self, canvas: Canvas, colour: Colour, trail: deque[tuple[int, tuple[float, float]]], now: int, scale: float
     ) -> None:
         points = list(trail)
         for (_, start), (frame_index, end) in pairwise(points):
@@ -90,7 +99,7 @@ class TrackDrawing:
             mixed = strength * np.array(colour) + (1 - strength) * canvas[y, x]
             width = 3 if strength > 0.5 else 2 if strength > 0.2 else 1
             shade = (int(mixed[0]), int(mixed[1]), int(mixed[2]))
-            cv2.line(canvas, _pixel(start), _pixel(end), shade, width, cv2.LINE_AA)
+            cv2.line(canvas, _pixel(start), _pixel(end), shade, _width(width, scale), cv2.LINE_AA)
 
 
 class RenderedVideo:
@@ -163,34 +172,41 @@ def _pixel(point: Floats | tuple[float, float]) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _draw_pose(canvas: Canvas, colour: Colour, points: Floats, skeleton: Skeleton | None) -> None:
+def _width(pixels: float, scale: float) -> int:
+    """A line's width or a circle's radius in this picture, at least one pixel."""
+    return max(round(pixels * scale), 1)
+
+
+def _draw_pose(canvas: Canvas, colour: Colour, points: Floats, skeleton: Skeleton | None, scale: float) -> None:
     """Draw the visible nodes of (k, 2) and the edges between them, with a dark rim for contrast."""
     visible = np.asarray(np.isfinite(points).all(axis=1))
     edges = skeleton.edges if skeleton is not None else ()
     for rim, ink in ((4, LABEL_INK), (2, colour)):
         for first, second in edges:
             if visible[first] and visible[second]:
-                cv2.line(canvas, _pixel(points[first]), _pixel(points[second]), ink, rim, cv2.LINE_AA)
+                cv2.line(canvas, _pixel(points[first]), _pixel(points[second]), ink, _width(rim, scale), cv2.LINE_AA)
     for point in points[visible]:
-        cv2.circle(canvas, _pixel(point), 4, LABEL_INK, -1, cv2.LINE_AA)
-        cv2.circle(canvas, _pixel(point), 3, colour, -1, cv2.LINE_AA)
+        cv2.circle(canvas, _pixel(point), _width(4, scale), LABEL_INK, -1, cv2.LINE_AA)
+        cv2.circle(canvas, _pixel(point), _width(3, scale), colour, -1, cv2.LINE_AA)
 
 
-def _label_place(box: Floats, points: Floats | None) -> tuple[int, int]:
+def _label_place(box: Floats, points: Floats | None, scale: float) -> tuple[int, int]:
     """The position of an id's label: above the box, or above the topmost node of a pose."""
     if points is None:
-        return _pixel((box[0], box[1] - 4))
+        return _pixel((box[0], box[1] - 4 * scale))
     visible = points[np.isfinite(points).all(axis=1)]
     if not len(visible):
-        return _pixel((box[0], box[1] - 4))
+        return _pixel((box[0], box[1] - 4 * scale))
     top = visible[np.argmin(visible[:, 1])]
-    return _pixel((top[0] + 8, top[1] - 10))
+    return _pixel((top[0] + 8 * scale, top[1] - 10 * scale))
 
 
-def _draw_label(canvas: Canvas, colour: Colour, text: str, place: tuple[int, int]) -> None:
+def _draw_label(canvas: Canvas, colour: Colour, text: str, place: tuple[int, int], scale: float) -> None:
     """Draw dark text on a rectangle of the track's colour, inside the frame."""
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
-    x = int(np.clip(place[0], 0, max(canvas.shape[1] - width - 6, 0)))
-    y = int(np.clip(place[1], height + 6, canvas.shape[0]))
-    cv2.rectangle(canvas, (x, y - height - 6), (x + width + 6, y), colour, -1, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x + 3, y - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_INK, 1, cv2.LINE_AA)
+    font, stroke, margin = FONT_SCALE * scale, _width(1, scale), _width(3, scale)
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, stroke)
+    x = int(np.clip(place[0], 0, max(canvas.shape[1] - width - 2 * margin, 0)))
+    y = int(np.clip(place[1], height + 2 * margin, canvas.shape[0]))
+    corner = (x + width + 2 * margin, y)
+    cv2.rectangle(canvas, (x, y - height - 2 * margin), corner, colour, -1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + margin, y - margin), cv2.FONT_HERSHEY_SIMPLEX, font, LABEL_INK, stroke, cv2.LINE_AA)

@@ -53,6 +53,17 @@ def test_a_pose_is_drawn_by_its_edges_and_hidden_nodes_are_left_out():
     assert canvas[50:, :].tolist() == np.full((50, 120, 3), 90).tolist()
 
 
+def test_a_label_covers_the_same_part_of_a_large_picture_as_of_a_small_one():
+    parts = []
+    for times in (1, 4):
+        picture = np.full((480 * times, 640 * times), 90, np.uint8)
+        box = np.array([[100, 200, 300, 400]]) * times
+        canvas = TrackDrawing().draw(picture, record(0, [7], box))
+        above = canvas[: 195 * times]  # the label lies above the box
+        parts.append((above != 90).any(axis=-1).sum() / picture.size)
+    assert parts[1] == pytest.approx(parts[0], rel=0.3)
+
+
 def test_a_trail_fades_with_age_and_ends():
     drawing = TrackDrawing(trail_frames=10)
     for i in range(5):

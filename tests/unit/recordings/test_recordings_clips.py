@@ -21,8 +21,8 @@ def test_without_chunking_a_recording_is_one_clip():
     assert plan_clips(0, 100, TestDataset(chunk=False)) == [Clip(0, 100)]
 
 
-@pytest.mark.parametrize(("n_chunks", "expected"), [(1, 10), (1.0, 10), (0.29, 2), (0.01, 1), (3, 3), (99, 10)])
-def test_n_chunks_is_a_fraction_up_to_one_and_a_number_above(n_chunks, expected):
+@pytest.mark.parametrize(("n_chunks", "expected"), [(1, 1), (1.0, 10), (0.29, 2), (0.01, 1), (3, 3), (99, 10)])
+def test_n_chunks_is_a_fraction_up_to_1_0_or_a_whole_number_of_clips(n_chunks, expected):
     assert len(plan_clips(0, 100, TestDataset(clip_length=10, n_chunks=n_chunks))) == expected
 
 

@@ -64,6 +64,20 @@ def test_lists_of_files_give_the_same_recording_as_the_folder(tmp_path):
     assert lists.name == "01"
 
 
+def test_the_lists_within_a_recordings_list_are_one_recording(tmp_path):
+    raw, truth, table = sequence(tmp_path)
+    (plain,) = recordings(tmp_path, raw_images=[raw], gt_images=[truth], gt_list=[table])
+    (nested,) = recordings(
+        tmp_path, raw_images=[[raw[:1], raw[1:]]], gt_images=[[truth[:2], truth[2:]]], gt_list=[table]
+    )
+    for a, b in zip(plain.frames(), nested.frames(), strict=True):
+        assert a.frame_index == b.frame_index
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.detections.masks, b.detections.masks)
+    with pytest.raises(ConfigError, match=r"raw_images should name for each recording .* such as \[\[t000.tif, t001"):
+        recordings(tmp_path, raw_images=[[3]], gt_images=[truth])
+
+
 def test_label_images_alone_are_played_without_images_and_lineage(tmp_path):
     _, truth, _ = sequence(tmp_path)
     (recording,) = recordings(tmp_path, gt_images=[truth])

@@ -94,6 +94,24 @@ def test_microscopy_labels_are_paired_with_their_images_by_position(tmp_path):
     assert [len(r) for r in recordings(tmp_path, tracks="a.xml", videos=[])] == [1]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".xml"])
+def test_a_folder_of_microscopy_labels_is_paired_by_stem_or_played_without_images(suffix, tmp_path, caplog):
+    for name in ("a", "b"):
+        if suffix == ".xml":
+            make_trackmate(tmp_path / f"{name}.xml", {0: [spot(1, 1, 1, 0)]}, {})
+        else:
+            (tmp_path / f"{name}.csv").write_text("frame,x,y\n0,1,1\n")
+    keys = {"path": ".", "labels_suffix": suffix, "vid_suffix": ".tif"}
+    found = recordings(tmp_path, dir=keys)
+    assert [(r.name, r.source) for r in found] == [("a", None), ("b", None)]
+    assert sum("without images" in record.getMessage() for record in caplog.records) == 1
+    make_stack(tmp_path / "a.tif", 3)
+    with pytest.raises(ConfigError, match=rf"b\{suffix} has no partner b\.tif"):
+        recordings(tmp_path, dir=keys)
+    make_stack(tmp_path / "b.tif", 4)
+    assert [len(r) for r in recordings(tmp_path, dir=keys)] == [3, 4]
+
+
 def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
     make_trackmate(tmp_path / "a.xml", {0: [spot(1, 1, 1, 0)]}, {})
     with pytest.raises(ConfigError, match=r"test_dataset\.tracks: no such file or folder: missing\.xml"):
@@ -107,6 +125,14 @@ def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
 def test_a_dataset_that_names_nothing_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="names no recording: set slp_files, det_files, tracks, gt_images or dir"):
         recordings(tmp_path)
+
+
+def test_an_augmentations_remark_is_logged_once_for_all_recordings(tmp_path, caplog):
+    fill(tmp_path, "a", "b")
+    found = recordings(tmp_path, dir={"path": "."}, augmentations={"MotionBlur": {"blur_limit": [2, 5]}})
+    for recording in found:
+        list(recording.frames())
+    assert sum("Invalid kernel size" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_augmentations_outside_training_cause_one_warning(tmp_path, caplog):

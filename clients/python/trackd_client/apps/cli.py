@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from trackd_client.apps.command_line import Version, log, run_command
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
-from trackd_client.exit_codes import exit_code
 from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
@@ -54,7 +51,7 @@ def replay(
     verbose: Verbose = False,
 ) -> None:
     """Send the recordings of a configuration to a daemon, one after the other, each as its own stream."""
-    _log(verbose)
+    log(verbose)
     # Imported here, because only `replay` needs the `recordings` extra.
     from trackd_client.apps.replay import ReplayOptions, parse_speed, rejection_of, run_replay
     from trackd_client.client import Client
@@ -79,7 +76,7 @@ def watch(
     verbose: Verbose = False,
 ) -> None:
     """Show the live tracks of a stream: their position, speed and score."""
-    _log(verbose)
+    log(verbose)
     from trackd_client.apps.watch import run_watch
     from trackd_client.client import Client
 
@@ -87,40 +84,14 @@ def watch(
         run_watch(client, stream, once=once)
 
 
-def _log(verbose: bool) -> None:
-    level = os.environ.get("TRACKD_LOG", "INFO" if verbose else "WARNING").upper()
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+@app.callback()
+def options(version: Version = False) -> None:
+    """Send recordings to a trackd daemon, and watch its tracks."""
 
 
 def main() -> None:
     """Run the command line. An error is reported in one line, without a traceback."""
-    try:
-        code = app(standalone_mode=False)
-    except KeyboardInterrupt:
-        sys.exit(1)
-    except Exception as error:
-        code = _exit_code(error)
-        if code is None:
-            raise
-        # Typer would print its own errors in a box of several lines.
-        _fail(error.format_message() if hasattr(error, "format_message") else str(error), code)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that the user can correct; None for any other."""
-    if hasattr(error, "format_message"):  # click's exceptions: typer may contain its own copy of click
-        return 2
-    if type(error).__name__ == "Abort":
-        return 1
-    if isinstance(error, ModuleNotFoundError):
-        return 1
-    return exit_code(error)
-
-
-def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"trackd-client: {message.rstrip() or 'aborted'}\n")
-    sys.exit(code)
+    run_command(app, "trackd-client")
 
 
 if __name__ == "__main__":

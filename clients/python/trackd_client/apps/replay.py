@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, environment_overrides, load_yaml, validate, with_overrides
 from trackd_client.errors import TrackdError
+from trackd_client.excerpt import yaml_excerpt
 from trackd_client.recordings.config import DataloaderConfig, DatasetConfig, LiveDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.limits import RecordingLimits
@@ -140,13 +141,13 @@ def read_replay(path: Path, overrides: Iterable[str]) -> Replay:
     dataloader = validate(DataloaderConfig, tree.get("dataloader") or {}, "dataloader")
     tracker = tree.get("tracker") or {}
     if not isinstance(tracker, dict):
-        raise ConfigError(f"tracker must be a mapping; got {type(tracker).__name__}")
+        raise ConfigError(f"tracker should be a section, such as {{window_size: 8}}; got {yaml_excerpt(tracker)}")
     # Only the keys that the file sets: the daemon's settings apply to the others.
     live = dataset.model_dump(include=set(LiveDataset.model_fields) & dataset.model_fields_set)
     # The daemon's other limits apply to a daemon, whose section this may be.
     limits = tree.get("limits") or {}
     if not isinstance(limits, dict):
-        raise ConfigError(f"limits must be a mapping; got {type(limits).__name__}")
+        raise ConfigError(f"limits should be a section, such as {{instances: 2048}}; got {yaml_excerpt(limits)}")
     known = {name: limits[name] for name in RecordingLimits.model_fields if name in limits}
     recordings = open_recordings(dataset, dataloader, path.parent, validate(RecordingLimits, known, "limits"))
     if not recordings:

@@ -29,8 +29,8 @@ def plan_clips(start: int, stop: int, dataset: TestDataset) -> Clips:
 
 
 def _count(n_clips: int, n_chunks: float) -> int:
-    """The number of clips that `n_chunks` selects, at least one. Up to 1 it is a fraction, above 1 a number."""
-    if n_chunks > 1:
-        return min(int(n_chunks), n_clips)
+    """The number of clips that `n_chunks` selects, at least one: a float is a fraction of them, an int a number."""
+    if isinstance(n_chunks, int):
+        return min(n_chunks, n_clips)
     # The small term corrects products such as 0.29 · 100, which is 28.999…
     return min(max(int(n_chunks * n_clips + 1e-9), 1), n_clips)

@@ -6,6 +6,7 @@ docs/configuration.md describes each key. This module holds its type, its range 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -35,10 +36,12 @@ def _anchors(value: Any) -> Any:
 
 
 def _n_chunks(value: Any) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value <= 0 or (value > 1 and value != int(value)):
-        raise ValueError("must be a fraction in (0, 1] of the clips, or a whole number of clips")
-    return float(value)
+        raise ValueError(
+            "must be a fraction of the clips, such as 0.5 (1.0: all), or a whole number of clips, such as 1"
+        )
+    return int(value) if value > 1 else value
 
 
 def _paths(value: Any) -> Any:
@@ -46,6 +49,28 @@ def _paths(value: Any) -> Any:
     if value is None:
         return []
     return [value] if isinstance(value, str) else value
+
+
+def _paths_or_lists(value: Any) -> Any:
+    """One path or list for each recording. The lists within a recording's list are read one after the other."""
+    value = _paths(value)
+    if not isinstance(value, list) or not all(map(_path_or_list, value)):
+        raise ValueError(
+            "should name for each recording a stack, a folder or a list of files, such as [[t000.tif, t001.tif]]"
+        )
+    return [recording if isinstance(recording, str) else list(_joined(recording)) for recording in value]
+
+
+def _path_or_list(value: Any) -> bool:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list) or not files:
+        return False
+    return all(isinstance(path, str) for part in files for path in (part if isinstance(part, list) else [part]))
+
+
+def _joined(files: list[str | list[str]]) -> Iterator[str]:
+    for part in files:
+        yield from [part] if isinstance(part, str) else part
 
 
 def _pixel_size(value: Any) -> Any:
@@ -78,7 +103,7 @@ def _augmentations(value: Any) -> Any:
 
 
 Paths = Annotated[list[str], BeforeValidator(_paths)]
-PathsOrLists = Annotated[list[str | list[str]], BeforeValidator(_paths)]
+PathsOrLists = Annotated[list[str | list[str]], BeforeValidator(_paths_or_lists)]
 Augmentations = Annotated[dict[str, dict[str, Any]], BeforeValidator(_augmentations)]
 Pixels = Annotated[int, Field(ge=0)]
 
@@ -141,11 +166,16 @@ class TestDataset(LiveDataset):
     raw_images: PathsOrLists = Field(default_factory=list)
     gt_images: PathsOrLists = Field(default_factory=list)
     gt_list: PathsOrLists = Field(default_factory=list)
-    n_chunks: Annotated[float, BeforeValidator(_n_chunks)] = 1.0
+    n_chunks: Annotated[int | float, BeforeValidator(_n_chunks)] = 1.0  # an int counts clips
     mode: Literal["train", "val", "test"] = "val"
     augmentations: Augmentations = Field(default_factory=dict)
     max_detection_overlap: Annotated[float, Field(ge=0, le=1)] = 0.0
     fps: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+
+    @property
+    def plays_all_clips(self) -> bool:
+        """Whether `n_chunks` leaves out no clip, whatever the recording's length is."""
+        return isinstance(self.n_chunks, float) and self.n_chunks == 1
 
     @model_validator(mode="after")
     def _paired(self) -> TestDataset:

@@ -19,7 +19,7 @@ from trackd_client.recordings.named_files import WHERE
 from trackd_client.recordings.recording import Recording
 from trackd_client.recordings.recording_format import RecordingFormat
 from trackd_client.recordings.sleap import SLEAP
-from trackd_client.recordings.transforms.augmentations import AugmentedRecording, warn_outside_training
+from trackd_client.recordings.transforms.augmentations import AugmentedRecording, warn_about
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
 from trackd_client.recordings.transforms.pruning import PrunedRecording
 from trackd_client.recordings.transforms.shuffling import shuffled
@@ -60,7 +60,7 @@ def open_recordings(
     recordings = _opened(dataset, base, limits)
     if dataset.max_detection_overlap > 0:
         recordings = [PrunedRecording(recording, dataset) for recording in recordings]
-    warn_outside_training(dataset)
+    warn_about(dataset)
     if dataset.augmentations or dataset.mode == "train":
         recordings = [AugmentedRecording(recording, dataset) for recording in recordings]
     if loader.shuffle:

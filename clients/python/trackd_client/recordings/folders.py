@@ -28,6 +28,26 @@ def stem_pairs(folder: Folder, base: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
+def labels_in(folder: Folder, base: Path) -> list[Path]:
+    """The label files in the folders, by name within each folder.
+
+    Raises:
+        ConfigError: a folder holds none.
+    """
+    found = []
+    for place in places_of(folder, base):
+        labels = _by_stem(place, folder.labels_suffix)
+        if not labels:
+            raise ConfigError(f"{WHERE}.dir: no *{folder.labels_suffix} in {place}")
+        found += [labels[stem] for stem in sorted(labels)]
+    return found
+
+
+def has_videos(place: Path, folder: Folder) -> bool:
+    """Whether a folder holds a file with the ending `vid_suffix`."""
+    return bool(_by_stem(place, folder.vid_suffix))
+
+
 def places_of(folder: Folder, base: Path) -> list[Path]:
     """The folders that `dir.path` names.
 

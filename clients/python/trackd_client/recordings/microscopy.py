@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from trackd_client.configuration import find_path
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.clips import plan_clips
-from trackd_client.recordings.config import TestDataset
+from trackd_client.recordings.config import Folder, TestDataset
+from trackd_client.recordings.folders import has_videos, labels_in, places_of, stem_pairs
+from trackd_client.recordings.images.image_files import image_source
 from trackd_client.recordings.images.named_images import named_images
 from trackd_client.recordings.images.source import ImageLayout, ImageSource, fitting, images_of, known_fps, layout_of
 from trackd_client.recordings.labels.label_files import read_spots
@@ -23,6 +26,8 @@ from trackd_client.recordings.named_files import WHERE, one_each, unique_names
 from trackd_client.recordings.pixel_sizes import known_pixel_size
 from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
 from trackd_client.recordings.recording_format import RecordingFormat
+
+logger = logging.getLogger(__name__)
 
 # A spot is a pose of one node, because a box alone does not hold its exact position.
 CENTROID = Skeleton(("centroid",))
@@ -147,6 +152,27 @@ def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> lis
     """The recordings of `tracks` and `videos`."""
     labels = [find_path(path, f"{WHERE}.tracks", base, "file or folder") for path in dataset.tracks]
     images = one_each([named_images(paths, base, "videos", limits) for paths in dataset.videos], len(labels))
+    return _recordings(labels, images, dataset, limits)
+
+
+def open_folder(folder: Folder, dataset: TestDataset, base: Path, limits: RecordingLimits) -> list[Recording]:
+    """The recordings of a folder: each label file with the stack or video of the same stem.
+
+    If the folders hold no images with `vid_suffix`, the spots are played without images.
+    """
+    found = [place for place in places_of(folder, base) if not has_videos(place, folder)]
+    if len(found) == len(folder.path):
+        logger.warning("replaying spots without images: no *%s in %s", folder.vid_suffix, ", ".join(map(str, found)))
+        labels = labels_in(folder, base)
+        return _recordings(labels, one_each([], len(labels)), dataset, limits)
+    pairs = stem_pairs(folder, base)
+    images = [image_source(video, limits) for _, video in pairs]
+    return _recordings([path for path, _ in pairs], images, dataset, limits)
+
+
+def _recordings(
+    labels: Sequence[Path], images: Sequence[ImageSource | None], dataset: TestDataset, limits: RecordingLimits
+) -> list[Recording]:
     names = unique_names((path.name if path.is_dir() else path.stem for path in labels), labels)
     return [
         MicroscopyRecording(path, dataset, images=source, name=name, limits=limits)
@@ -154,4 +180,10 @@ def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> lis
     ]
 
 
-MICROSCOPY = RecordingFormat(title="microscopy", key="tracks", open_files=open_files)
+MICROSCOPY = RecordingFormat(
+    title="microscopy",
+    key="tracks",
+    open_files=open_files,
+    labels_suffixes=(".csv", ".xml"),
+    open_folder=open_folder,
+)

@@ -122,6 +122,8 @@ def test_only_training_shuffles_the_instances_of_a_frame():
         ({"Rotat": {}}, "did you mean 'Rotate'"),
         ({"NodeDropot": {}}, "did you mean 'NodeDropout'"),
         ({"Rotate": {"limit": "far"}}, "Rotate: arguments do not fit"),
+        ({"Rotate": {"limit": "far"}}, "limit should be a list of numbers; got 'far'"),
+        ({"Rotate": {"limits": 4}}, "Rotate.limits: unknown key; did you mean 'limit'?"),
         ({"NodeDropout": {"p": 2}}, "NodeDropout.p must be a probability"),
         ({"InstanceDropout": {"n": -1}}, "InstanceDropout.n must be a whole number"),
         ({"InstanceDropout": {"prob": 1}}, "InstanceDropout.prob: unknown key"),

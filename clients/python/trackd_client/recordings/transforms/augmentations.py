@@ -5,6 +5,7 @@ Letters: n instances of a frame, k nodes, h × w the frame.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import secrets
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from trackd_client.configuration import ConfigError, nearest
 from trackd_client.detections import Detections, FloatArray, Image
+from trackd_client.excerpt import yaml_excerpt
 from trackd_client.recordings.config import TestDataset
 from trackd_client.recordings.recording import Clip, DerivedRecording, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.transforms.rows import take_rows
@@ -53,6 +56,7 @@ class Augmentations:
     instances: Dropout
     shuffle_instances: bool
     entropy: int  # the seed, or a random number if there is none
+    remarks: tuple[str, ...] = ()  # of albumentations, about the arguments
 
     def apply(self, frame: RecordedFrame, frame_shape: tuple[int, ...] | None) -> RecordedFrame:
         """The changed frame: first the image with its coordinates, then the dropouts, then the order of instances."""
@@ -118,8 +122,13 @@ class AugmentedRecording(DerivedRecording):
             yield changed
 
 
-def warn_outside_training(dataset: TestDataset) -> None:
-    """Log a warning if augmentations change the tracked frames although `mode` is not `train`."""
+def warn_about(dataset: TestDataset) -> None:
+    """Log, once for all recordings, what a user should know about the augmentations of a dataset.
+
+    That they change the tracked frames although `mode` is not `train`, and which arguments albumentations changes.
+    """
+    for text in dict.fromkeys(build(dataset).remarks):
+        logger.warning(text)
     if dataset.augmentations and dataset.mode != "train":
         names = ", ".join(dataset.augmentations)
         logger.warning("augmentations change the frames that are tracked mode=%s names=%s", dataset.mode, names)
@@ -133,12 +142,14 @@ def build(dataset: TestDataset) -> Augmentations:
     """
     own = {name: _dropout(name, dataset.augmentations.get(name, {})) for name in OWN}
     others = {name: arguments for name, arguments in dataset.augmentations.items() if name not in OWN}
+    compose, remarks = _compose(others) if others else (None, ())
     return Augmentations(
-        compose=_compose(others) if others else None,
+        compose=compose,
         nodes=own["NodeDropout"],
         instances=own["InstanceDropout"],
         shuffle_instances=dataset.mode == "train",
         entropy=dataset.seed if dataset.seed is not None else secrets.randbits(64),
+        remarks=remarks,
     )
 
 
@@ -153,7 +164,7 @@ def _dropout(name: str, arguments: dict[str, Any]) -> Dropout:
     return Dropout(float(p), n)
 
 
-def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
+def _compose(wanted: dict[str, dict[str, Any]]) -> tuple[Any, tuple[str, ...]]:
     # Otherwise albumentations queries a server for its newest version at import.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
@@ -164,21 +175,36 @@ def _compose(wanted: dict[str, dict[str, Any]]) -> Any:
         if isinstance(value, type) and issubclass(value, albumentations.BasicTransform)
     }
     transforms = []
+    remarks = []
     for name, arguments in wanted.items():
         if name not in known:
             raise ConfigError(f"{WHERE}.{name}: no such augmentation; {nearest(name, [*known, *OWN])}")
+        accepted = [key for key in inspect.signature(getattr(albumentations, name)).parameters if key != "self"]
+        for key in arguments:  # albumentations would ignore it
+            if key not in accepted:
+                raise ConfigError(f"{WHERE}.{name}.{key}: unknown key; {nearest(str(key), accepted)}")
         pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 transforms.append(getattr(albumentations, name)(**pairs))
             except (TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {reason}") from None
-        for warning in caught:  # albumentations ignores arguments that this version does not have
-            logger.warning("%s.%s: %s", WHERE, name, warning.message)
+                raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {_reason(error)}") from None
+        remarks += [f"{WHERE}.{name}: {warning.message}" for warning in caught]
     points = albumentations.KeypointParams(format="xy", remove_invisible=False)
-    return albumentations.Compose(transforms, keypoint_params=points)
+    return albumentations.Compose(transforms, keypoint_params=points), tuple(remarks)
+
+
+def _reason(error: Exception) -> str:
+    """The reason of albumentations: of a report of several lines by pydantic, the argument and what it should be."""
+    cause = error.__cause__ or error.__context__
+    if not isinstance(cause, ValidationError):
+        return " ".join(str(error).split())
+    detail = cause.errors(include_url=False)[0]
+    message = (
+        detail["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("valid tuple", "list of numbers")
+    )
+    return f"{detail['loc'][0] if detail['loc'] else ''} {message}; got {yaml_excerpt(detail['input'])}".strip()
 
 
 def _transformed(compose: Callable[..., Any], image: Image, detections: Detections) -> tuple[Image, Detections]:
