@@ -1,5 +1,5 @@
 """trackd: a streaming, real-time, multi-object tracking daemon."""
 
-from trackd_client.version import VERSION as __version__
+from trackd_client import version
 
-__all__ = ["__version__"]
+__version__ = version.VERSION
