@@ -1,7 +1,5 @@
 """trackd: a streaming, real-time, multi-object tracking daemon."""
 
-from trackd_client.version import VERSION
+from trackd_client import version
 
-__version__ = VERSION
-
-__all__ = ["__version__"]
+__version__ = version.VERSION

@@ -64,12 +64,10 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
     if decoder is None:
         raise bad_message(f"kind must be one of {', '.join(kinds or _DECODERS)}; got {excerpt(kind)}")
     try:
-        too_large = _size_fault(parts, limits)
-        if too_large is not None:
+        if len(parts) > limits.parts + 1 or sum(map(len, parts)) > limits.message_bytes:
             # A frame that is too large has a place in its stream all the same.
-            raise ProtocolError(
-                ErrorCode.TOO_LARGE, too_large, head=read_frame_head(header) if kind == "frame" else None
-            )
+            head = read_frame_head(header) if kind == "frame" else None
+            raise ProtocolError(ErrorCode.TOO_LARGE, _too_large(parts, limits), head=head)
         return decoder(header, parts[1:], limits)
     except ProtocolError as error:
         # The error names the stream and the seq of the message, if its header holds them.
@@ -105,12 +103,11 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
     return header
 
 
-def _size_fault(parts: Sequence[Part], limits: Limits) -> str | None:
-    """Why a message has too many parts or bytes; None if it has not. Its header is checked before it is read."""
+def _too_large(parts: Sequence[Part], limits: Limits) -> str:
+    """Return what a message has too much of."""
     if len(parts) > limits.parts + 1:
         return f"a message has at most {limits.parts} parts after its header; got {len(parts) - 1}"
-    size = sum(map(len, parts))
-    return f"a message has at most {limits.message_bytes} bytes; got {size}" if size > limits.message_bytes else None
+    return f"a message has at most {limits.message_bytes} bytes; got {sum(map(len, parts))}"
 
 
 def _unpacked(packed: Part, most: int, few: bool) -> Any:
