@@ -179,7 +179,8 @@ def test_a_client_killed_in_the_middle_of_a_message_leaves_nothing_of_it():
             child.stdout.close()
         with RawClient(daemon.addresses) as client:
             rows = client.request("status")["result"]["streams"]
-            assert {row["stream"]: row["received"] for row in rows}["half0"] == 0
+            received = {row["received"] for row in rows if row["stream"].startswith("half")}
+            assert received == {0}  # those of the first children may be closed already
             deadline = time.monotonic() + 6
             while len(client.request("status")["result"]["streams"]) > 1:
                 assert time.monotonic() < deadline, "the dead client's stream is still open"
