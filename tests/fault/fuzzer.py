@@ -132,7 +132,12 @@ def fuzz(name: str, address: str, seed: int, count: int, per_second: float) -> C
     seqs: dict[str, int] = {}
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
-    dealer.linger, dealer.sndtimeo, dealer.rcvtimeo, dealer.rcvhwm = 0, 10_000, 20_000, 0
+    dealer.linger, dealer.sndtimeo, dealer.rcvtimeo, dealer.rcvhwm = (
+        0,
+        10_000,
+        60_000,
+        0,
+    )  # its messages may wait for its budget
     try:
         dealer.connect(address)
         for number in paced(count, per_second):

@@ -127,7 +127,7 @@ def test_a_flood_costs_its_sender_and_nobody_else(daemon, socket, message):
                 number += 1
                 time.sleep(0.1)
         assert daemon.healthy()[0] == 200
-    assert slowest_s < (0.2 if SOAK else 1.5)
+    assert slowest_s < (0.5 if SOAK else 1.5)  # a `status` and an `open`
     assert witness.p99_ms <= most_p99_ms()
     assert codes["over_budget"] > 0, codes
 

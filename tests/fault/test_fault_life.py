@@ -116,7 +116,7 @@ def test_a_pause_longer_than_the_idle_timeout_closes_no_stream(n_streams):
         for i in range(n_streams):
             client.open(f"cam{i}", config={"idle_timeout_s": 1.5})
         clients = [client]
-        for _ in range(rounds(1, 20)):
+        for _ in range(rounds(3, 20)):
             daemon.process.send_signal(signal.SIGSTOP)
             try:
                 time.sleep(2.0)  # the owner's messages arrive with the first poll of the socket, or just after it

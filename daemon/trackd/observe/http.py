@@ -50,11 +50,15 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.made = self.loop.time()
-        self.loop.call_later(_REQUEST_S, self._close_if_idle)
+        self._timeout = self.loop.call_later(_REQUEST_S, self._close_if_idle)
         others = [c for c in self.connections if isinstance(c, _Protocol) and c is not self]
         idle = [c for c in others if c.cycle is None and not c.transport.is_closing()]
         if len(others) >= _MAX_CONNECTIONS and idle:  # the new connection may be a health check: close the oldest
             min(idle, key=lambda c: c.made)._close_if_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._timeout.cancel()  # it would keep what was received for its time
 
     def _close_if_idle(self) -> None:
         if self.cycle is None and not self.transport.is_closing():

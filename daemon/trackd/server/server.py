@@ -34,6 +34,7 @@ from trackd_client.transport.multipart import receive_message
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT_NS = 1_000_000_000
+_STANDSTILL_NS = 1_500_000_000  # a poll takes a heartbeat's time at most
 _MOST_MESSAGES_NS = 5_000_000  # spent on the messages of one socket in one turn
 _WAITING_MS = 10  # between two looks at the messages that wait for their client's budget
 _BURST = 64  # messages of one socket before the other sockets get their turn
@@ -123,9 +124,9 @@ class Server:
             if self._inbox.ready:
                 self._inbox.wake(leave_short=stepped_inline)
             now = self._clock()
-            standstill_ns = now - self._health.last_io_ns - _HEARTBEAT_NS
-            if standstill_ns > _HEARTBEAT_NS:  # the process was stopped or blocked, and received no message
-                self._sessions.skip_standstill(standstill_ns)
+            last_io_ns = self._health.last_io_ns
+            if now - last_io_ns > _STANDSTILL_NS:  # the process was stopped or blocked, and received no message
+                self._sessions.skip_standstill(last_io_ns, now)
             self._health.last_io_ns = now
             if now >= next_heartbeat_ns:
                 next_heartbeat_ns = now + _HEARTBEAT_NS

@@ -156,12 +156,13 @@ class Sessions:
         """Return the time since the last message of a stream's owner."""
         return now_ns - max(session.last_open_ns, self._last_message_ns.get(session.owner, session.last_open_ns))
 
-    def skip_standstill(self, ns: int) -> None:
-        """Subtract a time in which the daemon itself was stopped from the silence of every owner."""
+    def skip_standstill(self, began_ns: int, now_ns: int) -> None:
+        """Subtract the time in which the daemon itself was stopped from the silence of every owner."""
+        ns = now_ns - began_ns
         for session in self._by_name.values():
-            session.last_open_ns += ns
-        for owner in self._last_message_ns:
-            self._last_message_ns[owner] += ns
+            session.last_open_ns = min(session.last_open_ns + ns, now_ns)
+        for owner, last_ns in self._last_message_ns.items():
+            self._last_message_ns[owner] = min(last_ns + ns, now_ns)
 
     def next_epoch(self) -> int:
         """Return an epoch above all earlier ones of all streams.
