@@ -24,15 +24,15 @@ def daemon():
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
-        ("t_ns", NOW_S, "bad_message"),
+        pytest.param("t_ns", NOW_S, "bad_message", id="t_ns-seconds as a float"),
         ("t_ns", "now", "bad_message"),
         ("t_ns", None, "bad_message"),
         ("t_ns", 2**63, "bad_message"),
         ("frame_index", 1.5, "bad_message"),
         ("frame_index", True, "bad_message"),
         ("t_ns", -1, "invalid_frame"),
-        ("t_ns", int(NOW_S), "invalid_frame"),
-        ("t_ns", int(NOW_S * 1000), "invalid_frame"),
+        pytest.param("t_ns", int(NOW_S), "invalid_frame", id="t_ns-seconds"),
+        pytest.param("t_ns", int(NOW_S * 1000), "invalid_frame", id="t_ns-milliseconds"),
         ("extra", None, "too_large"),
     ],
 )
@@ -58,7 +58,8 @@ def test_a_frame_of_a_raw_client_that_cannot_be_used_is_settled_and_the_next_is_
 @pytest.mark.parametrize(
     "options",
     [
-        {"t_ns": NOW_S}, {"t_ns": "now"}, {"t_ns": int(NOW_S)}, {"t_ns": -5}, {"t_ns": float("nan")}, {"t_ns": True},
+        pytest.param({"t_ns": NOW_S}, id="seconds as a float"), pytest.param({"t_ns": int(NOW_S)}, id="seconds"),
+        {"t_ns": "now"}, {"t_ns": -5}, {"t_ns": float("nan")}, {"t_ns": True},
         {"t_ns": 2**63}, {"frame_index": 3.7}, {"frame_index": "3"}, {"frame_index": 2**70},
         {"image": "cam.jpg"}, {"image": EncodedImage("jpeg", "cam.jpg")}, {"detections": None},
         {"image": np.zeros((500, 500), np.uint8)},
