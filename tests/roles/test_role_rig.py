@@ -186,7 +186,7 @@ def test_the_three_terminals_give_ids_and_files(folder: Path) -> None:
     assert "demo: frame" in watched
     assert watched.count("active") >= 3, watched
     assert len(lines) == 1
-    assert re.fullmatch(r"demo: 600 frames in [\d.]+ s, [\d.]+ fps, \d+ late, 0 rejected", lines[0])
+    assert re.fullmatch(r"demo: 600 frames in [\d.]+ s, [\d.]+ fps, \d+ late, 0 dropped, 0 rejected", lines[0])
     assert sorted(path.name for path in (folder / "results").iterdir()) == ["demo.slp", "demo.txt"]
 
 
