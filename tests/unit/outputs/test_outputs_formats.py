@@ -69,7 +69,7 @@ def test_a_part_of_no_format_of_the_table_is_an_error(tmp_path):
 @pytest.mark.usefixtures("two_more_formats")
 def test_a_package_that_is_not_installed_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setitem(WRITERS, "count", OutputFormat(f"{__name__}:CountWriter", package="no_such_package"))
-    with pytest.raises(ConfigError, match="count needs no_such_package, .* pip install no_such_package"):
+    with pytest.raises(ConfigError, match=r"count needs no_such_package, .* pip install no_such_package"):
         check_config({"stream": {"outputs": ["count"]}})
 
 
