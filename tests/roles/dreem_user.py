@@ -6,8 +6,8 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -180,7 +180,7 @@ class User:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._runs: dict[tuple[str, ...], Run] = {}
+        self._runs: dict[str, Run] = {}  # by configuration
         for name in ("data", "oracle"):
             (folder / name).symlink_to(SHARED / name)
         for name, files in COPIED.items():
@@ -192,30 +192,41 @@ class User:
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree))
 
     def track(self, name: str, *settings: str) -> Run:
-        """Run one of `FILES` with other values, such as `tracker.iou=max`; equal runs are made once.
+        """Run one of `FILES` with other values, such as `tracker.iou=max`; equal configurations are run once.
 
         Keys of `dataset` and `dataloader` are those of their test part: `dataset.padding=0`.
         """
-        key = (name, *settings)
+        with _logged() as lines:
+            config = load_config(self.folder / f"{name}.yaml", map(_full_key, settings), environment={})
+        key = config.model_dump_json()
         if key not in self._runs:
-            self._runs[key] = self._track(name, settings)
-        return self._runs[key]
+            if "out_dir" not in config.model_fields_set:
+                config = config.model_copy(update={"out_dir": str(self.folder / "out" / str(len(self._runs)))})
+            self._runs[key] = self._track(config)
+        run = self._runs[key]
+        return replace(run, warnings=lines + run.warnings)
 
-    def _track(self, name: str, settings: Sequence[str]) -> Run:
-        out_dir, played, lines = self.folder / "out" / str(len(self._runs)), [], Lines()
+    def _track(self, config: Config) -> Run:
+        played: list[Played] = []
 
         def observe(config: Config, recording: Recording) -> list[Observer]:
             played.append(Played(recording.name))
             return [played[-1]]
 
-        logging.getLogger().addHandler(lines)
-        try:
-            overrides = [f"out_dir={out_dir}", *map(_full_key, settings)]
-            config = load_config(self.folder / f"{name}.yaml", overrides, environment={})
+        with _logged() as lines:
             summaries = track(config, self.folder, Console(file=io.StringIO(), width=200), observe=observe)
-        finally:
-            logging.getLogger().removeHandler(lines)
-        return Run(Path(config.out_dir), summaries, played, lines.lines)
+        return Run(Path(config.out_dir), summaries, played, lines)
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Collect the lines that a user sees without `-v`."""
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _count_readers() -> int:
