@@ -171,7 +171,6 @@ def test_augmentations_outside_of_training_are_one_warning(user: User) -> None:
     assert [line for line in trained.warnings if "augmentations" in line] == []
 
 
-@pytest.mark.xfail(strict=True, reason="albumentations' own warning about key points is shown three times, as Python's")
 def test_an_augmentation_of_images_alone_shows_no_warning_of_python(user: User) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -192,7 +192,9 @@ def _compose(wanted: dict[str, dict[str, Any]]) -> tuple[Any, tuple[str, ...]]:
                 raise ConfigError(f"{WHERE}.{name}: arguments do not fit: {_reason(error)}") from None
         remarks += [f"{WHERE}.{name}: {warning.message}" for warning in caught]
     points = albumentations.KeypointParams(format="xy", remove_invisible=False)
-    return albumentations.Compose(transforms, keypoint_params=points), tuple(remarks)
+    with warnings.catch_warnings():  # transforms of images alone leave the key points as they are, which is right
+        warnings.filterwarnings("ignore", message="Got processor for keypoints")
+        return albumentations.Compose(transforms, keypoint_params=points), tuple(remarks)
 
 
 def _reason(error: Exception) -> str:
