@@ -29,7 +29,7 @@ class Section:
         """The dict under a key; empty if absent or null."""
         value = self.values.get(key) or {}
         if not isinstance(value, Mapping):
-            raise CheckpointError(f"{self.name}.{key} must be a dict or null; got {value!r}")
+            raise CheckpointError(f"{self.name}.{key} must be a map of keys, or null; got {value!r}")
         return Section(f"{self.name}.{key}", value)
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:

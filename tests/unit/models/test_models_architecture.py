@@ -77,7 +77,7 @@ def test_normalised_positions_scale_to_two_pi_unless_told_otherwise():
         ({"embedding_meta": {"pos": {"mode": "fixed", "mlp_cfg": {"hidden_dims": 3}}}}, "hidden_dims is not"),
         ({"embedding_meta": {"pos": {"mode": "learned", "n_points": 3}}}, "multiple of 4 x n_points = 12; got 1024"),
         ({"embedding_meta": {"use_fourier": True}}, "use_fourier must be false with a resnet"),
-        ({"embedding_meta": [1]}, "must be a dict or null"),
+        ({"embedding_meta": [1]}, "must be a map of keys, or null"),
         ({"d_model": 8, "encoder_cfg": DESCRIPTOR}, "multiple of 16 for Fourier times; got 8"),
     ],
 )

@@ -81,7 +81,7 @@ def test_error_texts_list_the_formats_of_the_tables(tmp_path, points, monkeypatc
         list(recording.frames())
     with pytest.raises(ConfigError, match=r"source must be one of trackmate, isbi, icy, imagej, trex, btrack, or null"):
         recordings(tmp_path, tracks=points.name, source="points")
-    with pytest.raises(ConfigError, match=r'must end in one of "\.slp" \(SLEAP\), "\.tif" .*; got \'\.points\''):
+    with pytest.raises(ConfigError, match=r'must end in one of "\.slp" \(SLEAP\), .*"\.tif" .*; got \'\.points\''):
         recordings(tmp_path, dir={"path": ".", "labels_suffix": ".points"})
     monkeypatch.setattr(label_files, "LABEL_FORMATS", (*label_files.LABEL_FORMATS, POINTS))
     monkeypatch.setattr(discovery, "FORMATS", (*discovery.FORMATS, POINTS_FOLDER))

@@ -180,7 +180,7 @@ def _with_contents(path: Path, use: Callable[[_Contents], _T], reader: Checkpoin
             found, cfg = reader.read(file, kind)
             tensors = {timm_key(name): stored for name, stored in found.items()}
             if cfg is not None and not isinstance(cfg, dict):
-                raise CheckpointError(f"model_cfg must be a dict; got {type(cfg).__name__}")
+                raise CheckpointError(f"model_cfg must be a map of keys; got {type(cfg).__name__}")
             model_cfg: dict[str, object] = cfg or {}
             architecture = Architecture.from_model_cfg(model_cfg)
             result = use(_Contents(file, kind, tensors, model_cfg, architecture, reader.max_bytes))

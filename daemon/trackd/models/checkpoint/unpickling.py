@@ -157,7 +157,7 @@ class LightningArchive:
         except Exception as error:  # a malformed pickle raises many types
             raise CheckpointError(f"its data.pkl is damaged or hostile: {_short(error)}") from error
         if not isinstance(contents, Mapping):
-            raise CheckpointError(f"it must hold a dict with state_dict; got {type(contents).__name__}")
+            raise CheckpointError(f"it must hold a map with state_dict; got {type(contents).__name__}")
         self.contents: Mapping[object, object] = contents
 
     def close(self) -> None:

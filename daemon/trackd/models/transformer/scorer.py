@@ -129,7 +129,10 @@ class TransformerScorer(BatchScorer):
                 "send images, or set tracker.use_vis_feats to false"
             )
         if instances.frame_shape is None:
-            raise FrameError("the model needs the frame's size; send images with the frames, or frame_shape with open")
+            raise FrameError(
+                "the model needs the frame's size; send images with the frames, or frame_shape with open "
+                "(a recording that is tracked needs its video)"
+            )
         if self.needs_image and image is not None:
             self._requirements.check_image(image.shape)
 
