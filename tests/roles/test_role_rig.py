@@ -174,9 +174,7 @@ def test_the_three_terminals_give_ids_and_files(folder: Path) -> None:
     with DaemonProcess("stream.outputs=[slp, mot]", "out_dir=results") as daemon:
         addresses = ingest_and_others(daemon)
         words = [sys.executable, "-m", "trackd_client.apps.cli", "replay", "demo/demo.yaml", *addresses]
-        replay = subprocess.Popen(
-            [*words, "--speed", "8"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-        )
+        replay = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
         deadline = time.monotonic() + 30
         while "demo" not in trackd("status", "--endpoint", daemon.control):
             assert time.monotonic() < deadline
