@@ -122,7 +122,7 @@ class Database:
     def _write_frame(self, record: FrameRecord) -> None:
         """Write one frame. One statement is a transaction of its own, so SQLite is called once, not three times."""
         data = pack(record.body)
-        if not self._retention.has_room(len(data)):
+        if not self._retention.reserve(len(data)):
             self._write_batch([record])
             return
         row, slot = _row(record, data, self._head.slots.get(record.stream, _NEW))

@@ -120,14 +120,14 @@ class Retention:
         self._over.pop(stream, None)
         self._written.pop(stream, None)
 
-    def has_room(self, nbytes: int) -> bool:
-        """Whether a batch of `nbytes` fits in any case, as can be known without a query of the file; counts it."""
+    def reserve(self, nbytes: int) -> bool:
+        """Count a batch of `nbytes`; return whether it fits in any case, which takes no query of the file."""
         self._room -= _ROW_GROWTH * nbytes + _PAGES_PER_BATCH * self._page_bytes
         return self._room > 0
 
     def make_room(self, nbytes: int) -> None:
         """Delete the oldest history of the streams with the most bytes, until `nbytes` more fit."""
-        if self.has_room(nbytes):
+        if self.reserve(nbytes):
             return
         excess = self.used_bytes + nbytes - self._max_bytes
         self._room = -excess
