@@ -115,14 +115,8 @@ class Sessions:
         self._disown(session)
         if session.opening:  # it could not be opened
             return
-        self._closed_histories.pop(session.name, None)
-        self._closed_histories[session.name] = session.history
-        while len(self._closed_histories) > _REMEMBERED_HISTORIES:
-            self._closed_histories.popitem(last=False)
-        self._closed_names.pop(session.name, None)
-        self._closed_names[session.name] = None
-        while len(self._closed_names) > _REMEMBERED_NAMES:
-            self._closed_names.popitem(last=False)
+        _remember(self._closed_histories, session.name, session.history, _REMEMBERED_HISTORIES)
+        _remember(self._closed_names, session.name, None, _REMEMBERED_NAMES)
 
     def history(self, name: str) -> History | None:
         """Return the history of an open stream, else of one that was closed. Only the last ones have rows."""
@@ -172,6 +166,14 @@ class Sessions:
         """
         self._highest_epoch = max(self._highest_epoch + 1, int(self._clock_s() * 1e6))
         return self._highest_epoch
+
+
+def _remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int) -> None:
+    """Add a value as the latest one, and forget the earliest beyond `most`."""
+    kept.pop(name, None)
+    kept[name] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 # --- a session in the journal ---
