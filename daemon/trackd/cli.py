@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trackd_client.apps.command_line import Version, log, run_command
+from trackd_client.apps.command_line import LogFormat, Logged, Version, log, run_command
 from trackd_client.configuration import ConfigError
 
 app = typer.Typer(
@@ -37,9 +37,14 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events o
 
 
 @app.command()
-def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Verbose = False) -> None:  # noqa: B006
+def serve(
+    config: OptionalConfig = None,
+    overrides: Overrides = [],  # noqa: B006
+    verbose: Verbose = False,
+    log_format: Logged = LogFormat.TEXT,
+) -> None:
     """Run the daemon until SIGTERM or SIGINT; then settle the queued frames and exit 0."""
-    log(verbose)
+    log(verbose, log_format)
     from trackd.config import load_config
 
     loaded = load_config(config, overrides)  # before the slow imports, so that its errors are shown at once

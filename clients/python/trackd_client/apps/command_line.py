@@ -5,14 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
+from trackd_client.apps.json_log import JsonFormatter
 from trackd_client.exit_codes import exit_code
 from trackd_client.version import VERSION
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class LogFormat(Enum):
+    """The form of a log line."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Logged = Annotated[LogFormat, typer.Option("--log-format", help="The form of each log line on stderr.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -24,15 +36,14 @@ def _show_version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")]
 
 
-def log(verbose: bool) -> None:
+def log(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> None:
     """Log to stderr, from the level of `TRACKD_LOG`, else from `INFO` if verbose, else from `WARNING`."""
     default = "INFO" if verbose else "WARNING"
     level = os.environ.get("TRACKD_LOG", default).upper()
-    logging.basicConfig(
-        level=level if level in _LEVELS else default,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(text if log_format is LogFormat.TEXT else JsonFormatter())
+    logging.basicConfig(level=level if level in _LEVELS else default, handlers=[handler])
     if level not in _LEVELS:
         logging.getLogger(__name__).warning("TRACKD_LOG should be one of %s; got %r", ", ".join(_LEVELS), level)
 
