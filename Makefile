@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test soak docs lint format bench bench-peers clean
+.PHONY: install demo test soak docs site lint format bench bench-peers clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -41,19 +41,24 @@ test: $(STAMP)
 soak: $(STAMP)
 	TRACKD_SOAK=1 $(BIN)/python -u -m pytest tests/fault -v -s --durations=0 -o timeout=1800
 
-# The docs match the code: commands, links, paths, keys, codes and examples. A part of `test`.
+# The docs match the code (commands, links, paths, keys, codes and examples) and build as a site. A part of `test`.
 docs: $(STAMP)
-	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_docs_commands.py tests/unit/test_docs_contributing.py
+	$(BIN)/python -m pytest tests/unit/test_docs.py tests/unit/test_docs_commands.py tests/unit/test_docs_contributing.py \
+		tests/unit/test_docs_site.py
+
+# The docs as a site, in the folder site: open site/index.html.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check daemon clients tests benchmarks
-	$(BIN)/ruff check daemon clients tests benchmarks
+	$(BIN)/ruff format --check daemon clients tests benchmarks docs
+	$(BIN)/ruff check daemon clients tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)
-	$(BIN)/ruff format daemon clients tests benchmarks
-	$(BIN)/ruff check --fix daemon clients tests benchmarks
+	$(BIN)/ruff format daemon clients tests benchmarks docs
+	$(BIN)/ruff check --fix daemon clients tests benchmarks docs
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH)
@@ -71,4 +76,4 @@ $(PEERS_STAMP): benchmarks/requirements-peers.txt $(STAMP)
 	@touch $(PEERS_STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEERS) demo results
+	rm -rf $(VENV) $(PEERS) demo results site
