@@ -11,7 +11,7 @@ from typing import Any
 
 from trackd_client.errors import Timeout, TrackdError
 from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
-from trackd_client.sending.driver import RETRY_S
+from trackd_client.sending.exchange import RETRY_S
 from trackd_client.transport.connection import Connection, Context
 from trackd_client.transport.curve import CurveKeys
 

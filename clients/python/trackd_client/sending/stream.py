@@ -13,17 +13,16 @@ import numpy as np
 from trackd_client.detections import Detections, Image
 from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
-from trackd_client.protocol.capture_time import SURELY_NS, capture_time_fault
 from trackd_client.sending.driver import IngestDriver
+from trackd_client.sending.frame_input import FrameInput
 from trackd_client.sending.pace import Pace
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
-from trackd_client.sending.submission import AnyImage, checked_image, owned, whole_number
+from trackd_client.sending.submission import AnyImage
 from trackd_client.transport.shared_memory import ImageRing
 
 HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, or none
 
 _HISTORY_RETRY_S = 0.05
-_T_NS = "an integer, nanoseconds since 1970 UTC, as time.time_ns() returns"
 
 
 class Stream:
@@ -55,11 +54,10 @@ class Stream:
         self._replies = replies
         self._shared_memory = shared_memory
         self._history_of = history_of
-        self._daemon_clock = daemon_clock
         self._ring: ImageRing | None = None
         self._pace = Pace(time.monotonic(), session.next_seq)
-        self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
-        self._last_t_ns: int | None = None  # of the last frame that was sent, by this host's clock
+        last_index = -1 if session.last_frame_index is None else session.last_frame_index
+        self._input = FrameInput(last_index, ingest.clock if daemon_clock else None)
 
     @property
     def epoch(self) -> int:
@@ -225,33 +223,23 @@ class Stream:
     ) -> PendingFrame:
         """Submit and send a frame. With `answer_by` (monotonic s), wait for its settlement until then."""
         wants_tracks = answer_by is not None
-        index = self._last_index + 1
-        if frame_index is not None:
-            index = whole_number("frame_index", frame_index, "an integer")
-        if index <= self._last_index:
-            raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
-        image = checked_image(image)
-        detections = owned(detections)
         session = self._session
-        captured_ns = time.time_ns() if t_ns is None else whole_number("t_ns", t_ns, _T_NS)
-        fault = capture_time_fault(captured_ns, self._last_t_ns) if captured_ns < SURELY_NS else None
-        if fault is not None:
-            raise TrackdError(fault, ErrorCode.INVALID_FRAME)
-        t_ns = captured_ns
-        if self._daemon_clock and (clock := self._ingest.clock.at(t_ns)) is not None:
-            t_ns = whole_number("t_ns by the daemon's clock", clock.daemon_ns(t_ns), _T_NS)
+        checked = self._input.check(image, detections, frame_index, t_ns)
         with self._ingest.turn():
             if not session.can_submit:
                 # A closed loop gains nothing from frames in portions.
                 pause_s = 0.0 if wants_tracks else self._pace_s()
                 self._wait_here(lambda: session.can_submit, timeout_s, "accept another frame", pause_s=pause_s)
+            image = checked.image
             if self._shared_memory and isinstance(image, np.ndarray):
                 image = self._share(image)
             try:
-                pending = session.submit(image, detections, index, t_ns, wants_tracks=wants_tracks)
+                pending = session.submit(
+                    image, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks
+                )
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
-            self._last_index, self._last_t_ns = index, captured_ns
+            self._input.sent(checked)
             self._ingest.pump(read=False)
             if answer_by is not None:
                 self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), urgent=True)
