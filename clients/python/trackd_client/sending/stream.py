@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from trackd_client.detections import Detections, Image
-from trackd_client.errors import StreamLost, Timeout, TrackdError
-from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
+from trackd_client.errors import Timeout, TrackdError
+from trackd_client.protocol import Error, ProtocolError, SharedImage, Tracks
 from trackd_client.sending.driver import IngestDriver
 from trackd_client.sending.frame_input import FrameInput
+from trackd_client.sending.outcome import check_ended, check_tracked
 from trackd_client.sending.pace import Pace
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
+from trackd_client.sending.shared_images import fits, new_ring
 from trackd_client.sending.submission import AnyImage
 from trackd_client.transport.shared_memory import ImageRing
 
@@ -163,12 +165,7 @@ class Stream:
             with self._ingest.turn():
                 pending.copy_image()
             raise
-        if pending.error is not None:
-            raise TrackdError(pending.error.message, pending.error.code)
-        if tracks is None or tracks.status is Status.REJECTED:
-            reason = tracks.reason if tracks is not None else None
-            raise TrackdError(f"frame {pending.frame.frame_index} was rejected: {reason}", ErrorCode.INVALID_FRAME)
-        return tracks
+        return check_tracked(pending, tracks)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until every frame is settled.
@@ -254,14 +251,12 @@ class Stream:
 
     def _share(self, image: Image) -> SharedImage:
         """Write the image to the ring. The ring has more slots than there can be frames without an ack."""
-        if self._ring is None or self._ring.shape != image.shape or self._ring.dtype != image.dtype:
+        if self._ring is None or not fits(self._ring, image):
             if self._ring is not None:
                 # The daemon opens a segment by name, so wait until it has read the frames of the old shape.
                 self._wait_here(lambda: not self._session.unacked, None, "settle frames of another shape")
                 self._ring.close()
-            slots = max(self._session.credit, self._session.unacked) + 2
-            self._ring = ImageRing(image.shape, image.dtype, slots)
-            self._session.max_unacked = min(self._session.max_unacked, slots - 1)
+            self._ring = new_ring(image, self._session)
         return self._ring.write(image)
 
     def _answer(self, pending: PendingFrame, timeout_s: float | None, deadline: float) -> Tracks | None:
@@ -310,14 +305,4 @@ class Stream:
         finished = self._ingest.wait(lambda: done() or session.ended, deadline - time.monotonic())
         if done():
             return
-        if session.state is SessionState.LOST and session.error is not None:
-            raise StreamLost(session.error.message, session.error.code)
-        if session.ended:
-            raise StreamLost(f"stream {self.name!r} is closed")
-        if not finished:
-            last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
-            raise Timeout(
-                f"the daemon at {self._ingest.endpoint} did not {what} of stream {self.name!r} within {limit_s:g} s "
-                f"({session.unacked} frames without an ack, state {session.state}{last}): is it running? "
-                "`trackd status` shows it"
-            )
+        check_ended(session, finished, self._ingest.endpoint, limit_s, what)
