@@ -5,6 +5,7 @@ with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
     tracks.track_ids
 """
 
+from trackd_client.async_client import AsyncClient
 from trackd_client.client import Client
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.errors import StreamLost, Timeout, TrackdError
@@ -12,12 +13,15 @@ from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
 from trackd_client.replies import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.sending.async_stream import AsyncStream
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.stream import Stream
 from trackd_client.transport.curve import KeyFileError, load_client_keys, load_server_key
 from trackd_client.transport.shared_memory import ImageRing
 
 __all__ = [
+    "AsyncClient",
+    "AsyncStream",
     "CaptureLatency",
     "Client",
     "ClockOffset",

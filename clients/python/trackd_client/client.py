@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 from trackd_client.detections import Skeleton
-from trackd_client.errors import Timeout, TrackdError
+from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
 from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import (
-    Event,
     Open,
-    ProtocolError,
     Tracks,
-    decode,
-    encode,
-    tracks_from_history,
 )
-from trackd_client.replies import DaemonStatus, LiveTracks, read_live_tracks, read_map, read_status
-from trackd_client.requests import IS_IT_RUNNING, Requests
+from trackd_client.replies import DaemonStatus, LiveTracks, read_history, read_live_tracks, read_map, read_status
+from trackd_client.requests import Requests
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.driver import IngestDriver
+from trackd_client.sending.opening import check_opened, check_opening
 from trackd_client.sending.session import SessionState, StreamSession
 from trackd_client.sending.stream import Stream
 from trackd_client.transport.connection import Context, shared_context
@@ -117,11 +113,7 @@ class Client:
         session = StreamSession(opening)
         if daemon_clock:
             self.clock(limit_s)
-        try:
-            # Find an invalid argument here: the daemon cannot assign its error to a stream with an invalid name.
-            decode(encode(opening))
-        except ProtocolError as error:
-            raise TrackdError(error.message, error.code) from None
+        check_opening(opening)
         with ingest.turn():
             if name in ingest.sessions:
                 raise TrackdError(f"stream {name!r} is open in this client; close it first")
@@ -132,14 +124,7 @@ class Client:
             finally:
                 if session.state is not SessionState.OPEN:
                     ingest.remove(session)
-        if session.state is SessionState.LOST and session.error is not None:
-            raise TrackdError(session.error.message, session.error.code)
-        if not answered:
-            last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
-            raise Timeout(
-                f"the daemon at {self.ingest_endpoint} did not open stream {name!r} within {limit_s:g} s{last}: "
-                f"{ingest.refusal or IS_IT_RUNNING}"
-            )
+        check_opened(session, answered, self.ingest_endpoint, limit_s, ingest.refusal)
         return Stream(
             ingest,
             session,
@@ -231,12 +216,7 @@ class Client:
         """
         wanted = {"epoch": epoch, "from_seq": from_seq, "to_seq": to_seq, "limit": limit}
         rows = self.request("history", stream=stream, **{k: v for k, v in wanted.items() if v is not None})
-        if not isinstance(rows, list):
-            raise TrackdError(f"history must answer with a list; got {type(rows).__name__}")
-        try:
-            return [tracks_from_history(row) for row in rows]
-        except ProtocolError as error:
-            raise TrackdError(error.message, error.code) from None
+        return read_history(rows)
 
     def configure(self, stream: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Change a stream's configuration between two frames and return the effective one. Identities are kept."""
@@ -286,7 +266,7 @@ class Client:
             )
         )
 
-    def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:
+    def events(self, stream: str, *, timeout_s: float | None = None) -> EventSubscription:
         """Return an iterator over the next events of a stream, heartbeats included."""
         return self._subscribed(EventSubscription(self._context, self.tracks_endpoint, stream, timeout_s, self._keys))
 

@@ -25,3 +25,6 @@ class Timeout(TrackdError, TimeoutError):  # noqa: N818 (the usual name)
 
 class StreamLost(TrackdError):  # noqa: N818
     """This client has lost the stream: it was taken over or closed by others, or refused after a reconnect."""
+
+
+IS_IT_RUNNING = "is it running? `trackd serve` starts it"  # the end of an error of a daemon that does not answer

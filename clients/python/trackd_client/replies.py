@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackd_client.errors import TrackdError
+from trackd_client.protocol import ProtocolError, Tracks, tracks_from_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +107,17 @@ def read_map(result: Any, method: str) -> Mapping[str, Any]:
     if not isinstance(result, dict):
         raise TrackdError(f"{method} must answer with a map; got {type(result).__name__}")
     return result
+
+
+def read_history(rows: Any) -> list[Tracks]:
+    """Return the reply to `history` as settlements, oldest first.
+
+    Raises:
+        TrackdError: the result is not a list of settlements.
+    """
+    if not isinstance(rows, list):
+        raise TrackdError(f"history must answer with a list; got {type(rows).__name__}")
+    try:
+        return [tracks_from_history(row) for row in rows]
+    except ProtocolError as error:
+        raise TrackdError(error.message, error.code) from None

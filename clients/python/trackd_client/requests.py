@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from trackd_client.errors import Timeout, TrackdError
+from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
 from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
-from trackd_client.sending.driver import RETRY_S
+from trackd_client.sending.exchange import RETRY_S
 from trackd_client.transport.connection import Connection, Context
 from trackd_client.transport.curve import CurveKeys
 
-IS_IT_RUNNING = "is it running? `trackd serve` starts it"
 # These requests change nothing, so they may be repeated after a lost connection.
-_READ_ONLY = frozenset({"status", "history", "tracks.live", "models"})
+READ_ONLY = frozenset({"status", "history", "tracks.live", "models"})
 
 
 class Requests:
@@ -61,12 +60,12 @@ class Requests:
                     with suppress(ProtocolError):
                         reply = decode(received, REPLY_LIMITS)
                         if isinstance(reply, Reply) and reply.id == request.id:
-                            return _result(reply)
+                            return result_of(reply)
                 if connection.disconnected:
                     if connection.refusal is not None:
                         time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))
                     connection.reconnect()
-                    if method not in _READ_ONLY:
+                    if method not in READ_ONLY:
                         why = connection.refusal or "the connection was lost; the request may have been done"
                         raise TrackdError(f"the daemon at {self._endpoint} did not answer {method}: {why}")
                     connection.send(parts)
@@ -86,7 +85,12 @@ class Requests:
                 self._connection = None
 
 
-def _result(reply: Reply) -> Any:
+def result_of(reply: Reply) -> Any:
+    """Return a reply's result.
+
+    Raises:
+        TrackdError: it is an error.
+    """
     if reply.error is not None:
         raise TrackdError(reply.error[1], reply.error[0])
     return reply.result

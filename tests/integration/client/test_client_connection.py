@@ -22,7 +22,7 @@ from trackd_client.protocol import (
     Status,
     Tracks,
 )
-from trackd_client.sending import driver
+from trackd_client.sending import driver, exchange
 from trackd_client.transport import connection
 
 
@@ -215,11 +215,11 @@ def test_frames_in_quick_succession_are_sent_without_a_read_for_each(client, mon
     reads = []
     receive = connection.Connection.receive
     monkeypatch.setattr(connection.Connection, "receive", lambda self: reads.append(self) or receive(self))
-    monkeypatch.setattr(driver, "READ_S", 1000.0)
+    monkeypatch.setattr(exchange, "READ_S", 1000.0)
     for _ in range(4):
         stream.send(None, TWO)
     assert not reads
-    monkeypatch.setattr(driver, "READ_S", 0.0)
+    monkeypatch.setattr(exchange, "READ_S", 0.0)
     stream.send(None, TWO)
     assert reads
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,17 +10,11 @@ from types import TracebackType
 from typing import Any
 
 from trackd_client.errors import TrackdError
-from trackd_client.protocol import REPLY_LIMITS, Error, ErrorCode, Message, Ping, Pong, ProtocolError, decode, encode
-from trackd_client.sending.clock import Clock
+from trackd_client.sending.exchange import RETRY_S, Exchange
 from trackd_client.sending.session import StreamSession
 from trackd_client.transport.connection import Connection, Context
 from trackd_client.transport.curve import CurveKeys
 
-logger = logging.getLogger(__name__)
-
-RETRY_S = 0.25  # between two attempts to reconnect
-REFUSED_RETRY_S = 1.0  # the same if the daemon refuses the client's key
-READ_S = 0.001  # between two reads of the socket while no thread waits for a message
 KEEPALIVE_S = 2.0
 CLOCK_S = 2.0  # between two measurements of the daemon's clock, after the first request for it
 CLOCK_PINGS = 5  # of the first measurement; the first one or two also wait for the connection
@@ -54,21 +47,25 @@ class IngestDriver:
 
     def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
         self.endpoint = endpoint
-        self.sessions: dict[str, StreamSession] = {}
-        self.round_trip_s: float | None = None  # of the last ping
-        self.clock = Clock()
         self._connection = Connection(context, endpoint, keys)
+        self._exchange = Exchange(self._connection)
+        self.sessions = self._exchange.sessions
+        self.clock = self._exchange.clock
         self._turn = threading.Condition(
             threading.Lock()
         )  # guards all fields and the connection, except `Connection.wake`
         self._polling = False  # a thread is in `Connection.poll`, without the lock
         self._claiming = 0  # threads that wait for the end of that poll
-        self._retry_at = 0.0
-        self._active_at = self._read_at = self._sent_at = self._pinged_at = time.monotonic()
+        self._active_at = time.monotonic()
         self.clock_wanted = False
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
         self._keepalive.start()
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The round trip of the last ping."""
+        return self._exchange.round_trip_s
 
     @property
     def refusal(self) -> str | None:
@@ -92,9 +89,8 @@ class IngestDriver:
         """Handle all received messages and send all messages that may be sent. The caller holds `turn`.
 
         Args:
-            read: read the socket. If false, read it only if the last read is `READ_S` ago: a read is a system call,
-                which is expensive while frames are sent in quick succession.
-            until: stop reading once this is true; the next read handles the rest.
+            read: see `Exchange.turn`.
+            until: the same.
 
         Raises:
             TrackdError: the client is closed.
@@ -104,25 +100,7 @@ class IngestDriver:
             raise TrackdError("the client is closed")
         now = time.monotonic()
         self._active_at = now
-        if self._connection.disconnected and now >= self._retry_at:
-            refusal = self._connection.refusal
-            logger.warning("endpoint=%s: %s; the client reconnects", self.endpoint, refusal or "connection lost")
-            self._connection.reconnect()
-            for session in self.sessions.values():
-                session.disconnected()
-            self._sent_at = now
-            self._send(now, may_retry=True)
-            self._retry_at = now + (REFUSED_RETRY_S if refusal else RETRY_S)
-        received = False
-        if read or now - self._read_at >= READ_S:
-            self._read_at = now
-            while (parts := self._connection.receive()) is not None:
-                received = True
-                self._handle(parts)
-                if until is not None and until():
-                    break
-        self._send(now, may_retry=now >= self._retry_at)
-        if received:
+        if self._exchange.turn(now, read=read, until=until):
             self._turn.notify_all()
 
     def wait(self, done: Callable[[], Any], timeout_s: float, *, urgent: bool = False) -> bool:
@@ -150,7 +128,7 @@ class IngestDriver:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if self._retry_due():
+            if self._exchange.retry_due:
                 left = min(left, RETRY_S)
             if self._polling or self._claiming:
                 self._turn.wait(left)
@@ -209,62 +187,16 @@ class IngestDriver:
             self._polling = False
             self._turn.notify_all()
 
-    def _retry_due(self) -> bool:
-        """Return whether the driver must retry something soon without waiting for a message."""
-        return self._connection.disconnected or any(s.retry_due for s in self.sessions.values())
-
-    def _handle(self, parts: list[bytes]) -> None:
-        try:
-            message: Message = decode(parts, REPLY_LIMITS)
-        except ProtocolError as error:
-            logger.warning("endpoint=%s: cannot read a message: %s", self.endpoint, error)
-            return
-        if isinstance(message, Pong):
-            now_ns = time.time_ns()
-            self.round_trip_s = (now_ns - message.t_ns) / 1e9
-            self.clock.add_sample(message.t_ns, message.daemon_t_ns, now_ns)
-            return
-        if isinstance(message, Error) and message.code is ErrorCode.STREAM_BUSY and not message.fatal:
-            # ZeroMQ may have reconnected by itself. The daemon then sees a new connection that does not own the
-            # stream. If the monitor reports the loss, ignore the error: the next `pump` reconnects and takes over.
-            self._connection.check()
-            if self._connection.disconnected:
-                return
-        if isinstance(message, Error) and message.code is ErrorCode.FORBIDDEN and message.stream is None:
-            # The daemon no longer accepts this client's key. Every stream of the client ends.
-            for each in self.sessions.values():
-                each.receive(message)
-            return
-        session = self.sessions.get(getattr(message, "stream", None) or "")
-        if session is None:
-            logger.info("endpoint=%s: %s for a stream that is not open: %r", self.endpoint, message.kind, message)
-            return
-        session.receive(message)
-        if session.retry_due:
-            # An immediate retry would be refused too.
-            self._retry_at = time.monotonic() + RETRY_S
-
-    def _send(self, now: float, *, may_retry: bool) -> None:
-        for session in self.sessions.values():
-            if session.retry_due:
-                if not may_retry:
-                    continue
-                session.retry()
-            for parts in session.outgoing():
-                self._connection.send(parts)
-                self._sent_at = now
-
     def _ping(self, timeout_s: float) -> bool:
         """Ping and wait for the answer. A late read of the answer would make the measured round trip too long."""
         before = self.clock.samples
-        self._sent_at = self._pinged_at = time.monotonic()
-        self._connection.send(encode(Ping(time.time_ns())))
+        self._exchange.ping()
         return self.wait(lambda: self.clock.samples > before, timeout_s)
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(_TICK_S):
             now = time.monotonic()
-            clock_due = self.clock_wanted and now - self._pinged_at >= CLOCK_S
+            clock_due = self.clock_wanted and now - self._exchange.pinged_at >= CLOCK_S
             if now - self._active_at < _TICK_S and not clock_due:
                 continue  # another thread has just used the socket
             with suppress(TrackdError), self.turn():  # the client may be closed by now
@@ -273,6 +205,6 @@ class IngestDriver:
                     return
                 self._connection.check()
                 self.pump()
-                idle = time.monotonic() - self._sent_at >= KEEPALIVE_S
+                idle = time.monotonic() - self._exchange.sent_at >= KEEPALIVE_S
                 if (idle or clock_due) and not self._connection.disconnected:
                     self._ping(PONG_S)

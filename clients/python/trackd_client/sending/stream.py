@@ -11,19 +11,20 @@ from typing import Any
 import numpy as np
 
 from trackd_client.detections import Detections, Image
-from trackd_client.errors import StreamLost, Timeout, TrackdError
-from trackd_client.protocol import Error, ErrorCode, ProtocolError, SharedImage, Status, Tracks
-from trackd_client.protocol.capture_time import SURELY_NS, capture_time_fault
+from trackd_client.errors import Timeout, TrackdError
+from trackd_client.protocol import Error, ProtocolError, SharedImage, Tracks
 from trackd_client.sending.driver import IngestDriver
+from trackd_client.sending.frame_input import FrameInput
+from trackd_client.sending.outcome import check_ended, check_tracked
 from trackd_client.sending.pace import Pace
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
-from trackd_client.sending.submission import AnyImage, checked_image, owned, whole_number
+from trackd_client.sending.shared_images import fits, new_ring
+from trackd_client.sending.submission import AnyImage
 from trackd_client.transport.shared_memory import ImageRing
 
 HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) -> that settlement, or none
 
 _HISTORY_RETRY_S = 0.05
-_T_NS = "an integer, nanoseconds since 1970 UTC, as time.time_ns() returns"
 
 
 class Stream:
@@ -55,11 +56,10 @@ class Stream:
         self._replies = replies
         self._shared_memory = shared_memory
         self._history_of = history_of
-        self._daemon_clock = daemon_clock
         self._ring: ImageRing | None = None
         self._pace = Pace(time.monotonic(), session.next_seq)
-        self._last_index = -1 if session.last_frame_index is None else session.last_frame_index
-        self._last_t_ns: int | None = None  # of the last frame that was sent, by this host's clock
+        last_index = -1 if session.last_frame_index is None else session.last_frame_index
+        self._input = FrameInput(last_index, ingest.clock if daemon_clock else None)
 
     @property
     def epoch(self) -> int:
@@ -165,12 +165,7 @@ class Stream:
             with self._ingest.turn():
                 pending.copy_image()
             raise
-        if pending.error is not None:
-            raise TrackdError(pending.error.message, pending.error.code)
-        if tracks is None or tracks.status is Status.REJECTED:
-            reason = tracks.reason if tracks is not None else None
-            raise TrackdError(f"frame {pending.frame.frame_index} was rejected: {reason}", ErrorCode.INVALID_FRAME)
-        return tracks
+        return check_tracked(pending, tracks)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until every frame is settled.
@@ -225,33 +220,23 @@ class Stream:
     ) -> PendingFrame:
         """Submit and send a frame. With `answer_by` (monotonic s), wait for its settlement until then."""
         wants_tracks = answer_by is not None
-        index = self._last_index + 1
-        if frame_index is not None:
-            index = whole_number("frame_index", frame_index, "an integer")
-        if index <= self._last_index:
-            raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
-        image = checked_image(image)
-        detections = owned(detections)
         session = self._session
-        captured_ns = time.time_ns() if t_ns is None else whole_number("t_ns", t_ns, _T_NS)
-        fault = capture_time_fault(captured_ns, self._last_t_ns) if captured_ns < SURELY_NS else None
-        if fault is not None:
-            raise TrackdError(fault, ErrorCode.INVALID_FRAME)
-        t_ns = captured_ns
-        if self._daemon_clock and (clock := self._ingest.clock.at(t_ns)) is not None:
-            t_ns = whole_number("t_ns by the daemon's clock", clock.daemon_ns(t_ns), _T_NS)
+        checked = self._input.check(image, detections, frame_index, t_ns)
         with self._ingest.turn():
             if not session.can_submit:
                 # A closed loop gains nothing from frames in portions.
                 pause_s = 0.0 if wants_tracks else self._pace_s()
                 self._wait_here(lambda: session.can_submit, timeout_s, "accept another frame", pause_s=pause_s)
+            image = checked.image
             if self._shared_memory and isinstance(image, np.ndarray):
                 image = self._share(image)
             try:
-                pending = session.submit(image, detections, index, t_ns, wants_tracks=wants_tracks)
+                pending = session.submit(
+                    image, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks
+                )
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
-            self._last_index, self._last_t_ns = index, captured_ns
+            self._input.sent(checked)
             self._ingest.pump(read=False)
             if answer_by is not None:
                 self._ingest.wait(lambda: pending.answered or session.ended, answer_by - time.monotonic(), urgent=True)
@@ -266,14 +251,12 @@ class Stream:
 
     def _share(self, image: Image) -> SharedImage:
         """Write the image to the ring. The ring has more slots than there can be frames without an ack."""
-        if self._ring is None or self._ring.shape != image.shape or self._ring.dtype != image.dtype:
+        if self._ring is None or not fits(self._ring, image):
             if self._ring is not None:
                 # The daemon opens a segment by name, so wait until it has read the frames of the old shape.
                 self._wait_here(lambda: not self._session.unacked, None, "settle frames of another shape")
                 self._ring.close()
-            slots = max(self._session.credit, self._session.unacked) + 2
-            self._ring = ImageRing(image.shape, image.dtype, slots)
-            self._session.max_unacked = min(self._session.max_unacked, slots - 1)
+            self._ring = new_ring(image, self._session)
         return self._ring.write(image)
 
     def _answer(self, pending: PendingFrame, timeout_s: float | None, deadline: float) -> Tracks | None:
@@ -322,14 +305,4 @@ class Stream:
         finished = self._ingest.wait(lambda: done() or session.ended, deadline - time.monotonic())
         if done():
             return
-        if session.state is SessionState.LOST and session.error is not None:
-            raise StreamLost(session.error.message, session.error.code)
-        if session.ended:
-            raise StreamLost(f"stream {self.name!r} is closed")
-        if not finished:
-            last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
-            raise Timeout(
-                f"the daemon at {self._ingest.endpoint} did not {what} of stream {self.name!r} within {limit_s:g} s "
-                f"({session.unacked} frames without an ack, state {session.state}{last}): is it running? "
-                "`trackd status` shows it"
-            )
+        check_ended(session, finished, self._ingest.endpoint, limit_s, what)

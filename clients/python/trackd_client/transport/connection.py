@@ -104,6 +104,19 @@ class Connection:
         except zmq.Again:  # the event was not a message
             return None
 
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """The file descriptors that signal messages, and changes of the connection; others after a `reconnect`.
+
+        They signal only what came after the last check that found nothing, so check `is_readable` after every send.
+        """
+        return self._descriptor, self._monitor_descriptor
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a message is available."""
+        return is_readable(self._socket)
+
     def poll(self, timeout_s: float) -> None:
         """Wait until a message is available, the connection is lost, or another thread calls `wake`."""
         # A ZeroMQ socket's descriptor signals only events after the last check of the socket that found none, so check

@@ -1,0 +1,36 @@
+"""The opening of a stream: its message, and what its answer means."""
+
+from __future__ import annotations
+
+from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
+from trackd_client.protocol import Open, ProtocolError, decode, encode
+from trackd_client.sending.session import SessionState, StreamSession
+
+
+def check_opening(opening: Open) -> None:
+    """Find an invalid argument before the message is sent: the daemon cannot assign its error to an invalid name.
+
+    Raises:
+        TrackdError: the daemon would refuse the message.
+    """
+    try:
+        decode(encode(opening))
+    except ProtocolError as error:
+        raise TrackdError(error.message, error.code) from None
+
+
+def check_opened(session: StreamSession, answered: bool, endpoint: str, limit_s: float, refusal: str | None) -> None:
+    """Raise unless the daemon has opened the stream.
+
+    Raises:
+        TrackdError: the daemon refused it.
+        Timeout: there was no answer within `limit_s`.
+    """
+    if session.state is SessionState.LOST and session.error is not None:
+        raise TrackdError(session.error.message, session.error.code)
+    if not answered:
+        last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
+        raise Timeout(
+            f"the daemon at {endpoint} did not open stream {session.stream!r} within {limit_s:g} s{last}: "
+            f"{refusal or IS_IT_RUNNING}"
+        )
