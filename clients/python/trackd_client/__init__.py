@@ -1,8 +1,9 @@
 """Client SDK of trackd: send frames and detections, receive track ids live.
 
-with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
-    tracks = stream.track(image, Detections(boxes=boxes))
-    tracks.track_ids
+Example:
+    with Client() as client, client.open_stream("cam1", reply="tracks") as stream:
+        tracks = stream.track(image, Detections(boxes=boxes))
+        tracks.track_ids
 """
 
 from trackd_client.async_client import AsyncClient
@@ -12,7 +13,7 @@ from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
-from trackd_client.replies import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.replies import Corrected, DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.sending.async_stream import AsyncStream
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.stream import Stream
@@ -25,6 +26,7 @@ __all__ = [
     "CaptureLatency",
     "Client",
     "ClockOffset",
+    "Corrected",
     "DaemonStatus",
     "Detections",
     "EncodedImage",

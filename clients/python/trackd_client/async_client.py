@@ -14,7 +14,16 @@ from trackd_client.detections import Skeleton
 from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
 from trackd_client.following.async_iteration import AsyncIteration
 from trackd_client.protocol import Event, Open, Tracks
-from trackd_client.replies import DaemonStatus, LiveTracks, read_history, read_live_tracks, read_map, read_status
+from trackd_client.replies import (
+    Corrected,
+    DaemonStatus,
+    LiveTracks,
+    read_corrected,
+    read_history,
+    read_live_tracks,
+    read_map,
+    read_status,
+)
 from trackd_client.sending.async_driver import AsyncIngestDriver
 from trackd_client.sending.async_stream import AsyncStream
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
@@ -193,6 +202,47 @@ class AsyncClient:
     async def reset(self, stream: str) -> int:
         """Reset a stream's state and return the new epoch."""
         return int(read_map(await self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
+
+    async def correct(self, stream: str, action: str, *, author: str | None = None, **params: Any) -> Corrected:
+        """Correct the tracks of a stream from the next frame on. The methods below are this call for each action.
+
+        Args:
+            stream: its name.
+            action: `rename`, `swap`, `merge`, `end`, `new_id` or `undo`.
+            author: who corrects, at most 64 characters; for people who read the events and the outputs.
+            params: of the action, as the protocol has them: `track`, `tracks`, `into`, `name`, `number`.
+
+        Raises:
+            TrackdError: `bad_correction`: it is not possible, and nothing has changed; the text states what would be.
+        """
+        if author is not None:
+            params["author"] = author
+        return read_corrected(await self.request("stream.correct", stream=stream, action=action, **params))
+
+    async def rename_track(self, stream: str, track: int, name: str | None, *, author: str | None = None) -> Corrected:
+        """Give a track a name of 1 to 64 characters that no other live track of the stream has; None removes it."""
+        return await self.correct(stream, "rename", author=author, track=track, name=name)
+
+    async def swap_tracks(self, stream: str, one: int, other: int, *, author: str | None = None) -> Corrected:
+        """Exchange the ids of two animals. Names stay with the ids."""
+        return await self.correct(stream, "swap", author=author, tracks=[one, other])
+
+    async def merge_tracks(self, stream: str, track: int, into: int, *, author: str | None = None) -> Corrected:
+        """Let the animal of one track go on as another track; at most one of them is in the last frame."""
+        return await self.correct(stream, "merge", author=author, track=track, into=into)
+
+    async def end_track(self, stream: str, track: int, *, author: str | None = None) -> Corrected:
+        """End a track. A detection of its animal begins a new one."""
+        return await self.correct(stream, "end", author=author, track=track)
+
+    async def new_track_id(self, stream: str, track: int, *, author: str | None = None) -> Corrected:
+        """Let the animal of a track go on with a new id; the old id ends."""
+        return await self.correct(stream, "new_id", author=author, track=track)
+
+    async def undo_correction(self, stream: str, number: int | None = None, *, author: str | None = None) -> Corrected:
+        """Undo the correction of this number, or the last one that is not undone."""
+        wanted = {} if number is None else {"number": number}
+        return await self.correct(stream, "undo", author=author, **wanted)
 
     async def models(self) -> list[Any]:
         """Return the loaded models."""

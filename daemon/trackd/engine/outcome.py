@@ -171,7 +171,7 @@ def tracks_of_record(record: FrameRecord) -> Tracks:
 _SHARED = tuple(
     field.name
     for field in fields(OutputRecord)
-    if field.name in {each.name for each in fields(Tracks)} and field.name != "parents"
+    if field.name in {each.name for each in fields(Tracks)} and field.name not in ("parents", "names")
 )
 
 
@@ -182,8 +182,9 @@ def output_record(tracks: Tracks, detections: Detections | None) -> OutputRecord
     shared = {name: getattr(tracks, name) for name in _SHARED}
     shared["track_ids"] = np.asarray(tracks.track_ids)
     return OutputRecord(
-        **shared, keypoint_scores=detections.keypoint_scores, masks=detections.masks, parents=parents_of(tracks)
-    )
+        **shared, keypoint_scores=detections.keypoint_scores, masks=detections.masks, parents=parents_of(tracks),
+        names=names_of(tracks),
+    )  # fmt: skip
 
 
 def output_record_of(record: FrameRecord) -> OutputRecord | None:
@@ -202,3 +203,10 @@ def parents_of(tracks: Tracks) -> dict[int, int]:
     """Map each new track to the track that divided into it."""
     pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
     return {child: parent for child, parent in pairs if parent >= 0}
+
+
+def names_of(tracks: Tracks) -> dict[int, str]:
+    """Map each named track of a frame to its name."""
+    if not tracks.names or tracks.track_ids is None:
+        return {}
+    return {track: name for track, name in zip(tracks.track_ids.tolist(), tracks.names, strict=True) if name}

@@ -13,6 +13,7 @@ from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
+from trackd.tracking.correction import Applied
 from trackd_client.protocol import (
     Ack,
     Error,
@@ -117,6 +118,11 @@ class Publisher:
         """Publish an event to a stream's subscribers."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
         try_send(self._tracks, [topic("events", session.name), *encode(message)])
+
+    def corrected(self, session: Session, applied: Applied) -> None:
+        """Publish and count a correction."""
+        self._metrics.corrections.labels(action=str(applied.action)).inc()
+        self.event(session, EventName.CORRECTED, applied.as_map())
 
     def reply(self, owner: bytes, message: Message) -> bool:
         """Send to one connection without waiting; returns False if its pipe is full or it is closed. Counted."""

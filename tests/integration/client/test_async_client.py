@@ -102,6 +102,22 @@ def test_requests_are_answered_beside_each_other_and_beside_frames(daemon):
     asyncio.run(run())
 
 
+def test_a_correction_applies_from_the_next_frame_on(daemon):
+    async def run() -> None:
+        async with client_of(daemon) as client, await client.open_stream("corrected", reply="tracks") as stream:
+            first, second, *others = (await stream.track(None, detections(0))).track_ids.tolist()
+            done = await client.swap_tracks("corrected", first, second, author="tester")
+            assert (done.number, done.seq) == (1, 0)
+            await client.rename_track("corrected", first, "Ada")
+            tracks = await stream.track(None, detections(1))
+            assert tracks.track_ids.tolist() == [second, first, *others]
+            assert tracks.names[1] == "Ada"
+            with pytest.raises(TrackdError, match="there is no track 99"):
+                await client.end_track("corrected", 99)
+
+    asyncio.run(run())
+
+
 def test_refusals_and_wrong_values_are_errors_with_their_reason(daemon):
     async def run() -> None:
         async with client_of(daemon) as client:
