@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +113,8 @@ class Client:
         """
         ingest = self._ingest_driver()
         shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
-        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
+        token = secrets.token_hex(8)
+        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source, token)
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         session = StreamSession(opening)
         if daemon_clock:
