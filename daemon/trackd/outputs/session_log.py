@@ -20,7 +20,7 @@ from typing import Any
 import msgpack
 
 from trackd.outputs.files.append_file import AppendFile, rewritten
-from trackd.outputs.files.blocks import block, blocks
+from trackd.outputs.files.blocks import block, block_ends, blocks
 from trackd.outputs.files.part import is_abandoned, stream_map
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
@@ -186,14 +186,19 @@ class SessionLog:
     def _shorten(self) -> None:
         assert self._file is not None
         try:
-            _, marks = _read(self.path)
-            self._file.replace(self._pieces(marks[-KEPT_MARKS:]))
-        except (OSError, ValueError) as error:
+            with self.path.open("rb") as file:
+                file.seek(block_ends(file)[-KEPT_MARKS - 1])
+                kept = file.read()
+            self._file.replace([self._head(), kept])
+        except (OSError, IndexError) as error:  # it stays as it is, which is only longer
             logger.debug("%s cannot be shortened: %s", self.path, error)
         self._n_marks = KEPT_MARKS
 
+    def _head(self) -> bytes:
+        return block({"version": _VERSION, "session": self.session, **self._about})
+
     def _pieces(self, marks: Iterable[Mark]) -> Iterator[bytes]:
-        yield block({"version": _VERSION, "session": self.session, **self._about})
+        yield self._head()
         for mark in marks:
             yield _mark_block(mark)
 

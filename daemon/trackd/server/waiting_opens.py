@@ -43,9 +43,6 @@ class WaitingOpens:
         self._create = create
         self._by_stream: dict[str, WaitingOpen] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_stream)
-
     def check(self, owner: bytes, message: Open) -> None:
         """Check that no other connection opens the stream; the latest `open` of one connection is the one that counts.
 

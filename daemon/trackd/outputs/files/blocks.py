@@ -23,18 +23,20 @@ def block(value: dict[str, Any]) -> bytes:
 
 def blocks(file: BinaryIO) -> Iterator[tuple[dict[str, Any], int]]:
     """Each whole block of a file that is open at its start, and where it ends, in bytes."""
-    end = 0
-    while (payload := _next_payload(file)) is not None:
-        end += _HEAD.size + len(payload)
+    for payload, end in _payloads(file):
         yield msgpack.unpackb(payload), end
 
 
-def whole_bytes(file: BinaryIO) -> int:
-    """Where the last whole block of a file ends."""
+def block_ends(file: BinaryIO) -> list[int]:
+    """Where each whole block of a file that is open at its start ends, in bytes."""
+    return [end for _, end in _payloads(file)]
+
+
+def _payloads(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     end = 0
     while (payload := _next_payload(file)) is not None:
         end += _HEAD.size + len(payload)
-    return end
+        yield payload, end
 
 
 def _next_payload(file: BinaryIO) -> bytes | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from trackd.outputs.files.append_file import AppendFile
-from trackd.outputs.files.blocks import block, blocks, whole_bytes
+from trackd.outputs.files.blocks import block, block_ends, blocks
 from trackd.outputs.records import ARRAYS, OutputRecord, StreamInfo
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
@@ -102,7 +102,7 @@ def is_finished(path: Path, finished: Path) -> bool:
 def whole_end(path: Path) -> dict[str, Any]:
     """The end of a part's last whole block, as `start` of a `PartFile`."""
     with path.open("rb") as file:
-        return {"bytes": whole_bytes(file)}
+        return {"bytes": max(block_ends(file), default=0)}
 
 
 def read_stream(path: Path) -> StreamInfo | None:
