@@ -27,7 +27,7 @@ from trackd_client.replies import (
 from trackd_client.sending.async_driver import AsyncIngestDriver
 from trackd_client.sending.async_stream import AsyncStream
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
-from trackd_client.sending.opening import check_opened, check_opening
+from trackd_client.sending.opening import check_opened, check_opening, new_session_token
 from trackd_client.sending.session import SessionState, StreamSession
 from trackd_client.transport.connection import Context, shared_context
 from trackd_client.transport.curve import curve_keys
@@ -89,7 +89,7 @@ class AsyncClient:
         """
         ingest = self._ingest_driver()
         shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
-        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
+        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source, new_session_token())
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         check_opening(opening)
         if daemon_clock:

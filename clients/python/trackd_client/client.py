@@ -29,7 +29,7 @@ from trackd_client.replies import (
 from trackd_client.requests import Requests
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.driver import IngestDriver
-from trackd_client.sending.opening import check_opened, check_opening
+from trackd_client.sending.opening import check_opened, check_opening, new_session_token
 from trackd_client.sending.session import SessionState, StreamSession
 from trackd_client.sending.stream import Stream
 from trackd_client.transport.connection import Context, shared_context
@@ -117,7 +117,7 @@ class Client:
         """
         ingest = self._ingest_driver()
         shape = tuple(int(size) for size in frame_shape) if frame_shape is not None else None
-        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source)
+        opening = Open(name, dict(config or {}), shape, skeleton, model, reply, takeover, source, new_session_token())
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         session = StreamSession(opening)
         if daemon_clock:

@@ -34,6 +34,7 @@ class StreamState:
         frame_shape: tuple[int, ...] | None,
         make_scorer: ScorerFactory,
         limits: LimitsConfig,
+        first_id: int = 0,
     ) -> None:
         self.name = name
         self.skeleton = skeleton
@@ -41,10 +42,10 @@ class StreamState:
         self._make_scorer = make_scorer
         self.limits = limits
         self.settings = settings
-        self.start(epoch, first_seq)
+        self.start(epoch, first_seq, first_id)
 
-    def start(self, epoch: int, first_seq: int) -> None:
-        """Start without window and tracks; ids start at 0."""
+    def start(self, epoch: int, first_seq: int, first_id: int = 0) -> None:
+        """Start without window and tracks; ids start at 0, or where the stream's output files continue others."""
         self._since_snapshot = self._bytes_since_snapshot = 0
         self.epoch = epoch
         self.first_seq = first_seq
@@ -54,6 +55,7 @@ class StreamState:
             self.scorer,
             self.limits.active_tracks,
             self._clip_length(self.settings),
+            first_id,
         )
 
     def configure(self, settings: StreamSettings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trackd.output_formats import WRITERS, check_outputs
 from trackd.outputs.files.part import SUFFIX, is_abandoned
+from trackd.outputs.session_log import remove_logs
 from trackd.outputs.writer import writer_class
 from trackd_client.configuration import ConfigError
 
@@ -27,6 +28,8 @@ class UnfinishedError(Exception):
 
 def recover(out_dir: Path) -> list[Path]:
     """Finish every part in a folder that no living process writes; return the files that were made.
+
+    The sessions of these files are over: a client that goes on gets new files.
 
     Raises:
         UnfinishedError: some files could not be made, all others were.
@@ -51,4 +54,5 @@ def recover(out_dir: Path) -> list[Path]:
     done = [path for path in made if path is not None]
     if left:
         raise UnfinishedError(left, done)
+    remove_logs(out_dir)
     return done

@@ -12,7 +12,8 @@ from trackd.crash_points import crash_point
 from trackd.outputs.files.append_file import LostFileError
 from trackd.outputs.positions import Positions, StoredFile, StoredFiles
 from trackd.outputs.records import OutputRecord, StreamInfo
-from trackd.outputs.writer import Writer, open_writer, writer_class
+from trackd.outputs.session_log import SessionLog
+from trackd.outputs.writer import Position, Writer, open_writer, writer_class
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class StreamFiles:
         positions: where their positions are stored, with a journal.
         opening: the epoch in which the stream was opened.
         settled_seq: the last frame that was settled before the restart; −1 for a new stream.
+        log: where their positions are stored, without a journal.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class StreamFiles:
         positions: Positions | None = None,
         opening: int = 0,
         settled_seq: int = -1,
+        log: SessionLog | None = None,
     ) -> None:
         self._out_dir = out_dir
         self._unopened = list(kinds)
@@ -58,9 +61,11 @@ class StreamFiles:
         self._opening = opening
         self._settled_seq = settled_seq
         self._stored = None if positions is None else positions.get(info.name, opening)
-        self._prepared = self._stored is not None
+        self.log = log
+        self._prepared = self._stored is not None or (log is not None and log.continued)
         self._files: list[OpenFile] = []
         self._seq = self.stored_seq
+        self._held_index: int | None = None  # continued files have the frames up to this one, which are sent again
         self._failed: list[Writer] = []  # could not be finished
 
     @property
@@ -100,8 +105,9 @@ class StreamFiles:
                 part = writer.part_of(self._out_dir, self._info.name)
                 if part is not None and writer.recover(part) is not None and self._positions is None:
                     logger.warning(
-                        "stream=%s: its output %s continues in a second file, since without a journal track ids begin "
-                        "at 0 again; with daemon.state_dir a restart continues the ids and the file",
+                        "stream=%s: its output %s begins in a new file, since the part on disk is of another session; "
+                        "with daemon.state_dir, or a client that sends `session` in `open`, a restart continues the "
+                        "file",
                         self._info.name, kind,
                     )  # fmt: skip
             except Exception as error:
@@ -115,16 +121,18 @@ class StreamFiles:
         Raises:
             OSError: a file cannot be opened for now; the call may be repeated.
         """
-        if self._positions is not None and not self._prepared:
-            # Stored before a file exists: a restart then knows an empty file as its own. And after the earlier file was
-            # set aside: a restart does not take that for its own.
+        logged = self.log is not None and self.log.session is not None
+        # The positions are stored before a file exists: a restart then knows an empty file as its own. And after the
+        # earlier file was set aside: a restart does not take that for its own.
+        if not self._prepared and (logged or self._positions is not None):
             self._unopened = [kind for kind in self._unopened if self._attempt(kind, self._set_aside)]
+        if self._positions is not None and not self._prepared:
             self._stored = StoredFiles(self._opening, {kind: StoredFile(-1, {}) for kind in self._unopened})
             self._positions.save(self._info.name, self._stored)
+        if self.log is not None:
+            self.log.begin(self._unopened)
         self._prepared = True
-        while self._unopened:
-            self._attempt(self._unopened[0], self._open)
-            self._unopened.pop(0)
+        self._open_files()
         crash_point("after_output_open")
 
     def write(self, seq: int, record: OutputRecord) -> None:
@@ -133,6 +141,14 @@ class StreamFiles:
         Raises:
             OSError: a file cannot be written for now; the call may be repeated.
         """
+        log = self.log
+        if log is not None and log.resuming:
+            self._resume(log, record.frame_index)
+        if self._held_index is not None:
+            if record.frame_index <= self._held_index:
+                self._seq = max(self._seq, seq)
+                return
+            self._held_index = None
         unwritten: OSError | None = None
         if self._unopened:  # of a stream that closes while a file cannot be opened
             unwritten = OSError(errno.EIO, "it could not be opened", self._unopened[0])
@@ -156,6 +172,8 @@ class StreamFiles:
             crash_point("after_output")
         if unwritten is not None:
             raise unwritten
+        if log is not None and log.is_open and seq > self._seq:
+            log.add(record, {file.kind: file.writer.position() for file in self._files})
         self._seq = max(self._seq, seq)
 
     def skip(self, seq: int) -> None:
@@ -195,7 +213,13 @@ class StreamFiles:
                 )  # fmt: skip
         if self._positions is not None and len(finished) == len(self._files):
             self._positions.remove(self._info.name)
+        self.end_session()
         return finished
+
+    def end_session(self) -> None:
+        """Delete the log: the session ends, and no restart continues the files."""
+        if self.log is not None:
+            self.log.remove()
 
     def park(self) -> None:
         """Close the files without finishing them; the next daemon continues them."""
@@ -221,10 +245,36 @@ class StreamFiles:
     def _set_aside(self, kind: str) -> None:
         writer_class(kind).set_aside(self._out_dir, self._info.name)
 
+    def _open_files(self) -> None:
+        while self._unopened:
+            self._attempt(self._unopened[0], self._open)
+            self._unopened.pop(0)
+
+    def _resume(self, log: SessionLog, frame_index: int) -> None:
+        """Cut continued files to before the first frame that the client sends; an earlier one stays as it is.
+
+        Raises:
+            OSError: a file cannot be cut for now; the call may be repeated.
+        """
+        if log.cut(frame_index):
+            self._unopened = [file.kind for file in self._files]
+            for file in self._files:
+                file.writer.park()
+            self._files = []
+        self._open_files()
+        if log.last_frame_index is not None and log.last_frame_index >= frame_index:
+            self._held_index = log.last_frame_index
+            logger.warning(
+                "stream=%s: its outputs keep frame_index=%d to %d as they are: they were written too long ago",
+                self._info.name, frame_index, log.last_frame_index,
+            )  # fmt: skip
+        log.resumed()
+
     def _open(self, kind: str) -> None:
         stored = None if self._stored is None else self._stored.files.get(kind)
         if stored is None:
-            self._files.append(OpenFile(kind, open_writer(kind, self._out_dir, self._info), self._seq))
+            position = None if self.log is None else self.log.position(kind)
+            self._files.append(OpenFile(kind, self._writer(kind, position, "the next frame"), self._seq))
             return
         seq = min(stored.seq, self._settled_seq)
         if seq < stored.seq:
@@ -232,13 +282,16 @@ class StreamFiles:
                 "stream=%s: its output %s has frames up to seq=%d, and the journal up to seq=%d; those between "
                 "them stay in the file", self._info.name, kind, stored.seq, seq,
             )  # fmt: skip
+        self._files.append(OpenFile(kind, self._writer(kind, stored.position, f"seq={seq + 1}"), seq))
+
+    def _writer(self, kind: str, position: Position | None, first: str) -> Writer:
+        """A writer that continues a file, or one of a new file where that cannot be continued."""
         try:
-            writer = open_writer(kind, self._out_dir, self._info, stored.position)
+            return open_writer(kind, self._out_dir, self._info, position)
         except LostFileError as error:
             self._on_error()
             logger.error(
-                "stream=%s: its output %s cannot be continued: %s; a new file begins with seq=%d",
-                self._info.name, kind, error, seq + 1,
+                "stream=%s: its output %s cannot be continued: %s; a new file begins with %s",
+                self._info.name, kind, error, first,
             )  # fmt: skip
-            writer = open_writer(kind, self._out_dir, self._info)
-        self._files.append(OpenFile(kind, writer, seq))
+            return open_writer(kind, self._out_dir, self._info)

@@ -6,6 +6,8 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from trackd.outputs.backlog import Backlog, CloseFiles, EndFiles, Job, OpenFiles, SkipFrames, WriteFrame
@@ -13,6 +15,7 @@ from trackd.outputs.finisher import Finisher
 from trackd.outputs.positions import Positions
 from trackd.outputs.progress import Progress
 from trackd.outputs.records import OutputRecord, StreamInfo
+from trackd.outputs.session_log import EarlierSession, SessionLog, find_session
 from trackd.outputs.stream_files import StreamFiles
 from trackd_client.protocol import Open
 
@@ -39,8 +42,9 @@ class OutputsThread:
     its frames; other streams do not. A stream that closes in this state loses the waiting records, and the log names
     them.
 
-    Without `positions` a stream's files are finished at the end of the daemon. With them the files of open streams are
-    left as they are, and the next daemon continues them.
+    Without `positions` a stream's files are finished at the end of the daemon; after a kill the next daemon continues
+    those of a client that sent a session's token. With them the files of open streams are left as they are, and the
+    next daemon continues them.
 
     Args:
         out_dir: the folder of all output files.
@@ -71,6 +75,7 @@ class OutputsThread:
         self._turns: queue.SimpleQueue[Backlog | None] = queue.SimpleQueue()
         self._progress = Progress(on_progress)
         self._finisher = Finisher(on_error, self._turns.put, positions)
+        self._finder = ThreadPoolExecutor(1, "outputs-find")
         self._backlogs = self._finisher.backlogs
         self._submitted_bytes = self._written_bytes = 0  # each counted by one thread
         self._n_opened = 0  # files
@@ -89,6 +94,7 @@ class OutputsThread:
             self._do_all(backlog)
             if not backlog.ending:
                 backlog.files.park()
+        self._finder.shutdown(wait=False, cancel_futures=True)
         self._finisher.stop()
 
     def _do_all(self, backlog: Backlog) -> None:
@@ -101,7 +107,50 @@ class OutputsThread:
 
     # --- called by the IO thread ---
 
-    def open(self, name: str, kinds: Sequence[str], message: Open, opening: int = 0, settled_seq: int = -1) -> int:
+    def find_session(
+        self, name: str, kinds: Sequence[str], message: Open, done: Callable[[EarlierSession | None], None]
+    ) -> None:
+        """Look for the files of a client's session that a daemon without a journal has left when it was killed.
+
+        `take_progress` then returns `done` with them, or with None.
+
+        Args:
+            name: of the stream.
+            kinds: the formats.
+            message: the stream's `open`.
+            done: called on the IO thread.
+        """
+        info, session = _info(message), message.session
+        if session is None or self._positions is not None or name in self._backlogs:
+            self._progress.tell(partial(done, None))
+            return
+
+        def find() -> None:
+            found = None
+            try:
+                found = find_session(self._out_dir, info, kinds, session)
+            except Exception:
+                self._on_error()
+                logger.exception("stream=%s: its earlier outputs could not be read", name)
+            self._progress.tell(partial(done, found))
+
+        self._finder.submit(find)
+
+    def name_session(self, name: str, session: str) -> None:
+        """Note that the client of another session has taken a stream over."""
+        backlog = self._backlogs.get(name)
+        if backlog is not None and backlog.files.log is not None and backlog.files.log.session is not None:
+            backlog.files.log.session = session
+
+    def open(
+        self,
+        name: str,
+        kinds: Sequence[str],
+        message: Open,
+        opening: int = 0,
+        settled_seq: int = -1,
+        earlier: EarlierSession | None = None,
+    ) -> int:
         """Open a stream's files, or continue those of an earlier daemon.
 
         Args:
@@ -110,12 +159,16 @@ class OutputsThread:
             message: the stream's `open`.
             opening: the epoch in which the stream was opened.
             settled_seq: of a stream that an earlier daemon opened: its last settled frame.
+            earlier: what `find_session` found.
 
         Returns:
             The last frame that is in the files; the caller writes those after it. −1: none.
         """
-        info = StreamInfo(name, message.skeleton, message.source, message.frame_shape, None)
-        files = StreamFiles(self._out_dir, kinds, info, self._on_error, self._positions, opening, settled_seq)
+        info = _info(message)
+        log = None
+        if self._positions is None:
+            log = SessionLog(self._out_dir, info, kinds, message.session, earlier)
+        files = StreamFiles(self._out_dir, kinds, info, self._on_error, self._positions, opening, settled_seq, log)
         backlog = Backlog(name, files, len(kinds), written_seq=files.stored_seq, skipped_seq=files.stored_seq)
         self._n_opened += backlog.n_files
         self._finisher.add(backlog)
@@ -373,6 +426,7 @@ class OutputsThread:
 
     def _give_up(self, backlog: Backlog, reason: str) -> None:
         """Drop the jobs of a stream that closes while its disk cannot be written, and log the lost frames."""
+        backlog.files.end_session()  # what is in the output files is not lost because the log cannot be written
         lost = []
         while backlog.jobs and isinstance(job := backlog.jobs[0], OpenFiles | WriteFrame | SkipFrames):
             try:
@@ -388,3 +442,7 @@ class OutputsThread:
         frames = f"frame_index={lost[0]} to {lost[-1]}" if lost else "it had none"
         logger.error("stream=%s: %s; %d frames are lost to it: %s", backlog.name, reason, len(lost), frames)
         self._turns.put(backlog)
+
+
+def _info(message: Open) -> StreamInfo:
+    return StreamInfo(message.stream, message.skeleton, message.source, message.frame_shape, None)

@@ -48,6 +48,8 @@ class Session:
     owner_key: str = ""  # the public key of the owner's connection; "" without CURVE
     recovered_seq: int = -1  # frames up to this seq were settled by an earlier daemon
     source: str | None = None
+    token: str | None = None  # of the client's session, as in `open`
+    first_track_id: int = 0  # of the epoch
     opening: bool = True  # the engine has not created the stream yet, and may fail to
     closing: bool = False
     ack_due: bool = False  # the client's pipe was full for the last ack, or the client waits for the outputs

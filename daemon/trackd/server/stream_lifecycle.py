@@ -12,6 +12,7 @@ from trackd.engine.inbox import Inbox
 from trackd.engine.queue import AT_ONCE, Command, StreamQueue
 from trackd.engine.stream_state import StreamState
 from trackd.models.registry import ModelRegistry
+from trackd.outputs.session_log import EarlierSession
 from trackd.outputs.thread import OutputsThread
 from trackd.server.checks import (
     as_protocol_error,
@@ -25,6 +26,7 @@ from trackd.server.publisher import Publisher
 from trackd.server.recovery import Recovery
 from trackd.server.session import NO_OWNER, Session, Sessions, opened_map
 from trackd.server.unavailable import UnavailableStreams
+from trackd.server.waiting_opens import WaitingOpen, WaitingOpens
 from trackd.store.records import CloseRecord, OpenRecord
 from trackd.tracking.correction import Applied, Correction
 from trackd_client.configuration import ConfigError
@@ -59,6 +61,9 @@ class Streams:
         self._models = models
         self._publisher = publisher
         self._outputs = outputs
+        self._waiting_opens = WaitingOpens(
+            outputs, publisher, lambda waiting, earlier: self._create(waiting, earlier, looked=True)
+        )
         self.unavailable = UnavailableStreams(inbox, engine, publisher)
         self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable)
 
@@ -79,7 +84,8 @@ class Streams:
         session = self._sessions.get(message.stream)
         self.unavailable.check(message.stream)
         if session is None:
-            self._create(owner, message, now_ns, key)
+            self._waiting_opens.check(owner, message)
+            self._create(WaitingOpen(owner, message, now_ns, key))
         elif session.closing:
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream
@@ -87,7 +93,8 @@ class Streams:
         else:
             self._resume(session, owner, message, now_ns, key)
 
-    def _create(self, owner: bytes, message: Open, now_ns: int, key: str) -> None:
+    def _create(self, asked: WaitingOpen, earlier: EarlierSession | None = None, *, looked: bool = False) -> None:
+        owner, message = asked.owner, asked.message
         if len(self._sessions) + len(self.unavailable) >= self._limits.streams:
             raise ProtocolError(
                 ErrorCode.TOO_LARGE,
@@ -102,12 +109,16 @@ class Streams:
             check_output_files(len(settings.stream.outputs), n_open, self._limits.output_files, message.stream)
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
+        if settings.stream.outputs and message.session is not None and not self._journaling and not looked:
+            self._waiting_opens.add(asked, settings.stream.outputs)
+            return
         epoch = self._sessions.next_epoch()
+        first_id = 0 if earlier is None else earlier.next_id
         queue = StreamQueue(message.stream, settings.stream.queue_depth)
         session = Session(
             name=message.stream,
             owner=owner,
-            owner_key=key,
+            owner_key=asked.key,
             epoch=epoch,
             settings=settings,
             queue=queue,
@@ -115,11 +126,13 @@ class Streams:
             model=model,
             model_digest=self._models.digest(model),
             reply_tracks=message.reply == "tracks",
-            last_open_ns=now_ns,
+            last_open_ns=asked.now_ns,
             skeleton=message.skeleton,
             frame_shape=message.frame_shape,
             source=message.source,
             opened_epoch=epoch,
+            token=message.session,
+            first_track_id=first_id,
         )
         if settings.stream.outputs and not self._journaling:
             session.written_seq = -1  # without a journal an acked frame is in the outputs
@@ -129,8 +142,9 @@ class Streams:
 
         def create() -> None:
             state = StreamState(
-                message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits
-            )
+                message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits,
+                first_id,
+            )  # fmt: skip
             self._engine.open(queue, state)
             self._engine.record(lambda: OpenRecord(session.name, epoch, 0, opened_map(session)))
 
@@ -140,8 +154,13 @@ class Streams:
                 self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
-                self._outputs.open(session.name, settings.stream.outputs, message, epoch)
+                self._outputs.open(session.name, settings.stream.outputs, message, epoch, earlier=earlier)
             logger.info("stream=%s epoch=%d: opened with model %s", session.name, epoch, model)
+            if earlier is not None:
+                logger.warning(
+                    "stream=%s epoch=%d: its outputs continue the files of a daemon that was killed; track ids begin "
+                    "at %d", session.name, epoch, first_id,
+                )  # fmt: skip
             session.opening = False
             self._send_opened(session, EventName.OPENED)
 
@@ -168,6 +187,9 @@ class Streams:
             if session.owner not in (NO_OWNER, owner):
                 self._publisher.refuse(session.owner, taken, fatal=True)
             self._sessions.hand_over(session, owner, key)
+        if message.session is not None and message.session != session.token:
+            session.token = message.session
+            self._outputs.name_session(session.name, message.session)
         session.last_open_ns = now_ns
         session.reply_tracks = message.reply == "tracks"
         session.credit = 0
@@ -184,10 +206,11 @@ class Streams:
         session.credit = 0  # `opened` states all credit that the client holds; earlier acks belong to the last `open`
         credit = session.grant()
         settings = session.settings.as_map()
-        last, most = session.last_frame_index, self._limits.message_bytes
-        self._publisher.reply(
-            session.owner, Opened(session.name, session.epoch, session.next_seq, credit, settings, last, most)
-        )
+        opened = Opened(
+            session.name, session.epoch, session.next_seq, credit, settings, session.last_frame_index,
+            self._limits.message_bytes, session.first_track_id or None,
+        )  # fmt: skip
+        self._publisher.reply(session.owner, opened)
         if session.hole is not None:
             self._publisher.event(session, EventName.RESET, {"reason": session.hole})
             session.hole = None
@@ -270,7 +293,7 @@ class Streams:
 
         def finished(_: Any, error: Exception | None) -> None:
             if error is None:
-                session.epoch = epoch
+                session.epoch, session.first_track_id = epoch, 0
                 self._publisher.event(session, EventName.RESET)
             done({"epoch": epoch}, error)
 

@@ -75,9 +75,9 @@ class Lifecycle:
     A track is active if it was matched in the latest frame, else lost. Ids rise by one and are never used twice.
     """
 
-    def __init__(self, window: RollingWindow) -> None:
+    def __init__(self, window: RollingWindow, first_id: int = 0) -> None:
         self.window = window
-        self.next_id = 0
+        self.next_id = first_id
         self._allocate(window.capacity)
 
     def _allocate(self, capacity: int) -> None:

@@ -52,7 +52,12 @@ class Tracker:
     """
 
     def __init__(
-        self, config: TrackerConfig, scorer: Scorer, max_active_tracks: int = 4096, clip_length: int | None = None
+        self,
+        config: TrackerConfig,
+        scorer: Scorer,
+        max_active_tracks: int = 4096,
+        clip_length: int | None = None,
+        first_id: int = 0,
     ) -> None:
         """Start without tracks.
 
@@ -61,11 +66,12 @@ class Tracker:
             scorer: owned by this tracker from now on.
             max_active_tracks: `limits.active_tracks`; bounds memory if no gap ends tracks.
             clip_length: frames per clip, for `persistent_tracking: false`; None: one endless clip.
+            first_id: the id of the first track; at least 0.
         """
         self.scorer = scorer
         self.clip_length = clip_length
         self.window = RollingWindow(config.window_size, max_active_tracks)
-        self.lifecycle = Lifecycle(self.window)
+        self.lifecycle = Lifecycle(self.window, first_id)
         self._clip = 0
         self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)

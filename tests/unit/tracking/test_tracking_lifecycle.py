@@ -5,6 +5,7 @@ import pytest
 from tracking_scripted import NEVER, Scene, boxes_of
 
 from trackd.config import TrackerConfig
+from trackd.tracking.tracker import Tracker
 
 
 def test_first_instances_become_tracks_in_the_order_of_the_detections() -> None:
@@ -161,6 +162,13 @@ def test_above_the_limit_of_active_tracks_the_instances_with_the_lowest_scores_g
     second = scene.frame(3, {1: 0, 2: 1}, scores=[0.9, 0.8, 0.9])
     assert second.track_ids.tolist() == [-1, 0, 1]
     assert second.flags == ()
+
+
+def test_ids_begin_at_the_first_id_that_the_tracker_was_given() -> None:
+    scene = Scene()
+    scene.tracker = Tracker(TrackerConfig(), scene.scorer, first_id=7)
+    assert scene.frame(2).track_ids.tolist() == [7, 8]
+    assert scene.frame(3, {0: 8}).track_ids.tolist() == [8, 9, 10]
 
 
 def test_a_broken_detection_gets_no_track_and_affects_no_other() -> None:

@@ -189,6 +189,7 @@ def _open(h: Header, parts: Sequence[Part], limits: Limits) -> Open:
         reply=reply,
         takeover=read.flag(h, "takeover"),
         source=read.text(h, "source") if h.get("source") is not None else None,
+        session=read.session_token(h) if h.get("session") is not None else None,
     )
 
 
@@ -221,6 +222,7 @@ def _opened(h: Header, parts: Sequence[Part], limits: Limits) -> Opened:
         config=read.mapping(h, "config", optional=True),
         last_frame_index=read.integer(h, "last_frame_index") if h.get("last_frame_index") is not None else None,
         message_bytes=read.integer(h, "message_bytes", 0) if h.get("message_bytes") is not None else None,
+        first_track_id=read.integer(h, "first_track_id", 0) if h.get("first_track_id") is not None else None,
     )
 
 

@@ -72,6 +72,8 @@ def _open(m: Open, parts: PartList) -> Header:
         header["model"] = m.model
     if m.source is not None:
         header["source"] = m.source
+    if m.session is not None:
+        header["session"] = m.session
     return header
 
 
@@ -126,6 +128,8 @@ def _opened(m: Opened, parts: PartList) -> Header:
         header["last_frame_index"] = m.last_frame_index
     if m.message_bytes is not None:
         header["message_bytes"] = m.message_bytes
+    if m.first_track_id is not None:
+        header["first_track_id"] = m.first_track_id
     return header
 
 

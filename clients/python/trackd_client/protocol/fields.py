@@ -15,6 +15,7 @@ Header = Mapping[str, Any]
 E = TypeVar("E", bound=StrEnum)
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SESSION_LETTERS = 64
 INT64_MAX = 2**63 - 1
 _INTEGER, _TEXT = frozenset({int}), frozenset({str})
 
@@ -96,6 +97,14 @@ def stream_name(header: Header) -> str:
         raise bad_message(
             f"stream must be 1 to 128 of letters, digits, '.', '_' and '-'; got {_shown(header, 'stream')}"
         )
+    return value
+
+
+def session_token(header: Header) -> str:
+    """The client's name of a session."""
+    value = text(header, "session")
+    if not 1 <= len(value) <= SESSION_LETTERS or not value.isprintable():
+        raise bad_message(f"session must be 1 to {SESSION_LETTERS} printable letters; got {_shown(header, 'session')}")
     return value
 
 

@@ -84,6 +84,7 @@ class Open(Message):
     reply: str = "ack"  # "ack" or "tracks"
     takeover: bool = False
     source: str | None = None  # the video's path or URL, for outputs that name it
+    session: str | None = None  # the client's name of this stream's session: its files go on after a kill of the daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class Opened(Message):
     config: Mapping[str, Any] = field(default_factory=dict)
     last_frame_index: int | None = None  # of the last accepted frame; that of the next must be above it
     message_bytes: int | None = None  # `limits.message_bytes`: ZeroMQ closes the connection at a larger part
+    first_track_id: int | None = None  # of the epoch, where its output files continue earlier ones; else ids begin at 0
 
 
 @dataclass(slots=True, eq=False)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+
 from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
 from trackd_client.protocol import Open, ProtocolError, decode, encode
 from trackd_client.sending.session import SessionState, StreamSession
+
+
+def new_session_token() -> str:
+    """Return a name for a stream's session, by which a daemon that was started again continues its output files."""
+    return secrets.token_hex(8)
 
 
 def check_opening(opening: Open) -> None:

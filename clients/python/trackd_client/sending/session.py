@@ -263,8 +263,8 @@ class StreamSession:
     def _opened(self, opened: Opened) -> None:
         if self.epoch >= 0 and opened.epoch != self.epoch:
             logger.warning(
-                "stream=%s epoch=%d: the stream begins a new epoch (its last one was %d), with track ids from 0",
-                self.stream, opened.epoch, self.epoch,
+                "stream=%s epoch=%d: the stream begins a new epoch (its last one was %d), with track ids from %d",
+                self.stream, opened.epoch, self.epoch, opened.first_track_id or 0,
             )  # fmt: skip
         first = self._first_unacked()
         if first <= opened.next_seq <= self.next_seq:

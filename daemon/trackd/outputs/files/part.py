@@ -1,25 +1,22 @@
 """The part file: it holds the frames of an open output whose format can only be written whole, at close.
 
-`<file>.part` is a sequence of blocks. A block is the length and the CRC-32 of its payload (`<II`), then the payload,
-a MessagePack map. The first block describes the stream, each later one is a frame. A kill may cut the last block
-short; the reader leaves it out and returns the blocks before it. Just before the finished file gets its name, a last
-block is added that identifies it: a part that is found beside that file was finished, and is only left to be deleted.
+`<file>.part` is a sequence of blocks. The first block describes the stream, each later one is a frame. Just before the
+finished file gets its name, a last block is added that identifies it: a part that is found beside that file was
+finished, and is only left to be deleted.
 """
 
 from __future__ import annotations
 
 import fcntl
 import logging
-import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import msgpack
 import numpy as np
 
 from trackd.outputs.files.append_file import AppendFile
+from trackd.outputs.files.blocks import block, block_ends, blocks
 from trackd.outputs.records import ARRAYS, OutputRecord, StreamInfo
 from trackd_client.configuration import ConfigError
 from trackd_client.detections import Skeleton
@@ -27,7 +24,6 @@ from trackd_client.detections import Skeleton
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".part"
-_HEAD = struct.Struct("<II")
 _VERSION = 1
 
 
@@ -47,7 +43,7 @@ class PartFile:
     def __init__(self, path: Path, stream: StreamInfo, start: Mapping[str, Any] | None = None) -> None:
         self.path = path
         try:
-            self._file = AppendFile(path, _block(_stream_map(stream)), start)
+            self._file = AppendFile(path, block({"version": _VERSION, **stream_map(stream)}), start)
         except BlockingIOError:
             raise ConfigError(f"{path} is being written by another process; give one of them another out_dir") from None
 
@@ -62,7 +58,7 @@ class PartFile:
         Raises:
             OSError: the frame cannot be written. Nothing of it was written, and the call may be repeated.
         """
-        self._file.append(_block(_record_map(record)))
+        self._file.append(block(_record_map(record)))
 
     def restore(self) -> None:
         """Make the file exist at its path, with whole frames only; raises OSError where that fails."""
@@ -70,7 +66,7 @@ class PartFile:
 
     def mark_finished(self, finished: Path) -> None:
         """Add the block that identifies the finished file, before that gets its final name."""
-        self._file.append(_block({"finished": _identity(finished)}))
+        self._file.append(block({"finished": _identity(finished)}))
 
     def close(self) -> None:
         """Close the file and unlock it."""
@@ -99,22 +95,19 @@ def is_abandoned(path: Path) -> bool:
 
 def is_finished(path: Path, finished: Path) -> bool:
     """Whether a part was finished already, as this file; the kill came before the part was deleted."""
-    marks = [block["finished"] for block in _blocks(path) if "finished" in block]
+    marks = [found["finished"] for found in _maps(path) if "finished" in found]
     return bool(marks) and finished.is_file() and marks[-1] == _identity(finished)
 
 
 def whole_end(path: Path) -> dict[str, Any]:
     """The end of a part's last whole block, as `start` of a `PartFile`."""
     with path.open("rb") as file:
-        end = 0
-        while (payload := _next_payload(file)) is not None:
-            end += _HEAD.size + len(payload)
-    return {"bytes": end}
+        return {"bytes": max(block_ends(file), default=0)}
 
 
 def read_stream(path: Path) -> StreamInfo | None:
     """The stream that a part belongs to; None where its block is incomplete."""
-    first = next(_blocks(path), None)
+    first = next(_maps(path), None)
     if first is None or first.get("version") != _VERSION:
         return None
     skeleton = first["skeleton"]
@@ -130,34 +123,24 @@ def read_stream(path: Path) -> StreamInfo | None:
 
 def read_records(path: Path) -> Iterator[OutputRecord]:
     """The frames of a part, in the order they were written; only one is in memory at a time."""
-    blocks = _blocks(path)
-    next(blocks, None)
-    for block in blocks:
-        if "finished" in block:
+    maps = _maps(path)
+    next(maps, None)
+    for frame in maps:
+        if "finished" in frame:
             continue
-        arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
-        names = dict(block.get("names", ()))
-        yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), names=names, **arrays)
+        arrays = {name: _array(frame[name]) for name in ARRAYS if name in frame}
+        names = dict(frame.get("names", ()))
+        yield OutputRecord(frame["frame_index"], frame["t_ns"], parents=dict(frame["parents"]), names=names, **arrays)
 
 
-def _blocks(path: Path) -> Iterator[dict[str, Any]]:
+def _maps(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        end = 0
-        while (payload := _next_payload(file)) is not None:
-            end += _HEAD.size + len(payload)
-            yield msgpack.unpackb(payload)
-        if end < path.stat().st_size:
+        whole = 0
+        for value, end in blocks(file):
+            whole = end
+            yield value
+        if whole < path.stat().st_size:
             logger.warning("%s: its last frame is incomplete and is left out", path)
-
-
-def _next_payload(file: BinaryIO) -> bytes | None:
-    """The payload of the next block; None at the end, or where the block is incomplete."""
-    head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    size, checksum = _HEAD.unpack(head)
-    payload = file.read(size)
-    return payload if len(payload) == size and zlib.crc32(payload) == checksum else None
 
 
 def _identity(finished: Path) -> list[int]:
@@ -166,15 +149,10 @@ def _identity(finished: Path) -> list[int]:
     return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
 
-def _block(value: dict[str, Any]) -> bytes:
-    payload: bytes = msgpack.packb(value)
-    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def _stream_map(stream: StreamInfo) -> dict[str, Any]:
+def stream_map(stream: StreamInfo) -> dict[str, Any]:
+    """The description of a stream as plain values."""
     skeleton = stream.skeleton
     return {
-        "version": _VERSION,
         "name": stream.name,
         "skeleton": None if skeleton is None else [list(skeleton.nodes), [list(edge) for edge in skeleton.edges]],
         "source": stream.source,
@@ -184,7 +162,7 @@ def _stream_map(stream: StreamInfo) -> dict[str, Any]:
 
 
 def _record_map(record: OutputRecord) -> dict[str, Any]:
-    block: dict[str, Any] = {
+    frame: dict[str, Any] = {
         "frame_index": record.frame_index,
         "t_ns": record.t_ns,
         "parents": [[child, parent] for child, parent in record.parents.items()],
@@ -194,8 +172,8 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:
-            block[name] = [array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
-    return block
+            frame[name] = [array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes()]
+    return frame
 
 
 def _array(packed: list[Any]) -> np.ndarray[Any, Any]:

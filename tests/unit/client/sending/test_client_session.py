@@ -330,6 +330,17 @@ def test_a_daemon_with_a_new_epoch_gets_the_unacked_frames_with_new_seqs(caplog)
     assert (made.epoch, made.next_seq) == (2, 2)
 
 
+def test_a_session_is_opened_again_with_its_token_and_the_log_names_the_first_track_id(caplog):
+    made = StreamSession(Open("cam", session="token"))
+    assert sent(made) == [Open("cam", session="token")]
+    made.receive(Opened("cam", 1, 0, 8, BLOCK))
+    made.disconnected()
+    assert sent(made) == [Open("cam", session="token", takeover=True)]
+    with caplog.at_level(logging.WARNING):
+        made.receive(Opened("cam", 2, 0, 8, BLOCK, first_track_id=7))
+    assert "begins a new epoch (its last one was 1), with track ids from 7" in caplog.text
+
+
 def test_a_frame_gets_its_reply_after_its_seq_changed():
     made = session(credit=8, next_seq=10)
     first, second = submit(made, wants_tracks=True), submit(made, wants_tracks=True)
