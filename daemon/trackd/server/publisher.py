@@ -13,6 +13,7 @@ from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
+from trackd.viewer.hub import Hub
 from trackd_client.protocol import (
     Ack,
     Error,
@@ -38,11 +39,14 @@ class Publisher:
         ingest: zmq.Socket[bytes],
         metrics: Metrics,
         slow: SlowSubscribers | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self._tracks = tracks
         self._ingest = ingest
         self._metrics = metrics
         self._slow = slow
+        self._hub = hub or Hub()
+        self._watched = self._hub.watched
         self._unsent = Unsent(TRACKS_BYTES)
         self._unsent_replies = UnsentReplies(ingest)
 
@@ -63,6 +67,8 @@ class Publisher:
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
         self._metrics.latency.observe(tracks.timing)
+        if self._watched and (slot := self._watched.get(session.name)) is not None:
+            slot.put(tracks, settlement)
         return tracks
 
     def ack(self, session: Session) -> None:
@@ -117,6 +123,8 @@ class Publisher:
         """Publish an event to a stream's subscribers."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
         try_send(self._tracks, [topic("events", session.name), *encode(message)])
+        if self._hub.pages and event is not EventName.HEARTBEAT:
+            self._hub.tell(message)
 
     def reply(self, owner: bytes, message: Message) -> bool:
         """Send to one connection without waiting; returns False if its pipe is full or it is closed. Counted."""
