@@ -155,9 +155,9 @@ export class Lanes {
     while (this.frameMarks.length > 0 && this.frameMarks[0].seq < before) this.frameMarks.shift();
   }
 
-  /** The lanes that were alive in some frame from `from` to `to`, oldest first. */
+  /** The lanes that were present in some frame from `from` to `to`, oldest first. */
   between(from, to) {
-    return [...this.lanes.values()].filter(
-      (lane) => lane.first <= to && (lane.span === undefined || Math.min(lane.span.to, this.last) >= from));
+    return [...this.lanes.values()].filter((lane) => lane.spans.some(
+      (span) => !span.lost && span.from <= to && Math.min(span.to, this.last) >= from));
   }
 }

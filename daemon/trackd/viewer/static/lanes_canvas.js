@@ -6,6 +6,7 @@ const LABEL_PX = 52;
 const AXIS_PX = 18;
 const ROW_PX = [3, 16];
 const RIGHT_PX = 10;
+const GAP_PX = 7; // a shorter absence is a notch without marks
 const WORDS = {
   birth: "new", parent: "divided from", lost: "lost", found: "found again", end: "ended", swap: "swapped with",
   merge: "merged with", new_id: "new id", rename: "renamed", undo: "correction undone", low_confidence: "low confidence",
@@ -162,7 +163,11 @@ export class LanesCanvas {
       const x = this.xOf(from);
       const w = Math.max(1, this.xOf(to + 1) - x);
       ctx.fillStyle = colour;
-      if (span.lost) {
+      if (span.lost && span.to !== Infinity && this.isNotch(span)) {
+        ctx.globalAlpha = 0.35;
+        ctx.fillRect(x, y - thick / 2, w, thick);
+        ctx.globalAlpha = 1;
+      } else if (span.lost) {
         ctx.globalAlpha = 0.45;
         ctx.fillRect(x, y - 0.5, w, 1);
         ctx.globalAlpha = 1;
@@ -170,10 +175,19 @@ export class LanesCanvas {
         ctx.fillRect(x, y - thick / 2, w, thick);
       }
     }
+    const notches = new Set();
+    for (const span of lane.spans) {
+      if (!span.lost || !this.isNotch(span)) continue;
+      notches.add(`lost${span.from}`).add(`found${span.to + 1}`);
+    }
     for (const mark of lane.marks) {
-      if (mark.seq < this.from || mark.seq > right) continue;
+      if (mark.seq < this.from || mark.seq > right || notches.has(mark.kind + mark.seq)) continue;
       this.drawMark(mark, y, yOf.get(mark.other), Math.max(2, Math.min(5, rowHeight * 0.36)), colour, colours);
     }
+  }
+
+  isNotch(span) {
+    return this.xOf(span.to + 1) - this.xOf(span.from) < GAP_PX;
   }
 
   drawMark(mark, y, otherY, r, colour, colours) {

@@ -45,7 +45,8 @@ function drawArena(ctx, view, scheme) {
   const [w, h] = view.area;
   ctx.fillStyle = colours.ground;
   ctx.fillRect(view.left, view.top, w * view.scale, h * view.scale);
-  const step = 10 ** Math.ceil(Math.log10(48 / view.scale)); // lines at 1, 10, 100 … pixels
+  const power = 10 ** Math.floor(Math.log10(56 / view.scale));
+  const step = power * [2, 5, 10].find((factor) => factor * power * view.scale >= 56); // 1, 2, 5, 10 … pixels
   ctx.beginPath();
   for (let x = step; x < w; x += step) {
     ctx.moveTo(Math.round(view.left + x * view.scale) + 0.5, view.top);

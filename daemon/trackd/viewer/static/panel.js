@@ -3,7 +3,7 @@
 import { colourOf } from "./colour.js";
 import { byId, make, setHidden, setText } from "./dom.js";
 
-const NEIGHBOURS = 4;
+const NEIGHBOURS = 3;
 const ARMED_MS = 4000;
 const PAIR = { swap: "Swap with", merge: "Merge into" };
 

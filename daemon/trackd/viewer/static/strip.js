@@ -10,6 +10,11 @@ function milliseconds(value) {
   return number(value, value < 10 ? 2 : value < 100 ? 1 : 0);
 }
 
+function reasonsOf(counts) {
+  const reasons = Object.entries(counts ?? {}).filter(([, count]) => count > 0);
+  return reasons.map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(", ");
+}
+
 class Cell {
   constructor(list, title, hasLine = false) {
     this.value = make("span", { class: "value", text: "–" });
@@ -66,14 +71,13 @@ export class Strip {
     this.latency.draw(stream?.measured.map((second) => second.p99) ?? []);
     this.rate.set(number(stats.rate, 1));
     this.rate.draw(stream?.measured.map((second) => second.rate) ?? []);
-    const queued = stats.queue_depth ?? stream?.row?.queued;
-    this.queue.set(number(queued, 0), "", queued > 8 ? "warn" : "");
-    const reasons = Object.entries(stats.drops ?? {}).filter(([, count]) => count > 0);
+    const queued = stream?.row?.queued ?? null;
+    const depth = stats.queue_depth ?? 0;
+    this.queue.set(number(queued, 0), depth > 0 ? `of ${depth}` : "", depth > 0 && queued > depth / 2 ? "warn" : "");
     const dropped = stream?.row?.dropped ?? 0;
-    const detail = reasons.map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(", ");
-    this.drops.set(String(dropped), detail, dropped > 0 ? "warn" : "");
-    const rejected = stream?.row?.rejected ?? stats.rejects ?? 0;
-    this.rejects.set(String(rejected), "", rejected > 0 ? "bad" : "");
+    this.drops.set(String(dropped), reasonsOf(stats.drops), dropped > 0 ? "warn" : "");
+    const rejected = stream?.row?.rejected ?? 0;
+    this.rejects.set(String(rejected), reasonsOf(stats.rejects_by_code), rejected > 0 ? "bad" : "");
     this.tracks.set(String(stream?.row?.active_tracks ?? "–"));
   }
 }

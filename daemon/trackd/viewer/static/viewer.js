@@ -93,6 +93,7 @@ class Viewer {
   // What the connection reports.
 
   onState(state, text) {
+    if (this.isConnected && state !== "open") this.log.add("the connection was lost", "warn");
     this.isConnected = state === "open";
     if (!this.isConnected) {
       this.watched = "";
@@ -112,7 +113,7 @@ class Viewer {
 
   onHello({ control, version }) {
     this.mayAct = control;
-    this.version = version;
+    this.log.add(`connected to trackd ${version}${control ? "" : ", view only"}`);
     setHidden(byId("enter-token"), control);
     for (const stream of this.streams.values()) stream.hasHistory = false; // frames may have been missed
     this.watch();
