@@ -26,7 +26,8 @@ from trackd.observe.token import read_token
 from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
 from trackd.server.access.curve import Security
-from trackd.server.access.endpoints import check_addresses, is_loopback
+from trackd.server.access.endpoints import check_addresses
+from trackd.server.access.viewer import admission
 from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
@@ -44,7 +45,6 @@ from trackd.store.records import Record
 from trackd.store.remembered_models import RememberedModels
 from trackd.viewer.app import viewer_routes
 from trackd.viewer.hub import Hub
-from trackd.viewer.page import Admission
 from trackd.viewer.shower import Shower
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import DEFAULT_LIMITS, Limits
@@ -110,7 +110,7 @@ class Daemon:
             raise
         try:
             if config.daemon.http is not None:
-                routes = viewer_routes(config.viewer, hub, _admission(config, token)) if config.viewer.enabled else []
+                routes = viewer_routes(config.viewer, hub, admission(config, token)) if config.viewer.enabled else []
                 self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health, token, routes))
         except BaseException:
             self._sockets.close()
@@ -275,16 +275,6 @@ def _open_security(
     if not config.security.curve:
         return None
     return Security(config.security, context, lambda reason: metrics.auth_rejected.labels(reason=reason).inc(), base)
-
-
-def _admission(config: Config, token: str | None) -> Admission:
-    """Return who may open the viewer. Without a token it gives no more than the sockets give to every local user."""
-    assert config.daemon.http is not None
-    endpoints, host = config.daemon.endpoints, config.daemon.http.rpartition(":")[0].strip("[]")
-    is_open = not config.security.curve
-    reads = is_open and endpoints.tracks.startswith("tcp://")
-    acts = is_open and endpoints.control.startswith("tcp://") and is_loopback(host)
-    return Admission(token, reads, reads and acts)
 
 
 def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from trackd.server.access.grants import EVERY_STREAM, Grant, Right
+from trackd.server.access.viewer import ACTOR, ACTS, READER, READS
 from trackd.server.budget import Budget
 from trackd.server.control.control import Control, code_and_text
 from trackd.server.session import Sessions
@@ -16,11 +16,6 @@ from trackd.viewer.hub import Hub, PageRequest, StreamRow
 from trackd_client.protocol import ErrorCode, ProtocolError, Reply
 
 _TURN_NS = 2_000_000  # spent on the requests of pages in one turn
-
-READS = frozenset({"status", "history", "tracks.live", "models"})
-ACTS = frozenset({"stream.correct", "stream.reset", "stream.close"})
-_READER = Grant("a page of the viewer", "", (EVERY_STREAM,), frozenset({Right.SUBSCRIBE}))
-_ACTOR = Grant("a page of the viewer", "", (EVERY_STREAM,), frozenset({Right.SUBSCRIBE, Right.CONTROL}))
 
 
 class Pages:
@@ -103,7 +98,7 @@ class Pages:
                 error_pair = None if error is None else code_and_text(error)
                 request.answer(Reply(ask.id, None if error else result, error_pair))
 
-            grant = _ACTOR if request.control else _READER
+            grant = ACTOR if request.control else READER
             self._control.run(ask.method, ask.params, grant, request.client, answer, request.answer_with_rows)
 
 

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 HELLO_S = 5.0
 MOST_OUTSTANDING = 16  # requests of a page without a reply
 _MOST_EVENTS = 256
+_CLOSE_S = 1.0
 _BETWEEN_S = 0.005  # at least, between two messages of a page that are read
 UNAUTHORIZED, TOO_MANY, BAD_MESSAGE = 4401, 4429, 4400  # codes of a close
 
@@ -89,6 +90,8 @@ class Page:
         self._streams: bytes | None = None
         self._frames: dict[Watch, bytes] = {}
         self._outstanding = 0
+        self._has_room = asyncio.Event()  # for another request; until then nothing of the page is read
+        self._has_room.set()
 
     # --- any thread ---
 
@@ -158,6 +161,7 @@ class Page:
             reply = bytes(packed)
         await self._socket.send_bytes(reply)
         self._outstanding -= 1
+        self._has_room.set()
 
     async def _receive(self) -> None:
         while True:
@@ -170,13 +174,12 @@ class Page:
                 case Hello():
                     raise ProtocolError(ErrorCode.BAD_MESSAGE, "hello is the first message alone")
             await asyncio.sleep(_BETWEEN_S)
+            await self._has_room.wait()
 
     def _ask(self, ask: Ask) -> None:
         self._outstanding += 1
-        if self._outstanding > MOST_OUTSTANDING:
-            reason = f"a page has at most {MOST_OUTSTANDING} requests without a reply"
-            self._reply(reply_message(Reply(ask.id, error=(ErrorCode.OVER_BUDGET, reason))))
-            return
+        if self._outstanding >= MOST_OUTSTANDING:
+            self._has_room.clear()
 
         def answer(reply: Reply) -> None:
             self._on_loop(lambda: self._replies.append(reply_message(reply)))
@@ -185,10 +188,6 @@ class Page:
             self._on_loop(lambda: self._replies.append((ask.id, rows)))
 
         self._hub.request(PageRequest(self._client, self._control, ask, answer, answer_with_rows))
-
-    def _reply(self, message: bytes) -> None:
-        self._replies.append(message)
-        self._wake.set()
 
 
 async def _received(socket: WebSocket) -> bytes:
@@ -226,8 +225,11 @@ async def first_message(socket: WebSocket) -> Hello:
 
 async def close(socket: WebSocket, code: int, reason: str) -> None:
     """Close a page's socket, if it is open."""
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):
-        await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # a close has at most 123 bytes
+    with contextlib.suppress(
+        RuntimeError, WebSocketDisconnect, OSError
+    ):  # also TimeoutError, of a page that reads nothing
+        async with asyncio.timeout(_CLOSE_S):
+            await socket.close(code, reason.encode()[:120].decode(errors="ignore"))  # a close has at most 123 bytes
 
 
 async def refuse(socket: WebSocket, code: int, reason: str) -> None:

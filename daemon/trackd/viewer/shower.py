@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from queue import Empty
@@ -45,8 +46,9 @@ class Shower:
 
     def run(self) -> None:
         """Run the viewer's thread until `stop`."""
-        with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)  # of this thread, on Linux
+        if sys.platform == "linux":  # elsewhere the priority is that of the whole process
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
         wait_s = 0.0
         while not self._stopping:
             with contextlib.suppress(Empty):
