@@ -21,7 +21,15 @@ from trackd_client.protocol import (
     encode,
     tracks_from_history,
 )
-from trackd_client.replies import DaemonStatus, LiveTracks, read_live_tracks, read_map, read_status
+from trackd_client.replies import (
+    Corrected,
+    DaemonStatus,
+    LiveTracks,
+    read_corrected,
+    read_live_tracks,
+    read_map,
+    read_status,
+)
 from trackd_client.requests import IS_IT_RUNNING, Requests
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.driver import IngestDriver
@@ -250,6 +258,47 @@ class Client:
     def reset(self, stream: str) -> int:
         """Reset a stream's state and return the new epoch."""
         return int(read_map(self.request("stream.reset", stream=stream), "stream.reset")["epoch"])
+
+    def correct(self, stream: str, action: str, *, author: str | None = None, **params: Any) -> Corrected:
+        """Correct the tracks of a stream from the next frame on. The methods below are this call for each action.
+
+        Args:
+            stream: its name.
+            action: `rename`, `swap`, `merge`, `end`, `new_id` or `undo`.
+            author: who corrects, at most 64 characters; for people who read the events and the outputs.
+            params: of the action, as the protocol has them: `track`, `tracks`, `into`, `name`, `number`.
+
+        Raises:
+            TrackdError: `bad_correction`: it is not possible, and nothing has changed; the text states what would be.
+        """
+        if author is not None:
+            params["author"] = author
+        return read_corrected(self.request("stream.correct", stream=stream, action=action, **params))
+
+    def rename_track(self, stream: str, track: int, name: str | None, *, author: str | None = None) -> Corrected:
+        """Give a track a name of 1 to 64 characters that no other live track of the stream has; None removes it."""
+        return self.correct(stream, "rename", author=author, track=track, name=name)
+
+    def swap_tracks(self, stream: str, one: int, other: int, *, author: str | None = None) -> Corrected:
+        """Exchange the ids of two animals. Names stay with the ids."""
+        return self.correct(stream, "swap", author=author, tracks=[one, other])
+
+    def merge_tracks(self, stream: str, track: int, into: int, *, author: str | None = None) -> Corrected:
+        """Let the animal of one track go on as another track; at most one of them is in the last frame."""
+        return self.correct(stream, "merge", author=author, track=track, into=into)
+
+    def end_track(self, stream: str, track: int, *, author: str | None = None) -> Corrected:
+        """End a track. A detection of its animal begins a new one."""
+        return self.correct(stream, "end", author=author, track=track)
+
+    def new_track_id(self, stream: str, track: int, *, author: str | None = None) -> Corrected:
+        """Let the animal of a track go on with a new id; the old id ends."""
+        return self.correct(stream, "new_id", author=author, track=track)
+
+    def undo_correction(self, stream: str, number: int | None = None, *, author: str | None = None) -> Corrected:
+        """Undo the correction of this number, or the last one that is not undone."""
+        wanted = {} if number is None else {"number": number}
+        return self.correct(stream, "undo", author=author, **wanted)
 
     def models(self) -> list[Any]:
         """Return the loaded models."""

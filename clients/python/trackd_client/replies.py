@@ -49,6 +49,7 @@ class LiveTrack:
     box: tuple[float, ...]  # x1 y1 x2 y2, pixels
     frame_index: int  # of the last detection
     first_frame_index: int  # of the first detection; from an earlier daemon, of the last
+    name: str | None = None  # as a person named it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,25 @@ class LiveTracks:
     epoch: int
     seq: int  # -1 before the first frame
     tracks: tuple[LiveTrack, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A correction that the daemon applied, and stored where it has a journal."""
+
+    number: int  # of the correction in its epoch, for an undo
+    epoch: int
+    seq: int  # it applies from the frame after this one on; -1: from the first
+
+
+def read_corrected(result: Any) -> Corrected:
+    """Return the reply to `stream.correct` as a value.
+
+    Raises:
+        TrackdError: the result is not a map.
+    """
+    corrected = read_map(result, "stream.correct")
+    return Corrected(corrected["number"], corrected["epoch"], corrected["seq"])
 
 
 def read_status(result: Any) -> DaemonStatus:
@@ -91,6 +111,7 @@ def read_live_tracks(stream: str, result: Any) -> LiveTracks:
             tuple(row.get("box") or ()),
             row["frame_index"],
             row.get("first_frame_index", row["frame_index"]),
+            row.get("name"),
         )
         for row in live.get("tracks", [])
     )

@@ -19,6 +19,7 @@ from trackd.engine.queue import StreamQueue
 from trackd.outputs.label_runs import pack_labels, unpack_labels
 from trackd.outputs.records import OutputRecord
 from trackd.store.records import FrameRecord, Record
+from trackd.tracking.correction import Applied
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment
 from trackd.tracking.window import State
@@ -149,6 +150,22 @@ def tracks_of(settlement: Settlement, stored_ns: int | None) -> Tracks:
         timing=timing,
         **dict(zip(ASSIGNMENT, _assignment_values(assignment), strict=True)),
     )  # fmt: skip
+
+
+def correction_detail(applied: Applied) -> dict[str, Any]:
+    """Build the detail of the event of a correction."""
+    detail: dict[str, Any] = {
+        "number": applied.number,
+        "action": str(applied.action),
+        "author": applied.author,
+        "tracks": list(applied.tracks),
+    }
+    if applied.renames:
+        detail["name"] = applied.name
+    for name in ("into", "new_id", "undoes"):
+        if (value := getattr(applied, name)) is not None:
+            detail[name] = value
+    return detail
 
 
 def tracks_of_record(record: FrameRecord) -> Tracks:

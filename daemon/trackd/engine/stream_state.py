@@ -9,10 +9,12 @@ import numpy as np
 from trackd.config import LimitsConfig, StreamSettings
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
+from trackd.tracking.correction import Applied, Correction, CorrectionError
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Scorer
 from trackd.tracking.tracker import LiveTracks, Tracker
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.protocol import ErrorCode, ProtocolError
 
 SNAPSHOT_FRAMES = 500
 SNAPSHOT_BYTES = 32 * 1024 * 1024  # of journaled frames, which a restart tracks again
@@ -60,6 +62,17 @@ class StreamState:
         self.tracker.configure(settings.tracker)
         self.scorer.configure(settings)
         self.settings = settings
+
+    def correct(self, correction: Correction) -> Applied:
+        """Apply a person's correction from the next frame on.
+
+        Raises:
+            ProtocolError: it is not possible (`bad_correction`); nothing has changed.
+        """
+        try:
+            return self.tracker.correct(correction)
+        except CorrectionError as error:
+            raise ProtocolError(ErrorCode.BAD_CORRECTION, str(error), stream=self.name) from None
 
     # --- what is stored of it ---
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from trackd.engine.inbox import Inbox
 from trackd.observe.latency import Latency
+from trackd.tracking.correction import Action
 from trackd_client.protocol import ErrorCode
 
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
@@ -48,6 +49,11 @@ class Metrics:
         self.output_errors = Counter(
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
         )
+        self.corrections = Counter(
+            "trackd_corrections", "Corrections of tracks by people, by action", ["action"], registry=self.registry
+        )
+        for action in Action:
+            self.corrections.labels(action=str(action))
         self.long_steps = Histogram(
             "trackd_long_step_seconds",
             "Time of the steps that were expected to be long, each on a thread beside the others",

@@ -42,6 +42,7 @@ class OutputRecord:
     scores: Floats | None = None  # (n,) the detector's
     masks: IntArray | None = None  # (h, w) label i + 1 is instance i
     parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
+    names: tuple[str | None, ...] = ()  # (n,) of the tracks, None for none; empty if no track of the frame has one
 
     @property
     def nbytes(self) -> int:

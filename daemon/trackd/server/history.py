@@ -50,4 +50,6 @@ def _size(tracks: Tracks) -> int:
     for array in (tracks.track_ids, tracks.track_scores, tracks.boxes, tracks.keypoints, tracks.scores):
         if array is not None:
             size += array.nbytes
+    if tracks.names:
+        size += sum(len(name) for name in tracks.names if name)
     return size

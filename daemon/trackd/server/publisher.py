@@ -8,11 +8,12 @@ from typing import Any
 import zmq
 
 from trackd.crash_points import ARMED, crash_point
-from trackd.engine.outcome import Settlement, tracks_of
+from trackd.engine.outcome import Settlement, correction_detail, tracks_of
 from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
+from trackd.tracking.correction import Applied
 from trackd.viewer.hub import Hub
 from trackd_client.protocol import (
     Ack,
@@ -125,6 +126,11 @@ class Publisher:
         try_send(self._tracks, [topic("events", session.name), *encode(message)])
         if self._hub.pages and event is not EventName.HEARTBEAT:
             self._hub.tell(message)
+
+    def corrected(self, session: Session, applied: Applied) -> None:
+        """Publish and count a correction."""
+        self._metrics.corrections.labels(action=str(applied.action)).inc()
+        self.event(session, EventName.CORRECTED, correction_detail(applied))
 
     def reply(self, owner: bytes, message: Message) -> bool:
         """Send to one connection without waiting; returns False if its pipe is full or it is closed. Counted."""

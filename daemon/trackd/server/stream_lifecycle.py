@@ -26,6 +26,7 @@ from trackd.server.recovery import Recovery
 from trackd.server.session import NO_OWNER, Session, Sessions, opened_map
 from trackd.server.unavailable import UnavailableStreams
 from trackd.store.records import CloseRecord, OpenRecord
+from trackd.tracking.correction import Applied, Correction
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
 
@@ -281,6 +282,34 @@ class Streams:
 
         self._inbox.command(queue, Command(first_seq - 1, start, finished))
 
+    def correct(self, session: Session, correction: Correction, done: Done) -> None:
+        """Apply a person's correction from the next frame on; answer with its number, once it is stored."""
+        queue = session.queue
+
+        def correct() -> tuple[Applied, int]:
+            state = self._engine.state(queue)
+            applied, seq = state.correct(correction), queue.settled_seq
+            # The snapshot has the corrections too, so a restart repeats none. The opening has the next revision, so that
+            # the head file shows where both are missing; its settings are those that the tracker has now.
+            opened = {**opened_map(session), "settings": state.settings.as_map()}
+            self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened))
+            self._engine.record(lambda: state.snapshot_record(seq))
+            return applied, seq
+
+        def corrected(result: Any, error: Exception | None) -> None:
+            if error is not None:
+                done(None, error)
+                return
+            applied, seq = result
+            logger.info(
+                "stream=%s seq=%d: correction %d (%s) by %r",
+                session.name, seq, applied.number, applied.action, applied.author,
+            )  # fmt: skip
+            self._publisher.corrected(session, applied)
+            done({"number": applied.number, "epoch": session.epoch, "seq": seq}, None)
+
+        self._inbox.command(queue, Command(AT_ONCE, correct, corrected))
+
     def live(self, session: Session, done: Done) -> None:
         """Answer with the live tracks after the last settled frame."""
         queue = session.queue
@@ -289,9 +318,17 @@ class Streams:
             state = self._engine.state(queue)
             live = state.live
             tracks = [
-                {"id": track_id, "state": name, "box": box, "frame_index": last, "first_frame_index": first}
-                for track_id, name, box, last, first in zip(
+                {
+                    "id": track_id,
+                    "state": state_name,
+                    "box": box,
+                    "frame_index": last,
+                    "first_frame_index": first,
+                    "name": name,
+                }
+                for track_id, name, state_name, box, last, first in zip(
                     live.ids.tolist(),
+                    live.names,
                     live.states,
                     live.boxes.tolist(),
                     live.frame_index.tolist(),

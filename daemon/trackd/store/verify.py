@@ -128,7 +128,7 @@ def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool) -
     if slot.epoch > rows.epoch or (slot.epoch == rows.epoch and slot.seq > rows.last_seq):
         return f"seq {rows.last_seq + 1} to {slot.seq} were settled and are missing in {path}"
     if slot.epoch == rows.epoch and slot.revision > rows.revision:
-        return f"its last settings are missing in {path}"
+        return f"its last settings or corrections are missing in {path}"
     return None
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.tracking import division
+from trackd.tracking.assignment import Assignment as Assignment
 from trackd.tracking.association import associate
+from trackd.tracking.correction import Applied, Correction, Corrections
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.rules import orientation
@@ -25,23 +27,6 @@ if TYPE_CHECKING:
     from trackd.config import TrackerConfig
 
 
-@dataclass(slots=True, eq=False)
-class Assignment:
-    """The result of one frame: the track of each instance, and what changed in the tracks.
-
-    The field names are those of `Tracks` on the wire and of the journal (engine/outcome.py).
-    """
-
-    track_ids: NDArray[np.int32]  # (n,) −1: not assigned
-    track_scores: NDArray[np.float32]  # (n,) 0 to 1, NaN where new or not assigned
-    new_tracks: tuple[int, ...] = ()
-    lost_tracks: tuple[int, ...] = ()  # not seen in this frame, but in the one before
-    found_tracks: tuple[int, ...] = ()  # seen again after a gap
-    ended_tracks: tuple[int, ...] = ()  # their ids are never used again
-    flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
-    parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveTracks:
     """The live tracks by ascending id."""
@@ -51,6 +36,7 @@ class LiveTracks:
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
     frame_index: NDArray[np.int64]  # (M,) of the last observation
     first_frame_index: NDArray[np.int64]  # (M,) of the first observation
+    names: tuple[str | None, ...]  # (M,) None for none
 
     @property
     def states(self) -> list[str]:
@@ -81,6 +67,7 @@ class Tracker:
         self.window = RollingWindow(config.window_size, max_active_tracks)
         self.lifecycle = Lifecycle(self.window)
         self._clip = 0
+        self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)
 
     def _use(self, config: TrackerConfig) -> None:
@@ -117,6 +104,8 @@ class Tracker:
         """End the tracks that are over before this frame, and select the instances that take part."""
         config = self.config
         ended: list[int] = []
+        if self.corrections is not None and self.corrections.ending:
+            self._end(np.array(self.corrections.take_ending(), np.intp))  # `amend` states them
         if self.clip_length and position // self.clip_length != self._clip:
             self._clip = position // self.clip_length
             if not config.persistent_tracking:
@@ -188,7 +177,7 @@ class Tracker:
         if ended and lost:
             over = set(ended)
             lost = tuple(track for track in lost if track not in over)
-        return Assignment(
+        assignment = Assignment(
             track_ids,
             track_scores,
             new_tracks=tuple(new_ids),
@@ -198,6 +187,9 @@ class Tracker:
             flags=tuple(flags),
             parents=tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
         )
+        if self.corrections is not None:
+            self.corrections.amend(assignment)
+        return assignment
 
     def configure(self, config: TrackerConfig) -> None:
         """Use another configuration from the next frame on; all tracks keep their ids."""
@@ -205,26 +197,44 @@ class Tracker:
             self.scorer.resize(self.window.resize(config.window_size))
         self._use(config)
 
+    def correct(self, correction: Correction) -> Applied:
+        """Apply a person's correction from the next frame on.
+
+        Raises:
+            CorrectionError: it is not possible; nothing has changed.
+        """
+        if self.corrections is None:
+            self.corrections = Corrections(self.window, self.lifecycle)
+        return self.corrections.apply(correction)
+
     def live(self) -> LiveTracks:
         """The live tracks, active and lost."""
-        life, slots = self.lifecycle, self.window.live
+        life, slots, corrections = self.lifecycle, self.window.live, self.corrections
         slots = slots[np.argsort(self.window.ids[slots])]
+        names: dict[int, str] = {}
+        if corrections is not None:
+            slots = slots[~np.isin(self.window.ids[slots], corrections.ending)]
+            names = corrections.names
         return LiveTracks(
             ids=self.window.ids[slots],
             active=~life.lost[slots],
             boxes=life.extents[slots],
             frame_index=life.last_index[slots],
             first_frame_index=life.first_index[slots],
+            names=tuple(map(names.get, self.window.ids[slots].tolist())),
         )
 
     def snapshot(self) -> State:
         """Return all that later frames depend on, as nested maps of plain arrays and scalars."""
-        return {
+        state = {
             "clip": self._clip,
             "window": self.window.snapshot(),
             "lifecycle": self.lifecycle.snapshot(),
             "scorer": self.scorer.snapshot(self.window.live),
         }
+        if self.corrections is not None:
+            state["corrections"] = self.corrections.snapshot()
+        return state
 
     def restore(self, state: State) -> None:
         """Restore the state that `snapshot` returned; with the same kind of scorer, the ids continue."""
@@ -232,6 +242,10 @@ class Tracker:
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
         self.scorer.restore(state["scorer"], self.window.live)
+        self.corrections = None
+        if "corrections" in state:  # not in snapshots of earlier versions
+            self.corrections = Corrections(self.window, self.lifecycle)
+            self.corrections.restore(state["corrections"])
         if self.window.window_size != self.config.window_size:
             self.configure(self.config)
 
@@ -244,6 +258,8 @@ class Tracker:
         self.window.check_integrity()
         if len(self.window.live) and int(self.window.ids[self.window.live].max()) >= self.next_id:
             raise RuntimeError("tracker: a live track has an id that was never given")
+        if self.corrections is not None:
+            self.corrections.check_integrity()
 
     def _divide(self, matches: Matches, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make their children unmatched rows, which begin tracks.

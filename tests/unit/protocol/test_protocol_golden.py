@@ -88,9 +88,16 @@ MESSAGES: dict[str, Message] = {
         BOXES, KEYPOINTS, np.array([0.5, 1.0], "<f4"), (4,), (1,), (2,), (0, 3), ("invalid_detection",),
         Timing(1, 2, 3, 4, 10), True,
     ),
+    "tracks_named": Tracks(
+        "cam-1", 3, 9, 90, T_NS, Status.TRACKED, None, np.array([4, -1], "<i4"), np.array([0.75, np.nan], "<f4"), BOXES,
+        names=("Änne", None),
+    ),
     "tracks_dropped": Tracks("cam-1", 3, 8, 80, T_NS, Status.DROPPED, "overload"),
     "event": Event("cam-1", EventName.HEARTBEAT, 3, 41),
     "event_detail": Event("cam-1", EventName.CLOSED, 3, 41, {"reason": "closed by its owner"}),
+    "event_corrected": Event(
+        "cam-1", EventName.CORRECTED, 3, 41, {"number": 2, "action": "merge", "author": "ada", "tracks": [4], "into": 1}
+    ),
     "request": Request(1, "history", {"stream": "cam-1", "from_seq": 3}),
     "reply": Reply(1, [{"id": 0}]),
     "reply_error": Reply("a", error=(ErrorCode.UNKNOWN_STREAM, "stream 'x' is not open")),

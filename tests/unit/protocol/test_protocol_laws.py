@@ -114,6 +114,7 @@ def settlements(draw: st.DrawFn) -> Tracks:
         draw(st.lists(st.text(max_size=8), max_size=3).map(tuple)),
         Timing(*draw(st.tuples(*[COUNT] * 5))),
         draw(st.booleans()),
+        names=draw(st.lists(st.none() | st.text(max_size=8), min_size=n, max_size=n).map(tuple)) if tracked else (),
     )  # fmt: skip
 
 

@@ -102,3 +102,12 @@ def test_drain_answers_first_and_then_drains_the_daemon(wire):
     reader = Grant("viewer", "", ("*",), frozenset({Right.SUBSCRIBE}))
     assert wire.request("drain", reader)["error"]["code"] == "forbidden"
     assert wire.drained == 1
+
+
+@pytest.mark.parametrize("right", [Right.PUBLISH, Right.SUBSCRIBE])
+def test_a_correction_needs_the_right_to_control_its_stream(wire, right):
+    asked = {"stream": "cam", "action": "end", "track": 0}
+    reader = Grant("reader", "", ("*",), frozenset({right}))
+    assert wire.request("stream.correct", reader, **asked)["error"]["code"] == "forbidden"
+    other = Grant("other", "", ("lab*",), frozenset({Right.CONTROL}))
+    assert wire.request("stream.correct", other, **asked)["error"]["code"] == "forbidden"

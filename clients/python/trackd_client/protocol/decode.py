@@ -40,6 +40,7 @@ Header = dict[str, Any]
 
 _FLOATS = ("<f4", "<f8")
 _TEXT = frozenset({str})
+_NAMES = frozenset({str, type(None)})
 _CONTAINERS = frozenset({dict, list})
 _CONTAINER_BYTES = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])  # the first bytes of maps and lists in MessagePack
 MAX_NESTING = 32  # of a header's maps and lists; the repr of deeper ones would exhaust the interpreter's stack
@@ -255,13 +256,24 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     lost, found = read.integers(h, "lost_tracks"), read.integers(h, "found_tracks")
     ended = read.integers(h, "ended_tracks")
     flags, replayed = read.texts(h, "flags"), read.flag(h, "replayed")
+    names = _names(h, track_ids) if h.get("names") else ()
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
     # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
-        new_tracks, lost, found, ended, flags, timing, replayed, parents,
+        new_tracks, lost, found, ended, flags, timing, replayed, parents, names,
     )  # fmt: skip
+
+
+def _names(h: Header, track_ids: Any) -> tuple[str | None, ...]:
+    names = h["names"]
+    if type(names) is not list or not _NAMES.issuperset(map(type, names)):
+        raise bad_message(f"names must be a list of strings and nulls; got {excerpt(names)}")
+    n = 0 if track_ids is None else len(track_ids)
+    if len(names) != n:
+        raise bad_message(f"names must be as long as track_ids ({n}), or absent; got {len(names)}")
+    return tuple(names)
 
 
 def _tracks(h: Header, parts: Sequence[Part], limits: Limits) -> Tracks:

@@ -169,6 +169,8 @@ def tracks_head(m: Tracks) -> Header:
         header[name] = list(getattr(m, name))
     if m.parents:
         header["parents"] = list(m.parents)
+    if m.names:
+        header["names"] = list(m.names)
     return header
 
 

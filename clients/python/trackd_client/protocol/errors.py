@@ -20,6 +20,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     STEP_TOO_LONG = "step_too_long"
     UNKNOWN_MODEL = "unknown_model"
+    BAD_CORRECTION = "bad_correction"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"

@@ -39,6 +39,7 @@ class EventName(StrEnum):
     RESET = "reset"
     CONFIGURED = "configured"
     RESUMED = "resumed"
+    CORRECTED = "corrected"  # a person changed its tracks
     HEARTBEAT = "heartbeat"
 
 
@@ -252,6 +253,7 @@ class Tracks(Message):
     timing: Timing = field(default_factory=Timing)
     replayed: bool = False
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided into it, -1 for none; or empty
+    names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track has a name
 
 
 @dataclass(frozen=True, slots=True, eq=False)

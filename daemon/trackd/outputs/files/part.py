@@ -136,7 +136,8 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
         if "finished" in block:
             continue
         arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
-        yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), **arrays)
+        names = tuple(block.get("names", ()))
+        yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), names=names, **arrays)
 
 
 def _blocks(path: Path) -> Iterator[dict[str, Any]]:
@@ -188,6 +189,8 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
         "t_ns": record.t_ns,
         "parents": [[child, parent] for child, parent in record.parents.items()],
     }
+    if record.names:
+        block["names"] = list(record.names)
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:

@@ -15,7 +15,7 @@ import zmq
 from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget, Client
-from trackd.server.control import drain, history, models, status, streams
+from trackd.server.control import corrections, drain, history, models, status, streams
 from trackd.server.control.call import Answer, Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
 from trackd.server.unsent import LARGE_BYTES, UnsentReplies
@@ -73,6 +73,7 @@ class Control:
             "stream.configure": streams.configure,
             "stream.reset": streams.reset,
             "stream.close": streams.close,
+            "stream.correct": corrections.correct,
             "history": history.history,
             "tracks.live": streams.live_tracks,
             "models": models.list_models,

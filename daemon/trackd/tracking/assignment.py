@@ -1,0 +1,26 @@
+"""The result of one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(slots=True, eq=False)
+class Assignment:
+    """The result of one frame: the track of each instance, and what changed in the tracks.
+
+    The field names are those of `Tracks` on the wire and of the journal (engine/outcome.py).
+    """
+
+    track_ids: NDArray[np.int32]  # (n,) −1: not assigned
+    track_scores: NDArray[np.float32]  # (n,) 0 to 1, NaN where new or not assigned
+    new_tracks: tuple[int, ...] = ()
+    lost_tracks: tuple[int, ...] = ()  # not seen in this frame, but in the one before
+    found_tracks: tuple[int, ...] = ()  # seen again after a gap
+    ended_tracks: tuple[int, ...] = ()  # their ids are never used again
+    flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
+    parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
+    names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
