@@ -47,7 +47,8 @@ class Browser:
                 raise AssertionError(f"Chromium has not started within {START_S} s")
             time.sleep(0.05)
         port, path = port_file.read_text().splitlines()
-        self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=START_S)
+        self._connected = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=START_S)
+        self._socket = self._connected.__enter__()
         self._numbers = itertools.count(1)
         self._pages: dict[str, Page] = {}
 
@@ -92,7 +93,7 @@ class Browser:
         """End the browser."""
         try:
             self.call("Browser.close")
-            self._socket.close()
+            self._connected.__exit__(None, None, None)
             self._process.wait(10)
         finally:
             if self._process.poll() is None:
@@ -128,7 +129,8 @@ class Page:
     def run(self, expression: str) -> Any:
         """Evaluate JavaScript; a promise is awaited."""
         result = self.call(
-            "Runtime.evaluate", {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True}
+            "Runtime.evaluate",
+            {"expression": expression, "awaitPromise": True, "returnByValue": True, "userGesture": True},
         )
         if "exceptionDetails" in result:
             details = result["exceptionDetails"]
@@ -143,12 +145,18 @@ class Page:
             time.sleep(0.03)
         return value
 
+    def wait_for(self, selector: str, timeout_s: float = 20.0) -> None:
+        """Wait until an element exists."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null", timeout_s)
+
     @property
     def state(self) -> dict[str, Any]:
         """What the page draws: `window.trackdViewer.state`."""
         return self.run("window.trackdViewer.state")
 
-    def wait_state(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 20.0) -> dict[str, Any]:
+    def wait_state(
+        self, condition: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 20.0
+    ) -> dict[str, Any]:
         """Return the first state that satisfies a condition."""
         deadline = time.monotonic() + timeout_s
         while True:

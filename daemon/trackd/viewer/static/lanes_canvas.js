@@ -37,7 +37,10 @@ export class LanesCanvas {
     this.rows = [];
     this.isRequested = false;
     this.drawnAt = 0;
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => {
+      this.resize();
+      this.paint(); // at once: a canvas of another size is empty
+    }).observe(canvas);
     this.listen();
     this.resize();
   }
@@ -48,7 +51,6 @@ export class LanesCanvas {
     this.height = Math.max(1, this.canvas.clientHeight);
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
-    this.invalidate();
   }
 
   /** Draw soon, at most ten times a second. */

@@ -3,7 +3,7 @@
 import { colourOf } from "./colour.js";
 import { byId, make, setHidden, setText } from "./dom.js";
 
-const NEIGHBOURS = 3;
+const OFFERED = 3;
 const ARMED_MS = 4000;
 const PAIR = { swap: "Swap with", merge: "Merge into" };
 
@@ -12,7 +12,7 @@ export class Panel {
   constructor(viewer) {
     this.viewer = viewer;
     this.chips = { swap: byId("swap-chips"), merge: byId("merge-chips") };
-    this.shownNeighbours = "";
+    this.offered = "";
     this.id = -1;
     byId("follow-track").addEventListener("click", () => viewer.toggleFollow());
     byId("hide-track").addEventListener("click", () => viewer.toggleHidden(this.id));
@@ -61,7 +61,7 @@ export class Panel {
   }
 
   update() {
-    const { id, name, state, score, isFollowed, isHidden, neighbours, mayAct, picking, isPaused, scheme } =
+    const { id, name, state, score, isFollowed, isHidden, partners, mayAct, picking, isPaused, scheme } =
       this.viewer.panelScene();
     const isOther = id !== this.id;
     this.id = id;
@@ -71,7 +71,7 @@ export class Panel {
     setHidden(byId("stream-acts"), !mayAct);
     setHidden(byId("acts-note"), !(mayAct && isPaused && id >= 0));
     setHidden(byId("pick-banner"), picking === null);
-    if (picking !== null) setText(byId("pick-text"), `${PAIR[picking]} …: click the other track`);
+    if (picking !== null) setText(byId("pick-text"), `${PAIR[picking]} …: click the other track, here or in the table`);
     if (id < 0) return;
     setText(byId("selected-id"), String(id));
     setText(byId("selected-name"), name ?? "");
@@ -81,17 +81,17 @@ export class Panel {
     setText(byId("hide-track"), isHidden ? "Show" : "Hide");
     const input = byId("name");
     if (isOther || document.activeElement !== input) input.value = name ?? "";
-    this.showNeighbours(neighbours, scheme);
+    this.showPartners(partners, scheme);
   }
 
-  /** Offer the nearest tracks as the second of a pair, so that a swap is two clicks. */
-  showNeighbours(neighbours, scheme) {
-    const nearest = neighbours.slice(0, NEIGHBOURS).sort((a, b) => a - b);
-    const key = `${this.id}:${nearest}:${scheme}`;
-    if (key === this.shownNeighbours || this.isPointed()) return; // a chip does not move away below the pointer
-    this.shownNeighbours = key;
+  /** Offer the most likely tracks as the second of a pair, so that a correction is two clicks. */
+  showPartners(partners, scheme) {
+    const offered = { swap: partners.swap.slice(0, OFFERED).sort((a, b) => a - b), merge: partners.merge.slice(0, OFFERED) };
+    const key = `${this.id}:${offered.swap}:${offered.merge}:${scheme}`;
+    if (key === this.offered || this.isPointed()) return; // a chip does not move away below the pointer
+    this.offered = key;
     for (const [action, list] of Object.entries(this.chips)) {
-      const chips = nearest.map((other) => {
+      const chips = offered[action].map((other) => {
         const swatch = make("span", { class: "swatch" });
         swatch.style.backgroundColor = colourOf(other, scheme);
         return make("button", {
@@ -100,12 +100,13 @@ export class Panel {
       });
       const more = make("button", { type: "button", class: "chip more", text: "pick…",
         "aria-label": `${PAIR[action]} a track that is clicked next`, onclick: () => this.viewer.pickSecond(action) });
-      list.replaceChildren(...chips, more);
+      const none = make("span", { class: "caption", text: action === "merge" ? "no track is lost" : "no other track" });
+      list.replaceChildren(...(chips.length > 0 ? [...chips, more] : [none]));
     }
   }
 
   isPointed() {
-    if (!this.shownNeighbours.startsWith(`${this.id}:`)) return false;
+    if (!this.offered.startsWith(`${this.id}:`)) return false;
     return Object.values(this.chips).some((list) => list.matches(":hover") || list.contains(document.activeElement));
   }
 }

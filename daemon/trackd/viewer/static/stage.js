@@ -27,9 +27,13 @@ export class Stage {
     this.lastTime = 0;
     this.shown = null;
     this.frames = 0; // different frames shown
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => {
+      this.resize();
+      this.paint(performance.now()); // at once: a canvas of another size is empty
+    }).observe(canvas);
     this.listen();
     this.resize();
+    this.invalidate();
   }
 
   resize() {
@@ -40,7 +44,6 @@ export class Stage {
     this.view.width = Math.max(1, clientWidth);
     this.view.height = Math.max(1, clientHeight);
     this.ratio = ratio;
-    this.invalidate();
   }
 
   /** Draw at the next opportunity. */

@@ -276,7 +276,7 @@ class Viewer {
       score: score === score ? score.toFixed(2) : "",
       isFollowed: id >= 0 && this.followed === id,
       isHidden: this.hidden.has(id),
-      neighbours: row >= 0 ? this.neighboursOf(settlement, row) : [],
+      partners: this.partnersOf(settlement, id, row),
       mayAct: this.mayAct && this.stream !== null,
       picking: this.picking,
       isPaused: this.playback.isPaused,
@@ -284,15 +284,22 @@ class Viewer {
     };
   }
 
-  /** The other ids of a frame, nearest first. */
-  neighboursOf(settlement, row) {
-    const [x, y] = [settlement.centreX(row), settlement.centreY(row)];
-    const others = [];
-    for (let i = 0; i < settlement.ids.length; i++) {
-      if (i === row || settlement.ids[i] < 0) continue;
-      others.push([Math.hypot(settlement.centreX(i) - x, settlement.centreY(i) - y), settlement.ids[i]]);
-    }
-    return others.sort((a, b) => a[0] - b[0]).map(([, id]) => id);
+  /**
+   * The tracks that a track is most likely to be corrected with. Swapped: the nearest ones. Merged: two tracks of one frame are
+   * two animals, so one of them is lost; the latest loss comes first.
+   */
+  partnersOf(settlement, id, row) {
+    if (id < 0 || settlement === null) return { swap: [], merge: [] };
+    const present = [...settlement.ids].filter((other) => other >= 0 && other !== id);
+    const lost = [...(this.stream?.lanes.lanes.values() ?? [])]
+      .filter((lane) => lane.isLost && lane.id !== id && !present.includes(lane.id))
+      .sort((a, b) => b.span.from - a.span.from).map((lane) => lane.id);
+    if (row < 0) return { swap: present, merge: [...present].sort((a, b) => b - a) };
+    const distance = (other) => {
+      const at = settlement.rowOf(other);
+      return Math.hypot(settlement.centreX(at) - settlement.centreX(row), settlement.centreY(at) - settlement.centreY(row));
+    };
+    return { swap: present.sort((a, b) => distance(a) - distance(b)), merge: lost };
   }
 
   titles() {
