@@ -35,8 +35,9 @@ class Browser:
         command = [
             chromium() or "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-extensions", "--disable-background-networking", "--disable-sync",
-            "--disable-component-update", "--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={profile}",
-            "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "about:blank",
+            "--disable-component-update", "--hide-scrollbars", "--disable-background-timer-throttling",
+            "--disable-renderer-backgrounding", "--remote-debugging-port=0", f"--user-data-dir={profile}",
+            "about:blank",
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port_file = profile / "DevToolsActivePort"
@@ -121,10 +122,11 @@ class Page:
             self.faults.append(details.get("exception", {}).get("description") or details["text"])
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
             self.faults.append(f"console.{params['type']}: {params['args']}")
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+        elif method == "Log.entryAdded":
+            entry = params["entry"]
             # A refused connection is reported by the browser itself; the page cannot prevent it.
-            if params["entry"]["source"] != "network":
-                self.faults.append(params["entry"]["text"])
+            if entry["level"] == "error" and entry["source"] != "network":
+                self.faults.append(entry["text"])
 
     def run(self, expression: str) -> Any:
         """Evaluate JavaScript; a promise is awaited."""
@@ -175,7 +177,8 @@ class Page:
     def click_on(self, selector: str) -> None:
         """Click on the middle of an element."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'nearest'});"
             " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         self.click(*box)

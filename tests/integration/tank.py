@@ -1,4 +1,4 @@
-"""A camera above a tank: animals that swim in circles, as bright squares on a dark picture, and what is published of them."""
+"""A camera above a tank of animals, bright squares that swim in circles, and what is published of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 from daemon_process import wait_until
 
-from trackd_client import Client, Detections, Tracks, TrackdError
+from trackd_client import Client, Detections, TrackdError, Tracks
 
 WIDTH, HEIGHT = 480, 360
 SIDE = 24  # pixels of an animal

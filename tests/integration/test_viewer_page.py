@@ -15,8 +15,10 @@ import pytest
 from browser import Browser, Page, chromium
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 from tank import Tank
+from viewer_page import daemon_here
 
 import trackd.viewer
+from trackd.daemon import Daemon
 
 pytest.importorskip("websockets", reason="the browser is driven through websockets")
 pytestmark = pytest.mark.skipif(
@@ -51,7 +53,7 @@ def pages(browser: Browser) -> Iterator[Any]:
     """Opens pages; at the end none of them has had an error."""
     opened: list[Page] = []
 
-    def open_page(daemon: DaemonProcess, **options: Any) -> Page:
+    def open_page(daemon: DaemonProcess | Daemon, **options: Any) -> Page:
         page = browser.open(daemon.addresses["http"] + "/", **options)
         opened.append(page)
         return page
@@ -199,7 +201,8 @@ def test_a_followed_track_stays_in_the_middle_and_a_hidden_one_is_not_drawn(
     page.wait_state(is_near_the_middle, "the followed track in the middle")
     page.press("0")
     page.run(
-        "(search => { search.value = ''; search.dispatchEvent(new Event('input')); })(document.getElementById('search'))"
+        "(() => { const search = document.getElementById('search'); search.value = '';"
+        " search.dispatchEvent(new Event('input')); })()"
     )
     page.wait_for(f'[aria-label="Hide track {hidden}"]')
     page.click_on(f'[aria-label="Hide track {hidden}"]')
@@ -318,19 +321,21 @@ def test_a_page_connects_again_after_the_daemon_was_killed_and_started_again(pag
         daemon.__exit__()
 
 
-@pytest.mark.parametrize("width", [360, 390])
-def test_a_phone_needs_no_horizontal_scrolling(pages: Any, daemon: DaemonProcess, tank: Tank, width: int) -> None:
-    page = pages(daemon, width=width, height=780, scheme="dark")
+def test_a_phone_needs_no_horizontal_scrolling(pages: Any, daemon: DaemonProcess, tank: Tank) -> None:
+    page = pages(daemon, width=360, height=780, scheme="dark")
     shows(page, "tank")
     page.wait_for("#table .pick")
     page.press("j")  # the panel of the selected track is open
     page.wait("!document.getElementById('selection').hidden")
-    assert page.run("document.documentElement.scrollWidth") <= width
-    wide = page.run(
-        "[...document.querySelectorAll('body > *, .side > *')].filter(part => part.getBoundingClientRect().right >"
-        " innerWidth + 0.5).map(part => part.id || part.className)"
-    )
-    assert wide == []
+    for width in (360, 390):
+        page.resize(width, 780)
+        page.wait(f"innerWidth === {width}")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        wide = page.run(
+            "[...document.querySelectorAll('body > *, .side > *')].filter(part =>"
+            " part.getBoundingClientRect().right > innerWidth + 0.5).map(part => part.id || part.className)"
+        )
+        assert wide == []
 
 
 def test_a_stream_without_pictures_is_an_arena_and_100_instances_are_drawn(pages: Any, daemon: DaemonProcess) -> None:
@@ -349,7 +354,7 @@ def test_the_token_is_asked_for_once_and_kept_in_memory_only(pages: Any, tmp_pat
     file = tmp_path / "token"
     file.write_text("a-token-of-some-length\n")
     file.chmod(0o600)
-    with DaemonProcess(f"security.http_token_file={file}") as daemon, Tank(daemon.addresses, "tank"):
+    with daemon_here(security={"http_token_file": str(file)}) as daemon, Tank(daemon.addresses, "tank"):
         page = pages(daemon)
         page.wait("document.getElementById('token-dialog')?.open", 30)
         page.click_on("#token")
@@ -372,7 +377,7 @@ def test_the_page_has_labels_for_a_screen_reader_and_remembers_the_theme(
     shows(page, "tank")
     nameless = page.run(
         "[...document.querySelectorAll('button, input, canvas:not([aria-hidden])')].filter(part =>"
-        " !(part.getAttribute('aria-label') || part.textContent.trim() || part.labels?.length)).map(part => part.outerHTML)"
+        " !(part.getAttribute('aria-label') || part.textContent.trim())).map(part => part.outerHTML)"
     )
     assert nameless == []
     assert page.run("document.getElementById('log').getAttribute('aria-live')") == "polite"
@@ -392,8 +397,9 @@ def test_the_pages_messagepack_agrees_with_the_library(pages: Any, daemon: Daemo
     import msgpack
 
     values = [
-        None, True, False, 0, 127, 128, 255, 256, 65_535, 65_536, -1, -32, -33, -129, -40_000, 2**32, -(2**40), 2**53 - 1,
-        0.5, -1e300, "", "tank", "Fischöl 鱼", "x" * 300, [], list(range(20)), {"a": {"b": [1, [2]]}}, ["y" * 70_000],
+        None, True, False, 0, 127, 128, 255, 256, 65_535, 65_536, -1, -32, -33, -129, -40_000, 2**32, -(2**40),
+        2**53 - 1, 0.5, -1e300, "", "tank", "Fischöl 鱼", "x" * 300, [], list(range(20)), {"a": {"b": [1, [2]]}},
+        ["y" * 70_000],
     ]  # fmt: skip
     packed = list(msgpack.packb(values))
     page = pages(daemon)
@@ -401,9 +407,10 @@ def test_the_pages_messagepack_agrees_with_the_library(pages: Any, daemon: Daemo
     assert read == values
     written = page.run(f"import('/static/msgpack.js').then(m => Array.from(m.encode({json.dumps(values)})))")
     assert msgpack.unpackb(bytes(written)) == values
+    broken = [[], [0x93, 1], [0xC1], [0xD7, 0, 0], [1, 1], [0xDF, 255, 255, 255, 255]]
     cut = page.run(
-        "import('/static/msgpack.js').then(m => [[], [0x93, 1], [0xc1], [0xd7, 0, 0], [1, 1], [0xdf, 255, 255, 255, 255]]"
-        ".map(bytes => { try { m.decode(new Uint8Array(bytes).buffer); return 'read'; } catch (e) { return e.name; } }))"
+        f"import('/static/msgpack.js').then(m => {json.dumps(broken)}.map(bytes => {{"
+        " try { m.decode(new Uint8Array(bytes).buffer); return 'read'; } catch (error) { return error.name; } }))"
     )
     assert cut == ["RangeError"] * 6
 
