@@ -5,8 +5,9 @@
 A camera, a process of its own, sends raw colour images of 640 × 480 at 30 frames/s in all measurements. Each page
 watches it at 15 frames/s, 1280 pixels wide. The pages are one more process, which reads their messages and does nothing
 with them. A round measures without pages and with them, in turn and in changing order, so that other load slows both; a
-ratio is of one round, and the table has medians over the rounds. `--jpeg`: the camera sends JPEG files, which are passed
-on.
+ratio is of one round, and the table has medians over the rounds.
+
+`--jpeg`: the camera sends JPEG files, which are passed on.
 """
 
 from __future__ import annotations
