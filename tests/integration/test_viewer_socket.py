@@ -120,9 +120,9 @@ def test_the_changes_of_all_frames_reach_a_page_that_sees_few_of_them(daemon):
             frames = [page.frame("short") for _ in range(3)]
             assert frames[-1]["seq"] - frames[0]["seq"] > 5
             assert camera.seq >= frames[-1]["seq"] - 1
-    born = [track for frame in frames for change in frame["changes"] for track in change["new"]]
-    assert born[0] == 0
-    assert len(set(born)) == len(born)
+    new_ids = [track for frame in frames for change in frame["changes"] for track in change["new"]]
+    assert new_ids[0] == 0
+    assert len(set(new_ids)) == len(new_ids)
 
 
 def test_streams_come_with_their_figures_at_once_and_each_second(daemon, camera):

@@ -97,6 +97,7 @@ class Watch:
         tick: the period of the page's rate in which a frame was last handed to it.
         shown: the number of that frame.
         unsent: that frame is not sent yet, so no other one is encoded for it.
+        missed: a newer frame has come meanwhile, so the viewer's thread is called once it is sent.
     """
 
     page: Viewing
@@ -105,6 +106,7 @@ class Watch:
     tick: int = -1
     shown: int = 0
     unsent: bool = False
+    missed: bool = False
 
     @property
     def period_ns(self) -> int:
@@ -116,7 +118,7 @@ class Viewing(Protocol):
     """A page as the viewer's thread uses it. Each method may be called on any thread, and does not wait."""
 
     def show(self, watch: Watch, message: bytes) -> None:
-        """Send a frame; afterwards `watch.unsent` is false, and the hub is called."""
+        """Send a frame; call the hub's `sent` afterwards."""
 
     def tell_streams(self, message: bytes) -> None:
         """Send the list of streams, in place of one that is not sent yet."""
@@ -211,6 +213,13 @@ class Hub:
         """Hand a request to the IO thread; a page bounds how many of its own wait."""
         self.due.append(request)
         self.wake_io()
+
+    def sent(self, watch: Watch) -> None:
+        """Note that the frame of a watch is sent."""
+        watch.unsent = False
+        if watch.missed:  # after `unsent`: the viewer's thread writes and reads them in the other order
+            watch.missed = False
+            self.call()
 
     def watch(self, page: Viewing, wishes: Mapping[str, Wish]) -> None:
         """Show a page these streams, in place of those before. What is the same goes on as it is."""

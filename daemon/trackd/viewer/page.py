@@ -148,8 +148,7 @@ class Page:
                 else:
                     watch = next(iter(self._frames))
                     await self._socket.send_bytes(self._frames.pop(watch))
-                    watch.unsent = False
-                    self._hub.call()
+                    self._hub.sent(watch)
 
     async def _send_reply(self, reply: bytes | tuple[int, list[Tracks]]) -> None:
         if not isinstance(reply, bytes):

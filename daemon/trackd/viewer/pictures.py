@@ -5,6 +5,8 @@ Letters: h × w × c the image. OpenCV runs all of it without the interpreter lo
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -46,26 +48,25 @@ def picture(image: AnyImage, longest: int) -> bytes:
     """
     if isinstance(image, SharedImage):  # the IO thread has copied the pixels of every shared image
         raise PictureError("a shared image was not copied")
-    if isinstance(image, EncodedImage):
-        if _passes(image, longest):
-            return bytes(image.data)
-        pixels = _decoded(image, longest)
-    else:
-        pixels = image
     try:
-        shown = eight_bits(_scaled(_channels(pixels), longest))
-        if shown.ndim == 3 and not isinstance(image, EncodedImage):
-            shown = cv2.cvtColor(shown, cv2.COLOR_RGB2BGR)
+        if not isinstance(image, EncodedImage):
+            shown = eight_bits(_channels(_scaled(image, longest)))
+            if shown.ndim == 3:
+                shown = cv2.cvtColor(shown, cv2.COLOR_RGB2BGR)
+        elif _passes(image, longest):
+            return bytes(image.data)
+        else:
+            shown = eight_bits(_channels(_scaled(_decoded(image, longest), longest)))
         done, file = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
     except cv2.error as error:
-        raise PictureError(f"an image of {pixels.shape} {pixels.dtype} cannot be encoded: {error}") from None
+        raise PictureError(f"the image cannot be decoded or encoded: {error}") from None
     if not done:
-        raise PictureError(f"an image of {pixels.shape} {pixels.dtype} cannot be encoded")
+        raise PictureError(f"an image of {shown.shape} cannot be encoded")
     encoded: bytes = file.tobytes()
     return encoded
 
 
-def eight_bits(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return pixels of 8 bits.
 
     16 bits are stretched: the darkest 0.1 % of the values of this image become 0, the brightest 0.1 % become 255, and
@@ -93,7 +94,7 @@ def _passes(image: EncodedImage, longest: int) -> bool:
     return b"Exif\0\0" not in bytes(image.data[:_HEAD_BYTES])
 
 
-def _decoded(image: EncodedImage, longest: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _decoded(image: EncodedImage, longest: int) -> NDArray[Any]:
     """Return (h, w) or (h, w, 3) pixels in BGR order, of 8 or 16 bits; a JPEG may be reduced already."""
     size = image_size(image.encoding, image.data)
     if size is None or not chunks_end(image.data):
@@ -107,13 +108,11 @@ def _decoded(image: EncodedImage, longest: int) -> NDArray[np.uint8] | NDArray[n
     pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), flags)
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise PictureError(f"the image is not a readable {image.encoding} of 8 or 16 bits per channel")
-    decoded: NDArray[np.uint8] | NDArray[np.uint16] = pixels
+    decoded: NDArray[Any] = pixels
     return decoded
 
 
-def _channels(
-    pixels: NDArray[np.uint8] | NDArray[np.uint16],
-) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _channels(pixels: NDArray[Any]) -> NDArray[Any]:
     """Return (h, w) or (h, w, 3): of one or two channels the first, of four the first three."""
     if pixels.ndim == 2:
         return pixels
@@ -122,11 +121,11 @@ def _channels(
     return pixels if pixels.shape[2] == 3 else np.ascontiguousarray(pixels[:, :, :3])
 
 
-def _scaled(pixels: NDArray[np.uint8] | NDArray[np.uint16], longest: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _scaled(pixels: NDArray[Any], longest: int) -> NDArray[Any]:
     height, width = pixels.shape[:2]
     factor = longest / max(height, width)
     if factor >= 1:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    scaled: NDArray[np.uint8] | NDArray[np.uint16] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    scaled: NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return scaled

@@ -92,18 +92,21 @@ class Shower:
         awaited = False
         due_ns = now + _IDLE_NS
         for watch in slot.watches:
-            if watch.unsent:
-                continue  # its page calls once it is sent
             settled = slot.newest(watch.shown)
             if settled is None:
                 awaited = True
                 continue
+            if watch.unsent:
+                watch.missed = True
+                if watch.unsent:  # else it was sent just now
+                    continue
             tick = now // watch.period_ns
             if tick == watch.tick:
                 due_ns = min(due_ns, (tick + 1) * watch.period_ns)
             else:
                 self._hand_over(slot, watch, settled)
                 watch.tick = tick
+                awaited = True
         slot.awaited = awaited
         return due_ns
 

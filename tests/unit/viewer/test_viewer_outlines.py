@@ -32,3 +32,11 @@ def test_an_outline_of_many_points_is_thinned():
     (lines,) = outlines_of(masks, np.array([[0, 0, 600, 600]], np.float32))
     assert len(lines) <= 8
     assert all(len(line) <= 256 * 8 for line in lines)
+
+
+def test_the_pixels_that_are_searched_are_bounded_whatever_the_boxes():
+    masks = np.ones((1000, 1000), np.uint8)
+    outlines = outlines_of(masks, np.tile(np.array([[0, 0, 1000, 1000]], np.float32), (100, 1)))
+    assert [len(lines) for lines in outlines] == [1] + [0] * 99
+    masks[:] = 34  # after 33 boxes of a million pixels
+    assert not any(outlines_of(masks, np.tile(np.array([[0, 0, 1000, 1000]], np.float32), (100, 1))))

@@ -23,7 +23,8 @@ IMAGE = np.zeros((48, 64), np.uint8)
 class FakePage:
     """Keeps what it is given, and sends nothing until `sent` is called."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
         self.frames: list[dict] = []
         self.told: list[dict] = []
         self.unsent: list[Watch] = []
@@ -39,7 +40,7 @@ class FakePage:
 
     def sent(self) -> None:
         while self.unsent:
-            self.unsent.pop().unsent = False
+            self.hub.sent(self.unsent.pop())
 
 
 class Viewer:
@@ -52,7 +53,7 @@ class Viewer:
         self.seq = -1
 
     def page(self, *streams: str, fps: int = 10, width: int = 320, image: bool = True) -> FakePage:
-        page = FakePage()
+        page = FakePage(self.hub)
         self.hub.add(page)
         self.hub.watch(page, {name: Wish(fps, width, image) for name in streams})
         return page
@@ -207,24 +208,47 @@ def test_the_io_thread_calls_only_for_a_frame_that_a_page_waits_for():
     calls = []
     slot = Slot(lambda: calls.append(1))
     viewer.hub.watched["cam"] = slot
-    page = FakePage()
+    page = FakePage(viewer.hub)
     slot.watches = (Watch(page, "cam", Wish(10, 320, True)),)
-    for _ in range(50):
-        viewer.settle()
-    assert len(calls) == 1
+
+    def calls_after(frames: int) -> int:
+        before = len(calls)
+        for _ in range(frames):
+            viewer.settle()
+        return len(calls) - before
+
+    assert calls_after(50) == 1
     viewer.turn()
-    viewer.settle()
-    assert len(calls) == 1  # the page has not sent its frame
+    assert calls_after(5) == 1
+    viewer.turn()
+    assert calls_after(5) == 0  # the page has not sent its frame
     page.sent()
-    wait_s = viewer.turn()
-    viewer.settle()
-    assert len(calls) == 1  # the next one is due in 0.1 s without a call
-    assert wait_s == pytest.approx(0.1)
+    assert viewer.turn() == pytest.approx(0.1)
+    assert calls_after(5) == 0  # the next one is due at that time, without a call
     viewer.turn(0.1)
     page.sent()
     viewer.turn()
+    assert calls_after(5) == 1
+
+
+def test_the_viewers_thread_is_called_once_a_frame_is_sent_if_a_newer_one_has_come():
+    viewer = Viewer()
+    page = viewer.page("cam")
     viewer.settle()
-    assert len(calls) == 2
+    viewer.turn()
+    page.sent()
+    viewer.settle()
+    viewer.turn(1)
+    while not viewer.hub.calls.empty():
+        viewer.hub.calls.get_nowait()
+    viewer.settle()
+    viewer.turn(1)
+    viewer.hub.calls.get_nowait()  # for the frame that came after the first one
+    assert viewer.hub.calls.empty()
+    page.sent()
+    viewer.hub.calls.get_nowait()
+    viewer.turn(1)
+    assert [frame["seq"] for frame in page.frames] == [0, 1, 2]
 
 
 def test_events_and_the_list_of_streams_are_told_to_every_page():
