@@ -29,6 +29,9 @@ TOKEN = "the-token-of-this-test-0123456789"
 def daemon() -> Iterator[DaemonProcess]:
     with DaemonProcess("viewer.pages=4") as process:
         yield process
+        code, log = process.stop()
+    assert code == 0
+    assert "Traceback" not in log, log  # whatever the pages of these tests have sent
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +92,24 @@ def test_pages_get_the_same_stream_each_at_its_own_size(daemon, camera):
         assert len(small.frame()["image"]) < len(large.frame()["image"])
 
 
-def test_a_stream_without_images_and_a_stream_with_encoded_ones_are_shown_too(daemon):
+def test_streams_without_images_with_files_and_with_16_bit_images_in_shared_memory_are_shown_too(daemon):
     def encoded(seq: int) -> EncodedImage:
         return EncodedImage("jpeg", cv2.imencode(".jpg", seq_image(seq))[1].tobytes())
 
+    def deep(seq: int) -> np.ndarray:
+        return seq_image(seq)[:, :, 0] * np.uint16(8) + np.uint16(1000)
+
     with (
         Camera(daemon.addresses, "plain", image=None),
+        Camera(daemon.addresses, "deep", image=deep, shared_memory=True),
         Camera(daemon.addresses, "files", image=encoded),
-        wait_for_page(daemon, "plain", "files") as page,
+        wait_for_page(daemon, "plain", "deep", "files") as page,
     ):
         plain = page.frame("plain")
         assert (plain["image"], plain["size"], plain["n"]) == (None, None, 1)
-        frame = page.frame("files")
-        assert seq_of(frame["image"]) == frame["seq"]
+        for name in ("files", "deep"):
+            frame = page.frame(name)
+            assert seq_of(frame["image"]) == frame["seq"]
 
 
 def test_colours_arrive_as_they_were_sent(daemon):

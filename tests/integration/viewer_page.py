@@ -51,6 +51,7 @@ class Camera:
         name: of the stream.
         image: makes the picture of a frame; None: without.
         pace_s: between two frames.
+        options: of `open_stream`.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Camera:
         name: str = "cam",
         image: Callable[[int], Any] | None = seq_image,
         pace_s: float = 0.02,
+        **options: Any,
     ) -> None:
         self.seq = -1  # of the last frame that was sent
         self._stopping = threading.Event()
         self._client = Client(**{kind: addresses[kind] for kind in ("ingest", "tracks", "control")})
-        self.stream = self._client.open_stream(name)
+        self.stream = self._client.open_stream(name, **options)
         self._thread = threading.Thread(target=self._run, args=(image, pace_s))
         self._thread.start()
 

@@ -141,13 +141,13 @@ class Page:
                 if self._replies:
                     await self._send_reply(self._replies.popleft())
                 elif self._events:
-                    await self._socket.send_bytes(self._events.popleft())
+                    await self._send_bytes(self._events.popleft())
                 elif self._streams is not None:
                     message, self._streams = self._streams, None
-                    await self._socket.send_bytes(message)
+                    await self._send_bytes(message)
                 else:
                     watch = next(iter(self._frames))
-                    await self._socket.send_bytes(self._frames.pop(watch))
+                    await self._send_bytes(self._frames.pop(watch))
                     self._hub.sent(watch)
 
     async def _send_reply(self, reply: bytes | tuple[int, list[Tracks]]) -> None:
@@ -158,9 +158,17 @@ class Page:
                 packed += piece
                 await asyncio.sleep(0)  # between pieces the other pages, and requests for metrics, have their turns
             reply = bytes(packed)
-        await self._socket.send_bytes(reply)
+        await self._send_bytes(reply)
         self._outstanding -= 1
         self._has_room.set()
+
+    async def _send_bytes(self, message: bytes) -> None:
+        try:
+            await self._socket.send_bytes(message)
+        except (
+            RuntimeError
+        ) as error:  # the server has closed the socket by itself: a message too large, no answer to a ping
+            raise WebSocketDisconnect(1006) from error
 
     async def _receive(self) -> None:
         while True:
