@@ -135,7 +135,7 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
     for block in blocks:
         if "finished" in block:
             continue
-        arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
+        arrays: dict[str, Any] = {name: _array(block[name]) for name in ARRAYS if name in block}
         names = dict(block.get("names", ()))
         yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), names=names, **arrays)
 
