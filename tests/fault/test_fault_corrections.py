@@ -1,4 +1,4 @@
-"""A daemon that is killed in the middle of corrections: none that it acknowledged is lost, and none is applied twice."""
+"""A daemon that is killed in the middle of corrections: none that it acknowledged is lost or applied twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_STEPS = 40
 N_ANIMALS = 3
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The daemon was killed before it answered."""
 
 
@@ -58,11 +58,11 @@ def receive(socket: Any, daemon: DaemonProcess) -> list[bytes]:
     """Return the next message of the daemon.
 
     Raises:
-        Gone: it was killed before.
+        GoneError: it was killed before.
     """
     while not socket.poll(50):
         if daemon.process.poll() is not None and not socket.poll(50):
-            raise Gone
+            raise GoneError
     return socket.recv_multipart()
 
 
@@ -89,7 +89,7 @@ class Run:
                     if next_seq <= self.step:
                         self.frame(client, daemon)
                     self.correct(client, daemon)
-            except Gone:
+            except GoneError:
                 return False
             return True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from daemon_process import DaemonProcess
 from raw_client import RawClient, array, walking_boxes
@@ -49,8 +51,14 @@ def test_a_correction_applies_from_the_next_frame_on_and_is_published_with_its_a
     assert reply == {"number": 1, "epoch": client.epoch, "seq": 0}
     event = client.next_event("corrected")
     assert (event["epoch"], event["last_seq"]) == (client.epoch, 0)
-    assert event["detail"] == {"number": 1, "action": "swap", "author": "ada", "tracks": [0, 2]}
-    assert send(client, 1)[1] == [2, 1, 0]
+    detail = event["detail"]
+    assert abs(time.time_ns() - detail["t_ns"]) < 60e9
+    assert detail == {"number": 1, "action": "swap", "author": "ada", "t_ns": detail["t_ns"], "tracks": [0, 2]}
+    header, ids = send(client, 1)
+    assert ids == [2, 1, 0]
+    assert header["corrections"] == [detail]
+    assert client.request("history", stream=client.stream, from_seq=1)["result"][0]["corrections"] == [detail]
+    assert "corrections" not in send(client, 2)[0]
 
 
 def test_the_detail_of_each_action_has_what_it_changed(client):
@@ -68,7 +76,9 @@ def test_the_detail_of_each_action_has_what_it_changed(client):
         if "error" in reply:
             details.append(reply["error"]["code"])
         else:
-            details.append({k: v for k, v in client.next_event("corrected")["detail"].items() if k != "author"})
+            details.append(
+                {k: v for k, v in client.next_event("corrected")["detail"].items() if k not in ("author", "t_ns")}
+            )
     assert details == [
         {"number": 1, "action": "rename", "tracks": [1], "name": "Änne"},
         {"number": 2, "action": "new_id", "tracks": [1], "new_id": 3},

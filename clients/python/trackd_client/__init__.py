@@ -11,7 +11,7 @@ from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
-from trackd_client.replies import DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.replies import Corrected, DaemonStatus, LiveTrack, LiveTracks, StreamStatus
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.stream import Stream
 from trackd_client.transport.curve import KeyFileError, load_client_keys, load_server_key
@@ -21,6 +21,7 @@ __all__ = [
     "CaptureLatency",
     "Client",
     "ClockOffset",
+    "Corrected",
     "DaemonStatus",
     "Detections",
     "EncodedImage",

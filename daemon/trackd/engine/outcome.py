@@ -19,7 +19,6 @@ from trackd.engine.queue import StreamQueue
 from trackd.outputs.label_runs import pack_labels, unpack_labels
 from trackd.outputs.records import OutputRecord
 from trackd.store.records import FrameRecord, Record
-from trackd.tracking.correction import Applied
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment
 from trackd.tracking.window import State
@@ -152,22 +151,6 @@ def tracks_of(settlement: Settlement, stored_ns: int | None) -> Tracks:
     )  # fmt: skip
 
 
-def correction_detail(applied: Applied) -> dict[str, Any]:
-    """Build the detail of the event of a correction."""
-    detail: dict[str, Any] = {
-        "number": applied.number,
-        "action": str(applied.action),
-        "author": applied.author,
-        "tracks": list(applied.tracks),
-    }
-    if applied.renames:
-        detail["name"] = applied.name
-    for name in ("into", "new_id", "undoes"):
-        if (value := getattr(applied, name)) is not None:
-            detail[name] = value
-    return detail
-
-
 def tracks_of_record(record: FrameRecord) -> Tracks:
     """Build the message of a journaled frame, as it was published, without its timing."""
     tracks = Tracks(
@@ -188,7 +171,7 @@ def tracks_of_record(record: FrameRecord) -> Tracks:
 _SHARED = tuple(
     field.name
     for field in fields(OutputRecord)
-    if field.name in {each.name for each in fields(Tracks)} and field.name != "parents"
+    if field.name in {each.name for each in fields(Tracks)} and field.name not in ("parents", "names")
 )
 
 
@@ -199,8 +182,9 @@ def output_record(tracks: Tracks, detections: Detections | None) -> OutputRecord
     shared = {name: getattr(tracks, name) for name in _SHARED}
     shared["track_ids"] = np.asarray(tracks.track_ids)
     return OutputRecord(
-        **shared, keypoint_scores=detections.keypoint_scores, masks=detections.masks, parents=parents_of(tracks)
-    )
+        **shared, keypoint_scores=detections.keypoint_scores, masks=detections.masks, parents=parents_of(tracks),
+        names=names_of(tracks),
+    )  # fmt: skip
 
 
 def output_record_of(record: FrameRecord) -> OutputRecord | None:
@@ -219,3 +203,10 @@ def parents_of(tracks: Tracks) -> dict[int, int]:
     """Map each new track to the track that divided into it."""
     pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
     return {child: parent for child, parent in pairs if parent >= 0}
+
+
+def names_of(tracks: Tracks) -> dict[int, str]:
+    """Map each named track of a frame to its name."""
+    if not tracks.names or tracks.track_ids is None:
+        return {}
+    return {track: name for track, name in zip(tracks.track_ids.tolist(), tracks.names, strict=True) if name}

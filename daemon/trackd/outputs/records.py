@@ -42,7 +42,8 @@ class OutputRecord:
     scores: Floats | None = None  # (n,) the detector's
     masks: IntArray | None = None  # (h, w) label i + 1 is instance i
     parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
-    names: tuple[str | None, ...] = ()  # (n,) of the tracks, None for none; empty if no track of the frame has one
+    names: Mapping[int, str] = field(default_factory=dict)  # track -> its name; the latest name of a track counts
+    corrections: tuple[Mapping[str, Any], ...] = ()  # by people, between the last frame and this one
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 
 from trackd.crash_points import ARMED, crash_point
-from trackd.engine.outcome import Settlement, correction_detail, tracks_of
+from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
@@ -130,7 +130,7 @@ class Publisher:
     def corrected(self, session: Session, applied: Applied) -> None:
         """Publish and count a correction."""
         self._metrics.corrections.labels(action=str(applied.action)).inc()
-        self.event(session, EventName.CORRECTED, correction_detail(applied))
+        self.event(session, EventName.CORRECTED, applied.as_map())
 
     def reply(self, owner: bytes, message: Message) -> bool:
         """Send to one connection without waiting; returns False if its pipe is full or it is closed. Counted."""

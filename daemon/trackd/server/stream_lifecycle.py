@@ -289,8 +289,8 @@ class Streams:
         def correct() -> tuple[Applied, int]:
             state = self._engine.state(queue)
             applied, seq = state.correct(correction), queue.settled_seq
-            # The snapshot has the corrections too, so a restart repeats none. The opening has the next revision, so that
-            # the head file shows where both are missing; its settings are those that the tracker has now.
+            # The snapshot has the corrections too, so a restart repeats none. The opening has the next revision, so
+            # that the head file shows where both are missing; its settings are those that the tracker has now.
             opened = {**opened_map(session), "settings": state.settings.as_map()}
             self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened))
             self._engine.record(lambda: state.snapshot_record(seq))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +25,4 @@ class Assignment:
     flags: tuple[str, ...] = ()  # of low_confidence, forced, invalid_detection, evicted
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
+    corrections: tuple[dict[str, Any], ...] = ()  # those of people since the last frame, as `Applied.as_map` gives them

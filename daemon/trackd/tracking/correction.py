@@ -20,6 +20,7 @@ from trackd.tracking.lifecycle import Lifecycle
 from trackd.tracking.window import RollingWindow, State
 
 MAX_KEPT = 64  # corrections of a stream that can be undone
+MAX_BETWEEN = 64  # corrections between two frames
 MAX_NAMES = 256  # named tracks of a stream
 MAX_CHARACTERS = 64  # of a name, and of an author
 _SHOWN = 20  # ids in an error's text
@@ -58,6 +59,7 @@ class Correction:
     name: str | None = None  # with `rename`; None removes the name
     undoes: int | None = None  # with `undo`: the number of a correction; None: the last one that is not undone
     author: str = ""
+    t_ns: int = 0  # when it was asked for, Unix ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Applied:
     number: int  # from 1 in each epoch
     action: Action
     author: str
+    t_ns: int
     tracks: tuple[int, ...]
     into: int | None = None
     new_id: int | None = None
@@ -82,6 +85,22 @@ class Applied:
     def ids(self) -> set[int]:
         """All ids that it concerns."""
         return {*self.tracks, *(each for each in (self.into, self.new_id) if each is not None)}
+
+    def as_map(self) -> dict[str, Any]:
+        """Return what is published of it, as plain values."""
+        published: dict[str, Any] = {
+            "number": self.number,
+            "action": str(self.action),
+            "author": self.author,
+            "t_ns": self.t_ns,
+            "tracks": list(self.tracks),
+        }
+        if self.renames:
+            published["name"] = self.name
+        for name in ("into", "new_id", "undoes"):
+            if (value := getattr(self, name)) is not None:
+                published[name] = value
+        return published
 
 
 class Corrections:
@@ -99,6 +118,7 @@ class Corrections:
         self.ending: list[int] = []
         self._published: dict[int, _Was] = {}  # of the ids that were corrected since the last frame
         self._kept: dict[int, Applied] = {}  # by number, ascending; those that were undone are not kept
+        self._since: list[dict[str, Any]] = []  # those since the last frame, as they are published
         self._count = 0
 
     # --- corrections ---
@@ -117,8 +137,13 @@ class Corrections:
             Action.NEW_ID: self._new_id,
             Action.UNDO: self._undo,
         }
-        applied = replace(steps[correction.action](correction), number=self._count + 1, author=correction.author)
+        if len(self._since) >= MAX_BETWEEN:
+            raise CorrectionError(f"at most {MAX_BETWEEN} corrections fit between two frames; repeat it after the next")
+        applied = replace(
+            steps[correction.action](correction), number=self._count + 1, author=correction.author, t_ns=correction.t_ns
+        )
         self._count += 1
+        self._since.append(applied.as_map())
         if applied.undoes is not None:
             del self._kept[applied.undoes]
         else:
@@ -133,7 +158,7 @@ class Corrections:
         if asked.name is not None:
             check_text("name", asked.name)
         before = self._set_name(track, asked.name)
-        return Applied(0, Action.RENAME, "", (track,), renames=True, name=asked.name, name_before=before)
+        return Applied(0, Action.RENAME, "", 0, (track,), renames=True, name=asked.name, name_before=before)
 
     def _swap(self, asked: Correction) -> Applied:
         one, other = asked.tracks
@@ -142,7 +167,7 @@ class Corrections:
             raise CorrectionError(f"swap needs two different tracks; got {one} twice")
         self._slot(other)
         self._exchange(one, other)
-        return Applied(0, Action.SWAP, "", (one, other))
+        return Applied(0, Action.SWAP, "", 0, (one, other))
 
     def _merge(self, asked: Correction) -> Applied:
         (track,), into = asked.tracks, asked.into
@@ -165,14 +190,14 @@ class Corrections:
         self.ending.append(track)
         first_index = int(life.first_index[kept])
         life.first_index[kept] = min(life.first_index[slot], first_index)
-        return Applied(0, Action.MERGE, "", (track,), into, moved=moved, first_index=first_index)
+        return Applied(0, Action.MERGE, "", 0, (track,), into, moved=moved, first_index=first_index)
 
     def _end(self, asked: Correction) -> Applied:
         (track,) = asked.tracks
         self._slot(track)
         self._note(track)
         self.ending.append(track)
-        return Applied(0, Action.END, "", (track,))
+        return Applied(0, Action.END, "", 0, (track,))
 
     def _new_id(self, asked: Correction) -> Applied:
         (track,) = asked.tracks
@@ -182,11 +207,11 @@ class Corrections:
         self._lifecycle.next_id += 1
         self._window.ids[slot] = new_id
         self._published[new_id] = _Was.NEW
-        return Applied(0, Action.NEW_ID, "", (track,), new_id=new_id)
+        return Applied(0, Action.NEW_ID, "", 0, (track,), new_id=new_id)
 
     def _undo(self, asked: Correction) -> Applied:
         done = self._to_undo(asked.undoes)
-        undone = Applied(0, Action.UNDO, "", done.tracks, done.into, done.new_id, undoes=done.number)
+        undone = Applied(0, Action.UNDO, "", 0, done.tracks, done.into, done.new_id, undoes=done.number)
         track = done.tracks[0]
         if done.action is Action.RENAME:
             self._slot(track)
@@ -244,6 +269,8 @@ class Corrections:
 
     def amend(self, assignment: Assignment) -> None:
         """State in a frame's result what was corrected since the last frame, and the names of its tracks."""
+        if self._since:
+            assignment.corrections, self._since = tuple(self._since), []
         if self._published:
             self._amend_lists(assignment)
         if self.names:
@@ -283,6 +310,7 @@ class Corrections:
             "names": [[track, name] for track, name in self.names.items()],
             "ending": list(self.ending),
             "published": [[track, str(was)] for track, was in self._published.items()],
+            "since": list(self._since),
             "kept": [{**asdict(each), "action": str(each.action)} for each in self._kept.values()],
         }
 
@@ -292,6 +320,7 @@ class Corrections:
         self.names = {int(track): str(name) for track, name in state["names"]}
         self.ending = [int(track) for track in state["ending"]]
         self._published = {int(track): _Was(was) for track, was in state["published"]}
+        self._since = list(state["since"])
         self._kept = {each["number"]: _applied(each) for each in state["kept"]}
 
     def check_integrity(self) -> None:

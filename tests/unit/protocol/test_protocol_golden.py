@@ -91,12 +91,14 @@ MESSAGES: dict[str, Message] = {
     "tracks_named": Tracks(
         "cam-1", 3, 9, 90, T_NS, Status.TRACKED, None, np.array([4, -1], "<i4"), np.array([0.75, np.nan], "<f4"), BOXES,
         names=("Änne", None),
+        corrections=({"number": 1, "action": "end", "author": "ada", "t_ns": T_NS, "tracks": [0]},),
     ),
     "tracks_dropped": Tracks("cam-1", 3, 8, 80, T_NS, Status.DROPPED, "overload"),
     "event": Event("cam-1", EventName.HEARTBEAT, 3, 41),
     "event_detail": Event("cam-1", EventName.CLOSED, 3, 41, {"reason": "closed by its owner"}),
     "event_corrected": Event(
-        "cam-1", EventName.CORRECTED, 3, 41, {"number": 2, "action": "merge", "author": "ada", "tracks": [4], "into": 1}
+        "cam-1", EventName.CORRECTED, 3, 41,
+        {"number": 2, "action": "merge", "author": "ada", "t_ns": T_NS, "tracks": [4], "into": 1},
     ),
     "request": Request(1, "history", {"stream": "cam-1", "from_seq": 3}),
     "reply": Reply(1, [{"id": 0}]),

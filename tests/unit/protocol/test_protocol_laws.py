@@ -115,6 +115,7 @@ def settlements(draw: st.DrawFn) -> Tracks:
         Timing(*draw(st.tuples(*[COUNT] * 5))),
         draw(st.booleans()),
         names=draw(st.lists(st.none() | st.text(max_size=8), min_size=n, max_size=n).map(tuple)) if tracked else (),
+        corrections=draw(st.lists(MAP, max_size=2).map(tuple)),
     )  # fmt: skip
 
 

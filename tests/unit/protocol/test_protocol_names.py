@@ -1,4 +1,4 @@
-"""The names of tracks in a settlement."""
+"""The names of tracks, and the corrections by people, in a settlement."""
 
 import msgpack
 import numpy as np
@@ -37,3 +37,17 @@ def test_names_that_do_not_fit_are_refused(names, why):
     header = {**msgpack.unpackb(head), "names": names}
     with pytest.raises(ProtocolError, match=why):
         decode([msgpack.packb(header), *arrays], Limits())
+
+
+def test_corrections_are_the_same_after_decoding_and_in_history():
+    correction = {"number": 3, "action": "rename", "author": "", "t_ns": 2**60, "tracks": [4], "name": None}
+    sent = tracks(corrections=(correction,))
+    assert decode(encode(sent), Limits()).corrections == (correction,)
+    assert tracks_from_history(tracks_to_map(sent)).corrections == (correction,)
+    assert "corrections" not in msgpack.unpackb(encode(tracks())[0])
+
+
+def test_corrections_that_are_no_maps_are_refused():
+    head, *arrays = encode(tracks())
+    with pytest.raises(ProtocolError, match="corrections must be a list of maps; got"):
+        decode([msgpack.packb({**msgpack.unpackb(head), "corrections": [3]}), *arrays], Limits())

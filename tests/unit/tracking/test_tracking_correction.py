@@ -9,7 +9,7 @@ import pytest
 from tracking_scripted import Scene
 
 from trackd.store.codec import pack, unpack
-from trackd.tracking.correction import MAX_KEPT, MAX_NAMES, Action, Applied, Correction, CorrectionError
+from trackd.tracking.correction import MAX_BETWEEN, MAX_KEPT, MAX_NAMES, Action, Applied, Correction, CorrectionError
 
 
 def correct(scene: Scene, action: Action, *tracks: int, **more: Any) -> Applied:
@@ -181,6 +181,8 @@ class TestRename:
         scene.frame(MAX_NAMES + 1)
         for track in range(MAX_NAMES):
             correct(scene, Action.RENAME, track, name=f"n{track}")
+            if track % MAX_BETWEEN == MAX_BETWEEN - 1:
+                scene.frame(0)
         with pytest.raises(CorrectionError, match=f"at most {MAX_NAMES} names"):
             correct(scene, Action.RENAME, MAX_NAMES, name="one more")
 
@@ -271,11 +273,36 @@ class TestUndo:
         scene = two_tracks()
         for _ in range(MAX_KEPT + 1):
             correct(scene, Action.SWAP, 0, 1)
+            scene.frame(2, {0: 0, 1: 1})
         for _ in range(MAX_KEPT):
             correct(scene, Action.UNDO)
+            scene.frame(2, {0: 0, 1: 1})
         with pytest.raises(CorrectionError, match="no correction to undo"):
             correct(scene, Action.UNDO)
         assert correct(scene, Action.SWAP, 0, 1).number == 2 * MAX_KEPT + 2
+
+
+def test_the_next_frame_has_the_corrections_before_it() -> None:
+    scene = two_tracks()
+    correct(scene, Action.RENAME, 0, name="Ann", t_ns=7)
+    correct(scene, Action.NEW_ID, 1)
+    correct(scene, Action.UNDO)
+    assert scene.frame(2, {0: 0, 1: 1}).corrections == (
+        {"number": 1, "action": "rename", "author": "ada", "t_ns": 7, "tracks": [0], "name": "Ann"},
+        {"number": 2, "action": "new_id", "author": "ada", "t_ns": 0, "tracks": [1], "new_id": 2},
+        {"number": 3, "action": "undo", "author": "ada", "t_ns": 0, "tracks": [1], "new_id": 2, "undoes": 2},
+    )
+    assert scene.frame(2, {0: 0, 1: 1}).corrections == ()
+
+
+def test_a_bounded_number_of_corrections_fits_between_two_frames() -> None:
+    scene = two_tracks()
+    for _ in range(MAX_BETWEEN):
+        correct(scene, Action.SWAP, 0, 1)
+    with pytest.raises(CorrectionError, match=f"at most {MAX_BETWEEN} corrections fit between two frames"):
+        correct(scene, Action.SWAP, 0, 1)
+    scene.frame(2, {0: 0, 1: 1})
+    correct(scene, Action.SWAP, 0, 1)
 
 
 def test_a_restored_tracker_goes_on_with_names_ends_and_undo() -> None:

@@ -14,7 +14,7 @@ from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
     name="trackd-client",
-    help="Send recordings to a trackd daemon, and watch its tracks.",
+    help="Send recordings to a trackd daemon, watch its tracks, and correct them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -84,9 +84,38 @@ def watch(
         run_watch(client, stream, once=once)
 
 
+@app.command()
+def correct(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="rename, swap, merge, end, new_id or undo.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[ARGUMENTS]...",
+            help="rename TRACK [NAME] (no name removes it); swap TRACK TRACK; merge TRACK INTO; end TRACK; "
+            "new_id TRACK; undo [NUMBER].",
+        ),
+    ] = [],  # noqa: B006 (nothing changes the list)
+    author: Annotated[str | None, typer.Option(help="Who corrects; your login name if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as one line of JSON.")] = False,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Correct the tracks of a stream from the next frame on, and name them."""
+    log(verbose)
+    from trackd_client.apps.correct import run_correct
+    from trackd_client.client import Client
+
+    with Client(control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        typer.echo(run_correct(client, stream, action, arguments, author, as_json=as_json))
+
+
 @app.callback()
 def options(version: Version = False) -> None:
-    """Send recordings to a trackd daemon, and watch its tracks."""
+    """Send recordings to a trackd daemon, watch its tracks, and correct them."""
 
 
 def main() -> None:

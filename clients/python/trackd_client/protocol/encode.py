@@ -171,6 +171,8 @@ def tracks_head(m: Tracks) -> Header:
         header["parents"] = list(m.parents)
     if m.names:
         header["names"] = list(m.names)
+    if m.corrections:
+        header["corrections"] = [dict(each) for each in m.corrections]
     return header
 
 

@@ -254,6 +254,7 @@ class Tracks(Message):
     replayed: bool = False
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided into it, -1 for none; or empty
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track has a name
+    corrections: tuple[Mapping[str, Any], ...] = ()  # by people, between the last tracked frame and this one
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -135,8 +135,8 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
     for block in blocks:
         if "finished" in block:
             continue
-        arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
-        names = tuple(block.get("names", ()))
+        arrays: dict[str, Any] = {name: _array(block[name]) for name in ARRAYS if name in block}
+        names = dict(block.get("names", ()))
         yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), names=names, **arrays)
 
 
@@ -190,7 +190,7 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
         "parents": [[child, parent] for child, parent in record.parents.items()],
     }
     if record.names:
-        block["names"] = list(record.names)
+        block["names"] = [[track_id, name] for track_id, name in record.names.items()]
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:

@@ -28,7 +28,8 @@ CENTROID = Skeleton(nodes=("centroid",))
 class SlpWriter(WholeFileWriter):
     """Writes `<out_dir>/<name>.slp` at close.
 
-    A track's name is its id. Unassigned instances are kept, without a track. A stream of boxes gets a skeleton of
+    A track's name is the last one that a person gave it, else its id; a name that an earlier track has gets the id in
+    brackets. Unassigned instances are kept, without a track. A stream of boxes gets a skeleton of
     one node, `centroid`, at the boxes' centres. A frame without instances only counts for the video's length: SLEAP
     shows each listed frame as a labelled one.
     """
@@ -50,6 +51,7 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
     named = stream.skeleton if stream.skeleton is not None and stream.skeleton.nodes else None
     rows: list[tuple[int, list[sleap_io.PredictedInstance]]] = []
     tracks: dict[int, sleap_io.Track] = {}
+    names: dict[int, str | None] = {}
     skeleton: sleap_io.Skeleton | None = None
     first = last = None
     for record in records:
@@ -57,6 +59,8 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
         first = first or last
         if not len(record.track_ids):
             continue
+        if record.names or names:  # a name that was removed counts no more
+            names |= {track_id: record.names.get(track_id) for track_id in record.track_ids.tolist()}
         if skeleton is None:
             skeleton = _skeleton(named or _unnamed(record), stream.name)
         points = _points(record, len(skeleton.nodes))
@@ -68,6 +72,7 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
             )
             continue
         rows.append((record.frame_index, _instances(record, points, skeleton, tracks)))
+    _name(tracks, names)
     fps = stream.fps if stream.fps is not None or first is None or last is None else measured_fps(first, last)
     video = _video(stream, last[0] + 1 if last is not None else 0, fps)
     return sleap_io.Labels(
@@ -76,6 +81,15 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
         skeletons=[skeleton or _skeleton(named or CENTROID, stream.name)],
         tracks=[tracks[track_id] for track_id in sorted(tracks)],
     )
+
+
+def _name(tracks: dict[int, Any], names: dict[int, str | None]) -> None:
+    """Give the tracks their last names, each once."""
+    used: set[str] = set()
+    for track_id in sorted(tracks):
+        name = names.get(track_id) or str(track_id)
+        tracks[track_id].name = f"{name} ({track_id})" if name in used else name
+        used.add(tracks[track_id].name)
 
 
 def _skeleton(outline: Skeleton, name: str) -> sleap_io.Skeleton:

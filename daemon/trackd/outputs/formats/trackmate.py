@@ -12,6 +12,7 @@ import numpy as np
 from trackd.outputs.files.line_file import LineWriter
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
+from trackd_client.recordings.labels.spreadsheet_text import escaped
 
 NO_TRACK = "ø"
 # Key, name, short name, unit.
@@ -37,7 +38,8 @@ class TrackMateWriter(LineWriter):
 
     A spot is an instance: the mean of its visible nodes, or its box's centre. Its radius is that of the circle with
     the box's area, its quality the detection's score. Positions are in pixels; T is in seconds from the first frame.
-    A frame without instances has no row, nor has an instance without a position.
+    A frame without instances has no row, nor has an instance without a position. A track's name is the one that a
+    person gave it by then, else `Track_` and its id.
     """
 
     suffix = "_spots.csv"
@@ -68,10 +70,11 @@ class TrackMateWriter(LineWriter):
             if not np.isfinite([x, y]).all():
                 continue
             track_id = int(record.track_ids[i])
+            label = _cell(record.names[track_id]) if track_id in record.names else f"Track_{track_id}"
             cells = (
                 str(next_id),
                 f"ID{next_id}",
-                *((str(track_id), f"Track_{track_id}", "1") if track_id >= 0 else (NO_TRACK, NO_TRACK, "0")),
+                *((str(track_id), label, "1") if track_id >= 0 else (NO_TRACK, NO_TRACK, "0")),
                 str(scores[i]),
                 str(x),
                 str(y),
@@ -89,6 +92,12 @@ class TrackMateWriter(LineWriter):
     def position(self) -> Position:
         """Where the file ends, the next spot's number, and the time of the first frame."""
         return {**super().position(), "next_id": self._next_id, "first_t_ns": self._first_t_ns}
+
+
+def _cell(name: str) -> str:
+    """Return a name as one cell: no formula, and in quotes where it has a comma or a quote."""
+    text = escaped(name)
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
 def places(record: OutputRecord) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

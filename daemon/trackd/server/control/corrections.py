@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trackd.server.access.grants import Right
@@ -20,7 +22,7 @@ def correct(call: Call) -> None:
     """Apply a correction from the next frame on; answer with its number, the epoch and the last seq before it."""
     session = call.session(Right.CONTROL)
     try:
-        correction = _correction(call.params)
+        correction = replace(_correction(call.params), t_ns=time.time_ns())
     except CorrectionError as error:
         raise ProtocolError(ErrorCode.BAD_CORRECTION, str(error), stream=session.name) from None
     call.daemon.streams.correct(session, correction, call.answer)
