@@ -12,7 +12,7 @@ class Lane {
     this.first = seq;
     this.seen = seq;
     this.spans = []; // {from, to (included, or Infinity), lost}
-    this.marks = []; // {seq, kind, other}
+    this.marks = []; // {seq, kind, other, number of a correction}
     this.ended = false;
   }
 
@@ -43,9 +43,15 @@ class Lane {
     this.ended = true;
   }
 
-  mark(seq, kind, other = null) {
-    if (this.marks.some((mark) => mark.seq === seq && mark.kind === kind)) return;
-    this.marks.push({ seq, kind, other });
+  /** The frames from which on the id was that of another animal. */
+  get exchanges() {
+    return this.marks.filter((mark) => mark.number !== null && mark.kind !== "rename").map((mark) => mark.seq);
+  }
+
+  mark(seq, kind, other = null, number = null) {
+    const isKnown = (mark) => (number === null ? mark.seq === seq && mark.kind === kind : mark.number === number);
+    if (this.marks.some(isKnown)) return;
+    this.marks.push({ seq, kind, other, number });
     if (this.marks.length > MAX_MARKS) this.marks.shift();
   }
 }
@@ -126,15 +132,16 @@ export class Lanes {
       lane.name = settlement.nameOf(row);
     }
     for (const lane of this.lanes.values()) if (lane.isPresent && lane.seen !== seq) lane.begin(seq, true);
+    for (const detail of settlement.corrections) this.corrected(seq - 1, detail);
   }
 
-  /** Mark a correction: it holds from the frame after `seq` on. */
+  /** Mark a correction: it holds from the frame after `seq` on. Its event and its settlement make one mark. */
   corrected(seq, detail) {
     const [first, second = detail.into ?? detail.new_id ?? null] = detail.tracks ?? [];
     const ids = [...(detail.tracks ?? []), detail.into, detail.new_id];
     for (const id of new Set(ids)) {
       if (id === undefined || id === null || !this.lanes.has(id)) continue;
-      this.lanes.get(id).mark(seq + 1, detail.action, id === first ? second : first);
+      this.lanes.get(id).mark(seq + 1, detail.action, id === first ? second : first, detail.number);
     }
     if (detail.action === "rename" && this.lanes.has(first)) this.lanes.get(first).name = detail.name ?? null;
     this.version++;

@@ -1,6 +1,6 @@
 /** The past of a stream: pause, step and scrub over the daemon's history, with the pictures that the page still has. */
 
-import { trailsOf } from "./recent.js";
+import { TRAIL_S } from "./recent.js";
 import { ofRow } from "./settlement.js";
 
 const BLOCK = 128; // frames a request
@@ -140,7 +140,7 @@ export class Playback {
     this.bitmap?.close();
     this.bitmap = bitmap;
     this.settlement = settlement;
-    this.trails = items[index]?.seq === seq ? trailsOf(items, index, 3) : new Map();
+    this.trails = items[index]?.seq === seq ? this.stream.trails(items, index, TRAIL_S) : new Map();
     this.onShown();
   }
 }

@@ -1,5 +1,7 @@
 /** The last settlements of a stream that this page received, with the pictures of the latest of them. */
 
+export const TRAIL_S = 3;
+
 const MAX_SETTLEMENTS = 900; // a minute at 15 a second
 const MAX_PICTURE_BYTES = 48 * 2 ** 20;
 const MAX_PICTURES = 300;
@@ -73,11 +75,17 @@ export class Recent {
  * @param {Settlement[]} items by seq, the last of which is the settlement
  * @param {number} end the index of the settlement in items
  * @param {number} seconds how far the trails go back in capture time
+ * @param {function} correctedAt returns the frames from which on an id was that of another animal; its trail begins there
  */
-export function trailsOf(items, end, seconds) {
+export function trailsOf(items, end, seconds, correctedAt) {
   const trails = new Map();
   const settlement = items[end];
-  for (const id of settlement.ids) if (id >= 0) trails.set(id, []);
+  const begins = new Map(); // id -> the first frame of its trail
+  for (const id of settlement.ids) {
+    if (id < 0) continue;
+    trails.set(id, []);
+    begins.set(id, Math.max(-1, ...correctedAt(id).filter((seq) => seq <= settlement.seq)));
+  }
   if (trails.size === 0) return trails;
   const from = settlement.seconds - seconds;
   const seen = new Map(); // id -> the step at which it was seen last
@@ -88,7 +96,7 @@ export function trailsOf(items, end, seconds) {
     if (!item.tracked) continue;
     for (let row = 0; row < item.ids.length; row++) {
       const trail = trails.get(item.ids[row]);
-      if (trail === undefined) continue;
+      if (trail === undefined || item.seq < begins.get(item.ids[row])) continue;
       if (seen.has(item.ids[row]) && seen.get(item.ids[row]) !== step - 1) trail.push(NaN, NaN);
       trail.push(item.centreX(row), item.centreY(row));
       seen.set(item.ids[row], step);

@@ -24,6 +24,7 @@ export class Settlement {
     this.parents = header.parents ?? [];
     this.flags = header.flags ?? [];
     this.names = header.names ?? null;
+    this.corrections = header.corrections ?? []; // of the time between the last tracked frame and this one
     this.ids = NO_IDS; // (n)
     this.trackScores = NO_NUMBERS; // (n), NaN if new
     this.boxes = NO_NUMBERS; // (n * 4), x1 y1 x2 y2, pixels of the full picture

@@ -66,7 +66,7 @@ export class Stage {
     ctx.fillStyle = scene.scheme === "dark" ? "#0b0d11" : "#e9ecf0";
     ctx.fillRect(0, 0, view.width, view.height);
     scene.view = view;
-    scene.target = this.viewer.isPicking ? this.hovered : -1;
+    scene.target = this.viewer.isPicking && this.hovered !== scene.selected ? this.hovered : -1;
     this.drawn = draw(ctx, scene);
     this.drawnSettlement = scene.settlement;
     this.drawnPicture = scene.bitmap !== null && scene.layers.picture;

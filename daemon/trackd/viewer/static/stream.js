@@ -1,13 +1,12 @@
 /** One stream as the page knows it: its last picture with its settlement, its recent frames, its lanes and measurements. */
 
 import { Lanes } from "./lanes.js";
-import { Recent } from "./recent.js";
+import { Recent, trailsOf } from "./recent.js";
 import { ofFrame, ofRow } from "./settlement.js";
 
 const MAX_WAITING = 600; // frames that arrive while the history is read
 const BACKFILL_FRAMES = 1024;
 const MAX_REPLIES = 16;
-const MAX_CORRECTIONS = 200;
 const MEASURED_S = 60;
 
 /** Return the change of a skipped frame in the form of a settlement. */
@@ -68,7 +67,6 @@ export class Stream {
     this.recent = new Recent();
     this.lanes = new Lanes();
     this.bounds = new Bounds();
-    this.corrections = []; // {seq, detail}
     this.waiting = null; // what arrives while the history is read
     this.hasHistory = false;
     this.pictureError = "";
@@ -104,8 +102,10 @@ export class Stream {
     }
     const settlement = ofFrame(message);
     const changes = (message.changes ?? []).map(changeOf);
-    if (this.waiting !== null && this.waiting.length < MAX_WAITING) this.waiting.push([changes, settlement]);
-    this.trace(this.lanes, changes, settlement);
+    this.trace((lanes) => {
+      for (const change of changes) lanes.change(change);
+      lanes.frame(settlement);
+    }, settlement.seq);
     if (!settlement.tracked) {
       this.skip = settlement;
       this.onShown(this);
@@ -117,9 +117,19 @@ export class Stream {
     if (!this.isDecoding) this.showNext();
   }
 
-  trace(lanes, changes, settlement) {
-    for (const change of changes) lanes.change(change);
-    lanes.frame(settlement);
+  /** The trails of a settlement's tracks over the settlements before it; see `trailsOf`. */
+  trails(items, end, seconds) {
+    return trailsOf(items, end, seconds, (id) => this.lanes.lanes.get(id)?.exchanges ?? []);
+  }
+
+  corrected(seq, detail) {
+    this.trace((lanes) => lanes.corrected(seq, detail), seq);
+  }
+
+  /** Apply something to the lanes, and again to those that are made from the history meanwhile. */
+  trace(apply, seq) {
+    apply(this.lanes);
+    if (this.waiting !== null && this.waiting.length < MAX_WAITING) this.waiting.push({ apply, seq });
   }
 
   /** Show the newest frame: its picture and its tracks appear together, or not at all. */
@@ -164,25 +174,18 @@ export class Stream {
         const rows = await request("history", { stream: this.name, epoch, from_seq: from, limit: 256 });
         if (generation !== this.generation) return;
         for (const row of rows) lanes.frame(ofRow(row, this.name));
-        if (rows.length === 0 || rows.at(-1).seq >= (this.waiting[0]?.[1].seq ?? Infinity)) break;
+        if (rows.length === 0 || rows.at(-1).seq >= (this.waiting[0]?.seq ?? Infinity)) break;
         from = rows.at(-1).seq + 1;
       }
     } catch {
       if (generation === this.generation) this.waiting = null; // without history the lanes begin now
       return;
     }
-    for (const [changes, settlement] of this.waiting) this.trace(lanes, changes, settlement);
+    for (const { apply } of this.waiting) apply(lanes);
     this.waiting = null;
-    for (const { seq, detail } of this.corrections) lanes.corrected(seq, detail);
     lanes.version = this.lanes.version + 1;
     this.lanes = lanes;
     this.onShown(this);
-  }
-
-  corrected(seq, detail) {
-    this.corrections.push({ seq, detail });
-    if (this.corrections.length > MAX_CORRECTIONS) this.corrections.shift();
-    this.lanes.corrected(seq, detail);
   }
 
   close() {

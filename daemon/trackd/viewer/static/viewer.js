@@ -8,7 +8,7 @@ import { LanesCanvas } from "./lanes_canvas.js";
 import { Log } from "./log.js";
 import { Panel } from "./panel.js";
 import { Playback } from "./playback.js";
-import { trailsOf } from "./recent.js";
+import { TRAIL_S } from "./recent.js";
 import { Stage } from "./stage.js";
 import { Stream } from "./stream.js";
 import { Strip } from "./strip.js";
@@ -17,7 +17,6 @@ import { Theme } from "./theme.js";
 import { Tiles } from "./tiles.js";
 import { TokenDialog } from "./token.js";
 
-const TRAIL_S = 3;
 const MAX_WATCHED = 16;
 const LARGE = { fps: 15, width: 1280 };
 const TILE = { fps: 4, width: 320 };
@@ -209,13 +208,19 @@ class Viewer {
     return (this.playback.isPaused ? this.playback.settlement : null) ?? this.stream?.shown ?? null;
   }
 
+  /** The colours of the picture are those for dark grounds in both themes; a swatch has the colour that is drawn. */
+  get swatchScheme() {
+    const bitmap = this.playback.isPaused ? this.playback.bitmap : this.stream?.bitmap;
+    return bitmap && this.layers.picture ? "dark" : this.theme.scheme;
+  }
+
   scene() {
     const { stream, playback, settlement } = this;
     const isPast = playback.isPaused && playback.settlement !== null;
     if (!isPast && this.trails.of !== settlement) {
       const items = stream?.recent.items ?? [];
       const isLast = settlement !== null && items.at(-1) === settlement;
-      this.trails = { of: settlement, trails: isLast ? trailsOf(items, items.length - 1, TRAIL_S) : new Map() };
+      this.trails = { of: settlement, trails: isLast ? stream.trails(items, items.length - 1, TRAIL_S) : new Map() };
     }
     const row = settlement?.rowOf(this.followed) ?? -1;
     return {
@@ -256,7 +261,7 @@ class Viewer {
       lanes: stream?.lanes ?? null,
       hidden: this.hidden,
       selected: this.selected,
-      scheme: this.theme.scheme,
+      scheme: this.swatchScheme,
       secondsOf: (seq) => {
         const frames = stream.lanes.last - seq + 1;
         return seconds > 0 ? `${(frames * seconds).toFixed(1)} s` : `${frames} frames`;
@@ -280,7 +285,7 @@ class Viewer {
       mayAct: this.mayAct && this.stream !== null,
       picking: this.picking,
       isPaused: this.playback.isPaused,
-      scheme: this.theme.scheme,
+      scheme: this.swatchScheme,
     };
   }
 
