@@ -95,7 +95,8 @@ def assert_as_published(state: dict[str, Any], tank: Tank) -> None:
 def canvas_click(page: Page, track_id: int) -> None:
     """Click on a track where it is drawn now."""
     left, top = page.run("(({x, y}) => [x, y])(document.getElementById('picture').getBoundingClientRect())")
-    track = next(track for track in page.state["tracks"] if track["id"] == track_id)
+    drawn = page.wait_state(lambda state: track_id in as_drawn(state), f"track {track_id}")
+    track = next(track for track in drawn["tracks"] if track["id"] == track_id)
     page.click(left + track["x"], top + track["y"])
     page.wait(f"trackdViewer.state.selected === {track_id}")
 
@@ -156,7 +157,10 @@ def test_a_paused_page_shows_every_frame_of_the_past_as_it_was_published(
     page = pages(daemon)
     shows(page, "tank")
     page.press(" ")
-    paused = page.wait_state(lambda state: state["isPaused"], "the pause")["seq"]
+    page.wait(
+        "trackdViewer.state.isPaused && trackdViewer.state.seq === Number(document.getElementById('scrub').value)"
+    )
+    paused = page.state["seq"]
     for steps in (1, 2, 3):
         page.press("ArrowLeft")
         state = page.wait_state(lambda state, seq=paused - steps: state["seq"] == seq, f"{steps} frames back")
