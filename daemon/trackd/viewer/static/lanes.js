@@ -68,20 +68,16 @@ export class Lanes {
     let lane = this.lanes.get(id);
     if (lane === undefined) {
       lane = new Lane(id, seq);
-      this.lanes.set(id, lane);
-      if (this.lanes.size > MAX_LANES) this.removeOne();
+      if (this.lanes.size < MAX_LANES || this.removeOne()) this.lanes.set(id, lane);
     }
     return lane;
   }
 
+  /** Remove a track that has ended, else one that is lost; false if all are present. */
   removeOne() {
-    for (const lane of this.lanes.values()) {
-      if (lane.ended) {
-        this.lanes.delete(lane.id);
-        return;
-      }
-    }
-    this.lanes.delete(this.lanes.keys().next().value);
+    const lanes = [...this.lanes.values()];
+    const lane = lanes.find((each) => each.ended) ?? lanes.find((each) => each.isLost);
+    return lane !== undefined && this.lanes.delete(lane.id);
   }
 
   /** Apply what changed in a frame: `{seq, status, newTracks, lostTracks, foundTracks, endedTracks, parents, flags}`. */
@@ -115,7 +111,7 @@ export class Lanes {
     }
     if (frame.flags.includes("low_confidence")) this.markFrame(seq, "low_confidence");
     if (frame.status === "dropped" || frame.status === "rejected") this.markFrame(seq, frame.status);
-    if (seq % 256 === 0) this.trim(seq - MAX_FRAMES);
+    if (this.version % 256 === 0) this.trim(seq - MAX_FRAMES);
   }
 
   /** Apply a frame with all its tracks. */

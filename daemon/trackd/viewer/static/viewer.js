@@ -114,6 +114,7 @@ class Viewer {
     this.mayAct = control;
     this.log.add(`connected to trackd ${version}${control ? "" : ", view only"}`);
     setHidden(byId("enter-token"), control);
+    if (!control) setText(byId("state"), "connected, view only");
     for (const stream of this.streams.values()) stream.hasHistory = false; // frames may have been missed
     this.watch();
     this.panel.update();
