@@ -61,7 +61,7 @@ export class Lanes {
     this.lanes = new Map(); // id -> Lane, in the order of their first frames
     this.frameMarks = []; // {seq, kind}: low confidence, drops and rejects, which concern a whole frame
     this.last = -1; // the last seq
-    this.version = 0;
+    this.applied = 0; // frames
   }
 
   lane(id, seq) {
@@ -84,7 +84,7 @@ export class Lanes {
   change(frame) {
     if (frame.seq <= this.last) return;
     this.last = frame.seq;
-    this.version++;
+    this.applied++;
     const { seq } = frame;
     frame.newTracks.forEach((id, i) => {
       const lane = this.lane(id, seq);
@@ -111,7 +111,7 @@ export class Lanes {
     }
     if (frame.flags.includes("low_confidence")) this.markFrame(seq, "low_confidence");
     if (frame.status === "dropped" || frame.status === "rejected") this.markFrame(seq, frame.status);
-    if (this.version % 256 === 0) this.trim(seq - MAX_FRAMES);
+    if (this.applied % 256 === 0) this.trim(seq - MAX_FRAMES);
   }
 
   /** Apply a frame with all its tracks. */
@@ -140,7 +140,6 @@ export class Lanes {
       this.lanes.get(id).mark(seq + 1, detail.action, id === first ? second : first, detail.number);
     }
     if (detail.action === "rename" && this.lanes.has(first)) this.lanes.get(first).name = detail.name ?? null;
-    this.version++;
   }
 
   markFrame(seq, kind) {

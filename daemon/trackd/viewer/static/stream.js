@@ -183,7 +183,6 @@ export class Stream {
     }
     for (const { apply } of this.waiting) apply(lanes);
     this.waiting = null;
-    lanes.version = this.lanes.version + 1;
     this.lanes = lanes;
     this.onShown(this);
   }
