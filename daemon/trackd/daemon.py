@@ -43,7 +43,7 @@ from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd.store.records import Record
 from trackd.store.remembered_models import RememberedModels
-from trackd.viewer.app import viewer_routes
+from trackd.viewer.app import page_address, viewer_routes
 from trackd.viewer.hub import Hub
 from trackd.viewer.shower import Shower
 from trackd_client.configuration import ConfigError
@@ -122,7 +122,7 @@ class Daemon:
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
             if self._shower is not None:
-                self.addresses["viewer"] = f"http://{self._http.address}/"
+                self.addresses["viewer"] = page_address(self._http.address)
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
         publisher = Publisher(
             self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address), hub

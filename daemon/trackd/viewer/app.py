@@ -39,6 +39,7 @@ _TYPES = {
     "txt": "text/plain; charset=utf-8",
     "md": "text/plain; charset=utf-8",
 }
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # a bind to all addresses is no address of a page
 _OTHER_TYPE = "application/octet-stream"
 
 
@@ -84,6 +85,12 @@ def viewer_routes(config: ViewerConfig, hub: Hub, admission: Admission) -> list[
         await page.serve(websocket, hub, control, config.fps)
 
     return [Route("/", index), Route("/static/{name:path}", static), WebSocketRoute(VIEWER_SOCKET, socket)]
+
+
+def page_address(bound: str) -> str:
+    """Return the page's address for a browser on this machine; `bound` is the `host:port` of the HTTP server."""
+    host, _, port = bound.rpartition(":")
+    return f"http://{_LOOPBACK.get(host, host)}:{port}/"
 
 
 def static_files() -> dict[str, tuple[bytes, str]]:

@@ -88,7 +88,7 @@ class Page:
         self._replies: deque[bytes | tuple[int, list[Tracks]]] = deque()
         self._events: deque[bytes] = deque(maxlen=_MOST_EVENTS)
         self._streams: bytes | None = None
-        self._frames: dict[Watch, bytes] = {}
+        self._frames: dict[str, tuple[Watch, bytes]] = {}  # by stream
         self._outstanding = 0
         self._has_room = asyncio.Event()  # for another request; until then nothing of the page is read
         self._has_room.set()
@@ -97,7 +97,7 @@ class Page:
 
     def show(self, watch: Watch, message: bytes) -> None:
         """Send a frame; the watch takes no other one until it is sent."""
-        self._on_loop(lambda: self._frames.__setitem__(watch, message))
+        self._on_loop(lambda: self._frames.__setitem__(watch.stream, (watch, message)))
 
     def tell_streams(self, message: bytes) -> None:
         """Send the list of streams."""
@@ -146,8 +146,8 @@ class Page:
                     message, self._streams = self._streams, None
                     await self._send_bytes(message)
                 else:
-                    watch = next(iter(self._frames))
-                    await self._send_bytes(self._frames.pop(watch))
+                    watch, message = self._frames.pop(next(iter(self._frames)))
+                    await self._send_bytes(message)
                     self._hub.sent(watch)
 
     async def _send_reply(self, reply: bytes | tuple[int, list[Tracks]]) -> None:
@@ -176,6 +176,7 @@ class Page:
             match message:
                 case WatchStreams():
                     self._hub.watch(self, message.limited(self._fps))
+                    self._frames = {name: frame for name, frame in self._frames.items() if name in message.wishes}
                 case Ask():
                     self._ask(message)
                 case Hello():

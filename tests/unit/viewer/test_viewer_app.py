@@ -9,7 +9,7 @@ import pytest
 from trackd.config import ViewerConfig, check_config
 from trackd.observe.token import TokenGuard
 from trackd.server.access.viewer import admission
-from trackd.viewer.app import static_files, viewer_routes
+from trackd.viewer.app import page_address, static_files, viewer_routes
 from trackd.viewer.hub import Hub
 from trackd.viewer.page import Admission
 from trackd_client.configuration import ConfigError
@@ -63,6 +63,13 @@ def test_the_page_and_its_files_have_the_headers_of_a_strict_page():
 )
 def test_a_name_that_is_no_file_of_the_page_is_not_found(name):
     assert answer(viewer(), f"/static/{name}")[0] == 404
+
+
+def test_the_address_of_the_page_is_one_that_a_browser_on_this_machine_can_open():
+    assert page_address("127.0.0.1:9570") == "http://127.0.0.1:9570/"
+    assert page_address("0.0.0.0:80") == "http://127.0.0.1:80/"
+    assert page_address("[::]:80") == "http://[::1]:80/"
+    assert page_address("192.168.1.5:80") == "http://192.168.1.5:80/"
 
 
 def test_every_file_of_the_page_has_a_media_type():
