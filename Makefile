@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test soak docs site lint format bench bench-peers clean
+.PHONY: install demo test browser soak docs site lint format bench bench-peers clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -33,8 +33,15 @@ demo: $(STAMP)
 	$(BIN)/trackd demo --out demo
 
 # Two processes, each with whole files of tests: the tests wait for daemons and clocks for half of their time.
-test: $(STAMP)
+test: $(STAMP) browser
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+
+# Chromium for the tests of the viewer's page, which are skipped without it. Installed only by root on Debian or the like.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		echo "==> installing Chromium for the tests of the viewer's page" && \
+		timeout 600 sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium' \
+		>/dev/null 2>&1; } || echo "==> no Chromium: the tests of the viewer's page are skipped"
 
 # The long form of the fault tests. It takes about two and a half hours: in one of them four cameras send frames, and for
 # fifty minutes inputs are fuzzed. TRACKD_SOAK_SPEED=4 sends these frames four times as fast. The tests print their progress.

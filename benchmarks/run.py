@@ -51,6 +51,7 @@ PARTS: tuple[Part, ...] = (
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
     Part("Eight streams at full rate, clients included", "python benchmarks/sustained.py"),
+    Part("Closed loop and eight streams beside open pages of the viewer", "python benchmarks/viewer.py"),
     Part("1080p gray, one stream, with appearance", "python benchmarks/images.py"),
     Part(
         "Resident memory while tracks begin and end",

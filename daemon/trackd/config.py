@@ -1,7 +1,7 @@
 """The daemon's configuration: every default, range and error text in one place.
 
 A DREEM inference YAML (`ckpt_path`, `out_dir`, `tracker`, `dataset`, `dataloader`) is a valid configuration without
-changes. trackd adds sections of its own: `daemon`, `stream`, `limits`, `security`.
+changes. trackd adds sections of its own: `daemon`, `stream`, `limits`, `security`, `viewer`.
 """
 
 from __future__ import annotations
@@ -220,6 +220,21 @@ class SecurityConfig(Section):
         return self
 
 
+def _host_name(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", value):
+        raise ValueError("should be a host name without a port, such as rig.example.org")
+    return value
+
+
+class ViewerConfig(Section):
+    """The live viewer; see docs/viewer.md."""
+
+    enabled: bool = True
+    pages: Annotated[int, Field(ge=1, le=64)] = 8
+    hosts: list[Annotated[str, BeforeValidator(_host_name)]] = Field(default_factory=list)
+    fps: Annotated[int, Field(ge=1, le=15)] = 15
+
+
 class ModelConfig(Section):
     """How a checkpoint is read."""
 
@@ -239,6 +254,7 @@ class Config(Section):
     stream: StreamConfig = StreamConfig()
     limits: LimitsConfig = LimitsConfig()
     security: SecurityConfig = SecurityConfig()
+    viewer: ViewerConfig = ViewerConfig()
 
     @property
     def checkpoints(self) -> list[str]:

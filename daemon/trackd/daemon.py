@@ -27,10 +27,12 @@ from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
+from trackd.server.access.viewer import admission
 from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.ingest import Ingest
+from trackd.server.pages import Pages
 from trackd.server.publisher import Publisher
 from trackd.server.server import Server
 from trackd.server.session import Sessions
@@ -41,6 +43,9 @@ from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd.store.records import Record
 from trackd.store.remembered_models import RememberedModels
+from trackd.viewer.app import page_address, viewer_routes
+from trackd.viewer.hub import Hub
+from trackd.viewer.shower import Shower
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import DEFAULT_LIMITS, Limits
 
@@ -95,6 +100,8 @@ class Daemon:
             self.health.long_step_s = _HANGING * config.limits.step_ms / 1e3 + config.daemon.stall_s
         security = self._security = _open_security(config, self.context, self.metrics, base)
         self._http: HttpServer | None = None
+        hub = Hub(wake_io=outbox.wake)
+        self._shower = Shower(hub, inbox) if config.daemon.http is not None and config.viewer.enabled else None
         try:
             self._sockets = Sockets(config, self.context, security)
         except BaseException:
@@ -103,7 +110,8 @@ class Daemon:
             raise
         try:
             if config.daemon.http is not None:
-                self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health, token))
+                routes = viewer_routes(config.viewer, hub, admission(config, token)) if config.viewer.enabled else []
+                self._http = HttpServer(config.daemon.http, make_app(self.metrics, self.health, token, routes))
         except BaseException:
             self._sockets.close()
             if security is not None:
@@ -113,9 +121,11 @@ class Daemon:
         self.addresses = {name: self._sockets.address(name) for name in ("ingest", "tracks", "control")}
         if self._http is not None:
             self.addresses["http"] = f"http://{self._http.address}"
+            if self._shower is not None:
+                self.addresses["viewer"] = page_address(self._http.address)
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
         publisher = Publisher(
-            self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address)
+            self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address), hub
         )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
@@ -132,6 +142,7 @@ class Daemon:
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
             journal, self.health, limits.parts, security, budget=budget,
+            pages=Pages(hub, control, sessions, streams.unavailable, budget),
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -152,6 +163,8 @@ class Daemon:
         self._start("outputs", self._outputs.run)
         if self._http is not None:
             self._start("http", self._http.run)
+        if self._shower is not None:
+            self._start("viewer", self._shower.run)
         self._start("io", self._serve)
         deadline = time.monotonic() + _JOIN_S
         while self._http is not None and not self._http.started and not self._ended.is_set():
@@ -186,6 +199,8 @@ class Daemon:
             self._security.stop()
         if self._http is not None:
             self._http.stop()
+        if self._shower is not None:
+            self._shower.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
             # Output files have no time limit. If the process is killed here, what was written stays as a part.

@@ -7,6 +7,7 @@ import time
 import pytest
 from daemon_process import DaemonProcess
 from raw_client import RawClient, array, walking_boxes
+from sleap_io import load_slp
 
 from trackd_client import Client, TrackdError
 
@@ -185,3 +186,31 @@ def test_a_restart_keeps_names_pending_ends_and_what_can_be_undone(tmp_path):
         assert ids == [0, 1, 3]
         assert header["names"] == ["Ann", None, None]
         assert header["ended_tracks"] == [2]
+
+
+def test_a_wrong_id_that_was_corrected_is_right_in_the_slp_with_its_name_also_after_a_kill(tmp_path):
+    options = (
+        f"daemon.state_dir={tmp_path / 'state'}", "daemon.http=null", f"out_dir={tmp_path / 'out'}",
+        "stream.outputs=[slp, trackmate]",
+    )  # fmt: skip
+    with DaemonProcess(*options) as daemon, RawClient(daemon.addresses, subscribe="cam") as client:
+        client.stream = "cam"
+        client.open("cam")
+        send(client, 0)
+        correct(client, "swap", tracks=[0, 2])
+        correct(client, "rename", track=2, name="Änne")
+        send(client, 1)
+        daemon.process.kill()
+        daemon.process.wait(10)
+    with DaemonProcess(*options) as daemon, RawClient(daemon.addresses, subscribe="cam") as client:
+        client.stream = "cam"
+        client.open("cam", takeover=True)
+        send(client, 2)
+        client.request("stream.close", stream="cam")
+        client.recv_kind("closed")
+        daemon.stop()
+    labels = load_slp(str(tmp_path / "out" / "cam.slp"), open_videos=False)
+    names = [[instance.track.name for instance in frame.instances] for frame in labels]
+    assert names == [["0", "1", "Änne"], ["Änne", "1", "0"], ["Änne", "1", "0"]]
+    lines = (tmp_path / "out" / "cam_spots.csv").read_text(encoding="utf-8").splitlines()[4:]
+    assert [line.split(",")[3] for line in lines][3:] == ["Änne", "Track_1", "Track_0"] * 2

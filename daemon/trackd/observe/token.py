@@ -14,6 +14,9 @@ from trackd_client.transport.curve import KeyFileError, check_private
 
 # Not every probe can send a token. Without one these paths answer with their status code alone, which is one bit.
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+# The files of the viewer hold no data. A browser cannot send a token with a socket; its first message holds it.
+VIEWER_SOCKET = "/viewer/socket"
+_VIEWER_FILES = "/static/"
 _MIN_CHARACTERS = 16
 _MAX_FILE_BYTES = 4096
 
@@ -46,7 +49,8 @@ def read_token(config: SecurityConfig, base: Path | None = None) -> str | None:
 class TokenGuard:
     """Passes on requests with the token. The others get the status code of the health paths, and nothing else.
 
-    Each path that the application serves is behind it, also one that is added later.
+    Each path that the application serves is behind it, also one that is added later. The viewer's socket checks the
+    token itself.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -56,7 +60,7 @@ class TokenGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on one request, or refuse it."""
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if hmac.compare_digest(given, self._expected):
+        if hmac.compare_digest(given, self._expected) or _is_viewers(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, _without_body(send))
@@ -65,6 +69,13 @@ class TokenGuard:
             await refusal(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
+
+
+def _is_viewers(scope: Scope) -> bool:
+    path: str = scope["path"]
+    if scope["type"] == "websocket":
+        return path == VIEWER_SOCKET
+    return scope["type"] == "http" and (path == "/" or path.startswith(_VIEWER_FILES))
 
 
 def _without_body(send: Send) -> Send:

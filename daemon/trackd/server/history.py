@@ -8,6 +8,7 @@ from trackd_client.protocol import Tracks
 
 MAX_REPLY_BYTES = 512 * 1024  # of arrays; as lists in MessagePack they need about twice as much
 _OVERHEAD_BYTES = 1024  # of a settlement without its arrays, an upper bound
+_CORRECTION_BYTES = 1024  # of a correction, the same
 
 
 class History:
@@ -51,5 +52,5 @@ def _size(tracks: Tracks) -> int:
         if array is not None:
             size += array.nbytes
     if tracks.names:
-        size += sum(len(name) for name in tracks.names if name)
-    return size
+        size += sum(4 * len(name) for name in tracks.names if name)
+    return size + _CORRECTION_BYTES * len(tracks.corrections)

@@ -14,6 +14,7 @@ from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
 from trackd.tracking.correction import Applied
+from trackd.viewer.hub import Hub
 from trackd_client.protocol import (
     Ack,
     Error,
@@ -39,11 +40,14 @@ class Publisher:
         ingest: zmq.Socket[bytes],
         metrics: Metrics,
         slow: SlowSubscribers | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self._tracks = tracks
         self._ingest = ingest
         self._metrics = metrics
         self._slow = slow
+        self._hub = hub or Hub()
+        self._watched = self._hub.watched
         self._unsent = Unsent(TRACKS_BYTES)
         self._unsent_replies = UnsentReplies(ingest)
 
@@ -64,6 +68,8 @@ class Publisher:
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
         self._metrics.latency.observe(tracks.timing)
+        if self._watched and (slot := self._watched.get(session.name)) is not None:
+            slot.put(tracks, settlement)
         return tracks
 
     def ack(self, session: Session) -> None:
@@ -118,6 +124,8 @@ class Publisher:
         """Publish an event to a stream's subscribers."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
         try_send(self._tracks, [topic("events", session.name), *encode(message)])
+        if self._hub.pages and event is not EventName.HEARTBEAT:
+            self._hub.tell(message)
 
     def corrected(self, session: Session, applied: Applied) -> None:
         """Publish and count a correction."""

@@ -20,6 +20,7 @@ from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget
 from trackd.server.control import Control
 from trackd.server.ingest import FRAMES_ONLY, Ingest
+from trackd.server.pages import Pages
 from trackd.server.publisher import Publisher
 from trackd.server.revocation import Revocation
 from trackd.server.session import Session, Sessions
@@ -27,6 +28,7 @@ from trackd.server.sockets import Sockets, confirmed_key
 from trackd.server.stream_lifecycle import Streams
 from trackd.server.subscriptions import Subscriptions
 from trackd.store.journal import Journal
+from trackd.viewer.hub import Hub
 from trackd_client.protocol import Error, ErrorCode, EventName, ProtocolError
 from trackd_client.protocol.arrays import Part
 from trackd_client.transport.multipart import receive_message
@@ -61,8 +63,10 @@ class Server:
         security: Security | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         budget: Budget | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._budget = budget or Budget(clock)
+        self._pages = pages or Pages(Hub(), control, sessions, streams.unavailable, self._budget, clock)
         self._sockets = sockets
         self._ingest = ingest
         self._control = control
@@ -97,11 +101,12 @@ class Server:
         for bound in receivers:
             poller.register(bound, zmq.POLLIN)
         next_heartbeat_ns = self._clock() + _HEARTBEAT_NS
+        pages_due = self._pages.hub.due
         stepped_inline = False
         while not (self._health.draining and self._drained()):
             wait_ms = max(0, (next_heartbeat_ns - self._clock()) // 1_000_000)
             may_sleep = self._outbox.may_sleep()
-            if not may_sleep or (stepped_inline and self._inbox.ready_inline):
+            if not may_sleep or pages_due or (stepped_inline and self._inbox.ready_inline):
                 wait_ms = 0
             elif self._budget.may_refuse:
                 wait_ms = 0 if self._control.is_answering else min(wait_ms, _WAITING_MS)
@@ -118,6 +123,8 @@ class Server:
             if self._budget.may_refuse:
                 self._control.continue_replies()
                 self._budget.run_waiting()
+            if pages_due:
+                self._pages.run()
             stepped_inline = self._engine.step_inline()
             if stepped_inline:
                 self._publish_outcomes()
@@ -282,6 +289,7 @@ class Server:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, reason, session.name))
         self._publisher.look_at_subscribers()
         self._control.look_at_replies()
+        self._pages.list_streams()
         self._streams.close_idle(now)
         self._inbox.wake()  # for the commands of closed streams
         if self._revocation is not None:

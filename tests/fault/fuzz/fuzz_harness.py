@@ -34,7 +34,7 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 FINDINGS = HERE / "findings"
-TARGETS = ("protocol", "checkpoint", "recordings", "sleap", "journal")
+TARGETS = ("protocol", "checkpoint", "recordings", "sleap", "journal", "viewer")
 MOST_BYTES = 65_536  # of an input
 FOUND = 77  # exit code
 

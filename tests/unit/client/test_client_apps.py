@@ -177,6 +177,18 @@ def live(epoch: int, *tracks: LiveTrack) -> LiveTracks:
     return LiveTracks("cam", epoch, 9, tracks)
 
 
+def test_a_table_shows_the_names_of_tracks():
+    table = LiveTable("cam")
+    box = (0.0, 0.0, 4.0, 8.0)
+    table.complete(live(1, LiveTrack(1, "active", box, 9, 3), LiveTrack(2, "lost", box, 5, 0, "[Bob]")))
+    table.update(tracked(10, [1, 3], names=("Ann", None)))
+    assert [(row.id, row.name) for row in table.rows()] == [(1, "Ann"), (2, "[Bob]"), (3, None)]
+    assert "1 Ann" in text_of(table)
+    assert "2 [Bob]" in text_of(table)
+    table.update(tracked(11, [1]))
+    assert table.rows()[0].name is None
+
+
 def test_the_live_tracks_complete_a_table_that_began_later():
     table = LiveTable("cam")
     table.update(tracked(8, [1]))

@@ -91,7 +91,7 @@ def correct(
     arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[ARGUMENTS]...",
+            metavar="ARGUMENTS",
             help="rename TRACK [NAME] (no name removes it); swap TRACK TRACK; merge TRACK INTO; end TRACK; "
             "new_id TRACK; undo [NUMBER].",
         ),

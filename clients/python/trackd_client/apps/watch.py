@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from trackd_client.client import Client
@@ -38,6 +39,7 @@ class TrackRow:
     speed: float  # pixels per frame, between the last two detections; NaN after one
     score: float  # NaN for none
     lost: bool = False
+    name: str | None = None  # as a person named it
 
 
 class LiveTable:
@@ -100,6 +102,7 @@ class LiveTable:
                         speed=math.nan,
                         score=math.nan,
                         lost=track.state == "lost",
+                        name=track.name,
                     )
 
     def rows(self) -> list[TrackRow]:
@@ -132,7 +135,7 @@ class LiveTable:
         for row in rows[:MAX_ROWS]:
             now = last.frame_index if last is not None else row.last_index
             table.add_row(
-                str(row.id),
+                str(row.id) if row.name is None else f"{row.id} {escape(row.name)}",
                 f"lost for {now - row.last_index}" if row.lost else "active",
                 f"{row.centre[0]:.1f}",
                 f"{row.centre[1]:.1f}",
@@ -158,8 +161,9 @@ class LiveTable:
         if tracks.track_ids is None or tracks.track_scores is None or tracks.boxes is None:
             return
         centres = (tracks.boxes[:, :2] + tracks.boxes[:, 2:]) / 2
-        for track_id, centre, score in zip(
-            tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), strict=True
+        names = tracks.names or [None] * len(centres)
+        for track_id, centre, score, name in zip(
+            tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), names, strict=True
         ):
             if track_id < 0:
                 continue
@@ -169,7 +173,7 @@ class LiveTable:
                 first_index = old.first_index
                 speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.last_index)
             self._rows[track_id] = TrackRow(
-                track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score
+                track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score, name=name
             )
         for track_id in tracks.lost_tracks:
             if track_id in self._rows:

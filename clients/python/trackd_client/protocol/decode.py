@@ -80,8 +80,8 @@ def decode(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, kinds: Collec
         raise
 
 
-def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Header:
-    """The checked header of a message: a map with string keys and this protocol version."""
+def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS, *, has_version: bool = True) -> Header:
+    """The checked header of a message: a map with string keys and, with `has_version`, this protocol version."""
     if not parts:
         raise bad_message("a message needs a header part; got no parts")
     if len(parts[0]) > limits.header_bytes:
@@ -94,6 +94,8 @@ def read_header(parts: Sequence[Part], limits: Limits = DEFAULT_LIMITS) -> Heade
         raise bad_message(f"the header must be a map with string keys; got {type(header).__name__}")
     if not few and _is_nested_too_deep(header):
         raise bad_message(f"the header must be nested at most {MAX_NESTING} deep")
+    if not has_version:
+        return header
     if "v" not in header:
         raise bad_message("v must be the protocol version; got nothing")
     if header["v"] != PROTOCOL_VERSION or type(header["v"]) is not int:

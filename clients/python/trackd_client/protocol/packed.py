@@ -6,7 +6,7 @@ The numbers of an array have fixed sizes (float 64, int 32), so numpy writes the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgpack
@@ -30,9 +30,14 @@ def history_pieces(request_id: Any, rows: Iterable[Tracks]) -> Iterator[bytes]:
         request_id: the request's id.
         rows: the settlements, oldest first.
     """
-    rows = list(rows)
     head = {"v": PROTOCOL_VERSION, "kind": Reply.kind, "id": request_id}
-    yield _map_start(len(head) + 1) + _items(head) + _packed("result") + _list_start(len(rows))
+    yield _map_start(len(head) + 1) + _items(head) + _packed("result")
+    yield from rows_pieces(list(rows))
+
+
+def rows_pieces(rows: Sequence[Tracks]) -> Iterator[bytes]:
+    """Yield the list of the rows of a `history` result, in such pieces."""
+    yield _list_start(len(rows))
     for row in rows:
         yield from _row_pieces(row)
 

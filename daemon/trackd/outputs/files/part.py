@@ -128,7 +128,7 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
     for frame in maps:
         if "finished" in frame:
             continue
-        arrays = {name: _array(frame[name]) for name in ARRAYS if name in frame}
+        arrays: dict[str, Any] = {name: _array(frame[name]) for name in ARRAYS if name in frame}
         names = dict(frame.get("names", ()))
         yield OutputRecord(frame["frame_index"], frame["t_ns"], parents=dict(frame["parents"]), names=names, **arrays)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget, Client
 from trackd.server.control import corrections, drain, history, models, status, streams
-from trackd.server.control.call import Call, DaemonParts, Method
+from trackd.server.control.call import Answer, Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
 from trackd.server.unsent import LARGE_BYTES, UnsentReplies
 from trackd_client.configuration import nearest
@@ -90,21 +90,13 @@ class Control:
             parts: the message.
             grant: the rights of the connection's key; None where the key was removed.
         """
-        request_id: Any = None
         started = time.monotonic_ns()
         client = (grant.key if grant is not None else "") or bytes(envelope[0])
-        returned = False
+        request_id: Any = None
 
         def answer(result: Any, error: Exception | None = None) -> None:
-            answer_started = time.monotonic_ns()
-            if error is None:
-                reply = Reply(request_id, result)
-            else:
-                reply = Reply(request_id, error=_code_and_text(error))
-                self._metrics.refused(_code_and_text(error)[0])
+            reply = Reply(request_id, result) if error is None else Reply(request_id, error=code_and_text(error))
             self._send(envelope, encode(reply))
-            if returned:
-                self._budget.spend(client, time.monotonic_ns() - answer_started)
 
         def answer_with_rows(rows: list[Tracks]) -> None:
             self._long_replies.append(_LongReply(client, envelope, history_pieces(request_id, rows)))
@@ -117,17 +109,59 @@ class Control:
             request_id = message.id
             if grant is None:
                 raise ProtocolError(ErrorCode.FORBIDDEN, REVOKED)
-            method = self._methods.get(message.method)
-            if method is None:
-                hint = nearest(message.method[:60], self._methods)
-                raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {message.method[:60]!r} is not known; {hint}")
-            method(Call(self._daemon, message.params, grant, answer, answer_with_rows))
-        except ProtocolError as error:
+        except Exception as error:
+            if not isinstance(error, ProtocolError):
+                logger.exception("a request could not be read")
+            self._metrics.refused(code_and_text(error)[0])
             answer(None, error)
+            self._budget.spend(client, time.monotonic_ns() - started)
+            return
+        self.run(message.method, message.params, grant, client, answer, answer_with_rows, started)
+
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        grant: Grant,
+        client: Client,
+        answer: Answer,
+        answer_with_rows: Callable[[list[Tracks]], None],
+        started: int | None = None,
+    ) -> None:
+        """Call one method. The time that it takes is taken from its client's budget.
+
+        Args:
+            name: of the method; one that is not known is answered with an error.
+            params: as the client sent them.
+            grant: the client's rights.
+            client: whose budget it is.
+            answer: sends the result or the error, now or later.
+            answer_with_rows: sends a list of settlements as the result.
+            started: when its handling began, monotonic ns; None: now.
+        """
+        started = time.monotonic_ns() if started is None else started
+        returned = False
+
+        def counted(result: Any, error: Exception | None = None) -> None:
+            answer_started = time.monotonic_ns()
+            if error is not None:
+                self._metrics.refused(code_and_text(error)[0])
+            answer(result, error)
+            if returned:
+                self._budget.spend(client, time.monotonic_ns() - answer_started)
+
+        try:
+            method = self._methods.get(name)
+            if method is None:
+                hint = nearest(name[:60], self._methods)
+                raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {name[:60]!r} is not known; {hint}")
+            method(Call(self._daemon, params, grant, counted, answer_with_rows))
+        except ProtocolError as error:
+            counted(None, error)
         except Exception as error:
             # A fault of the daemon in one request must not end the daemon for all clients.
             logger.exception("a request could not be handled")
-            answer(None, error)
+            counted(None, error)
         finally:
             returned = True
             self._budget.spend(client, time.monotonic_ns() - started)
@@ -177,7 +211,8 @@ class Control:
         self._send(envelope, encode(Reply(None, error=(error.code, error.message))))
 
 
-def _code_and_text(error: Exception) -> tuple[ErrorCode, str]:
+def code_and_text(error: Exception) -> tuple[ErrorCode, str]:
+    """Return an error as a reply has it."""
     if isinstance(error, ProtocolError):
         return error.code, error.message
     if isinstance(error, ValueError):
