@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,7 +67,7 @@ def run_demo(out: Path, seed: int, speed: str, *, live: bool | None = None) -> I
     video = _draw(recording, updates, out / "demo_tracked.mp4", console)
     score = _score(recording, updates)
     _report(console, files, video, out, updates, score)
-    if console.is_terminal if live is None else live:
+    if sys.stdout.isatty() if live is None else live:
         play_live(recording, FIXED_NUMBER, console)
     else:
         console.print(f"\nsee it live in a browser: trackd demo --live --out {out}", highlight=False, soft_wrap=True)

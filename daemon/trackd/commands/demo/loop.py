@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trackd.commands.live import Addresses, own_daemon
+from trackd.commands.live import Addresses, own_daemon, signals_as_interrupts
 from trackd_client import Client
 from trackd_client.apps.replay import Pace, looped
 from trackd_client.recordings.recording import Recording
@@ -18,18 +18,26 @@ from trackd_client.recordings.recording import Recording
 STREAM = "demo"
 
 
-def play_live(recording: Recording, config: Mapping[str, Any], console: Console, n_frames: int | None = None) -> None:
+def play_live(
+    recording: Recording,
+    config: Mapping[str, Any],
+    console: Console,
+    addresses: Addresses | None = None,
+    n_frames: int | None = None,
+) -> None:
     """Play a recording until Ctrl-C, with the present as its capture times, and print the page's address.
 
     Args:
         recording: what to play, at its recorded rate.
         config: of the stream.
         console: for the address.
+        addresses: of the daemon, which is started here; free ports in place of those that are in use.
         n_frames: end after so many frames; None: never.
     """
     with (
         suppress(KeyboardInterrupt),
-        own_daemon(Addresses(), None, None) as found,
+        signals_as_interrupts(),
+        own_daemon(addresses or Addresses(), None, None) as found,
         Client(found.ingest, found.tracks, found.control) as client,
         client.open_stream(
             STREAM,
