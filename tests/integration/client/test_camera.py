@@ -1,4 +1,4 @@
-"""The camera program against a real daemon: a looping file, an address that goes and returns, signals, `trackd live`."""
+"""The camera program and a real daemon: a looping file, an address that goes and returns, signals, `trackd live`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -190,8 +191,8 @@ def test_an_address_that_goes_and_returns_is_one_stream(client):
     (done,) = results
     tracks = settled(client, "address")
     assert len(tracks) == done.sent
-    assert all(first.frame_index < second.frame_index for first, second in zip(tracks, tracks[1:], strict=False))
-    assert max(second.t_ns - first.t_ns for first, second in zip(tracks, tracks[1:], strict=False)) > 0.3e9
+    assert all(first.frame_index < second.frame_index for first, second in pairwise(tracks))
+    assert max(second.t_ns - first.t_ns for first, second in pairwise(tracks)) > 0.3e9
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -255,10 +256,7 @@ def test_live_uses_a_daemon_that_runs(scene, daemon, client):
     ("words", "text"),
     [
         (["no/such.mp4"], "no/such.mp4: no such file, and not a camera's number"),
-        (["99"], "99: no such camera"),
         (["0", "--detector", "backround"], "--detector is one of background"),
-        (["0", "--detector-option", "size=3"], "the detector background has no option 'size'"),
-        (["0", "--speed", "quick"], "--speed must be a number above 0, or max; got 'quick'"),
         (["videotestsrc ! appsink"], "this OpenCV is built without GStreamer"),
     ],
 )

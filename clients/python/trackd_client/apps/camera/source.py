@@ -122,7 +122,7 @@ _ADVICE = {
 
 def _open(source: Source) -> Any:
     if source.kind is SourceKind.PIPELINE:
-        if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
                 f"{source.shown}: this OpenCV is built without GStreamer, as the packages of PyPI are; use a "
                 f"distribution's (Debian: python3-opencv) or an address"
