@@ -214,6 +214,27 @@ def test_a_signal_ends_the_program_with_code_0_and_a_finished_video(scene, daemo
     assert name not in [row.stream for row in client.status().streams], "its stream is closed"
 
 
+def test_a_camera_that_was_killed_is_continued_with_its_ids_and_numbers(scene, daemon, client):
+    words = ["camera", str(scene[0]), "--loop", "--stream", "killed", "--animals", str(ANIMALS), "--takeover"]
+    cameras = []
+    try:
+        for seq in (20, 60):
+            cameras.append(program(*words, *at(daemon)))
+            wait_until(lambda: "killed" in [row.stream for row in client.status().streams], SLOW_S, "the stream")
+            wait_until(lambda seq=seq: client.live_position("killed")[1] >= seq, SLOW_S, f"{seq} frames")
+            cameras[-1].send_signal(signal.SIGKILL if seq == 20 else signal.SIGINT)
+            _, stderr = cameras[-1].communicate(timeout=SLOW_S)
+    finally:
+        for camera in cameras:
+            camera.kill()
+    assert [camera.returncode for camera in cameras] == [-signal.SIGKILL, 0], stderr
+    tracks = settled(client, "killed")
+    assert len({each.epoch for each in tracks}) == 1
+    assert [each.seq for each in tracks] == list(range(len(tracks)))
+    assert all(first.frame_index < second.frame_index for first, second in pairwise(tracks))
+    assert set(np.concatenate([each.track_ids for each in tracks])) <= set(range(ANIMALS))
+
+
 def test_live_is_one_command_from_a_video_to_tracked_files(scene, tmp_path):
     ports = dict(word.removeprefix("daemon.endpoints.").split("=") for word in fixed_ports())
     words = [f"--{name}={address}" for name, address in ports.items()]
