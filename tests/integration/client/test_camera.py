@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 import sleap_io
-from arena import arena, write_video
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 
 from trackd_client import Client
@@ -25,6 +24,10 @@ from trackd_client.apps.camera.camera import Camera
 from trackd_client.apps.camera.grabber import Playing
 from trackd_client.apps.camera.options import CameraOptions
 from trackd_client.apps.camera.run import CameraCommand, open_camera
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+
+from arena import arena, write_video
 
 N_FRAMES, ANIMALS = 90, 3
 SLOW_S = 60.0  # a bound for conditions on a machine that is busy
