@@ -3,9 +3,9 @@
     python benchmarks/background.py [--seeds 0 1 2] [--demo] [--option threshold=18]
 
 The arena has four dark animals on a light floor (`arena.py`). They swim as those of the demo do, also over each other.
-A detection within 20 pixels of an animal's centre is that animal's (30 in the demo, whose fish are longer). The detector
-has 25 images of the recording to learn the background, as `trackd live FILE` gives it. Each recording is tracked
-without and with the number of animals. The row `truth` has the true boxes in place of the detector's.
+A detection within 20 pixels of an animal's centre is that animal's (30 in the demo, whose fish are longer). The
+detector has 25 images of the recording to learn the background, as `trackd live FILE` gives it. Each recording is
+tracked without and with the number of animals. The row `truth` has the true boxes in place of the detector's.
 """
 
 from __future__ import annotations

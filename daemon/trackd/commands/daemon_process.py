@@ -37,6 +37,8 @@ def running_daemon(overrides: Sequence[str]) -> Iterator[dict[str, str]]:
             assert process.stdout is not None
             readable, _, _ = select.select([process.stdout], [], [], _READY_S)
             line = process.stdout.readline() if readable else ""
+            if readable and not line:
+                raise RuntimeError("the daemon ended before it was ready; its own line says why")
             if not line.startswith("ready "):
                 raise RuntimeError(f"the daemon did not become ready within {_READY_S:.0f} s")
             yield dict(word.split("=", 1) for word in line.split()[1:])

@@ -30,7 +30,7 @@ from trackd_client.errors import TrackdError
 from trackd_client.transport.curve import NO_KEYS, ClientKeys
 
 HTTP = "http://127.0.0.1:9570"  # of a daemon without a configuration
-FIND_S = 1.0  # the wait for a daemon that may not run
+FIND_S = 3.0  # the wait for a daemon that may not run
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +83,37 @@ def live(
             keys = NO_KEYS
         elif port is not None:
             raise ConfigError("--port is for a daemon that trackd live starts; one runs at these addresses already")
-        console.print(f"watch it at {found.page}   (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+        console.print(f"watch it at {found.page}   (Ctrl-C ends it)", highlight=False, markup=False, soft_wrap=True)
         if open_page:
             webbrowser.open(found.page)
         client = ends.enter_context(Client(found.ingest, found.tracks, found.control, **keys))
         camera = opened.camera(client)
         done = run_camera(camera, console, f"{camera.name} at {found.page}")
     if camera.video is not None:
-        console.print(f"  the video                        {camera.video.path}", highlight=False, soft_wrap=True)
+        console.print(
+            f"  the video                        {camera.video.path}", highlight=False, markup=False, soft_wrap=True
+        )
         for path in written_beside(camera.video.path, camera.name, command.options.outputs):
-            console.print(f"  tracked                          {path}", highlight=False, soft_wrap=True)
+            console.print(f"  tracked                          {path}", highlight=False, markup=False, soft_wrap=True)
     if done.rejected:
         raise TrackdError(f"{done.rejected} of {done.sent} frames were rejected and have no ids")
 
 
 def running_at(addresses: Addresses, keys: ClientKeys) -> Addresses | None:
-    """Return the addresses of the daemon that answers there; None if none does."""
+    """Return the addresses of the daemon that answers there; None if one can be started.
+
+    Raises:
+        TrackdError: nothing answers at an address that was given, and no daemon can listen there.
+    """
     if not may_be_taken(addresses.control):
         return None
     with Client(addresses.ingest, addresses.tracks, addresses.control, timeout_s=FIND_S, **keys) as client:
         try:
             client.status()
         except Timeout:
-            return None
+            if addresses.control == CONTROL:  # some other program; a daemon gets free ports
+                return None
+            raise TrackdError(f"no daemon answers at {addresses.control}, and none can be started there") from None
     return addresses
 
 

@@ -20,7 +20,8 @@ ROUNDS = 8  # of expectation and maximization
 OVERLAP = 0.6  # of k animals' area, that a blob of k animals has at least
 LEARN = 0.05  # of a frame in the typical area and in an animal's shape
 VELOCITY = 0.4  # of a frame in an animal's velocity
-PLACE_PRIOR, SHAPE_PRIOR = 0.5, 1.5  # weights of what is expected, in animals' areas
+VELOCITY_TOGETHER = 0.05  # the same in a blob of several, whose places are less certain: animals go on as before
+PLACE_PRIOR, SHAPE_PRIOR = 1.0, 1.5  # weights of what is expected, in animals' areas
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +88,8 @@ class Splitter:
             centres.append(fitted[0])
             covariances.append(fitted[1])
             areas.append(np.full(len(inside), blobs.areas[row] / len(inside)))
-        known.velocities[seen] += VELOCITY * (now[seen] - known.centres[seen] - known.velocities[seen])
+        gain = np.where(alone, VELOCITY, VELOCITY_TOGETHER)[:, None]
+        known.velocities[seen] += (gain * (now - known.centres - known.velocities))[seen]
         known.velocities[~seen] *= 0.8
         known.centres = now
         if kept.all():

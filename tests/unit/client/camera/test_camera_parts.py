@@ -266,6 +266,13 @@ def test_image_k_of_a_video_is_frame_k_and_a_lost_one_repeats_the_one_before(tmp
     assert free_path(tmp_path / "new", "cam", ".mp4").name == "cam-2.mp4"
 
 
+@pytest.mark.skipif(ffmpeg_executable() is None, reason="imageio-ffmpeg is not installed")
+def test_a_video_without_images_is_no_file(tmp_path):
+    recorded = RecordedVideo(tmp_path, "cam", (48, 64), 10)
+    recorded.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 KILLED = """
 import os, signal, sys, numpy as np
 from pathlib import Path

@@ -19,6 +19,7 @@ from trackd_client.client import Client
 from trackd_client.detections import Detections, Image
 from trackd_client.detectors.detector import Detector, DetectorError
 from trackd_client.errors import Timeout, TrackdError
+from trackd_client.excerpt import excerpt
 from trackd_client.protocol import EncodedImage
 from trackd_client.sending.stream import Stream
 
@@ -206,13 +207,16 @@ class Camera:
 
     def _detect(self, frame: Grabbed, index: int) -> Detections:
         try:
-            return self._detector(frame.image)
+            found = self._detector(frame.image)
         except DetectorError:
             raise
         except Exception as error:
             logger.info("the detector has failed", exc_info=True)
             text = " ".join(str(error).split())
             raise DetectorError(f"the detector failed at frame {index}: {type(error).__name__}: {text}") from error
+        if not isinstance(found, Detections):
+            raise DetectorError(f"the detector must return trackd_client.Detections; got {excerpt(found)}")
+        return found
 
     def _image(self, image: Image) -> Image | EncodedImage | None:
         if self._images is Images.NONE:

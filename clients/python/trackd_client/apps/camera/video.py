@@ -176,6 +176,9 @@ class RecordedVideo:
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
+        if not self.n_frames:  # such a file is no video
+            self.path.unlink(missing_ok=True)
+            return
         self._check()
 
     def _check(self) -> None:
