@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trackd_client.apps.camera import arguments as of
 from trackd_client.apps.command_line import LogFormat, Logged, Version, log, run_command
 from trackd_client.configuration import ConfigError
 
@@ -119,16 +120,82 @@ def keygen(
 
 
 @app.command()
+def live(
+    source: of.SourceArgument,
+    detector: of.DetectorOption = "background",
+    detector_options: of.DetectorOptions = [],  # noqa: B006
+    animals: of.Animals = None,
+    record: of.Record = None,
+    outputs: of.Outputs = "slp,csv",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the page, if this command starts the daemon.")
+    ] = None,
+    stream: of.StreamName = None,
+    overrides: of.StreamConfig = [],  # noqa: B006
+    speed: of.Speed = "1.0",
+    loop: of.Loop = False,
+    lossless: of.Lossless = False,
+    gray: of.Gray = False,
+    images: of.ImagesOption = "auto",
+    no_images: of.NoImages = False,
+    jpeg_quality: of.JpegQuality = None,
+    takeover: of.Takeover = False,
+    ingest: Annotated[str, typer.Option(help="Ingest endpoint of a daemon.")] = "tcp://127.0.0.1:5570",
+    tracks: Annotated[str, typer.Option(help="Tracks endpoint of a daemon.")] = "tcp://127.0.0.1:5571",
+    control: Annotated[str, typer.Option(help="Control endpoint of a daemon.")] = "tcp://127.0.0.1:5572",
+    http: Annotated[str, typer.Option(help="HTTP address of a daemon.")] = "http://127.0.0.1:9570",
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Track a camera live, and show it in a browser; start a daemon if none runs."""
+    log(verbose)
+    try:
+        from trackd.commands.live import Addresses
+        from trackd.commands.live import live as run
+        from trackd_client.apps.camera.command import camera_command
+    except ModuleNotFoundError as error:
+        raise of.missing_package(error) from None
+    from trackd_client.transport.curve import load_keys
+
+    command = camera_command(
+        source,
+        detector=detector,
+        detector_options=detector_options,
+        animals=animals,
+        stream=stream,
+        overrides=overrides,
+        record=record,
+        outputs=outputs,
+        speed=speed,
+        loop=loop,
+        lossless=lossless,
+        gray=gray,
+        images=images,
+        no_images=no_images,
+        jpeg_quality=jpeg_quality,
+        takeover=takeover,
+    )
+    addresses = Addresses(ingest, tracks, control, http)
+    run(command, addresses, port, open_page=open_page, keys=load_keys(server_key, client_key))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's files.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the recording.")] = 3,
     speed: Annotated[str, typer.Option(help="1.0: the recorded speed; max: as fast as possible.")] = "1.0",
+    live: Annotated[
+        bool | None,
+        typer.Option("--live/--no-live", help="Play it at the end as a live stream; by default on a terminal."),
+    ] = None,
 ) -> None:
     """Make a small recording, replay it as a live stream into a daemon, and draw and score the tracks."""
     log(False)
     from trackd.commands.demo.demo import run_demo
 
-    run_demo(out, seed, speed)
+    run_demo(out, seed, speed, live=live)
 
 
 @checkpoint.command()

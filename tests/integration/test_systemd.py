@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -171,12 +172,13 @@ def test_the_unit_waits_for_ready_and_feeds_a_watchdog():
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_accepts_the_unit(tmp_path):
-    unit = tmp_path / "trackd.service"
-    text = UNIT.read_text().replace("/opt/trackd/bin/trackd", sys.executable)  # the program must exist
+@pytest.mark.parametrize("name", ["trackd.service", "trackd-camera@.service"])
+def test_systemd_accepts_the_unit(tmp_path, name):
+    unit = tmp_path / name.replace("@", "@0")
+    text = re.sub(r"/opt/trackd/bin/\S+", sys.executable, UNIT.with_name(name).read_text())  # the program must exist
     unit.write_text(text)
     result = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
     )
-    problems = [line for line in result.stderr.splitlines() if "trackd.service" in line]
+    problems = [line for line in result.stderr.splitlines() if unit.name in line]
     assert (result.returncode, problems) == (0, []), result.stderr

@@ -10,7 +10,7 @@ WRONG_INPUT = 2  # a configuration, a file or an argument that the user can corr
 
 _REFUSED_INPUT = (ErrorCode.BAD_CONFIG, ErrorCode.UNKNOWN_MODEL)
 # By name, because the modules of these classes may need packages that are not installed.
-_WRONG_INPUT = ("CheckpointError", "ConfigError", "KeyFileError", "RecordingError")
+_WRONG_INPUT = ("CheckpointError", "ConfigError", "DetectorError", "KeyFileError", "RecordingError", "SourceError")
 _FAILED = ("IncompleteError", "UnfinishedError")
 
 

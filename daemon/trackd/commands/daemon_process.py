@@ -16,6 +16,9 @@ _DRAIN_S = 45.0
 def running_daemon(overrides: Sequence[str]) -> Iterator[dict[str, str]]:
     """Start `trackd serve` on free loopback ports; drain it when the context ends.
 
+    It is in a process group of its own: a Ctrl-C at the terminal ends this program, which then ends the daemon. So the
+    daemon accepts frames until this program has closed its streams.
+
     Args:
         overrides: `a.b.c=value` texts; they win over the free ports.
 
@@ -28,12 +31,14 @@ def running_daemon(overrides: Sequence[str]) -> Iterator[dict[str, str]]:
     free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
     words = [word for override in [*free, "daemon.http=127.0.0.1:0", *overrides] for word in ("--set", override)]
     with subprocess.Popen(
-        [sys.executable, "-m", "trackd.cli", "serve", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "trackd.cli", "serve", *words], stdout=subprocess.PIPE, text=True, process_group=0
     ) as process:
         try:
             assert process.stdout is not None
             readable, _, _ = select.select([process.stdout], [], [], _READY_S)
             line = process.stdout.readline() if readable else ""
+            if readable and not line:
+                raise RuntimeError("the daemon ended before it was ready; its own line says why")
             if not line.startswith("ready "):
                 raise RuntimeError(f"the daemon did not become ready within {_READY_S:.0f} s")
             yield dict(word.split("=", 1) for word in line.split()[1:])

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trackd_client.apps.camera import arguments as of
 from trackd_client.apps.command_line import Version, log, run_command
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
@@ -14,7 +15,7 @@ from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
     name="trackd-client",
-    help="Send recordings to a trackd daemon, watch its tracks, and correct them.",
+    help="Send cameras and recordings to a trackd daemon, watch its tracks, and correct them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,6 +63,69 @@ def replay(
     rejected = sum(each.rejected for each in replayed)
     if rejected and not allow_rejected:
         raise TrackdError(rejection_of(rejected, sum(each.progress.sent for each in replayed)))
+
+
+@app.command()
+def camera(
+    source: of.SourceArgument,
+    detector: of.DetectorOption = "background",
+    detector_options: of.DetectorOptions = [],  # noqa: B006
+    animals: of.Animals = None,
+    stream: of.StreamName = None,
+    overrides: of.StreamConfig = [],  # noqa: B006
+    record: of.Record = None,
+    outputs: of.Outputs = "slp,csv",
+    speed: of.Speed = "1.0",
+    loop: of.Loop = False,
+    lossless: of.Lossless = False,
+    gray: of.Gray = False,
+    images: of.ImagesOption = "auto",
+    no_images: of.NoImages = False,
+    jpeg_quality: of.JpegQuality = None,
+    takeover: of.Takeover = False,
+    ingest: Ingest = INGEST,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Send the images of a camera and what a detector finds in them, live, until Ctrl-C or the end of a file."""
+    log(verbose)
+    try:
+        from trackd_client.apps.camera.command import camera_command
+        from trackd_client.apps.camera.run import open_camera, run_camera
+    except ModuleNotFoundError as error:
+        raise of.missing_package(error) from None
+    from trackd_client.client import Client
+
+    opened = open_camera(
+        camera_command(
+            source,
+            detector=detector,
+            detector_options=detector_options,
+            animals=animals,
+            stream=stream,
+            overrides=overrides,
+            record=record,
+            outputs=outputs,
+            speed=speed,
+            loop=loop,
+            lossless=lossless,
+            gray=gray,
+            images=images,
+            no_images=no_images,
+            jpeg_quality=jpeg_quality,
+            takeover=takeover,
+        )
+    )
+    with Client(ingest, tracks, control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        done = run_camera(made := opened.camera(client))
+    if made.video is not None:
+        typer.echo(f"wrote {made.video.path}; the daemon writes {outputs} to its out_dir")
+    if done.rejected:
+        raise TrackdError(f"{done.rejected} of {done.sent} frames were rejected and have no ids")
 
 
 @app.command()
@@ -115,7 +179,7 @@ def correct(
 
 @app.callback()
 def options(version: Version = False) -> None:
-    """Send recordings to a trackd daemon, watch its tracks, and correct them."""
+    """Send cameras and recordings to a trackd daemon, watch its tracks, and correct them."""
 
 
 def main() -> None:

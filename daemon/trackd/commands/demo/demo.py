@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from rich.live import Live
 from rich.progress import track as progress
 
 from trackd.commands.daemon_process import running_daemon
+from trackd.commands.demo.loop import play_live
 from trackd.commands.demo.recording import N_ANIMALS, DemoRecording, make_recording
 from trackd.engine.outcome import output_record
 from trackd.evaluation import IdentityScore, IdentityScoring
@@ -40,13 +42,14 @@ _REFRESH_S = 0.1
 _FOLLOW_S = 10.0
 
 
-def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
+def run_demo(out: Path, seed: int, speed: str, *, live: bool | None = None) -> IdentityScore:
     """Run the whole demo, and return the score of its tracks.
 
     Args:
         out: the folder for all files, made if absent.
         seed: of the recording.
         speed: "1.0" is the recorded speed, "max" as fast as the daemon can track.
+        live: play the recording at the end, until Ctrl-C; None: if this is a terminal.
     """
     console = Console()
     shutil.rmtree(out / "tracked", ignore_errors=True)  # of the last demo; a daemon would rename its files
@@ -58,18 +61,17 @@ def run_demo(out: Path, seed: int, speed: str) -> IdentityScore:
     )
     console.print(f"[bold]2[/] Starting a daemon, and replaying {files.slp} into it as a live camera …")
     daemon = running_daemon([f"out_dir={out / 'tracked'}", "stream.outputs=[slp, mot]"])
-    with daemon as addresses, client_of(addresses) as client:
+    with daemon as addresses, Client(addresses["ingest"], addresses["tracks"], addresses["control"]) as client:
         updates = _replay_and_watch(client, recording, parse_speed(speed), console)
     console.print("[bold]3[/] Drawing the tracks that the daemon published …")
     video = _draw(recording, updates, out / "demo_tracked.mp4", console)
     score = _score(recording, updates)
     _report(console, files, video, out, updates, score)
+    if sys.stdout.isatty() if live is None else live:
+        play_live(recording, FIXED_NUMBER, console)
+    else:
+        console.print(f"\nsee it live in a browser: trackd demo --live --out {out}", highlight=False, soft_wrap=True)
     return score
-
-
-def client_of(addresses: dict[str, str]) -> Client:
-    """Return a client of the daemon at these addresses."""
-    return Client(addresses["ingest"], addresses["tracks"], addresses["control"])
 
 
 def _replay_and_watch(client: Client, recording: Recording, speed: float, console: Console) -> list[Tracks]:
