@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -284,6 +284,20 @@ class Client:
             TracksSubscription(
                 self, self._context, (stream, *others), from_seq, timeout_s, until_closed=until_closed, keys=self._keys
             )
+        )
+
+    def follow(
+        self, *streams: str, from_seq: int | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> TracksSubscription:
+        """Return an iterator as `tracks` does, which passes events on and can follow further streams.
+
+        Args:
+            streams: the streams' names; there may be none yet. The iterator's own `follow` adds streams.
+            from_seq: as for `tracks`.
+            on_event: is called with each event, heartbeats included, in order with the settlements of its stream.
+        """
+        return self._subscribed(
+            TracksSubscription(self, self._context, streams, from_seq, keys=self._keys, on_event=on_event)
         )
 
     def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trackd_client.apps.command_line import Version, log, run_command
+from trackd_client.apps.command_line import Version, log, needs_extra, run_command
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
 from trackd_client.transport.curve import load_keys
@@ -82,6 +82,58 @@ def watch(
 
     with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
         run_watch(client, stream, once=once)
+
+
+@app.command()
+def trigger(
+    rules: Annotated[Path, typer.Argument(metavar="RULES", help="YAML file of rules and actions.")],
+    streams: Annotated[
+        list[str], typer.Option("--stream", metavar="NAME", help="Follow this stream; those of the rules if not given.")
+    ] = [],  # noqa: B006 (nothing changes the list)
+    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+    report_s: Annotated[
+        float, typer.Option("--report-s", min=0.0, help="Seconds between two reports; 0: only at the end.")
+    ] = 60.0,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Send messages when rules on live tracks fire: OSC, UDP, HTTP, MQTT, serial, ZeroMQ, a program."""
+    log(verbose)
+    with needs_extra("triggers"):
+        from trackd_client.apps.trigger import check_packages, read_rules_file, run_trigger
+    from trackd_client.client import Client
+
+    file = read_rules_file(rules)
+    if check:
+        check_packages(file)
+        typer.echo(f"{rules}: {len(file.rules.rules)} rules, {len(file.actions)} actions")
+        return
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_trigger(client, file, streams, report_s)
+
+
+@app.command()
+def events(
+    stream: Annotated[list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Print a line for each event: tracks that begin, are lost, found or end, and what happens to streams."""
+    log(verbose)
+    from trackd_client.apps.events import run_events
+    from trackd_client.client import Client
+
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_events(client, stream or (), json_lines=json_lines)
 
 
 @app.callback()

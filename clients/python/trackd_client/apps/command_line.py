@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from trackd_client.errors import TrackdError
 from trackd_client.exit_codes import exit_code
 from trackd_client.version import VERSION
 
@@ -35,6 +38,23 @@ def log(verbose: bool) -> None:
     )
     if level not in _LEVELS:
         logging.getLogger(__name__).warning("TRACKD_LOG should be one of %s; got %r", ", ".join(_LEVELS), level)
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Name the extra that installs a missing package of the imports in the block.
+
+    Raises:
+        TrackdError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("trackd_client"):
+            raise
+        raise TrackdError(
+            f"{error.name} is not installed; the extra {extra} has it: pip install 'trackd-client[{extra}]'"
+        ) from None
 
 
 def run_command(app: typer.Typer, program: str) -> None:
