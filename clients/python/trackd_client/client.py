@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from trackd_client.detections import Skeleton
 from trackd_client.errors import Timeout, TrackdError
-from trackd_client.following.subscription import EventSubscription
+from trackd_client.following.raw import RawSubscription
+from trackd_client.following.subscription import EventSubscription, Subscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import (
     Event,
@@ -33,7 +34,7 @@ from trackd_client.transport.curve import curve_keys
 INGEST = "tcp://127.0.0.1:5570"
 TRACKS = "tcp://127.0.0.1:5571"
 CONTROL = "tcp://127.0.0.1:5572"
-S = TypeVar("S", TracksSubscription, EventSubscription)
+S = TypeVar("S", bound=Subscription)
 DRAIN_TIMEOUT_S = 60.0
 
 
@@ -73,7 +74,7 @@ class Client:
         self._lock = threading.Lock()  # guards the fields below
         self._ingest: IngestDriver | None = None
         self._requests = Requests(self._context, control, self._keys)
-        self._subscriptions: list[TracksSubscription | EventSubscription] = []
+        self._subscriptions: list[Subscription] = []
         self._closed = False
 
     def open_stream(
@@ -299,6 +300,15 @@ class Client:
         return self._subscribed(
             TracksSubscription(self, self._context, streams, from_seq, keys=self._keys, on_event=on_event)
         )
+
+    def follow_raw(self, *streams: str, from_seq: int | None = None) -> RawSubscription:
+        """Return the published messages of streams as bytes; its `follow` adds streams.
+
+        Args:
+            streams: the streams' names; there may be none yet.
+            from_seq: as for `tracks`.
+        """
+        return self._subscribed(RawSubscription(self, self._context, streams, from_seq, keys=self._keys))
 
     def events(self, stream: str, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Return an iterator over the next events of a stream, heartbeats included."""

@@ -136,6 +136,74 @@ def events(
         run_events(client, stream or (), json_lines=json_lines)
 
 
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the recorded messages; made if absent.")],
+    streams: Annotated[
+        list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")
+    ] = None,
+    segment_bytes: Annotated[
+        str, typer.Option("--segment-bytes", metavar="N", help="Largest file, such as 64M.")
+    ] = "64M",
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", metavar="N", help="Of all files, such as 10G; no bound if not given.")
+    ] = None,
+    delete_oldest: Annotated[
+        bool, typer.Option("--delete-oldest", help="At --max-bytes delete the oldest file, in place of an error.")
+    ] = False,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Record the published messages of streams, byte for byte, with the times of their receipt."""
+    log(verbose)
+    from trackd_client.apps.record import parse_bytes, run_record
+    from trackd_client.client import Client
+    from trackd_client.message_log.writer import LogWriter
+
+    most = parse_bytes(max_bytes, "--max-bytes") if max_bytes is not None else None
+    with (
+        Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client,
+        LogWriter(folder, parse_bytes(segment_bytes, "--segment-bytes"), most, delete_oldest=delete_oldest) as writer,
+    ):
+        run_record(client, writer, streams or ())
+
+
+Probability = typer.Option(min=0.0, max=1.0, help="Of each message, 0 to 1.")
+
+
+@app.command()
+def play(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of recorded messages.")],
+    speed: Annotated[str, typer.Option(help="Multiple of the recorded speed; max: as fast as possible.")] = "1.0",
+    from_s: Annotated[float, typer.Option("--from-s", min=0.0, help="Begin so many seconds after the start.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the faults: the same seed gives the same ones.")] = 0,
+    loss: Annotated[float, Probability] = 0.0,
+    duplicate: Annotated[float, Probability] = 0.0,
+    reorder: Annotated[float, Probability] = 0.0,
+    delay_ms: Annotated[float, typer.Option("--delay-ms", min=0.0, help="Largest delay; the order stays.")] = 0.0,
+    wait: Annotated[bool, typer.Option(help="Begin when a subscriber is there.")] = True,
+    linger_s: Annotated[
+        float, typer.Option("--linger-s", min=0.0, help="Answer requests for so long after the last message.")
+    ] = 2.0,
+    tracks: Annotated[str, typer.Option(help="Where to publish.")] = TRACKS,
+    control: Annotated[str, typer.Option(help="Where to answer status, tracks.live and history.")] = CONTROL,
+    verbose: Verbose = False,
+) -> None:
+    """Publish recorded messages again, at their times, to test a subscriber without a daemon."""
+    log(verbose)
+    from trackd_client.apps.play import parse_speed, run_play
+    from trackd_client.message_log.faults import Faults
+
+    faults = Faults(seed, loss, duplicate, reorder, round(delay_ms * 1e6))
+    run_play(
+        folder, tracks, control, faults=faults, speed=parse_speed(speed), from_s=from_s, wait=wait, linger_s=linger_s
+    )
+
+
 @app.callback()
 def options(version: Version = False) -> None:
     """Send recordings to a trackd daemon, and watch its tracks."""

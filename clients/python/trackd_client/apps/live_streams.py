@@ -10,11 +10,62 @@ from types import TracebackType
 
 from trackd_client.client import Client
 from trackd_client.errors import Timeout, TrackdError
+from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import Event, Tracks
 
 logger = logging.getLogger(__name__)
 
 LOOK_FOR_STREAMS_S = 1.0
+
+
+class OpenStreams:
+    """The names of a daemon's open streams: those at the start, and later ones as they are opened.
+
+    Raises:
+        TrackdError: there is no daemon.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._found: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self.first = self._names()  # fails at once if there is no daemon
+        threading.Thread(target=self._look, args=(set(self.first),), name="open streams", daemon=True).start()
+
+    def take(self) -> list[str]:
+        """Return the names that were found since the last call."""
+        names: list[str] = []
+        while not self._found.empty():
+            names.append(self._found.get())
+        return names
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+
+    def _names(self) -> list[str]:
+        return [row.stream for row in self._client.status().streams if row.unavailable is None]
+
+    def _look(self, known: set[str]) -> None:
+        while not self._stop.wait(LOOK_FOR_STREAMS_S):
+            try:
+                names = self._names()
+            except TrackdError as error:  # it may be restarted
+                logger.debug("the open streams are not known: %s", error)
+                continue
+            for name in names:
+                if name not in known:
+                    known.add(name)
+                    self._found.put(name)
+
+
+def follow_new(subscription: TracksSubscription, streams: OpenStreams | None) -> None:
+    """Follow the streams that were opened since the last call, from their first frame."""
+    for name in streams.take() if streams is not None else ():
+        try:
+            subscription.follow(name, from_seq=0)
+        except TrackdError as error:
+            logger.warning("stream=%s: cannot be followed: %s", name, error)
 
 
 class LiveStreams:
@@ -32,13 +83,13 @@ class LiveStreams:
     def __init__(
         self, client: Client, streams: Sequence[str] = (), on_event: Callable[[Event], None] | None = None
     ) -> None:
-        self._client = client
-        self._found: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        open_streams = self._open_streams()  # fails at once if there is no daemon
-        self._subscription = client.follow(*(streams or open_streams), on_event=on_event)
-        if not streams:
-            threading.Thread(target=self._look, args=(set(open_streams),), name="open streams", daemon=True).start()
+        self._open: OpenStreams | None = None
+        if streams:
+            client.status()  # fails at once if there is no daemon
+        else:
+            self._open = OpenStreams(client)
+            streams = self._open.first
+        self._subscription = client.follow(*streams, on_event=on_event)
 
     @property
     def received_ns(self) -> int:
@@ -47,12 +98,7 @@ class LiveStreams:
 
     def next(self, timeout_s: float) -> Tracks | None:
         """Return the next settlement, or None after `timeout_s`."""
-        while not self._found.empty():
-            name = self._found.get()
-            try:
-                self._subscription.follow(name, from_seq=0)
-            except TrackdError as error:
-                logger.warning("stream=%s: cannot be followed: %s", name, error)
+        follow_new(self._subscription, self._open)
         try:
             return self._subscription.next(timeout_s)
         except Timeout:
@@ -60,7 +106,8 @@ class LiveStreams:
 
     def close(self) -> None:
         """End the subscription."""
-        self._stop.set()
+        if self._open is not None:
+            self._open.close()
         self._subscription.close()
 
     def __enter__(self) -> LiveStreams:
@@ -70,18 +117,3 @@ class LiveStreams:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _open_streams(self) -> list[str]:
-        return [row.stream for row in self._client.status().streams if row.unavailable is None]
-
-    def _look(self, known: set[str]) -> None:
-        while not self._stop.wait(LOOK_FOR_STREAMS_S):
-            try:
-                names = self._open_streams()
-            except TrackdError as error:  # it may be restarted
-                logger.debug("the open streams are not known: %s", error)
-                continue
-            for name in names:
-                if name not in known:
-                    known.add(name)
-                    self._found.put(name)

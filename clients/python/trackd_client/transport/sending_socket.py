@@ -36,7 +36,7 @@ class SendingSocket:
         except zmq.ZMQError as error:
             self._socket.close(linger=0)
             raise TrackdError(f"{endpoint}: {'cannot be bound' if bind else 'cannot be used'}: {error}") from None
-        self.endpoint = self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode() if bind else endpoint
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT) if bind else endpoint
 
     def send(self, parts: list[bytes]) -> bool:
         """Queue a message; return False if nothing can take it. A PUB socket drops it without a word."""

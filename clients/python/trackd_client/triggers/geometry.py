@@ -72,7 +72,8 @@ class Line:
         share = d0 / np.where(d0 == d1, 1.0, d0 - d1)
         crossing = before + share[:, None] * (after - before)
         along = ((crossing - self._a) * self._along).sum(axis=1) / self._length**2
-        return (along >= 0.0) & (along <= 1.0)
+        between: NDArray[np.bool_] = (along >= 0.0) & (along <= 1.0)
+        return between
 
 
 def box_gap(a: Floats, b: Floats) -> Floats:
