@@ -27,7 +27,6 @@ from trackd_client.triggers.settings import (
     RuleSettings,
     ScoreRule,
     SpeedRule,
-    StateRule,
     TouchRule,
     ZoneRule,
 )
@@ -49,7 +48,7 @@ class Hits:
 
 
 NO_HITS = Hits(np.empty(0, np.int64))
-Chosen = Callable[[Keys], Mask]
+Chosen = Callable[[Keys], Mask] | None  # for ids: whether the rule is about these tracks; None: about all
 
 
 class Condition(Protocol):
@@ -84,11 +83,8 @@ class _TrackState:
         fires = self._refractory.admit(ids, due, t_ns)
         return Hits(ids[fires], points=points[fires], values=(held / 1e9 if values is None else values)[fires])
 
-    def _visible(self, scene: Scene) -> tuple[Keys, Floats, NDArray[np.intp]]:
-        """Return the ids and points of the tracks that the rule is about, and their rows in the scene."""
-        points, visible = scene.points(self._keypoint)
-        rows = np.flatnonzero(visible & self._chosen(scene.ids))
-        return scene.ids[rows], points[rows], rows
+    def _visible(self, scene: Scene) -> tuple[Keys, Floats, NDArray[np.intp] | slice]:
+        return _visible(scene, self._keypoint, self._chosen)
 
     def forget(self, ended: Keys) -> None:
         self._latches.table.keep(~np.isin(self._latches.table.keys, ended))
@@ -172,16 +168,14 @@ class Crossing:
         self._refractory = refractory(rule)
 
     def step(self, scene: Scene) -> Hits:
-        points, visible = scene.points(self._keypoint)
-        chosen = np.flatnonzero(visible & self._chosen(scene.ids))
-        ids, points = scene.ids[chosen], points[chosen]
+        ids, points, _ = _visible(scene, self._keypoint, self._chosen)
         offset = self._line.offset(points)
         side = np.where(np.abs(offset) > self._hysteresis, np.sign(offset), 0).astype(np.int8)
         rows = self._sides.rows(ids)
         old = self._sides["side"][rows]
-        changed = (side != 0) & (old != 0) & (side != old)
-        due = changed & np.isin(side, self._wanted)
+        due = side * old < 0
         if due.any():
+            due &= np.isin(side, self._wanted)
             before = np.stack([self._sides["x"][rows], self._sides["y"][rows]], axis=1)
             due[due] = self._line.is_between(before[due], points[due])
         certain = side != 0
@@ -211,11 +205,8 @@ class Count:
         self._refractory = refractory(rule)
 
     def step(self, scene: Scene) -> Hits:
-        points, visible = scene.points(self._keypoint)
-        counted = visible & self._chosen(scene.ids)
-        if self._zone is not None:
-            counted[counted] = self._zone.contains(points[counted])
-        n = int(counted.sum())
+        ids, points, _ = _visible(scene, self._keypoint, self._chosen)
+        n = len(ids) if self._zone is None else int(self._zone.contains(points).sum())
         begins = np.array([self._sign * (n - self._count) > 0])
         ends = np.array([self._sign * (n - self._leave) <= 0])
         due, _ = self._latches.update(_ONLY, begins, ends, scene.t_ns)
@@ -245,17 +236,17 @@ class Pair:
         self.crowded = 0  # frames that had too many pairs to examine
 
     def step(self, scene: Scene) -> Hits:
-        points, visible = scene.points(self._keypoint)
-        rows = np.flatnonzero(visible)
-        ids, points = scene.ids[rows], points[rows]
+        ids, points, rows = _visible(scene, self._keypoint, None)
         boxes = scene.boxes[rows] if self._by_boxes else np.concatenate([points, points], axis=1)
         found = pairs_within(boxes, self._leave)
         if found is None:
             self.crowded += 1
             return NO_HITS
         first, second = np.minimum(*found), np.maximum(*found)  # the ids ascend with the rows
-        near = self._is_chosen(ids[first], ids[second])
-        keys = (ids[first[near]] << _PAIR) | ids[second[near]]
+        if self._chosen is not None or self._chosen_others is not None:
+            near = self._is_chosen(ids[first], ids[second])
+            first, second = first[near], second[near]
+        keys = (ids[first] << _PAIR) | ids[second]
         held = self._latches.table.keys
         if len(held):
             a, b = held >> _PAIR, held & ((1 << _PAIR) - 1)
@@ -278,7 +269,8 @@ class Pair:
 
     def _is_chosen(self, a: Keys, b: Keys) -> Mask:
         """Return for pairs whether one of them is the rule's track and the other its other track."""
-        return (self._chosen(a) & self._chosen_others(b)) | (self._chosen(b) & self._chosen_others(a))
+        first, other = self._chosen or _all, self._chosen_others or _all
+        return (first(a) & other(b)) | (first(b) & other(a))
 
 
 def condition(rule: RuleSettings, rules: Rules, chosen: Chosen, chosen_others: Chosen) -> Condition | None:
@@ -287,7 +279,7 @@ def condition(rule: RuleSettings, rules: Rules, chosen: Chosen, chosen_others: C
     Args:
         rule: one of `rules`.
         rules: the file.
-        chosen: returns for ids whether the rule is about these tracks.
+        chosen: the tracks that the rule is about.
         chosen_others: the same for the other track of a pair.
     """
     keypoint = rules.keypoint(rule)
@@ -304,8 +296,18 @@ def condition(rule: RuleSettings, rules: Rules, chosen: Chosen, chosen_others: C
     return Doubtful(rule, keypoint, chosen) if isinstance(rule, ScoreRule) else None
 
 
+def _all(keys: Keys) -> Mask:
+    return np.ones(len(keys), bool)
+
+
+def _visible(scene: Scene, keypoint: int | None, chosen: Chosen) -> tuple[Keys, Floats, NDArray[np.intp] | slice]:
+    """Return the ids and points of the tracks that a rule is about, and their rows in the scene."""
+    if keypoint is None and chosen is None:
+        return scene.ids, scene.centres, slice(None)
+    points, visible = scene.points(keypoint)
+    rows = np.flatnonzero(visible if chosen is None else visible & chosen(scene.ids))
+    return scene.ids[rows], points[rows], rows
+
+
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
-
-
-__all__ = ["NO_HITS", "Condition", "Hits", "StateRule", "condition", "refractory"]

@@ -5,13 +5,13 @@ All times are capture times. The state of a stream ends with its epoch, and that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from trackd_client.protocol import Event, Status, Tracks
-from trackd_client.triggers.conditions import Condition, Hits, condition, refractory
+from trackd_client.triggers.conditions import Chosen, Condition, Hits, condition, refractory
 from trackd_client.triggers.firing import Firing
 from trackd_client.triggers.latches import Refractory
 from trackd_client.triggers.scene import Known, Scene
@@ -77,8 +77,9 @@ class _Stream:
         self.epoch = epoch
         self._known = Known()
         self._conditions: list[tuple[str, RuleSettings, Condition]] = []
-        self._reports: list[tuple[str, RuleSettings, Refractory, Callable[[Keys], Mask]]] = []
+        self._reports: list[tuple[str, RuleSettings, Refractory, Chosen]] = []
         self._last: Tracks | None = None
+        self._ids: Keys = np.empty(0, np.int64)  # of the last frame
         for rule_name, rule in rules.rules.items():
             if rule.streams and name not in rule.streams:
                 continue
@@ -100,6 +101,10 @@ class _Stream:
         self._last = tracks
         if tracks.status is Status.TRACKED:
             scene = Scene(tracks)
+            # The same array for the same ids: tables find their rows by it (`Table.rows`).
+            if np.array_equal(scene.ids, self._ids):
+                scene.ids = self._ids
+            self._ids = scene.ids
             self._known.see(scene, tracks)
             for name, rule, made in self._conditions:
                 hits = made.step(scene)
@@ -132,7 +137,7 @@ class _Stream:
             if rule.when != "corrected" and not (rule.when == "renamed" and action == "rename"):
                 continue
             keys = np.array(ids[:1] or [-1], np.int64)
-            if not limit.admit(keys, chosen(keys), t_ns)[0]:
+            if not limit.admit(keys, np.ones(1, bool) if chosen is None else chosen(keys), t_ns)[0]:
                 continue
             track, other = [*ids, None, None][:2]
             x, y = self._known.place(track) if track is not None else (np.nan, np.nan)
@@ -174,12 +179,12 @@ class _Stream:
         name: str,
         rule: RuleSettings,
         limit: Refractory,
-        chosen: Callable[[Keys], Mask],
+        chosen: Chosen,
         tracks: Tracks,
         listed: tuple[int, ...],
     ) -> Iterable[Firing]:
         keys = np.unique(np.array(listed, np.int64))
-        fires = limit.admit(keys, chosen(keys), tracks.t_ns)
+        fires = limit.admit(keys, np.ones(len(keys), bool) if chosen is None else chosen(keys), tracks.t_ns)
         parents = dict(zip(tracks.new_tracks, tracks.parents, strict=True)) if tracks.parents else {}
         for track in keys[fires].tolist():
             x, y = self._known.place(track)
@@ -192,10 +197,10 @@ class _Stream:
     def _name(self, track: int | None) -> str | None:
         return self._known.names.get(track) if track is not None else None
 
-    def _chooser(self, ids: list[int], names: list[str]) -> Callable[[Keys], Mask]:
+    def _chooser(self, ids: list[int], names: list[str]) -> Chosen:
         """Return the filter of a rule: the ids listed, and the tracks with a name listed; without both, all."""
         if not ids and not names:
-            return lambda keys: np.ones(len(keys), bool)
+            return None
         listed = np.array(sorted(ids), np.int64)
         wanted = set(names)
         of_names: dict[int, str] | None = None

@@ -21,6 +21,7 @@ class Table:
 
     def __init__(self, **defaults: Any) -> None:
         self.keys: Keys = np.empty(0, np.int64)
+        self._asked: tuple[Keys, NDArray[np.intp]] | None = None  # the last call of `rows`, and its answer
         self._defaults = {name: np.asarray(value) for name, value in defaults.items()}
         self.columns = {name: np.empty(0, value.dtype) for name, value in self._defaults.items()}
 
@@ -41,11 +42,15 @@ class Table:
         """Return the row of each key; keys that have none get one.
 
         Args:
-            keys: (n,) ascending, without repetition, at most `MOST_ROWS`.
+            keys: (n,) ascending, without repetition, at most `MOST_ROWS`; it must not be changed later.
         """
+        if self._asked is not None and self._asked[0] is keys:
+            return self._asked[1]
         rows, known = self.find(keys)
         if known.all():
+            self._asked = keys, rows
             return rows
+        self._asked = None
         missing = keys[~known]
         places = rows[~known]
         self.keys = np.insert(self.keys, places, missing)
@@ -62,6 +67,7 @@ class Table:
         """Delete the rows where `mask` is false."""
         if mask.all():
             return
+        self._asked = None
         self.keys = self.keys[mask]
         for name, column in self.columns.items():
             self.columns[name] = column[mask]
