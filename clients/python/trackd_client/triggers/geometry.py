@@ -6,11 +6,13 @@ Letters: n points, m edges of a polygon. Coordinates are pixels, y downwards.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+FEW = 48  # boxes, of which all pairs are examined
 MOST_PAIRS = 1 << 20  # of one frame; candidates beyond it are not examined
 
 
@@ -83,12 +85,21 @@ def box_gap(a: Floats, b: Floats) -> Floats:
     return gap
 
 
+@lru_cache(maxsize=FEW + 1)
+def _all_pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(n, 1)
+
+
 def pairs_within(boxes: Floats, gap: float) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
     """Return the pairs of (n, 4) boxes with a `box_gap` of at most `gap`, as two arrays of rows.
 
-    None if more than `MOST_PAIRS` pairs would have to be examined. The boxes are swept in the order of their left
-    edges.
+    None if more than `MOST_PAIRS` pairs would have to be examined. More than `FEW` boxes are swept in the order of
+    their left edges.
     """
+    if len(boxes) <= FEW:
+        i, j = _all_pairs(len(boxes))
+        near = box_gap(boxes[i], boxes[j]) <= gap
+        return i[near], j[near]
     order = np.argsort(boxes[:, 0], kind="stable")
     swept = boxes[order]
     numbers = np.arange(len(swept))

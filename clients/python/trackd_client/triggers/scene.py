@@ -44,7 +44,7 @@ class Scene:
         if keypoints is None or keypoint >= keypoints.shape[1]:
             return np.full((len(self.ids), 2), np.nan), np.zeros(len(self.ids), bool)
         points = np.asarray(keypoints[self._rows, keypoint], np.float64)
-        visible: Mask = np.isfinite(points).all(axis=1)
+        visible: Mask = np.logical_and.reduce(np.isfinite(points), axis=1)
         return points, visible
 
 

@@ -234,7 +234,7 @@ def test_pairs_apart_hold_no_state_and_an_ended_track_takes_its_pairs_with_it():
     assert len(latches) == 0
 
 
-@given(st.integers(2, 40), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([2, 5, 48, 49, 90]), st.integers(0, 2**32 - 1))
 def test_the_sweep_finds_the_pairs_of_the_full_table(n, seed):
     rng = np.random.default_rng(seed)
     places = {i: tuple(place) for i, place in enumerate(rng.integers(0, 60, (n, 2)).tolist())}

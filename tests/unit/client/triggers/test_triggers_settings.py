@@ -73,7 +73,7 @@ def test_a_rule_that_is_not_valid_is_named_in_one_line(rule, text):
         ({"actions": {"a": {"kind": "mqtt", "broker": "b:1", "topic": "{name}"}}}, "actions.a.topic has an unknown"),
         ({"actions": {"a": {"kind": "command", "args": ["no-such-program"]}}}, "actions.a.args should begin with"),
         ({"actions": {"a": {"kind": "print", "message": "", "json": {}}}}, "message and json exclude each other"),
-        ({"actions": {"a": {"kind": "print", "json": ["{t[0]}"]}}}, "actions.a.json: has an unknown field, {t[0]}"),
+        ({"actions": {"a": {"kind": "print", "json": ["{t[0]}"]}}}, "actions.a.json has an unknown field, {t[0]}:"),
     ],
 )  # fmt: skip
 def test_any_other_fault_of_a_file_is_named_in_one_line(tree, text):
