@@ -16,7 +16,6 @@ app = typer.Typer(
     name="trackd-client",
     help="Send recordings to a trackd daemon, and watch its tracks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
