@@ -60,11 +60,12 @@ class Known:
         """Take the places and the names of one frame."""
         rows = self._places.rows(scene.ids)
         self._places["x"][rows], self._places["y"][rows] = scene.centres[:, 0], scene.centres[:, 1]
-        # Only a daemon that takes corrections publishes names.
+        # Only a daemon that takes corrections publishes names; they are empty if no track of the frame has one.
         names = getattr(tracks, "names", None)
-        if not names or tracks.track_ids is None:
+        if names is None or tracks.track_ids is None or not (names or self.names):
             return
-        listed = (tuple(tracks.track_ids.tolist()), tuple(names))
+        ids = tuple(tracks.track_ids.tolist())
+        listed = (ids, tuple(names or (None,) * len(ids)))
         if listed == self._listed:
             return
         self._listed = listed

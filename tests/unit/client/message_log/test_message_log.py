@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd_client.apps.play import timed
@@ -34,6 +34,7 @@ def write(folder: Path, some: list[Record], **options) -> None:
             log.append(record)
 
 
+@settings(deadline=None)
 @given(records)
 def test_a_record_is_decoded_to_what_was_encoded(record):
     data = record.encode()
@@ -134,6 +135,7 @@ def test_the_times_of_a_play_are_those_of_the_recording_by_the_clock_that_is_not
 probability = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 100), max_size=40),
     st.builds(Faults, st.integers(0, 5), probability, probability, probability, st.integers(0, 50)),

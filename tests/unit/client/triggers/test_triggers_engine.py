@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd_client.protocol import Event, EventName, Status, Tracks
@@ -170,6 +170,7 @@ def test_a_track_that_trembles_on_a_line_does_not_cross_it():
 points = st.tuples(st.integers(-50, 150), st.integers(-50, 150))
 
 
+@settings(deadline=None)
 @given(st.lists(points, min_size=2, max_size=12), points, points)
 def test_the_direction_of_a_crossing_is_opposite_for_the_reverse_line_and_for_the_reverse_path(path, start, end):
     if start == end:
@@ -234,6 +235,7 @@ def test_pairs_apart_hold_no_state_and_an_ended_track_takes_its_pairs_with_it():
     assert len(latches) == 0
 
 
+@settings(deadline=None)
 @given(st.sampled_from([2, 5, 48, 49, 90]), st.integers(0, 2**32 - 1))
 def test_the_sweep_finds_the_pairs_of_the_full_table(n, seed):
     rng = np.random.default_rng(seed)
@@ -300,6 +302,14 @@ def test_a_rule_is_only_about_its_streams_tracks_and_names():
     assert [rule for _, rule, _ in fired(made, [frame(0, inside, stream="left")])] == ["s", "s", "s", "t", "both"]
 
 
+def test_a_name_that_is_taken_back_does_not_count_any_more():
+    made = engine(a={"when": "zone_enter", "zone": "zone", "names": ["eve"]})
+    outside, inside = {2: (500, 50)}, {2: (50, 50)}
+    frames = [frame(0, outside, names={2: "eve"}), frame(1, inside), frame(2, outside), frame(3, inside, names={})]
+    frames[3].names = ()
+    assert fired(made, frames) == [(1, "a", 2)]
+
+
 def test_a_refractory_time_is_of_each_track_or_of_the_rule():
     zone = {"when": "zone_enter", "zone": "zone", "refractory_s": 0.5}
     made = engine(track=zone, rule={**zone, "refractory_per": "rule"})
@@ -327,6 +337,7 @@ def test_dropped_frames_change_nothing():
     assert made.tracks(Tracks("cam", 1, 0, 0, 0, Status.DROPPED, "overload")) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-60, 160), st.integers(1, 8)), min_size=1, max_size=60), st.floats(0, 40),
        st.floats(0, 1), st.floats(0, 1))  # fmt: skip
 def test_a_rule_never_fires_twice_without_leaving_nor_within_its_refractory_time(steps, hysteresis, for_s, refractory):
