@@ -136,6 +136,31 @@ def events(
 
 
 @app.command()
+def lsl(
+    stream: Annotated[list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")] = None,
+    slots: Annotated[
+        int, typer.Option("--tracks-shown", min=1, max=1000, help="Channels for the track ids 0 to N − 1.")
+    ] = 16,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Publish tracks and events as streams of the Lab Streaming Layer, with the capture clock."""
+    log(verbose)
+    with needs_extra("lsl"):
+        import pylsl
+
+    from trackd_client.apps.lsl import run_lsl
+    from trackd_client.client import Client
+
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_lsl(client, pylsl, stream or (), slots)
+
+
+@app.command()
 def record(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the recorded messages; made if absent.")],
     streams: Annotated[
