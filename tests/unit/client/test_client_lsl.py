@@ -85,23 +85,23 @@ def test_positions_and_events_have_the_capture_time_by_the_clock_of_lsl():
     pylsl = Pylsl()
     outlets = LslOutlets(pylsl, 3)
     outlets.tracks(frame(time.time_ns() - 250_000_000, new_tracks=(2,)))
-    ((_, stamp),) = pylsl.pushed["trackd cam"]
+    ((_, stamp),) = pylsl.pushed["trackd-cam"]
     assert 990 < stamp <= 999.75  # generous to a machine that pauses this test
-    ((row, event_stamp),) = pylsl.pushed["trackd cam events"]
+    ((row, event_stamp),) = pylsl.pushed["trackd-cam-events"]
     assert (json.loads(row[0])["event"], json.loads(row[0])["track"], event_stamp) == ("new", 2, stamp)
     outlets.event(Event("cam", EventName.HEARTBEAT, 1, 3))
     outlets.event(Event("cam", EventName.CLOSED, 1, 3))
-    assert [json.loads(x[0])["event"] for x, _ in pylsl.pushed["trackd cam events"]] == ["new", "closed"]
+    assert [json.loads(x[0])["event"] for x, _ in pylsl.pushed["trackd-cam-events"]] == ["new", "closed"]
 
 
 def test_the_channels_have_labels_and_units():
     pylsl = Pylsl()
     LslOutlets(pylsl, 2).tracks(frame(0))
-    info = pylsl.infos["trackd cam"]
+    info = pylsl.infos["trackd-cam"]
     assert (info.type, info.count, info.format) == ("Position", 6, "float32")
     labels = [channel.values[0] for channel in info.desc().children[0].children]
     assert labels[:3] == [("label", "track 0 x"), ("label", "track 0 y"), ("label", "track 0 score")]
-    assert pylsl.infos.get("trackd cam events") is None
+    assert pylsl.infos.get("trackd-cam-events") is None
 
 
 def test_without_pylsl_one_line_names_the_extra():

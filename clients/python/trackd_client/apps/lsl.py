@@ -34,7 +34,7 @@ def sample(tracks: Tracks, slots: int) -> list[float]:
 
 
 class LslOutlets:
-    """The outlets of a daemon: for each stream `NAME` one of positions, `trackd NAME`, and one of events.
+    """The outlets of a daemon: for each stream `NAME` one of positions, `trackd-NAME`, and one of events.
 
     Args:
         pylsl: the module.
@@ -78,9 +78,9 @@ class LslOutlets:
     def _info(self, stream: str, kind: str) -> Any:
         source = f"trackd/{stream}/{kind}"
         if kind == "events":
-            return self._pylsl.StreamInfo(f"trackd {stream} events", "Markers", 1, 0.0, "string", source)
+            return self._pylsl.StreamInfo(f"trackd-{stream}-events", "Markers", 1, 0.0, "string", source)
         n = self._slots * len(LABELS)
-        info = self._pylsl.StreamInfo(f"trackd {stream}", "Position", n, 0.0, "float32", source)
+        info = self._pylsl.StreamInfo(f"trackd-{stream}", "Position", n, 0.0, "float32", source)
         info.desc().append_child_value("manufacturer", f"trackd {VERSION}")
         channels = info.desc().append_child("channels")
         for track in range(self._slots):
