@@ -50,6 +50,7 @@ PARTS: tuple[Part, ...] = (
     Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
+    Part("Messages of trigger rules behind `tracks`, on loopback", "python benchmarks/triggers.py"),
     Part("Eight streams at full rate, clients included", "python benchmarks/sustained.py"),
     Part("Closed loop and eight streams beside open pages of the viewer", "python benchmarks/viewer.py"),
     Part("1080p gray, one stream, with appearance", "python benchmarks/images.py"),

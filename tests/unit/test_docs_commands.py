@@ -96,6 +96,8 @@ def parse(app: typer.Typer, words: tuple[str, ...], *, is_whole: bool) -> dict[s
         UsageError: an unknown command or option, or a missing argument.
     """
     program: Any = typer.main.get_command(app)
+    # Options that act while they are parsed would write into the home folder.
+    assert not {"--install-completion", "--show-completion"} & set(words)
     context = program.make_context(words[0], list(words[1:]), resilient_parsing=not words[1:])
     arguments = [*getattr(context, "_protected_args", ()), *context.args]
     while arguments:

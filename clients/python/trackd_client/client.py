@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 from trackd_client.detections import Skeleton
 from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
-from trackd_client.following.subscription import EventSubscription
+from trackd_client.following.raw import RawSubscription
+from trackd_client.following.subscription import EventSubscription, Subscription
 from trackd_client.following.tracks import TracksSubscription
-from trackd_client.protocol import (
-    Open,
-    Tracks,
-)
+from trackd_client.protocol import Event, Open, Tracks
 from trackd_client.replies import (
     Corrected,
     DaemonStatus,
@@ -38,7 +36,7 @@ from trackd_client.transport.curve import curve_keys
 INGEST = "tcp://127.0.0.1:5570"
 TRACKS = "tcp://127.0.0.1:5571"
 CONTROL = "tcp://127.0.0.1:5572"
-S = TypeVar("S", TracksSubscription, EventSubscription)
+S = TypeVar("S", bound=Subscription)
 DRAIN_TIMEOUT_S = 60.0
 
 
@@ -78,7 +76,7 @@ class Client:
         self._lock = threading.Lock()  # guards the fields below
         self._ingest: IngestDriver | None = None
         self._requests = Requests(self._context, control, self._keys)
-        self._subscriptions: list[TracksSubscription | EventSubscription] = []
+        self._subscriptions: list[Subscription] = []
         self._closed = False
 
     def open_stream(
@@ -315,6 +313,29 @@ class Client:
                 self, self._context, (stream, *others), from_seq, timeout_s, until_closed=until_closed, keys=self._keys
             )
         )
+
+    def follow(
+        self, *streams: str, from_seq: int | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> TracksSubscription:
+        """Return an iterator as `tracks` does, which passes events on and can follow further streams.
+
+        Args:
+            streams: the streams' names; there may be none yet. The iterator's own `follow` adds streams.
+            from_seq: as for `tracks`.
+            on_event: is called with each event, heartbeats included, in order with the settlements of its stream.
+        """
+        return self._subscribed(
+            TracksSubscription(self, self._context, streams, from_seq, keys=self._keys, on_event=on_event)
+        )
+
+    def follow_raw(self, *streams: str, from_seq: int | None = None) -> RawSubscription:
+        """Return the published messages of streams as bytes; its `follow` adds streams.
+
+        Args:
+            streams: the streams' names; there may be none yet.
+            from_seq: as for `tracks`.
+        """
+        return self._subscribed(RawSubscription(self, self._context, streams, from_seq, keys=self._keys))
 
     def events(self, stream: str, *, timeout_s: float | None = None) -> EventSubscription:
         """Return an iterator over the next events of a stream, heartbeats included."""

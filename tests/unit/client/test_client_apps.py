@@ -268,7 +268,8 @@ def test_an_error_is_one_line_without_a_traceback(arguments, code, text, monkeyp
 
 def test_the_client_imports_no_optional_dependency():
     code = (
-        "import sys, trackd_client, trackd_client.apps.cli, trackd_client.apps.watch; "
+        "import sys, trackd_client, trackd_client.apps.cli, trackd_client.apps.watch, trackd_client.apps.events; "
+        "import trackd_client.apps.record, trackd_client.apps.play; "
         "extra = {'pydantic', 'yaml', 'cv2', 'sleap_io', 'torch', 'tifffile'} & set(sys.modules); "
         "sys.exit(f'imported: {extra}' if extra else 0)"
     )
@@ -276,9 +277,10 @@ def test_the_client_imports_no_optional_dependency():
     assert ended.returncode == 0, ended.stderr
 
 
-def test_both_commands_take_key_files():
+def test_every_command_that_connects_to_a_daemon_takes_key_files():
     import typer.main
 
-    for command in typer.main.get_command(cli.app).commands.values():
+    commands = typer.main.get_command(cli.app).commands
+    for command in [command for name, command in commands.items() if name != "play"]:
         names = {option for parameter in command.params for option in parameter.opts}
         assert {"--server-key", "--client-key"} <= names, command.name

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trackd_client.apps.camera import arguments as of
-from trackd_client.apps.command_line import Version, log, run_command
+from trackd_client.apps.command_line import Version, log, needs_extra, run_command
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
 from trackd_client.transport.curve import load_keys
@@ -17,7 +17,6 @@ app = typer.Typer(
     name="trackd-client",
     help="Send cameras and recordings to a trackd daemon, watch its tracks, and correct them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -175,6 +174,151 @@ def correct(
 
     with Client(control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
         typer.echo(run_correct(client, stream, action, arguments, author, as_json=as_json))
+
+
+@app.command()
+def trigger(
+    rules: Annotated[Path, typer.Argument(metavar="RULES", help="YAML file of rules and actions.")],
+    streams: Annotated[
+        list[str], typer.Option("--stream", metavar="NAME", help="Follow this stream; those of the rules if not given.")
+    ] = [],  # noqa: B006 (nothing changes the list)
+    check: Annotated[bool, typer.Option("--check", help="Only check the file.")] = False,
+    report_s: Annotated[
+        float, typer.Option("--report-s", min=0.0, help="Seconds between two reports; 0: only at the end.")
+    ] = 60.0,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Send messages when rules on live tracks fire: OSC, UDP, HTTP, MQTT, serial, ZeroMQ, a program."""
+    log(verbose)
+    with needs_extra("triggers"):
+        from trackd_client.apps.trigger import check_packages, read_rules_file, run_trigger
+    from trackd_client.client import Client
+
+    file = read_rules_file(rules)
+    if check:
+        check_packages(file)
+        typer.echo(f"{rules}: {len(file.rules.rules)} rules, {len(file.actions)} actions")
+        return
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_trigger(client, file, streams, report_s)
+
+
+@app.command()
+def events(
+    stream: Annotated[list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Print a line for each event: tracks that begin, are lost, found or end, and what happens to streams."""
+    log(verbose)
+    from trackd_client.apps.events import run_events
+    from trackd_client.client import Client
+
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_events(client, stream or (), json_lines=json_lines)
+
+
+@app.command()
+def lsl(
+    stream: Annotated[list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")] = None,
+    slots: Annotated[
+        int, typer.Option("--tracks-shown", min=1, max=1000, help="Channels for the track ids 0 to N − 1.")
+    ] = 16,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Publish tracks and events as streams of the Lab Streaming Layer, with the capture clock."""
+    log(verbose)
+    with needs_extra("lsl"):
+        import pylsl
+
+    from trackd_client.apps.lsl import run_lsl
+    from trackd_client.client import Client
+
+    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        run_lsl(client, pylsl, stream or (), slots)
+
+
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the recorded messages; made if absent.")],
+    streams: Annotated[
+        list[str] | None, typer.Argument(metavar="[STREAM]...", help="All streams if not given.")
+    ] = None,
+    segment_bytes: Annotated[
+        str, typer.Option("--segment-bytes", metavar="N", help="Largest file, such as 64M.")
+    ] = "64M",
+    max_bytes: Annotated[
+        str | None, typer.Option("--max-bytes", metavar="N", help="Of all files, such as 10G; no bound if not given.")
+    ] = None,
+    delete_oldest: Annotated[
+        bool, typer.Option("--delete-oldest", help="At --max-bytes delete the oldest file, in place of an error.")
+    ] = False,
+    tracks: Tracks = TRACKS,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Record the published messages of streams, byte for byte, with the times of their receipt."""
+    log(verbose)
+    from trackd_client.apps.record import parse_bytes, run_record
+    from trackd_client.client import Client
+    from trackd_client.message_log.writer import LogWriter
+
+    most = parse_bytes(max_bytes, "--max-bytes") if max_bytes is not None else None
+    with (
+        Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client,
+        LogWriter(folder, parse_bytes(segment_bytes, "--segment-bytes"), most, delete_oldest=delete_oldest) as writer,
+    ):
+        run_record(client, writer, streams or ())
+
+
+Probability = typer.Option(min=0.0, max=1.0, help="Of each message, 0 to 1.")
+
+
+@app.command()
+def play(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of recorded messages.")],
+    speed: Annotated[str, typer.Option(help="Multiple of the recorded speed; max: as fast as possible.")] = "1.0",
+    from_s: Annotated[float, typer.Option("--from-s", min=0.0, help="Begin so many seconds after the start.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the faults: the same seed gives the same ones.")] = 0,
+    loss: Annotated[float, Probability] = 0.0,
+    duplicate: Annotated[float, Probability] = 0.0,
+    reorder: Annotated[float, Probability] = 0.0,
+    delay_ms: Annotated[float, typer.Option("--delay-ms", min=0.0, help="Largest delay; the order stays.")] = 0.0,
+    wait: Annotated[bool, typer.Option(help="Begin when a subscriber is there.")] = True,
+    linger_s: Annotated[
+        float, typer.Option("--linger-s", min=0.0, help="Answer requests for so long after the last message.")
+    ] = 2.0,
+    tracks: Annotated[str, typer.Option(help="Where to publish.")] = TRACKS,
+    control: Annotated[str, typer.Option(help="Where to answer status, tracks.live and history.")] = CONTROL,
+    verbose: Verbose = False,
+) -> None:
+    """Publish recorded messages again, at their times, to test a subscriber without a daemon."""
+    log(verbose)
+    from trackd_client.apps.play import parse_speed, run_play
+    from trackd_client.message_log.faults import Faults
+
+    faults = Faults(seed, loss, duplicate, reorder, round(delay_ms * 1e6))
+    run_play(
+        folder, tracks, control, faults=faults, speed=parse_speed(speed), from_s=from_s, wait=wait, linger_s=linger_s
+    )
 
 
 @app.callback()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
 from trackd_client.apps.json_log import JsonFormatter
+from trackd_client.errors import TrackdError
 from trackd_client.exit_codes import exit_code
 from trackd_client.version import VERSION
 
@@ -46,6 +49,23 @@ def log(verbose: bool, log_format: LogFormat = LogFormat.TEXT) -> None:
     logging.basicConfig(level=level if level in _LEVELS else default, handlers=[handler])
     if level not in _LEVELS:
         logging.getLogger(__name__).warning("TRACKD_LOG should be one of %s; got %r", ", ".join(_LEVELS), level)
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Name the extra that installs a missing package of the imports in the block.
+
+    Raises:
+        TrackdError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("trackd_client"):
+            raise
+        raise TrackdError(
+            f"{error.name} is not installed; the extra {extra} has it: pip install 'trackd-client[{extra}]'"
+        ) from None
 
 
 def run_command(app: typer.Typer, program: str) -> None:

@@ -49,8 +49,8 @@ class Subscription:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self._socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
         self._receive_timeout_ms = -1  # the socket's RCVTIMEO; -1: no limit
-        for name in topics:
-            self._socket.setsockopt(zmq.SUBSCRIBE, name)
+        self.received_ns = 0  # when the last message was read from the socket, by `time.monotonic_ns`
+        self._subscribe(*topics)
         self._socket.connect(endpoint)
 
     def close(self) -> None:
@@ -62,6 +62,13 @@ class Subscription:
                 self._monitor.close(linger=0)
                 self._monitor = None
             self._socket.close(linger=0)
+
+    def _subscribe(self, *topics: bytes) -> None:
+        with self._lock:
+            if self.closed:
+                return
+            for name in topics:
+                self._socket.setsockopt(zmq.SUBSCRIBE, name)
 
     def _receive(self, timeout_s: float) -> Message | None:
         """Return the next valid message, or None after `timeout_s`."""
@@ -91,9 +98,11 @@ class Subscription:
                 self._socket.setsockopt(zmq.RCVTIMEO, receive_timeout_ms)
                 self._receive_timeout_ms = receive_timeout_ms
             try:
-                return receive_parts(self._socket, wait=True)
+                parts = receive_parts(self._socket, wait=True)
             except zmq.Again:
                 return None
+            self.received_ns = time.monotonic_ns()
+            return parts
 
     def _check_authorized(self) -> None:
         """Raise if the daemon refused the key: ZeroMQ does not retry, so no message would ever arrive."""

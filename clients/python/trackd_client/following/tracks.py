@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from trackd_client.following.gap_filler import GRACE_S, GapFiller, HistorySource
 from trackd_client.following.subscription import SLICE_S, Subscription
-from trackd_client.protocol import Tracks, topic
+from trackd_client.protocol import Event, Tracks, topic
 from trackd_client.transport.connection import Context
 from trackd_client.transport.curve import CurveKeys
 
@@ -30,6 +30,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         timeout_s: raise `Timeout` after this time without a settlement.
         until_closed: end when all streams are closed and all their settlements were returned.
         keys: the CURVE keys, or None.
+        on_event: is called with each event when it is received: after `next` has returned the settlements before it.
     """
 
     def __init__(
@@ -42,24 +43,38 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         *,
         until_closed: bool = False,
         keys: CurveKeys | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        topics = tuple(topic(kind, stream) for stream in streams for kind in ("tracks", "events"))
-        super().__init__(context, client.tracks_endpoint, streams, topics, timeout_s, keys)
+        super().__init__(context, client.tracks_endpoint, (), (), timeout_s, keys)
+        self._client = client
+        self._until_closed = until_closed
+        self._on_event = on_event
         self._ready: deque[Tracks] = deque()
-        now = time.monotonic()
-        self._check_at = now
-        self._gap_fillers = {
-            stream: GapFiller(
-                client, stream, self._ready.append, lambda: self.closed, until_closed=until_closed, now=now
-            )
-            for stream in streams
-        }
+        self._check_at = time.monotonic()
+        self._gap_fillers: dict[str, GapFiller] = {}
         try:
-            for gap_filler in self._gap_fillers.values():
-                gap_filler.begin(from_seq, now)
+            self.follow(*streams, from_seq=from_seq)
         except BaseException:
             self.close()
             raise
+
+    def follow(self, *streams: str, from_seq: int | None = None) -> None:
+        """Follow further streams, from `from_seq` on. Call this on the thread that iterates.
+
+        Raises:
+            TrackdError: the daemon refuses, or does not answer.
+        """
+        now = time.monotonic()
+        new = [stream for stream in dict.fromkeys(streams) if stream not in self._gap_fillers]
+        # All topics before the first position is requested, so that no settlement is missed.
+        self._subscribe(*(topic(kind, stream) for stream in new for kind in ("tracks", "events")))
+        self.streams = (*self.streams, *new)
+        for stream in new:
+            self._gap_fillers[stream] = GapFiller(
+                self._client, stream, self._ready.append, lambda: self.closed, until_closed=self._until_closed, now=now
+            )
+        for stream in new:
+            self._gap_fillers[stream].begin(from_seq, now)
 
     def __next__(self) -> Tracks:
         tracks = self.next(self._timeout_s)
@@ -78,7 +93,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         start = time.monotonic()
         slice_s = SLICE_S if timeout_s is None else min(SLICE_S, timeout_s)
         while not self._ready:
-            if self.closed or all(gap_filler.ended for gap_filler in self._gap_fillers.values()):
+            if self.closed or (self.streams and all(filler.ended for filler in self._gap_fillers.values())):
                 return None
             self._step(slice_s)
             if not self._ready and timeout_s is not None and time.monotonic() - start >= timeout_s:
@@ -92,6 +107,8 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
             gap_filler = self._gap_fillers.get(getattr(message, "stream", None) or "")
             if gap_filler is not None:
                 gap_filler.handle(message, now)
+                if self._on_event is not None and isinstance(message, Event):
+                    self._on_event(message)
         if message is None or now >= self._check_at:
             self._check_at = now + _CHECK_S
             for gap_filler in self._gap_fillers.values():

@@ -1,0 +1,127 @@
+"""`trackd-client record`: the published messages of streams in files, as they were received."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+
+from trackd_client.apps.live_streams import OpenStreams, follow_new
+from trackd_client.client import Client
+from trackd_client.following.raw import Missing, RawMessage
+from trackd_client.message_log.record import Kind, Record, gap
+from trackd_client.message_log.writer import LogWriter
+
+SLICE_S = 0.1
+REPORT_S = 10.0
+
+
+@dataclass(slots=True)
+class Recorded:
+    """The counts of a recording."""
+
+    messages: int = 0
+    from_history: int = 0
+    missing: int = 0  # settlements that are in neither
+
+    def __str__(self) -> str:
+        return f"{self.messages} messages, {self.from_history} from history, {self.missing} missing"
+
+
+class Recorder:
+    """Writes the messages of streams to a log.
+
+    Args:
+        client: connected to the daemon.
+        log: where to write.
+        streams: the names; empty: all open streams, and from its first frame each one that is opened later.
+
+    Raises:
+        TrackdError: the daemon cannot be followed.
+    """
+
+    def __init__(self, client: Client, log: LogWriter, streams: Sequence[str] = ()) -> None:
+        self.counts = Recorded()
+        self._log = log
+        self._open: OpenStreams | None = None
+        if streams:
+            client.status()  # fails at once if there is no daemon
+        else:
+            self._open = OpenStreams(client)
+            streams = self._open.first
+        self._subscription = client.follow_raw(*streams)
+
+    def step(self, timeout_s: float = SLICE_S) -> None:
+        """Wait for the next message, at most `timeout_s`, and write it.
+
+        Raises:
+            LogFull: the log has its largest size.
+            TrackdError: it cannot be written.
+        """
+        follow_new(self._subscription, self._open)
+        for found in self._subscription.step(timeout_s):
+            self._log.append(_record(found))
+            if isinstance(found, Missing):
+                self.counts.missing += found.to_seq - found.from_seq + 1
+            elif found.from_history:
+                self.counts.from_history += 1
+            else:
+                self.counts.messages += 1
+
+    def close(self) -> None:
+        """End the subscription."""
+        if self._open is not None:
+            self._open.close()
+        self._subscription.close()
+
+
+def run_record(client: Client, log: LogWriter, streams: Sequence[str]) -> None:
+    """Record until SIGINT or SIGTERM, and show the counts at intervals and at the end.
+
+    Raises:
+        LogFull: the log has its largest size.
+        TrackdError: it cannot be written, or the daemon refuses.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    recorder = Recorder(client, log, streams)
+    typer.echo("ready", err=True)
+    shown = time.monotonic()
+    try:
+        while True:
+            recorder.step()
+            if time.monotonic() - shown >= REPORT_S:
+                shown = time.monotonic()
+                typer.echo(f"{recorder.counts}, {log.bytes} bytes", err=True)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    finally:
+        recorder.close()
+        typer.echo(f"recorded {recorder.counts}, {log.bytes} bytes", err=True)
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Return a number of bytes: a number, or one with k, M, G or T (powers of 1024).
+
+    Raises:
+        BadParameter: the text is neither.
+    """
+    units = {"k": 10, "m": 20, "g": 30, "t": 40}
+    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in units else (text, "")
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise typer.BadParameter(f"{option} must be a number of bytes above 0, such as 64M or 2G; got {text!r}")
+    return int(number) << units.get(unit, 0)
+
+
+def _record(found: RawMessage | Missing) -> Record:
+    if isinstance(found, Missing):
+        return gap(found.received_ns, found.monotonic_ns, found.stream, found.epoch, found.from_seq, found.to_seq)
+    kind = Kind.HISTORY if found.from_history else Kind.MESSAGE
+    return Record(kind, found.received_ns, found.monotonic_ns, found.parts)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

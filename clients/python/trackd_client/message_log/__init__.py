@@ -1,0 +1,1 @@
+"""Published messages in files, byte for byte, with the times of their receipt."""
