@@ -20,7 +20,8 @@ class OutputFormat:
     """
 
     writer: str  # "module:class", a subclass of `trackd.outputs.writer.Writer`
-    package: str | None = None  # needed beyond trackd's own dependencies; the extra of the format's name has it
+    package: str | None = None  # needed beyond trackd's own dependencies, several with a space between them; the extra
+    # of the format's name has them
 
 
 # By the name that `stream.outputs` takes. The order is that of the error texts.
@@ -31,6 +32,13 @@ WRITERS = {
     "csv": OutputFormat("trackd.outputs.formats.csv_table:CsvWriter"),
     "parquet": OutputFormat("trackd.outputs.formats.parquet_table:ParquetWriter", package="pyarrow"),
     "trackmate": OutputFormat("trackd.outputs.formats.trackmate:TrackMateWriter"),
+    "jsonl": OutputFormat("trackd.outputs.formats.jsonl:JsonlWriter"),
+    "h5": OutputFormat("trackd.outputs.formats.analysis_h5:AnalysisH5Writer"),
+    "nwb": OutputFormat("trackd.outputs.formats.nwb:NwbWriter", package="pynwb ndx_pose"),
+    "dlc": OutputFormat("trackd.outputs.formats.dlc:DlcWriter"),
+    "coco": OutputFormat("trackd.outputs.formats.coco:CocoWriter"),
+    "geff": OutputFormat("trackd.outputs.formats.geff:GeffWriter", package="geff"),
+    "movement": OutputFormat("trackd.outputs.formats.movement:MovementWriter", package="xarray h5netcdf"),
 }
 
 
@@ -44,8 +52,8 @@ def check_outputs(kinds: Iterable[str]) -> None:
         ConfigError: a package is not installed; the text names it.
     """
     for kind in kinds:
-        package = WRITERS[kind].package
-        if package is not None and importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{kind} needs {package}, which is not installed: pip install {package}; csv needs nothing"
-            )
+        for package in (WRITERS[kind].package or "").split():
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(
+                    f"{kind} needs {package}, which is not installed: pip install {package}; csv needs nothing"
+                )

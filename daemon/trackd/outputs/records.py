@@ -42,6 +42,7 @@ class OutputRecord:
     scores: Floats | None = None  # (n,) the detector's
     masks: IntArray | None = None  # (h, w) label i + 1 is instance i
     parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
+    names: Mapping[int, str] = field(default_factory=dict)  # track -> its name; the latest name of a track counts
 
     @property
     def nbytes(self) -> int:

@@ -79,7 +79,8 @@ def test_an_unknown_output_is_an_error_that_names_the_known_ones(outputs):
         check_config({"stream": {"outputs": outputs}})
     place, value = len(outputs) - 1, outputs[-1]
     assert str(caught.value) == (
-        f"stream.outputs.{place} should be 'slp', 'mot', 'ctc', 'csv', 'parquet' or 'trackmate'; got {value!r}"
+        f"stream.outputs.{place} should be 'slp', 'mot', 'ctc', 'csv', 'parquet', 'trackmate', 'jsonl', 'h5', 'nwb', "
+        f"'dlc', 'coco', 'geff' or 'movement'; got {value!r}"
     )
 
 

@@ -100,7 +100,7 @@ def is_abandoned(path: Path) -> bool:
 def is_finished(path: Path, finished: Path) -> bool:
     """Whether a part was finished already, as this file; the kill came before the part was deleted."""
     marks = [block["finished"] for block in _blocks(path) if "finished" in block]
-    return bool(marks) and finished.is_file() and marks[-1] == _identity(finished)
+    return bool(marks) and finished.exists() and marks[-1] == _identity(finished)
 
 
 def whole_end(path: Path) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
         if "finished" in block:
             continue
         arrays = {name: _array(block[name]) for name in ARRAYS if name in block}
-        yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), **arrays)
+        names = dict(block.get("names", ()))
+        yield OutputRecord(block["frame_index"], block["t_ns"], parents=dict(block["parents"]), names=names, **arrays)
 
 
 def _blocks(path: Path) -> Iterator[dict[str, Any]]:
@@ -188,6 +189,8 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
         "t_ns": record.t_ns,
         "parents": [[child, parent] for child, parent in record.parents.items()],
     }
+    if record.names:
+        block["names"] = [[track_id, name] for track_id, name in record.names.items()]
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:
