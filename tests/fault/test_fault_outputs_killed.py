@@ -26,12 +26,11 @@ from raw_client import RawClient
 from trackd.outputs.files.part import read_records
 from trackd_client import Client, Detections
 
-KINDS = ["mot", "csv", "slp", "trackmate", "parquet", "ctc", "jsonl", "geff", "coco"]
-NAMES = ["cam.coco.json", "cam.csv", "cam.geff", "cam.jsonl", "cam.parquet", "cam.slp", "cam.txt", "cam_RES",
-         "cam_spots.csv"]  # fmt: skip
+KINDS = ["mot", "csv", "slp", "trackmate", "parquet", "ctc", "jsonl", "geff"]
+NAMES = ["cam.csv", "cam.geff", "cam.jsonl", "cam.parquet", "cam.slp", "cam.txt", "cam_RES", "cam_spots.csv"]
 if SOAK:  # one whole file more is like the others, and takes seconds to finish
-    KINDS += ["dlc", "h5", "movement", "nwb"]
-    NAMES = sorted([*NAMES, "camDLC_trackd.csv", "cam.h5", "cam.nc", "cam.nwb"])
+    KINDS += ["coco", "dlc", "h5", "movement", "nwb"]
+    NAMES = sorted([*NAMES, "cam.coco.json", "camDLC_trackd.csv", "cam.h5", "cam.nc", "cam.nwb"])
 SHAPE = (48, 64)
 # The counts of the labels lie under load; `rewrite` is at the first frame with instances. At the close, one daemon
 # after the other dies while it finishes the files of the stream: first `slp`, then `parquet`, then `ctc`.
