@@ -80,6 +80,40 @@ def evaluate(
     run(load_config(config, overrides), config.parent, out, allow_rejected=allow_rejected)
 
 
+@app.command(name="convert")
+def convert_tracks(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of tracks, or a folder of them.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file; or a folder, with --to.")],
+    from_kind: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="Of IN; else by its name.")] = None,
+    to_kind: Annotated[str | None, typer.Option("--to", metavar="FORMAT", help="Of OUT; else by its name.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of IN, for the frames' size.")] = None,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a box for an instance that has one node.")] = 128,
+) -> None:
+    """Write the tracks of a file in another format; say what that does not hold."""
+    log(False)
+    from trackd.commands.convert import convert as run
+
+    for done in run(source, target, from_kind=from_kind, to_kind=to_kind, video=video, crop_size=crop_size):
+        for note in done.notes:
+            typer.echo(note)
+        typer.echo(f"wrote {done.path}: {done.frames} frames, {done.tracks} tracks")
+
+
+@app.command()
+def render(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of tracks, such as a .slp or .csv.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The video to write.")],
+    from_kind: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="Of IN; else by its name.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of IN; else those it names.")] = None,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a box for an instance that has one node.")] = 128,
+) -> None:
+    """Draw the boxes, poses, names and trails of finished tracks on the images, as a video that browsers play."""
+    log(False)
+    from trackd.commands.render import render as run
+
+    typer.echo(f"wrote {target}: {run(source, target, from_kind=from_kind, video=video, crop_size=crop_size)} frames")
+
+
 @app.command()
 def status(
     endpoint: Annotated[str, typer.Option(help="The daemon's control endpoint.")] = "tcp://127.0.0.1:5572",

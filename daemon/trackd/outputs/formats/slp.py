@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 class SlpWriter(WholeFileWriter):
     """Writes `<out_dir>/<name>.slp` at close.
 
-    A track's name is its id. Unassigned instances are kept, without a track. A stream of boxes gets a skeleton of
-    one node, `centroid`, at the boxes' centres. A frame without instances only counts for the video's length: SLEAP
-    shows each listed frame as a labelled one.
+    A track's name is the one that it was given, else its id. Unassigned instances are kept, without a track. A stream
+    of boxes gets a skeleton of one node, `centroid`, at the boxes' centres. A frame without instances only counts for
+    the video's length: SLEAP shows each listed frame as a labelled one.
     """
 
     suffix = ".slp"
@@ -50,11 +50,13 @@ def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.L
     named = stream.skeleton if stream.skeleton is not None and stream.skeleton.nodes else None
     rows: list[tuple[int, list[sleap_io.PredictedInstance]]] = []
     tracks: dict[int, sleap_io.Track] = {}
+    names: dict[int, str] = {}
     skeleton: sleap_io.Skeleton | None = None
     first = last = None
     for record in records:
         last = (record.frame_index, record.t_ns)
         first = first or last
+        names.update(record.names)
         if not len(record.track_ids):
             continue
         if skeleton is None:
@@ -68,6 +70,9 @@ def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.L
             )
             continue
         rows.append((record.frame_index, _instances(record, points, skeleton, tracks)))
+    for track_id, name in names.items():
+        if track_id in tracks:
+            tracks[track_id].name = name
     fps = stream.fps if stream.fps is not None or first is None or last is None else measured_fps(first, last)
     video = _video(stream, last[0] + 1 if last is not None else 0, fps)
     return sleap_io.Labels(
