@@ -50,7 +50,15 @@ def serve(config: OptionalConfig = None, overrides: Overrides = [], verbose: Ver
 
 @app.command()
 def track(
-    config: RequiredConfig,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A recording, a folder of them, or a YAML file.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", "-ckpt", metavar="FILE", help="A checkpoint; else by motion.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
+    crop_size: Annotated[
+        int | None, typer.Option("--crop-size", "-cs", min=1, help="Side of an instance's crop, pixels.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of a recording.")] = None,
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
     render: Annotated[bool, typer.Option("--render", help="Also write an .mp4 with ids and trails.")] = False,
@@ -58,10 +66,13 @@ def track(
 ) -> None:
     """Track recordings with a daemon in this process, without dropping frames; write the results to out_dir."""
     log(verbose)
+    from trackd.commands.source import configuration_of
     from trackd.commands.track import track as run
-    from trackd.config import load_config
 
-    run(load_config(config, overrides), config.parent, render=render, allow_rejected=allow_rejected)
+    config, base = configuration_of(
+        source, overrides, checkpoint=checkpoint, output=output, crop_size=crop_size, video=video
+    )
+    run(config, base, render=render, allow_rejected=allow_rejected)
 
 
 @app.command(name="eval")
