@@ -53,7 +53,7 @@ def frame(index: int, *, posed: bool = True, divide: bool = True) -> OutputRecor
         keypoints=np.stack([boxes[:, :2], boxes[:, 2:]], axis=1).astype(np.float64) if posed else None,
         scores=np.full(len(ids), 0.5, np.float32),
         parents={6: 5, 7: 5} if divide and index == 4 else {},
-        names={4: "mouse"} if index == 0 and posed else {},
+        names={4: "mouse"} if 4 in ids and posed else {},
     )
 
 

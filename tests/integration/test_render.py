@@ -23,7 +23,7 @@ def tracks_file(path: Path, n_frames: int = 12, size: tuple[int, int] | None = (
             "nodes": None, "edges": None}  # fmt: skip
     frames = [
         {"frame_index": i, "t_ns": 80_000_000 * i, "track_ids": [0, 3], "boxes": [[20, 30, 50, 60], [60, 30, 90, 60]],
-         "names": {"3": "mouse"} if i == 0 else {}}
+         "names": {"3": "mouse"}}
         for i in range(n_frames)
     ]  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in (head, *frames)))

@@ -59,6 +59,7 @@ class Contents:
 
     frames: int = 0
     tracks: set[int] = field(default_factory=set)
+    named: set[int] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)  # by the keys of `NOUNS`
     boxless: int = 0  # instances whose box is made of the crop size
 
@@ -66,6 +67,7 @@ class Contents:
         """Count one frame."""
         n = len(record.track_ids)
         self.frames += 1
+        self.named.update(record.names)
         self.tracks.update(record.track_ids[record.track_ids >= 0].tolist())
         boxes, points = frame.detections.boxes, frame.detections.keypoints
         posed = points is not None and points.shape[1] > 1
@@ -75,7 +77,6 @@ class Contents:
             scores=0 if record.scores is None else n,
             masks=int(record.masks is not None and n > 0),
             times=int(timed),
-            names=len(record.names),
             lineage=len(record.parents),
             untracked=int((record.track_ids < 0).sum()),
         )
@@ -85,6 +86,7 @@ class Contents:
     def notes(self, kind: str, crop_size: int) -> list[str]:
         """What a file of this format leaves out, in at most two lines."""
         lacks = WRITERS[kind].lacks.split()
+        self.counts["names"] = len(self.named)
         left = [noun.format(self.counts[name]) for name, noun in NOUNS.items() if name in lacks and self.counts[name]]
         lines = [f"{kind} holds no {', '.join(left)}: left out"] if left else []
         if self.boxless and "boxes" not in lacks:

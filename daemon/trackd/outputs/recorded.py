@@ -62,7 +62,7 @@ def records_of(recording: Recording, settings: LiveDataset) -> Iterator[tuple[Re
                 scores=detections.scores,
                 masks=detections.masks,
                 parents={track_id: tracks.parents[track_id] for track_id in new if track_id in tracks.parents},
-                names={track_id: tracks.names[track_id] for track_id in new if track_id in tracks.names},
+                names={track_id: tracks.names[track_id] for track_id in ids.tolist() if track_id in tracks.names},
             ),
         )
 
@@ -72,13 +72,13 @@ def _boxes(detections: Detections, crop: tuple[int, int]) -> Floats:
     if detections.boxes is not None or detections.keypoints is None:
         return np.empty((0, 4), np.float32) if detections.boxes is None else detections.boxes
     points = detections.keypoints
-    visible = np.isfinite(points).all(axis=2)
+    visible = np.asarray(np.isfinite(points).all(axis=2))
     low = np.where(visible[:, :, None], points, np.inf).min(axis=1, initial=np.inf)
     high = np.where(visible[:, :, None], points, -np.inf).max(axis=1, initial=-np.inf)
     single = (visible.sum(axis=1) == 1)[:, None]
     half = np.array(crop) / 2
     boxes = np.concatenate([np.where(single, low - half, low), np.where(single, high + half, high)], axis=1)
-    return np.where(visible.any(axis=1)[:, None], boxes, np.nan).astype(np.float32)
+    return np.where(np.asarray(visible.any(axis=1))[:, None], boxes, np.nan).astype(np.float32)
 
 
 @dataclass(slots=True)

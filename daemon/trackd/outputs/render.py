@@ -52,14 +52,12 @@ class TrackDrawing:
         self._skeleton = skeleton
         self._trail_frames = trail_frames
         self._trails: dict[int, deque[tuple[int, tuple[float, float]]]] = {}
-        self._names: dict[int, str] = {}
 
     def draw(self, image: Image, record: OutputRecord) -> Canvas:
         """Return a copy of `image` (h, w) or (h, w, 3) RGB with the record's tracks drawn on it."""
         canvas = _canvas(image)
         scale = scale_of(canvas)
         self._extend_trails(record)
-        self._names.update(record.names)
         for track_id, trail in self._trails.items():
             self._draw_trail(canvas, colour_of(track_id), trail, record.frame_index, scale)
         posed = record.keypoints is not None and record.keypoints.shape[1] > 1
@@ -74,7 +72,7 @@ class TrackDrawing:
                 cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), colour, _width(2, scale), cv2.LINE_AA)
             if track_id >= 0:
                 points = record.keypoints[row] if posed and record.keypoints is not None else None
-                name = self._names.get(int(track_id), str(int(track_id)))
+                name = record.names.get(int(track_id), str(int(track_id)))
                 _draw_label(canvas, colour, name, _label_place(box, points, scale), scale)
         return canvas
 

@@ -42,7 +42,7 @@ def frame(index, *, posed=True):
         arrays["keypoint_scores"] = np.full((n, 2), 0.125) * np.arange(1, 3)
     scores = np.array([0.75 if index else np.nan] * n, np.float32)
     return record(index, ids, t_ns=t_ns(index), track_scores=scores, parents=PARENTS.get(index, {}),
-                  names={0: "mouse/a"} if index == 0 else {}, **arrays)  # fmt: skip
+                  names={0: "mouse/a"} if 0 in ids else {}, **arrays)  # fmt: skip
 
 
 FRAMES = [frame(index) for index in IDS]
@@ -278,7 +278,7 @@ def test_jsonl_has_a_line_for_the_stream_and_one_for_each_frame(tmp_path):
         assert line["track_scores"] == [0.75 if index else None] * len(IDS[index])
         found = np.array(line["keypoints"], float).reshape(-1, 2, 2)
         np.testing.assert_array_equal(found, np.array([points(index, i) for i in range(len(found))]).reshape(-1, 2, 2))
-    assert lines[0]["names"] == {"0": "mouse/a"}
+    assert [line.get("names") for line in lines] == [{"0": "mouse/a"} if 0 in IDS[i] else None for i in IDS]
     assert lines[0]["scores"] == [0.5, 0.51]  # and not 0.5099999904632568
 
 
@@ -298,6 +298,26 @@ def test_a_stream_without_any_instance_gives_a_file(kind, tmp_path):
 def test_a_name_that_two_tracks_have_is_made_unique(tmp_path):
     path = written("dlc", tmp_path, info(), record(0, [0, 7], names={0: "mouse", 7: "mouse"}))
     assert path.read_text().splitlines()[1].split(",")[1::3] == ["mouse", "mouse (7)"]
+
+
+@pytest.mark.parametrize(("kind", "other"), [("dlc", "track_0"), ("h5", "0"), ("coco", "track_0"), ("geff", "track_0")])
+def test_the_last_name_of_a_track_counts_and_one_that_was_removed_does_not(kind, other, tmp_path):
+    frames = [
+        record(0, [0, 1], names={0: "mouse", 1: "rat"}),
+        record(1, [0], names={}),
+        record(2, [1], names={1: "vole"}),
+    ]
+    path = written(kind, tmp_path, info(), *frames)
+    match kind:
+        case "dlc":
+            names = path.read_text().splitlines()[1].split(",")[1::3]
+        case "h5":
+            names = [track.name for track in sleap_io.load_analysis_h5(str(path)).tracks]
+        case "coco":
+            names = [track["name"] for track in json.loads(path.read_text())["tracks"]]
+        case "geff":
+            names = list(json.loads((path / ".zattrs").read_text())["geff"]["extra"]["trackd"]["names"].values())
+    assert names == [other, "vole"]
 
 
 def test_importing_the_writers_imports_none_of_the_large_libraries():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trackd.outputs.files.whole_file import WholeFileWriter
-from trackd.outputs.formats.names import names_of
+from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd_client.detections import Skeleton
 
@@ -43,7 +43,7 @@ class CocoWriter(WholeFileWriter):
             for record in records:
                 images.append(_image(len(images) + 1, stream, record))
                 parents.update(record.parents)
-                names.update(record.names)
+                note_names(names, record)
                 ids.update(record.track_ids[record.track_ids >= 0].tolist())
                 if record.keypoints is not None and len(record.track_ids):
                     n_nodes = n_nodes or record.keypoints.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
-from trackd.outputs.formats.names import names_of
+from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.formats.trackmate import places
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
@@ -55,7 +55,7 @@ class _Graph:
 
     def add(self, record: OutputRecord) -> None:
         self.parents.update(record.parents)
-        self.names.update(record.names)
+        note_names(self.names, record)
         points = places(record)
         rows = np.flatnonzero(np.isfinite(points).all(axis=1))
         ids = record.track_ids[rows]

@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from trackd.outputs.records import OutputRecord
+
+
+def note_names(names: dict[int, str], record: OutputRecord) -> None:
+    """Keep the last name of each track; one that was removed counts no more.
+
+    Args:
+        names: of earlier frames, by track; this frame's are added.
+        record: the frame. Its names are those of its tracks.
+    """
+    if not record.names and not names:
+        return
+    for track_id in record.track_ids.tolist():
+        if track_id in record.names:
+            names[track_id] = record.names[track_id]
+        else:
+            names.pop(track_id, None)
+
 
 def names_of(track_ids: Iterable[int], names: Mapping[int, str]) -> list[str]:
     """A name for each id, in their order. A name that an earlier id has gets the id after it: `mouse (7)`.

@@ -50,15 +50,16 @@ def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.L
     named = stream.skeleton if stream.skeleton is not None and stream.skeleton.nodes else None
     rows: list[tuple[int, list[sleap_io.PredictedInstance]]] = []
     tracks: dict[int, sleap_io.Track] = {}
-    names: dict[int, str] = {}
+    names: dict[int, str | None] = {}
     skeleton: sleap_io.Skeleton | None = None
     first = last = None
     for record in records:
         last = (record.frame_index, record.t_ns)
         first = first or last
-        names.update(record.names)
         if not len(record.track_ids):
             continue
+        if record.names or names:  # a name that was removed counts no more
+            names |= {track_id: record.names.get(track_id) for track_id in record.track_ids.tolist()}
         if skeleton is None:
             skeleton = _skeleton(named or unnamed(record), stream.name)
         points = points_of(record, len(skeleton.nodes))
@@ -70,9 +71,7 @@ def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.L
             )
             continue
         rows.append((record.frame_index, _instances(record, points, skeleton, tracks)))
-    for track_id, name in names.items():
-        if track_id in tracks:
-            tracks[track_id].name = name
+    _name(tracks, names)
     fps = stream.fps if stream.fps is not None or first is None or last is None else measured_fps(first, last)
     video = _video(stream, last[0] + 1 if last is not None else 0, fps)
     return sleap_io.Labels(
@@ -81,6 +80,15 @@ def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.L
         skeletons=[skeleton or _skeleton(named or CENTROID, stream.name)],
         tracks=[tracks[track_id] for track_id in sorted(tracks)],
     )
+
+
+def _name(tracks: dict[int, Any], names: dict[int, str | None]) -> None:
+    """Give the tracks their last names, each once."""
+    used: set[str] = set()
+    for track_id in sorted(tracks):
+        name = names.get(track_id) or str(track_id)
+        tracks[track_id].name = f"{name} ({track_id})" if name in used else name
+        used.add(tracks[track_id].name)
 
 
 def _skeleton(outline: Skeleton, name: str) -> sleap_io.Skeleton:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.outputs.formats.names import names_of
+from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.formats.poses import CENTROID, points_of, unnamed
 from trackd.outputs.records import OutputRecord, StreamInfo, measured_fps
 from trackd_client.detections import Skeleton
@@ -71,7 +71,7 @@ class TrackTable:
         for record in records:
             frames.append((record.frame_index, record.t_ns))
             parents.update(record.parents)
-            names.update(record.names)
+            note_names(names, record)
             if not len(record.track_ids):
                 continue
             posed = posed or record.keypoints is not None

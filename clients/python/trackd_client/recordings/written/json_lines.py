@@ -95,7 +95,12 @@ def _add(rows: WrittenRows, frame: Mapping[str, Any], where: str) -> None:
         for name in ("boxes", "scores", "track_scores", "keypoints", "keypoint_scores")
     }
     rows.add(where, numbers[0] or 0, numbers[1] or 0, ids, **values)
-    rows.names.update(_by_id(frame, "names", str, where))
+    names = _by_id(frame, "names", str, where)
+    for track_id in ids:  # a name that was removed counts no more
+        if track_id in names:
+            rows.names[track_id] = names[track_id]
+        else:
+            rows.names.pop(track_id, None)
     rows.lineage.update(_by_id(frame, "parents", int, where))
 
 
