@@ -120,6 +120,15 @@ def test_the_next_open_of_the_same_output_recovers_them_too(kind, tmp_path):
     assert n_tracked(kind, tmp_path / SECOND[kind]) == 2 * N_FRAMES
 
 
+def test_a_folder_that_a_kill_left_half_written_is_replaced(tmp_path):
+    half = tmp_path / ".cells.partial.geff" / "nodes"
+    half.mkdir(parents=True)
+    (half / "zarr.json").write_text("{")
+    path = written("geff", tmp_path, info(), record(0, [0]))
+    assert n_tracked("geff", path) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_incomplete_last_frame_is_left_out(tmp_path):
     killed("slp", tmp_path)
     part = tmp_path / "cells.slp.part"
