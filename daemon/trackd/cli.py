@@ -56,7 +56,15 @@ def serve(
 
 @app.command()
 def track(
-    config: RequiredConfig,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A recording, a folder of them, or a YAML file.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", "-ckpt", metavar="FILE", help="A checkpoint; else by motion.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
+    crop_size: Annotated[
+        int | None, typer.Option("--crop-size", "-cs", min=1, help="Side of an instance's crop, pixels.")
+    ] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of a recording.")] = None,
     overrides: Overrides = [],  # noqa: B006
     verbose: Verbose = False,
     render: Annotated[bool, typer.Option("--render", help="Also write an .mp4 with ids and trails.")] = False,
@@ -64,10 +72,13 @@ def track(
 ) -> None:
     """Track recordings with a daemon in this process, without dropping frames; write the results to out_dir."""
     log(verbose)
+    from trackd.commands.source import configuration_of
     from trackd.commands.track import track as run
-    from trackd.config import load_config
 
-    run(load_config(config, overrides), config.parent, render=render, allow_rejected=allow_rejected)
+    config, base = configuration_of(
+        source, overrides, checkpoint=checkpoint, output=output, crop_size=crop_size, video=video
+    )
+    run(config, base, render=render, allow_rejected=allow_rejected)
 
 
 @app.command(name="eval")
@@ -84,6 +95,40 @@ def evaluate(
     from trackd.config import load_config
 
     run(load_config(config, overrides), config.parent, out, allow_rejected=allow_rejected)
+
+
+@app.command(name="convert")
+def convert_tracks(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of tracks, or a folder of them.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file; or a folder, with --to.")],
+    from_kind: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="Of IN; else by its name.")] = None,
+    to_kind: Annotated[str | None, typer.Option("--to", metavar="FORMAT", help="Of OUT; else by its name.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of IN, for the frames' size.")] = None,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a box for an instance that has one node.")] = 128,
+) -> None:
+    """Write the tracks of a file in another format; say what that does not hold."""
+    log(False)
+    from trackd.commands.convert import convert as run
+
+    for done in run(source, target, from_kind=from_kind, to_kind=to_kind, video=video, crop_size=crop_size):
+        for note in done.notes:
+            typer.echo(note)
+        typer.echo(f"wrote {done.path}: {done.frames} frames, {done.tracks} tracks")
+
+
+@app.command()
+def render(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A file of tracks, such as a .slp or .csv.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The video to write.")],
+    from_kind: Annotated[str | None, typer.Option("--from", metavar="FORMAT", help="Of IN; else by its name.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="The images of IN; else those it names.")] = None,
+    crop_size: Annotated[int, typer.Option(min=1, help="Side of a box for an instance that has one node.")] = 128,
+) -> None:
+    """Draw the boxes, poses, names and trails of finished tracks on the images, as a video that browsers play."""
+    log(False)
+    from trackd.commands.render import render as run
+
+    typer.echo(f"wrote {target}: {run(source, target, from_kind=from_kind, video=video, crop_size=crop_size)} frames")
 
 
 @app.command()

@@ -56,6 +56,11 @@ _IOU = {"mult": "mult", "max": "max", "": None, "none": None}  # DREEM's words, 
 
 
 def _iou(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() == "add":
+        raise ValueError(
+            "should be mult, max or null: DREEM's command line names add, and its tracker has no such mode either. "
+            "mult adds the IoU, weighted by its distance from the score"
+        )
     return _IOU.get(value.lower(), value) if isinstance(value, str) else value
 
 

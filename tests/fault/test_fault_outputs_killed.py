@@ -10,11 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import sleap_io
 import tifffile
+import zarr
 from cameras import detections
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 from fault_tools import SOAK, rounds, within
@@ -24,7 +26,11 @@ from raw_client import RawClient
 from trackd.outputs.files.part import read_records
 from trackd_client import Client, Detections
 
-KINDS = ["mot", "csv", "slp", "trackmate", "parquet", "ctc"]
+KINDS = ["mot", "csv", "slp", "trackmate", "parquet", "ctc", "jsonl", "geff"]
+NAMES = ["cam.csv", "cam.geff", "cam.jsonl", "cam.parquet", "cam.slp", "cam.txt", "cam_RES", "cam_spots.csv"]
+if SOAK:  # one whole file more is like the others, and takes seconds to finish
+    KINDS += ["coco", "dlc", "h5", "movement", "nwb"]
+    NAMES = sorted([*NAMES, "cam.coco.json", "camDLC_trackd.csv", "cam.h5", "cam.nc", "cam.nwb"])
 SHAPE = (48, 64)
 # The counts of the labels lie under load; `rewrite` is at the first frame with instances. At the close, one daemon
 # after the other dies while it finishes the files of the stream: first `slp`, then `parquet`, then `ctc`.
@@ -133,17 +139,38 @@ def slp_rows(path: Path) -> list[tuple]:
     ]  # fmt: skip
 
 
+def geff_values(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a graph, by their path in it."""
+    return {name: array[:] for name, array in zarr.open_group(path, mode="r").members(None) if hasattr(array, "dtype")}
+
+
+def hdf5_values(path: Path) -> dict[str, np.ndarray]:
+    """The numbers of an HDF5 file, by their path in it."""
+    found = {}
+
+    def note(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu":
+            found[name] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return found
+
+
 def assert_same(out_dir: Path, uninterrupted: Path) -> None:
     """Every file is that of the uninterrupted run, and there is no other."""
-    names = ["cam.csv", "cam.parquet", "cam.slp", "cam.txt", "cam_RES", "cam_spots.csv"]
     for folder in (out_dir, uninterrupted):
-        assert sorted(path.name for path in folder.iterdir()) == names
-    for name in ("cam.csv", "cam.txt", "cam_spots.csv", "cam_RES/res_track.txt"):
+        assert sorted(path.name for path in folder.iterdir()) == NAMES
+    texts = [name for name in NAMES if name.endswith((".csv", ".txt", ".jsonl", ".json"))]
+    for name in (*texts, "cam_RES/res_track.txt"):
         assert (out_dir / name).read_bytes() == (uninterrupted / name).read_bytes(), name
     pd.testing.assert_frame_equal(
         pd.read_parquet(out_dir / "cam.parquet"), pd.read_parquet(uninterrupted / "cam.parquet")
     )
     np.testing.assert_equal(slp_rows(out_dir / "cam.slp"), slp_rows(uninterrupted / "cam.slp"))
+    np.testing.assert_equal(geff_values(out_dir / "cam.geff"), geff_values(uninterrupted / "cam.geff"))
+    for name in (name for name in NAMES if name.endswith((".h5", ".nc", ".nwb"))):
+        np.testing.assert_equal(hdf5_values(out_dir / name), hdf5_values(uninterrupted / name))
     images = sorted(path.name for path in (uninterrupted / "cam_RES").iterdir())
     assert sorted(path.name for path in (out_dir / "cam_RES").iterdir()) == images
     for name in images[:-1]:

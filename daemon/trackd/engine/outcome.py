@@ -199,7 +199,7 @@ def output_record_of(record: FrameRecord) -> OutputRecord | None:
     return output_record(tracks_of_record(record), detections)
 
 
-def parents_of(tracks: Tracks) -> dict[int, int]:
+def parents_of(tracks: Tracks | Assignment) -> dict[int, int]:
     """Map each new track to the track that divided into it."""
     pairs = zip(tracks.new_tracks, tracks.parents, strict=True) if tracks.parents else ()
     return {child: parent for child, parent in pairs if parent >= 0}

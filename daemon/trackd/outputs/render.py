@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.outputs.h264 import Canvas, H264Video
 from trackd.outputs.records import Floats, OutputRecord
 from trackd_client.detections import Image, Skeleton
 
 logger = logging.getLogger(__name__)
 
-Canvas = NDArray[np.uint8]  # (h, w, 3) BGR
 Colour = tuple[int, int, int]  # BGR
 
 GOLDEN_RATIO = 0.618033988749895
@@ -72,7 +72,8 @@ class TrackDrawing:
                 cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), colour, _width(2, scale), cv2.LINE_AA)
             if track_id >= 0:
                 points = record.keypoints[row] if posed and record.keypoints is not None else None
-                _draw_label(canvas, colour, str(int(track_id)), _label_place(box, points, scale), scale)
+                name = record.names.get(int(track_id), str(int(track_id)))
+                _draw_label(canvas, colour, name, _label_place(box, points, scale), scale)
         return canvas
 
     def _extend_trails(self, record: OutputRecord) -> None:
@@ -110,8 +111,7 @@ class RenderedVideo:
         self._fps = fps
         self._drawing = TrackDrawing(skeleton)
         self._temporary = path.with_name(f".{path.stem}.partial.mp4")
-        self._writer: cv2.VideoWriter | None = None
-        self._n_frames = 0
+        self._writer: H264Video | None = None
 
     def write(self, image: Image, record: OutputRecord) -> None:
         """Add one frame.
@@ -121,29 +121,26 @@ class RenderedVideo:
         """
         canvas = self._drawing.draw(image, record)
         if self._writer is None:
-            size = (canvas.shape[1], canvas.shape[0])
-            # mp4v is the one codec that every OpenCV wheel writes fast.
-            fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._temporary), fourcc, self._fps, size)
-            if not self._writer.isOpened():
-                raise OSError(f"{self.path}: OpenCV cannot write an mp4 video of {size[0]} × {size[1]} there")
+            self._writer = H264Video(self._temporary, self._fps, (canvas.shape[1], canvas.shape[0]))
         self._writer.write(canvas)
-        self._n_frames += 1
 
     def close(self) -> None:
         """Finish the file; without a frame there is no file.
 
         Raises:
-            OSError: the file does not hold all frames, as on a full disk, which OpenCV does not report.
+            OSError: the file does not hold all frames, as on a full disk.
         """
         if self._writer is None:
             return
-        self._writer.release()
-        self._writer = None
-        n_frames = cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
-        if n_frames != self._n_frames:
+        writer, self._writer = self._writer, None
+        try:
+            writer.close()
+            n_frames = cv2.VideoCapture(str(self._temporary)).get(cv2.CAP_PROP_FRAME_COUNT)
+            if n_frames != writer.n_frames:
+                raise OSError(f"{n_frames:.0f} of its {writer.n_frames} frames are in the file; is the disk full?")
+        except OSError:
             self._temporary.unlink(missing_ok=True)
-            raise OSError(f"{n_frames:.0f} of its {self._n_frames} frames are in the file; is the disk full?")
+            raise
         self._temporary.replace(self.path)
 
     def __enter__(self) -> RenderedVideo:

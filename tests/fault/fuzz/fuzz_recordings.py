@@ -30,7 +30,8 @@ WORDS = (PARTED, b"1e300", b"nan", b"inf", b"-1", b"1099511627776", b"9999999999
          b"<detection ", b"<particle>", b"linklist", b"<!DOCTYPE ", b"&#0;", b"\"", b"'=", b"\xef\xbb\xbf", b"\0",
          b"seqLength=", b"imWidth=", b"X#wcentroid (cm)", b"blobid", b"FRAME,", b"TRACK_ID,", b"VISIBILITY,",
          b"encoding=\"utf-16\"", b"encoding=\"big5\"", b"ImageJ=1.53\nimages=", b"frames=", b"<OME ", b"SizeT=\"",
-         b"{\"shape\": [", b"\xff\xff\xff\xff", b"\0\1\0\0")  # fmt: skip
+         b"{\"shape\": [", b"\"track_ids\":[", b"\"keypoints\":[", b"\"names\":{\"0\":",
+         b"\xff\xff\xff\xff", b"\0\1\0\0")  # fmt: skip
 LIMITS = RecordingLimits(recording_frames=10_000, image_pixels=1 << 20, instances=256)
 ISBI = '<root><TrackContestISBI2012><particle><detection t="{}" x="5" y="5"/></particle></TrackContestISBI2012></root>'
 ICY = (
@@ -63,6 +64,8 @@ KINDS = (
     Kind(("t000.tif", "man_track.txt"), {"gt_images": [["t000.tif"]], "gt_list": ["man_track.txt"]}),
     Kind(("a.csv", "a.tif"), {"tracks": ["a.csv"], "videos": ["a.tif"]}),
     Kind(("a.csv", "0.png"), {"tracks": ["a.csv"], "videos": [["0.png"]]}),
+    Kind(("a.jsonl",), {"track_files": ["a.jsonl"]}),
+    Kind(("a.csv",), {"track_files": ["a.csv"]}),
 )
 
 
@@ -97,6 +100,14 @@ def seeds() -> Iterator[bytes]:
     yield _joined(6, points, _tiff(stack, imagej=True, metadata={"axes": "TYX", "unit": "um"}, resolution=(2, 2)))
     yield _joined(6, points, _tiff(stack, description=OME, metadata=None, photometric="minisblack"))
     yield _joined(6, points, _tiff(np.zeros((4, 6, 3), np.uint8), photometric="rgb", compression="jpeg"))
+    yield _joined(
+        8,
+        b'{"trackd":1,"stream":"a","source":null,"frame_shape":[4,6],"fps":10.0,"nodes":["a","b"],"edges":[[0,1]]}\n'
+        b'{"frame_index":0,"t_ns":5,"track_ids":[0,-1],"track_scores":[null,0.5],"boxes":[[1,1,2,2],[2,2,3,3]],'
+        b'"keypoints":[[[1,1],[2,2]],[[2,2],[null,null]]],"names":{"0":"x"},"parents":{"0":3}}\n',
+    )
+    columns = b"frame_index,t_ns,detection,track_id,track_score,score,x1,y1,x2,y2,nose_x,nose_y,nose_score\n"
+    yield _joined(9, columns + b"0,5,0,3,0.5,1,1,1,2,2,1.5,1.5,0.25\n1,9,-1,-1,,,,,,,,,\n")
     colour = np.zeros((4, 6, 3), np.uint8)
     for suffix in (".png", ".jpg", ".bmp"):
         yield _joined(7, points, cv2.imencode(suffix, colour)[1].tobytes())

@@ -18,6 +18,8 @@ from trackd.outputs.recover import recover
 from trackd.outputs.writer import Writer, writer_class
 from trackd_client.configuration import ConfigError
 
+NOT_HELD = ("no", "seconds", "their mean", "as a radius")  # the last ones: not as they were
+
 
 class CountWriter(LineWriter):
     """Writes `<out_dir>/<name>.count`: a line per frame with its index and its number of tracks."""
@@ -79,13 +81,27 @@ def test_an_unknown_output_is_an_error_that_names_the_known_ones(outputs):
         check_config({"stream": {"outputs": outputs}})
     place, value = len(outputs) - 1, outputs[-1]
     assert str(caught.value) == (
-        f"stream.outputs.{place} should be 'slp', 'mot', 'ctc', 'csv', 'parquet' or 'trackmate'; got {value!r}"
+        f"stream.outputs.{place} should be 'slp', 'mot', 'ctc', 'csv', 'parquet', 'trackmate', 'jsonl', 'h5', 'nwb', "
+        f"'dlc', 'coco', 'geff' or 'movement'; got {value!r}"
     )
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_line_of_the_table_names_a_writer(kind):
     assert issubclass(writer_class(kind), Writer)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_formats_page_says_what_each_format_lacks(kind):
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    titles = lines[0]
+    (row,) = [dict(zip(titles, line, strict=True)) for line in lines if f"`{kind}`" in line[0].split(", ")]
+    columns = {"names": "names", "capture times": "times", "scores": "scores", "keypoints": "keypoints",
+               "masks": "masks", "lineage": "lineage", "boxes": "boxes",
+               "untracked instances": "untracked"}  # fmt: skip
+    lacks = {columns[title] for title, cell in row.items() if title in columns and cell in NOT_HELD}
+    assert lacks == set(WRITERS[kind].lacks.split())
 
 
 def test_no_two_formats_have_the_same_suffix():

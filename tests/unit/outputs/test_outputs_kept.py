@@ -1,16 +1,19 @@
 """What is kept: earlier files of the same name, and the frames that a killed process had written."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import sleap_io
 import tifffile
+import zarr
 from output_records import info, record, written
 
 from trackd.output_formats import WRITERS
@@ -21,9 +24,14 @@ from trackd_client.configuration import ConfigError
 from trackd_client.recordings.motchallenge import read_rows
 
 NAMES = {"csv": "cells.csv", "ctc": "cells_RES", "mot": "cells.txt", "parquet": "cells.parquet", "slp": "cells.slp",
-         "trackmate": "cells_spots.csv"}  # fmt: skip
+         "trackmate": "cells_spots.csv", "jsonl": "cells.jsonl", "h5": "cells.h5", "nwb": "cells.nwb",
+         "dlc": "cellsDLC_trackd.csv", "coco": "cells.coco.json", "geff": "cells.geff",
+         "movement": "cells.nc"}  # fmt: skip
 SECOND = {"csv": "cells.1.csv", "ctc": "cells_RES.1", "mot": "cells.1.txt", "parquet": "cells.1.parquet",
-          "slp": "cells.1.slp", "trackmate": "cells_spots.1.csv"}  # fmt: skip
+          "slp": "cells.1.slp", "trackmate": "cells_spots.1.csv", "jsonl": "cells.1.jsonl", "h5": "cells.1.h5",
+          "nwb": "cells.1.nwb", "dlc": "cellsDLC_trackd.1.csv", "coco": "cells.coco.1.json", "geff": "cells.1.geff",
+          "movement": "cells.1.nc"}  # fmt: skip
+GROWING = ("mot", "csv", "trackmate", "jsonl")  # frame by frame; the others are made of a part
 N_FRAMES = 5
 
 
@@ -45,6 +53,24 @@ def n_tracked(kind, path):
             in_images = sum(len(np.unique(tifffile.imread(image))) - 1 for image in path.glob("mask*.tif"))
             assert in_images == sum(end - begin + 1 for _, begin, end, _ in rows)
             return in_images
+        case "jsonl":
+            return sum(len(json.loads(line)["track_ids"]) for line in path.read_text().splitlines()[1:])
+        case "h5":
+            with h5py.File(path) as file:
+                return int(file["track_occupancy"][:].sum())
+        case "nwb":
+            with h5py.File(path) as file:
+                module = file["processing/behavior"]
+                return sum(len(module[name]["data"]) for name in module if name.endswith("_box"))
+        case "dlc":
+            return int(pd.read_csv(path, header=[0, 1, 2, 3], index_col=0).count(axis=1).sum()) // 3
+        case "coco":
+            return len(json.loads(path.read_text())["annotations"])
+        case "geff":
+            return zarr.open_group(path, mode="r")["nodes/ids"].shape[0]
+        case "movement":
+            with h5py.File(path) as file:
+                return int(np.isfinite(file["score"][:]).sum())
     raise AssertionError(kind)
 
 
@@ -80,7 +106,7 @@ def test_an_earlier_file_is_kept_under_another_name(kind, tmp_path):
 def test_frames_that_were_written_before_a_kill_are_recovered(kind, tmp_path):
     killed(kind, tmp_path)
     made = recover(tmp_path)
-    assert made == ([tmp_path / NAMES[kind]] if kind in ("slp", "parquet", "ctc") else [])
+    assert made == ([] if kind in GROWING else [tmp_path / NAMES[kind]])
     assert n_tracked(kind, tmp_path / NAMES[kind]) == 2 * N_FRAMES
     assert [path.name for path in tmp_path.iterdir()] == [NAMES[kind]]
     assert recover(tmp_path) == []
@@ -92,6 +118,15 @@ def test_the_next_open_of_the_same_output_recovers_them_too(kind, tmp_path):
     written(kind, tmp_path, info(), record(0, [0]))
     assert n_tracked(kind, tmp_path / NAMES[kind]) == 1
     assert n_tracked(kind, tmp_path / SECOND[kind]) == 2 * N_FRAMES
+
+
+def test_a_folder_that_a_kill_left_half_written_is_replaced(tmp_path):
+    half = tmp_path / ".cells.partial.geff" / "nodes"
+    half.mkdir(parents=True)
+    (half / "zarr.json").write_text("{")
+    path = written("geff", tmp_path, info(), record(0, [0]))
+    assert n_tracked("geff", path) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_incomplete_last_frame_is_left_out(tmp_path):

@@ -123,7 +123,8 @@ def test_a_missing_file_of_any_kind_is_an_error_that_names_its_key(tmp_path):
 
 
 def test_a_dataset_that_names_nothing_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="names no recording: set slp_files, det_files, tracks, gt_images or dir"):
+    keys = "slp_files, det_files, tracks, track_files, gt_images or dir"
+    with pytest.raises(ConfigError, match=f"names no recording: set {keys}"):
         recordings(tmp_path)
 
 

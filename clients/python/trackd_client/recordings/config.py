@@ -130,10 +130,10 @@ class LiveDataset(Section):
 
 
 # The keys that name label files, one for each kind of recording.
-LABEL_KEYS = ("slp_files", "det_files", "tracks", "gt_images")
+LABEL_KEYS = ("slp_files", "det_files", "tracks", "track_files", "gt_images")
 # The keys whose files belong to label files by position: what one of them names, and the keys of the label files.
 PAIRED = {
-    "video_files": ("video", ("slp_files", "det_files")),
+    "video_files": ("video", ("slp_files", "det_files", "track_files")),
     "gt_files": ("file", ("det_files",)),
     "videos": ("stack or list of images", ("tracks",)),
     "raw_images": ("stack or list of images", ("gt_images",)),
@@ -161,6 +161,7 @@ class TestDataset(LiveDataset):
     gt_files: Paths = Field(default_factory=list)
     videos: PathsOrLists = Field(default_factory=list)
     tracks: Paths = Field(default_factory=list)
+    track_files: Paths = Field(default_factory=list)
     source: Annotated[str | None, BeforeValidator(_source)] = None
     pixel_size: Annotated[list[float] | None, BeforeValidator(_pixel_size)] = None
     raw_images: PathsOrLists = Field(default_factory=list)

@@ -114,6 +114,11 @@ class CtcRecording(Recording):
         """`raw`: DREEM does not scale the images of this kind."""
         return "raw"
 
+    @property
+    def first_id(self) -> int:
+        """Such files count identities from 1."""
+        return 1
+
     def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, including those without an image or without a label image.
 
@@ -124,7 +129,8 @@ class CtcRecording(Recording):
         labels = self._labels.fresh()
         shapes = None if self._shapes is None else self._shapes.fresh()
         with labels, shapes or nullcontext():
-            for index, image in images_of(self._images, clips, one_size=False):  # compared below
+            shown = self._images if self.reads_images else None
+            for index, image in images_of(shown, clips, one_size=False):  # compared below
                 detections = self._detections(index, self._label_image(index, labels, shapes))
                 masks = detections.masks
                 if image is not None and masks is not None and image.shape[:2] != masks.shape:

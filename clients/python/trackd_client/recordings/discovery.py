@@ -23,6 +23,7 @@ from trackd_client.recordings.transforms.augmentations import AugmentedRecording
 from trackd_client.recordings.transforms.prefetch import PrefetchedRecording
 from trackd_client.recordings.transforms.pruning import PrunedRecording
 from trackd_client.recordings.transforms.shuffling import shuffled
+from trackd_client.recordings.written.written_recording import WRITTEN
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ FORMATS: tuple[RecordingFormat, ...] = (
     SLEAP,
     MOTCHALLENGE,
     MICROSCOPY,
+    WRITTEN,
     CTC,
 )
 

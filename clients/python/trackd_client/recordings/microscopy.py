@@ -114,7 +114,7 @@ class MicroscopyRecording(Recording):
         clips = self.clips if clips is None else clips
         if self._layout is not None and self._images is not None:
             fitting(self._layout, self._spots.frame_shape, self._images.path, self.path)
-        for index, image in images_of(self._images, clips):
+        for index, image in images_of(self._images if self.reads_images else None, clips):
             yield RecordedFrame(index, self.time_ns(index), image, self._detections(index))
 
     def _detections(self, frame_index: int) -> Detections:

@@ -139,6 +139,11 @@ class MotRecording(Recording):
         """(h, w) or (h, w, c): the video's, else `seqinfo.ini`'s."""
         return self._info.frame_shape if self._layout is None else self._layout.frame_shape
 
+    @property
+    def first_id(self) -> int:
+        """Such files count identities from 1."""
+        return 1
+
     def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips, including those without boxes.
 
@@ -146,7 +151,7 @@ class MotRecording(Recording):
             RecordingError: a row is not MOTChallenge, or the video cannot be read.
         """
         rows = self._rows
-        images = None if self.source is None else VideoFile(self.source, self._limits)
+        images = None if self.source is None or not self.reads_images else VideoFile(self.source, self._limits)
         for index, image in images_of(images, self.clips if clips is None else clips):
             here = rows.at(index)
             detections = Detections(

@@ -17,6 +17,7 @@ from trackd_client.detections import Detections, Image, Skeleton
 MAX_TIME_NS = 2**63 - 1  # of a frame on the wire
 MAX_TEXT = 800  # characters of an error
 NO_LINEAGE: Mapping[int, int] = MappingProxyType({})
+NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Recording(ABC):
     """
 
     name: str  # the stem of its file; names the stream and the outputs
+    reads_images = True  # False: `frames` decodes none, for programs that only need the labels
 
     @property
     @abstractmethod
@@ -135,6 +137,16 @@ class Recording(ABC):
     def lineage(self) -> Mapping[int, int]:
         """The parent of each identity that began by a division, by gt id: child → parent."""
         return NO_LINEAGE
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The names of identities that have one, by gt id."""
+        return NO_NAMES
+
+    @property
+    def first_id(self) -> int:
+        """The number from which this kind of file counts identities; trackd counts from 0."""
+        return 0
 
     @property
     def pixel_range(self) -> str:
@@ -204,6 +216,16 @@ class DerivedRecording(Recording):
     def lineage(self) -> Mapping[int, int]:
         """Child → parent."""
         return self._recording.lineage
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Names by gt id."""
+        return self._recording.names
+
+    @property
+    def first_id(self) -> int:
+        """The number from which ids count."""
+        return self._recording.first_id
 
     @property
     def pixel_range(self) -> str:

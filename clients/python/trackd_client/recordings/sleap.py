@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -102,6 +102,11 @@ class SleapRecording(Recording):
             return self._layout.frame_shape
         return None if self._labels.video is None else self._labels.video.frame_shape
 
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The tracks' names."""
+        return dict(enumerate(self._labels.tracks))
+
     def frames(self, clips: Iterable[Clip] | None = None) -> Iterator[RecordedFrame]:
         """Every frame of the clips.
 
@@ -109,7 +114,7 @@ class SleapRecording(Recording):
             RecordingError: the labels or the video cannot be read.
         """
         labels = self._labels
-        images = None if self.source is None else VideoFile(self.source, self._limits)
+        images = None if self.source is None or not self.reads_images else VideoFile(self.source, self._limits)
         for index, image in images_of(images, self.clips if clips is None else clips):
             yield RecordedFrame(index, self.time_ns(index), image, labels.at(index))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from trackd.commands.demo.animals import (
     sandy_ground,
     spine_of,
 )
+from trackd.outputs.h264 import H264Video
 
 Floats = NDArray[np.floating[Any]]
 
@@ -87,9 +87,7 @@ def make_recording(
     keypoints = np.empty((n_frames, n_animals, 3, 2))
     boxes = np.empty((n_frames, n_animals, 4))
     visible = np.empty((n_frames, n_animals), bool)
-    video = cv2.VideoWriter(str(folder / "demo.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-    if not video.isOpened():
-        raise OSError(f"{folder / 'demo.mp4'}: OpenCV cannot write an mp4 video of {width} × {height} there")
+    video = H264Video(folder / "demo.mp4", fps, size)
     for frame in range(n_frames):
         spines = [
             spine_of(
@@ -107,7 +105,7 @@ def make_recording(
             boxes[frame, i] = [*outline.min(axis=0), *outline.max(axis=0)]
             visible[frame, i] = not stone.hides(keypoints[frame, i, 1])
         video.write(_picture(ground, stone, bodies, spines, outlines, motion.beat[frame]))
-    video.release()
+    video.close()
 
     detected = visible & (generator.random(visible.shape) >= MISSED)
     truth = folder / "demo_truth.npz"

@@ -24,7 +24,12 @@ class LineWriter(Writer):
         self.path = out_dir / f"{stream.name}{self.suffix}"
         if position is None:
             self.set_aside(out_dir, stream.name)
-        self._file = AppendFile(self.path, self.head.encode(self.encoding), position)
+        self._file = AppendFile(self.path, self.first_lines(stream).encode(self.encoding), position)
+
+    @classmethod
+    def first_lines(cls, stream: StreamInfo) -> str:
+        """The first lines of a stream's file."""
+        return cls.head
 
     @classmethod
     def set_aside(cls, out_dir: Path, name: str) -> None:

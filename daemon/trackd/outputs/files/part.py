@@ -96,7 +96,7 @@ def is_abandoned(path: Path) -> bool:
 def is_finished(path: Path, finished: Path) -> bool:
     """Whether a part was finished already, as this file; the kill came before the part was deleted."""
     marks = [found["finished"] for found in _maps(path) if "finished" in found]
-    return bool(marks) and finished.is_file() and marks[-1] == _identity(finished)
+    return bool(marks) and finished.exists() and marks[-1] == _identity(finished)
 
 
 def whole_end(path: Path) -> dict[str, Any]:

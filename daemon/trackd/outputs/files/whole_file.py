@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,7 @@ class WholeFileWriter(Writer):
     @classmethod
     @abstractmethod
     def write_file(cls, path: Path, stream: StreamInfo, records: Iterable[OutputRecord]) -> None:
-        """Write the whole file."""
+        """Write the whole file, or the whole folder."""
 
     @classmethod
     def is_part(cls, path: Path) -> bool:
@@ -126,6 +127,7 @@ class WholeFileWriter(Writer):
 def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part: PartFile) -> None:
     """Make the finished file of a part; an earlier file of the same name is renamed."""
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    _remove(temporary)  # a folder that a kill has left is in the way
     _check_room(temporary, _ROOM_BYTES + _ROOM_FACTOR * part.path.stat().st_size)
     try:
         crash_point("before_finish")
@@ -136,7 +138,15 @@ def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part:
         temporary.replace(path)
         crash_point("after_finish")
     finally:
-        temporary.unlink(missing_ok=True)  # on a full disk it would take room from the other streams
+        _remove(temporary)  # on a full disk it would take room from the other streams
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, or the folder of a format that is a folder; none is no error."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_room(path: Path, nbytes: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.formats.poses import CENTROID, points_of, unnamed
 from trackd.outputs.records import Floats, OutputRecord, StreamInfo, measured_fps
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.hdf5 import disable_file_locks
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import sleap_io
 
 logger = logging.getLogger(__name__)
-
-CENTROID = Skeleton(nodes=("centroid",))
 
 
 class SlpWriter(WholeFileWriter):
@@ -42,10 +41,11 @@ class SlpWriter(WholeFileWriter):
         disable_file_locks()  # the stream's part is locked, and no other process knows the temporary name
         import sleap_io
 
-        sleap_io.save_slp(_labels(stream, records), str(path), verbose=False)
+        sleap_io.save_slp(labels_of(stream, records), str(path), verbose=False)
 
 
-def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Labels:
+def labels_of(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Labels:
+    """The labels of a whole stream, as SLEAP keeps them."""
     import sleap_io
 
     named = stream.skeleton if stream.skeleton is not None and stream.skeleton.nodes else None
@@ -62,8 +62,8 @@ def _labels(stream: StreamInfo, records: Iterable[OutputRecord]) -> sleap_io.Lab
         if record.names or names:  # a name that was removed counts no more
             names |= {track_id: record.names.get(track_id) for track_id in record.track_ids.tolist()}
         if skeleton is None:
-            skeleton = _skeleton(named or _unnamed(record), stream.name)
-        points = _points(record, len(skeleton.nodes))
+            skeleton = _skeleton(named or unnamed(record), stream.name)
+        points = points_of(record, len(skeleton.nodes))
         if points is None:
             logger.warning(
                 "frame left out, its nodes are not the skeleton's: stream=%s frame_index=%d",
@@ -99,21 +99,6 @@ def _skeleton(outline: Skeleton, name: str) -> sleap_io.Skeleton:
     for first, second in outline.edges:
         skeleton.add_edge(outline.nodes[first], outline.nodes[second])
     return skeleton
-
-
-def _unnamed(record: OutputRecord) -> Skeleton:
-    """A skeleton for a stream without one, by the nodes of its first instances."""
-    if record.keypoints is None:
-        return CENTROID
-    return Skeleton(tuple(f"node{i}" for i in range(record.keypoints.shape[1])))
-
-
-def _points(record: OutputRecord, k: int) -> Floats | None:
-    """The nodes (n, k, 2): as sent, or the boxes' centres for k = 1; None where the record has another k."""
-    if record.keypoints is not None and record.keypoints.shape[1] == k:
-        return record.keypoints.astype(np.float64)
-    boxes = record.boxes.astype(np.float64)
-    return ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None] if k == 1 else None
 
 
 def _instances(record: OutputRecord, points: Floats, skeleton: Any, tracks: dict[int, Any]) -> list[Any]:
