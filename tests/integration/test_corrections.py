@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -191,7 +192,7 @@ def test_a_restart_keeps_names_pending_ends_and_what_can_be_undone(tmp_path):
 def test_a_wrong_id_that_was_corrected_is_right_in_the_slp_with_its_name_also_after_a_kill(tmp_path):
     options = (
         f"daemon.state_dir={tmp_path / 'state'}", "daemon.http=null", f"out_dir={tmp_path / 'out'}",
-        "stream.outputs=[slp, trackmate]",
+        "stream.outputs=[slp, trackmate, jsonl]",
     )  # fmt: skip
     with DaemonProcess(*options) as daemon, RawClient(daemon.addresses, subscribe="cam") as client:
         client.stream = "cam"
@@ -214,3 +215,8 @@ def test_a_wrong_id_that_was_corrected_is_right_in_the_slp_with_its_name_also_af
     assert names == [["0", "1", "Änne"], ["Änne", "1", "0"], ["Änne", "1", "0"]]
     lines = (tmp_path / "out" / "cam_spots.csv").read_text(encoding="utf-8").splitlines()[4:]
     assert [line.split(",")[3] for line in lines][3:] == ["Änne", "Track_1", "Track_0"] * 2
+    _, *frames = map(json.loads, (tmp_path / "out" / "cam.jsonl").read_text(encoding="utf-8").splitlines())
+    assert [[each["action"] for each in frame.get("corrections", ())] for frame in frames] == [
+        [], ["swap", "rename"], [],
+    ]  # fmt: skip
+    assert [frame.get("names") for frame in frames] == [None, {"2": "Änne"}, {"2": "Änne"}]

@@ -58,6 +58,8 @@ class JsonlWriter(LineWriter):
             frame["names"] = {str(track_id): name for track_id, name in record.names.items()}
         if record.parents:
             frame["parents"] = {str(child): parent for child, parent in record.parents.items()}
+        if record.corrections:
+            frame["corrections"] = [dict(correction) for correction in record.corrections]
         self.append(_line(frame))
 
 
