@@ -33,7 +33,7 @@ WRITERS = {
     "csv": OutputFormat("trackd.outputs.formats.csv_table:CsvWriter", lacks="masks names lineage"),
     "parquet": OutputFormat("trackd.outputs.formats.parquet_table:ParquetWriter", "pyarrow", "masks names lineage"),
     "trackmate": OutputFormat(
-        "trackd.outputs.formats.trackmate:TrackMateWriter", lacks="boxes keypoints masks times names lineage"
+        "trackd.outputs.formats.trackmate:TrackMateWriter", lacks="boxes keypoints masks times lineage"
     ),
     "jsonl": OutputFormat("trackd.outputs.formats.jsonl:JsonlWriter", lacks="masks"),
     "h5": OutputFormat("trackd.outputs.formats.analysis_h5:AnalysisH5Writer", lacks="boxes masks untracked"),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -52,6 +53,7 @@ def test_links_to_files_of_the_repository_lead_to_copies_of_them(site: Path) -> 
     found = set()
     for page in site.glob("*.html"):
         for target in re.findall(r'href="(files/[^"#]+)"', page.read_text()):
-            assert (site / target).read_bytes() == (ROOT / target.removeprefix("files/")).read_bytes()
+            path = unquote(target)
+            assert (site / path).read_bytes() == (ROOT / path.removeprefix("files/")).read_bytes()
             found.add(target)
     assert "files/configs/daemon.yaml" in found

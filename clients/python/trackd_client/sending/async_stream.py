@@ -71,6 +71,11 @@ class AsyncStream:
         return self._session.next_seq
 
     @property
+    def last_frame_index(self) -> int:
+        """The index of the last frame that was sent, or of the last one before a resume; −1 for none."""
+        return self._input.last_index
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """The effective configuration, as sent by the daemon."""
         return self._session.config

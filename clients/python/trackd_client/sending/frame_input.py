@@ -31,10 +31,13 @@ class FrameInput:
     Args:
         last_index: of the last frame that the daemon accepted; −1: none.
         clock: converts capture times to the daemon's clock; None: they are sent as they are.
+
+    Attributes:
+        last_index: of the last frame that was sent.
     """
 
     def __init__(self, last_index: int, clock: Clock | None = None) -> None:
-        self._last_index = last_index
+        self.last_index = last_index
         self._last_t_ns: int | None = None  # of the last frame that was sent, by this host's clock
         self._clock = clock
 
@@ -52,11 +55,11 @@ class FrameInput:
         Raises:
             TrackdError: a value cannot be sent; the text names it.
         """
-        index = self._last_index + 1
+        index = self.last_index + 1
         if frame_index is not None:
             index = whole_number("frame_index", frame_index, "an integer")
-        if index <= self._last_index:
-            raise TrackdError(f"frame_index must rise; got {index} after {self._last_index}", ErrorCode.INVALID_FRAME)
+        if index <= self.last_index:
+            raise TrackdError(f"frame_index must rise; got {index} after {self.last_index}", ErrorCode.INVALID_FRAME)
         image = checked_image(image)
         detections = owned(detections)
         captured_ns = time.time_ns() if t_ns is None else whole_number("t_ns", t_ns, _T_NS)
@@ -70,4 +73,4 @@ class FrameInput:
 
     def sent(self, frame: CheckedFrame) -> None:
         """Note that the frame has a seq: the next one must have a higher index."""
-        self._last_index, self._last_t_ns = frame.frame_index, frame.captured_ns
+        self.last_index, self._last_t_ns = frame.frame_index, frame.captured_ns

@@ -74,7 +74,7 @@ class Stream:
     @property
     def last_frame_index(self) -> int:
         """The index of the last frame that was sent, or of the last one before a resume; −1 for none."""
-        return self._last_index
+        return self._input.last_index
 
     @property
     def config(self) -> Mapping[str, Any]:

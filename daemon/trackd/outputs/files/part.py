@@ -168,7 +168,7 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
         "parents": [[child, parent] for child, parent in record.parents.items()],
     }
     if record.names:
-        block["names"] = [[track_id, name] for track_id, name in record.names.items()]
+        frame["names"] = [[track_id, given] for track_id, given in record.names.items()]
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:
