@@ -141,9 +141,8 @@ def frame_message(
             message["n_nodes"] = tracks.keypoints.shape[1]
         if tracks.scores is not None:
             message["scores"] = _packed_array(tracks.scores, "<f4")
-        names = getattr(tracks, "names", None)
-        if names:
-            message["names"] = list(names)
+        if tracks.names:
+            message["names"] = list(tracks.names)
     message["n"] = n
     shape = image_shape(image)
     message["size"] = None if shape is None else [shape[1], shape[0]]

@@ -12,7 +12,6 @@ from trackd.outputs.session_log import SessionLog, find_session
 from trackd.outputs.stream_files import StreamFiles
 
 KINDS = tuple(WRITERS)
-NAMES = ["cells.csv", "cells.parquet", "cells.slp", "cells.txt", "cells_RES", "cells_spots.csv"]
 
 
 def frame(index, first_id=0):
@@ -76,8 +75,10 @@ def test_the_files_of_a_session_are_cut_where_its_client_sends_again(resent, tmp
     write(whole, range(resent))
     write(whole, range(resent, 14), first_id=2, first_seq=resent)
     whole.finish()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*NAMES, "whole"]
-    for name in ("cells.csv", "cells.txt", "cells_spots.csv", "cells_RES/res_track.txt"):
+    finished = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert len(finished) == len(KINDS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*finished, "whole"])
+    for name in ("cells.csv", "cells.txt", "cells_spots.csv", "cells.jsonl", "cells_RES/res_track.txt"):
         assert (tmp_path / name).read_text() == (tmp_path / "whole" / name).read_text()
     assert len(list((tmp_path / "cells_RES").iterdir())) == 15
     assert rows(tmp_path) == expected((range(resent), 0), (range(resent, 14), 2))

@@ -37,7 +37,7 @@ class EventRows:
         parents = dict(zip(tracks.new_tracks, tracks.parents, strict=True)) if tracks.parents else {}
         ids = tracks.track_ids.tolist() if tracks.track_ids is not None else []
         boxes = dict(zip(ids, tracks.boxes.tolist(), strict=True)) if tracks.boxes is not None else {}
-        names = dict(zip(ids, getattr(tracks, "names", None) or (), strict=False))
+        names = dict(zip(ids, tracks.names, strict=False))
         for event, track in listed:
             row: Row = {
                 "event": event,

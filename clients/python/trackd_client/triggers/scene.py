@@ -60,12 +60,10 @@ class Known:
         """Take the places and the names of one frame."""
         rows = self._places.rows(scene.ids)
         self._places["x"][rows], self._places["y"][rows] = scene.centres[:, 0], scene.centres[:, 1]
-        # Only a daemon that takes corrections publishes names; they are empty if no track of the frame has one.
-        names = getattr(tracks, "names", None)
-        if names is None or tracks.track_ids is None or not (names or self.names):
+        if tracks.track_ids is None or not (tracks.names or self.names):
             return
         ids = tuple(tracks.track_ids.tolist())
-        listed = (ids, tuple(names or (None,) * len(ids)))
+        listed = (ids, tracks.names or (None,) * len(ids))  # empty if no track of the frame has a name
         if listed == self._listed:
             return
         self._listed = listed

@@ -31,24 +31,14 @@ def frame(index: int, places: dict[int, tuple[float, float]], *, stream: str = "
     """A settlement with a box of 2 × `half` around each place."""
     ids = list(places)
     centres = np.array(list(places.values()), float).reshape(-1, 2)
-    tracks = Tracks(
+    return Tracks(
         stream, epoch, index, index, lists.pop("t_ns", index * STEP_NS), Status.TRACKED,
         track_ids=np.array(ids, "<i4"),
         track_scores=np.array([(scores or {}).get(i, 0.9) for i in ids], "<f4"),
         boxes=np.concatenate([centres - half, centres + half], axis=1).astype("<f4"),
+        names=tuple(names.get(i) for i in ids) if names else (),
         **lists,
     )  # fmt: skip
-    return tracks if names is None else Named(tracks, tuple(names.get(i) for i in ids))
-
-
-class Named:
-    """A settlement with the names that a daemon with corrections publishes."""
-
-    def __init__(self, tracks: Tracks, names: tuple[str | None, ...]) -> None:
-        self._tracks, self.names = tracks, names
-
-    def __getattr__(self, name: str):
-        return getattr(self._tracks, name)
 
 
 def fired(engine: Engine, frames: list[Tracks]) -> list[tuple[int, str, int | None]]:
@@ -305,8 +295,8 @@ def test_a_rule_is_only_about_its_streams_tracks_and_names():
 def test_a_name_that_is_taken_back_does_not_count_any_more():
     made = engine(a={"when": "zone_enter", "zone": "zone", "names": ["eve"]})
     outside, inside = {2: (500, 50)}, {2: (50, 50)}
-    frames = [frame(0, outside, names={2: "eve"}), frame(1, inside), frame(2, outside), frame(3, inside, names={})]
-    frames[3].names = ()
+    eve = {2: "eve"}
+    frames = [frame(0, outside, names=eve), frame(1, inside, names=eve), frame(2, outside), frame(3, inside)]
     assert fired(made, frames) == [(1, "a", 2)]
 
 
