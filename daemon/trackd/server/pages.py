@@ -16,6 +16,7 @@ from trackd.viewer.hub import Hub, PageRequest, StreamRow
 from trackd_client.protocol import ErrorCode, ProtocolError, Reply
 
 _TURN_NS = 2_000_000  # spent on the requests of pages in one turn
+_PAUSE = 50  # times as long as a list of streams took, the next one that an event asks for is left to the heartbeat
 
 
 class Pages:
@@ -45,6 +46,7 @@ class Pages:
         self._unavailable = unavailable
         self._budget = budget
         self._clock = clock
+        self._next_list_ns = 0
 
     def run(self) -> None:
         """Run the requests that are due, for a short time."""
@@ -59,13 +61,14 @@ class Pages:
             elif not self._budget.wait(request.client, request.ask.nbytes, partial(self._answer, request)):
                 reason = "this page has used its budget of the daemon's time, and its requests wait"
                 _refuse(request, ProtocolError(ErrorCode.OVER_BUDGET, reason))
-        if lists:
+        if lists and self._clock() >= self._next_list_ns:
             self.list_streams()
 
     def list_streams(self) -> None:
-        """Hand the open streams to the pages."""
+        """Hand the open streams to the pages; called each second too."""
         if not self.hub.pages:
             return
+        started = self._clock()
         rows = [
             StreamRow(
                 session.name, session.epoch, session.model, session.next_seq, session.skeleton, session.frame_shape,
@@ -83,6 +86,8 @@ class Pages:
                 )
             )  # fmt: skip
         self.hub.list_streams(rows)
+        now = self._clock()
+        self._next_list_ns = now + _PAUSE * (now - started)
 
     def _answer(self, request: PageRequest) -> None:
         ask = request.ask
