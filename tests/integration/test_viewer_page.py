@@ -374,6 +374,20 @@ def test_the_token_is_asked_for_once_and_kept_in_memory_only(pages: Any, tmp_pat
         assert "a-token-of-some-length" not in kept
 
 
+def test_a_page_that_may_only_read_offers_no_acts(pages: Any, tmp_path: Path) -> None:
+    private = {"control": f"ipc://{tmp_path}/private/control"}
+    with daemon_here(endpoints=private) as daemon, Tank(daemon.addresses, "tank"):
+        page = pages(daemon)
+        shows(page, "tank")
+        assert not page.state["mayAct"]
+        page.press("j")
+        page.wait("!document.getElementById('selection').hidden")
+        seen = page.run("[...document.querySelectorAll('#acts, #stream-acts')].filter(part => !part.hidden).length")
+        assert seen == 0
+        page.press("s")
+        assert page.run("document.getElementById('pick-banner').hidden")
+
+
 def test_the_page_has_labels_for_a_screen_reader_and_remembers_the_theme(
     pages: Any, daemon: DaemonProcess, tank: Tank
 ) -> None:
