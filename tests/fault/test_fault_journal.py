@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 from fault_tools import SOAK, FaultDaemon, rounds, sdk, within
-from journal_files import FILES, JOURNAL, LOG, SEGMENT, acked_contents, content, killed_files, open_database
+from journal_files import FILES, HEAD, JOURNAL, LOG, SEGMENT, acked_contents, content, killed_files, open_database
 from raw_client import RawClient, walking_boxes
 from test_fault_recovery import assert_refuses
 
+from trackd.store.head_file import read_head
 from trackd.store.repair import repair
+from trackd.store.segments import segment_paths
 from trackd_client import Detections
 from trackd_client.configuration import ConfigError
 
@@ -189,8 +191,11 @@ def test_the_event_of_a_hole_names_what_is_missing(tmp_path, killed_daemon):
     with RawClient(daemon.addresses) as client:
         assert client.open("cam")["next_seq"] == N_FRAMES
         send(client, N_FRAMES, N_FRAMES + 5)
+        wait_until(lambda: read_head(tmp_path / HEAD).slots["cam"].seq == N_FRAMES + 4, 20, "the frames are in SQLite")
     os.kill(daemon.process.pid, signal.SIGKILL)
     daemon.process.communicate(timeout=10)
+    for segment in segment_paths(tmp_path).values():  # else the frames would be there still
+        segment.unlink()
     (tmp_path / LOG).write_bytes((tmp_path / LOG).read_bytes()[:100])
     with FaultDaemon(*settings) as daemon, sdk(daemon) as client:
         (line,) = error_lines(daemon, 1)

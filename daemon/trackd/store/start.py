@@ -59,8 +59,9 @@ def start(file: JournalFile, frames: FrameTable) -> tuple[HeadFile, dict[str, st
             last_seq = max(rows.last_seq, rows.logged, -1 if slot is None else slot.seq)
             # With this revision the next start finds the hole too, if this one stores no new epoch.
             slots[stream] = slots[stream]._replace(revision=rows.revision + 1, seq=last_seq)
+    logged = {(row[0], row[2]): row[1] for row in log.rows}
     lost = [
-        f"{stream!r} (epoch {slot.epoch}, seq up to {slot.seq})"
+        f"{stream!r} (epoch {slot.epoch}, seq up to {max(slot.seq, logged.get((stream, slot.epoch), -1))})"
         for stream, slot in head.slots.items()
         if slot.state is SlotState.OPEN and stream not in verified.streams
     ]
@@ -69,8 +70,7 @@ def start(file: JournalFile, frames: FrameTable) -> tuple[HeadFile, dict[str, st
             "%s lacks %d streams that were open, and their frames: %s. Each begins a new epoch when it is opened",
             path, len(lost), ", ".join(lost[:_NAMED]) + (", …" if len(lost) > _NAMED else ""),
         )  # fmt: skip
-    logged = (row[2] for row in log.rows)
-    highest_epoch = max(verified.highest_epoch, head.highest_epoch, *logged)
+    highest_epoch = max(verified.highest_epoch, head.highest_epoch, *(epoch for _, epoch in logged))
     head_file = HeadFile(path.with_name(HEAD_NAME), slots, highest_epoch, range(log.end, log.end))
     for segment in segment_paths(path.parent).values():
         if log.damage or holes or lost:

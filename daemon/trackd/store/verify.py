@@ -144,18 +144,17 @@ def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool, l
         n = rows.last_seq - rows.since - rows.replayed
         return f"{n} of the frames between seq {rows.since} and {rows.last_seq} are missing in {path}"
     slot = head.slots.get(stream)
+    settled = rows.logged if slot is None or slot.epoch < rows.epoch else max(rows.logged, slot.seq)
+    if settled > rows.last_seq or (slot is not None and slot.epoch > rows.epoch):
+        return f"seq {rows.last_seq + 1} to {settled} were settled and are missing in {path}"
     if slot is None:
         if head.damage is not None:
             return f"{path.with_name(HEAD_NAME)} is damaged ({head.damage}), so later frames may be missing"
         if not head.found and not created:
             return f"{path.with_name(HEAD_NAME)} is missing, so later frames may be missing"
         # Else it was opened in the last transaction, before the head file was written.
-    elif slot.epoch > rows.epoch or (slot.epoch == rows.epoch and slot.seq > rows.last_seq):
-        return f"seq {rows.last_seq + 1} to {max(slot.seq, rows.logged)} were settled and are missing in {path}"
     elif slot.epoch == rows.epoch and slot.revision > rows.revision:
         return f"its last settings are missing in {path}"
-    if rows.logged >= 0:
-        return f"seq {rows.last_seq + 1} to {rows.logged} were settled and are missing in {path}"
     if log.fault is not None:
         return f"{path.parent}/{log.fault}, so later frames may be missing"
     return None
