@@ -148,7 +148,7 @@ def own_daemon(addresses: Addresses, port: int | None, record: Path | None) -> I
 
 
 def may_be_taken(endpoint: str) -> bool:
-    """Return whether an address may be in use, as far as this host can know: a bind fails, or the file of `ipc://` exists."""
+    """Return whether an address may be in use: a bind fails, or the file of an `ipc://` address exists."""
     place = urlsplit(endpoint)
     if place.scheme == "ipc":
         return Path(place.netloc + place.path).exists()
