@@ -55,6 +55,7 @@ class Tank:
         self.name = name
         self.missing: frozenset[int] = frozenset()  # animals that the detector does not see
         self.published: dict[int, Tracks] = {}  # by seq; of the last epoch
+        self._epoch = -1
         self._count, self._step, self._pace_s, self._pictures = count, step, pace_s, pictures
         self._stopping = threading.Event()
         self._addresses = {kind: addresses[kind] for kind in ("ingest", "tracks", "control")}
@@ -84,6 +85,8 @@ class Tank:
             while not self._stopping.is_set():
                 try:
                     for tracks in client.tracks(self.name, timeout_s=2):
+                        if tracks.epoch != self._epoch:  # a daemon that was started again counts from 0
+                            self.published, self._epoch = {}, tracks.epoch
                         self.published[tracks.seq] = tracks
                         if len(self.published) > 5000:
                             self.published.pop(next(iter(self.published)))
@@ -92,9 +95,9 @@ class Tank:
                 except TrackdError:  # nothing arrived for a while
                     continue
 
-    def at(self, seq: int) -> Tracks:
-        """Return what was published of a frame."""
-        wait_until(lambda: seq in self.published, 30, f"the settlement of frame {seq}")
+    def at(self, seq: int, epoch: int) -> Tracks:
+        """Return what was published of a frame of the last epoch."""
+        wait_until(lambda: self._epoch == epoch and seq in self.published, 30, f"the settlement of frame {seq}")
         return self.published[seq]
 
     def next(self) -> Tracks:

@@ -289,5 +289,11 @@ def test_the_training_parts_of_a_file_are_one_warning_that_names_them(user: User
 def test_every_key_has_a_case() -> None:
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("*dreem*.py"))
     keys = {key for part in (TrackerConfig, TestDataset, Dataloader, Folder) for key in part.model_fields}
-    elsewhere = {"divisions", "det_files", "gt_files", "pixel_size"}  # trackd's own, with tests of their own
+    elsewhere = {
+        "divisions",
+        "det_files",
+        "gt_files",
+        "pixel_size",
+        "track_files",
+    }  # trackd's own, with tests of their own
     assert [key for key in sorted(keys - elsewhere) if not re.search(rf'\b{key}[=:."]', text)] == []

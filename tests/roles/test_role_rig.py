@@ -30,8 +30,8 @@ PAGES = [
     *(ROOT / "docs" / f"{name}.md" for name in ("sdk", "protocol")),
 ]
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Gives `Client()` other default addresses, so that the test needs no fixed port, and writes to stderr when an iterator
-# has subscribed. The printed code itself is unchanged.
+# Gives `Client()` and `AsyncClient()` other default addresses, so that the test needs no fixed port, and writes to
+# stderr when an iterator has subscribed. The printed code itself is unchanged.
 RUN = """
 import functools, sys, trackd_client
 ingest, tracks, control, code = sys.argv[1:]
@@ -42,7 +42,11 @@ class Client(trackd_client.Client):
         iterator = super().tracks(*args, **kwargs)
         print("following", file=sys.stderr, flush=True)
         return iterator
+class AsyncClient(trackd_client.AsyncClient):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**({} if args else dict(ingest=ingest, tracks=tracks, control=control)), **kwargs})
 trackd_client.Client = Client
+trackd_client.AsyncClient = AsyncClient
 exec(compile(code, "example", "exec"), {"__name__": "__main__"})
 """
 

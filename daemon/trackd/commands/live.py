@@ -166,7 +166,10 @@ def written_beside(video: Path, stream: str, outputs: tuple[str, ...]) -> list[P
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a daemon of one's own is ended in each case."""
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, so that a daemon of one's own is ended in each case.
+
+    SIGINT too: a shell starts a program in the background with SIGINT ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -175,7 +178,7 @@ def signals_as_interrupts() -> Iterator[None]:
         yield
         return
     before: dict[signal.Signals, Any] = {
-        each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)
+        each: signal.signal(each, interrupt) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import typer
 
 from trackd_client.apps.live_streams import OpenStreams, follow_new
+from trackd_client.apps.signals import until_a_signal
 from trackd_client.client import Client
 from trackd_client.following.raw import Missing, RawMessage
 from trackd_client.message_log.record import Kind, Record, gap
@@ -86,18 +85,16 @@ def run_record(client: Client, log: LogWriter, streams: Sequence[str]) -> None:
         LogFull: the log has its largest size.
         TrackdError: it cannot be written, or the daemon refuses.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     recorder = Recorder(client, log, streams)
-    typer.echo("ready", err=True)
     shown = time.monotonic()
     try:
-        while True:
-            recorder.step()
-            if time.monotonic() - shown >= REPORT_S:
-                shown = time.monotonic()
-                typer.echo(f"{recorder.counts}, {log.bytes} bytes", err=True)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with until_a_signal() as ended:
+            typer.echo("ready", err=True)
+            while not ended.is_set():
+                recorder.step()
+                if time.monotonic() - shown >= REPORT_S:
+                    shown = time.monotonic()
+                    typer.echo(f"{recorder.counts}, {log.bytes} bytes", err=True)
     finally:
         recorder.close()
         typer.echo(f"recorded {recorder.counts}, {log.bytes} bytes", err=True)
@@ -121,7 +118,3 @@ def _record(found: RawMessage | Missing) -> Record:
         return gap(found.received_ns, found.monotonic_ns, found.stream, found.epoch, found.from_seq, found.to_seq)
     kind = Kind.HISTORY if found.from_history else Kind.MESSAGE
     return Record(kind, found.received_ns, found.monotonic_ns, found.parts)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from trackd_client.actions.actions import open_action
 from trackd_client.actions.outlet import Outlet
 from trackd_client.actions.settings import ActionSettings, read_actions
 from trackd_client.apps.live_streams import LiveStreams
+from trackd_client.apps.signals import until_a_signal
 from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, load_yaml, nearest
 from trackd_client.errors import TrackdError
@@ -153,20 +153,16 @@ class Trigger:
 
 def run_trigger(client: Client, file: RulesFile, streams: Sequence[str], report_s: float) -> None:
     """Evaluate rules until SIGINT or SIGTERM, and report at intervals and at the end."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    with Trigger(client, file, streams) as trigger:
+    with Trigger(client, file, streams) as trigger, until_a_signal() as ended:
         typer.echo(f"ready rules={len(file.rules.rules)} actions={len(trigger.outlets)}", err=True)
         reported, said = time.monotonic(), 0
-        try:
-            while True:
-                trigger.step()
-                if report_s and time.monotonic() - reported >= report_s:
-                    reported = time.monotonic()
-                    if trigger.fired != said:
-                        said = trigger.fired
-                        _show(trigger)
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        while not ended.is_set():
+            trigger.step()
+            if report_s and time.monotonic() - reported >= report_s:
+                reported = time.monotonic()
+                if trigger.fired != said:
+                    said = trigger.fired
+                    _show(trigger)
     _show(trigger)
 
 
@@ -191,7 +187,3 @@ def _show(trigger: Trigger) -> None:
     for line in trigger.report():
         typer.echo(line, err=True)
     sys.stderr.flush()
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

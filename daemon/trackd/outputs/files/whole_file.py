@@ -37,6 +37,7 @@ class WholeFileWriter(Writer):
     """
 
     suffix: ClassVar[str]  # of this format alone
+    is_folder: ClassVar[bool] = False  # whether it is a folder of files
 
     def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         self.path = out_dir / f"{stream.name}{self.suffix}"
@@ -127,7 +128,8 @@ class WholeFileWriter(Writer):
 def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part: PartFile) -> None:
     """Make the finished file of a part; an earlier file of the same name is renamed."""
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    _remove(temporary)  # a folder that a kill has left is in the way
+    if writer.is_folder:
+        _remove(temporary)  # one that a kill has left is in the way
     _check_room(temporary, _ROOM_BYTES + _ROOM_FACTOR * part.path.stat().st_size)
     try:
         crash_point("before_finish")
@@ -138,7 +140,8 @@ def _finish(writer: type[WholeFileWriter], path: Path, stream: StreamInfo, part:
         temporary.replace(path)
         crash_point("after_finish")
     finally:
-        _remove(temporary)  # on a full disk it would take room from the other streams
+        if writer.is_folder or not temporary.is_dir():
+            _remove(temporary)  # on a full disk it would take room from the other streams
 
 
 def _remove(path: Path) -> None:

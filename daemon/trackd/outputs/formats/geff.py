@@ -30,6 +30,7 @@ class GeffWriter(WholeFileWriter):
     """
 
     suffix = ".geff"
+    is_folder = True
 
     def __init__(self, out_dir: Path, stream: StreamInfo, position: Position | None = None) -> None:
         check_outputs(["geff"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +84,7 @@ def as_drawn(state: dict[str, Any]) -> dict[int, tuple[float, float]]:
 
 
 def assert_as_published(state: dict[str, Any], tank: Tank) -> None:
-    tracks = tank.at(state["seq"])
+    tracks = tank.at(state["seq"], state["epoch"])
     drawn = as_drawn(state)
     assert set(drawn) == set(tracks.track_ids.tolist())
     for track_id, (x1, y1, x2, y2) in zip(tracks.track_ids.tolist(), tracks.boxes, strict=True):
@@ -236,7 +235,7 @@ def test_each_correction_is_two_clicks_and_reaches_the_published_tracks(
     log_line(page, f"tracks {first} and {second} are swapped")
     wait_until(lambda: tank.next().track_ids[:2].tolist() == [second, first], 30, "the swapped ids")
     page.wait_state(
-        lambda state: as_drawn(state)[first] == pytest.approx(centre(tank, state["seq"], 1), abs=0.5), "the swap drawn"
+        lambda state: as_drawn(state)[first] == pytest.approx(centre(tank, state, 1), abs=0.5), "the swap drawn"
     )
 
     page.click_on("#undo")
@@ -263,8 +262,8 @@ def test_each_correction_is_two_clicks_and_reaches_the_published_tracks(
     wait_until(lambda: ended not in tank.next().track_ids, 30, "the end of a track")
 
 
-def centre(tank: Tank, seq: int, animal: int) -> tuple[float, float]:
-    x1, y1, x2, y2 = tank.at(seq).boxes[animal]
+def centre(tank: Tank, state: dict[str, Any], animal: int) -> tuple[float, float]:
+    x1, y1, x2, y2 = tank.at(state["seq"], state["epoch"]).boxes[animal]
     return (x1 + x2) / 2, (y1 + y2) / 2
 
 
@@ -303,9 +302,7 @@ def test_two_tracks_are_swapped_by_clicks_on_the_picture_and_a_lost_one_is_merge
 
 
 def test_a_page_connects_again_after_the_daemon_was_killed_and_started_again(pages: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        http = f"daemon.http=127.0.0.1:{probe.getsockname()[1]}"
+    http = f"daemon.http=127.0.0.1:{fixed_ports()[0].rpartition(':')[2]}"
     ports = fixed_ports()
     daemon = DaemonProcess(*ports, http)
     tank = Tank(daemon.addresses, "tank")
