@@ -6,11 +6,6 @@ order in which a frame reaches them: `before_receive`, `after_receive` (the fram
 `before_head` (the frame is committed), `after_snapshot`, `after_journal`, `before_publish`, `after_publish`,
 `before_ack`, `after_ack`. `before_fold` and `after_fold` are around the checkpoint of the write-ahead log.
 
-Of the frame log: `before_append`, `after_append` (the frame is in the log, and may be acked); `before_move`, `in_move`
-(the rows are in SQLite, and nothing is committed), `after_move` (the head file is written); `after_segment_created`
-(the head file does not state it yet), `before_segment_deleted` (the head file does not state it any more),
-`after_segment_deleted`.
-
 Of a stream's outputs: `after_output_open` (its files exist), `before_rewrite` and `after_rewrite` (a table gets columns
 for nodes), `after_output` (one file has the frame), `before_position` and `after_position` (how far the files are
 written is stored), `before_finish`, `during_finish` (the finished file does not have its name yet), `after_finish` (it

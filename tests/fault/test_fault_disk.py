@@ -22,7 +22,6 @@ from raw_client import RawClient, array
 
 from trackd.commands.bench import walk
 from trackd.store.database import Database
-from trackd.store.segments import read_log
 from trackd_client import Client, Detections
 
 MB = 1024 * 1024
@@ -56,17 +55,14 @@ def reason(daemon: DaemonProcess, path: str = "/readyz") -> str | None:
 def stored_seqs(journal: Path, stream: str = "cam") -> list[int]:
     """Return the stored seqs of a stream, from the journal of a daemon that writes nothing at the moment.
 
-    It opens a copy, since the daemon locks the journal. Some of the frames may still be in the frame log.
+    It opens a copy, since the daemon locks the journal.
     """
-    logged = {row[1] for row in read_log(journal.parent, None).rows if row[0] == stream}
     with tempfile.TemporaryDirectory() as folder:
         for name in ("journal.sqlite-wal", "journal.sqlite"):
             shutil.copy(journal.with_name(name), folder)
         outside = sqlite3.connect(Path(folder) / "journal.sqlite")
         try:
-            rows = outside.execute("SELECT seq FROM frames WHERE stream = ?", (stream,)).fetchall()
-            opened = outside.execute("SELECT count(*) FROM streams WHERE stream = ?", (stream,)).fetchone()[0]
-            return sorted({seq for (seq,) in rows} | (logged if opened else set()))
+            return [r[0] for r in outside.execute("SELECT seq FROM frames WHERE stream = ? ORDER BY seq", (stream,))]
         finally:
             outside.close()
 

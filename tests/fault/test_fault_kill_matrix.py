@@ -19,16 +19,13 @@ from faulted_run import FaultedRun, Uninterrupted
 from follower import content
 
 # The counts lie under load. They count frames, transactions, or snapshots after the four that the streams' resume
-# stores. The trims are late, when there are old rows to trim. A SIGTERM leads to `fold`. A segment of the frame log is
-# deleted after 1 MiB, so that is in the long form, and in test_fault_frame_log.py.
+# stores. The trims are late, when there are old rows to trim. A SIGTERM leads to `fold`.
 CRASHES = {
     "before_receive": 100, "after_receive": 100, "before_publish": 100, "after_publish": 100, "before_ack": 100,
     "after_ack": 100, "before_journal": 25, "after_journal": 25, "before_snapshot": 7, "after_snapshot": 5,
-    "in_snapshot": 7, "before_append": 25, "after_append": 25, "before_move": 7, "in_move": 7, "after_move": 7,
-    "after_segment_created": 1, "before_segment_deleted": 1, "after_segment_deleted": 1,
-    "before_head": 7, "before_trim": 7, "after_trim": 7, "before_fold": 1, "after_fold": 1,
+    "in_snapshot": 7, "before_head": 25, "before_trim": 7, "after_trim": 7, "before_fold": 1, "after_fold": 1,
 }  # fmt: skip
-LABELS = list(CRASHES) * 3 if SOAK else [label for label in CRASHES if "fold" not in label and "deleted" not in label]
+LABELS = list(CRASHES) * 3 if SOAK else [label for label in CRASHES if "fold" not in label]
 
 pytestmark = pytest.mark.timeout(900)  # the first test to use a fixture waits for its whole run
 

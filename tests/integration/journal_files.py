@@ -12,8 +12,8 @@ from trackd.store.database import Database
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
 
 MB = 1024 * 1024
-JOURNAL, LOG, HEAD, SEGMENT = "journal.sqlite", "journal.sqlite-wal", "journal.head", "frames-000001.log"
-FILES = (JOURNAL, LOG, HEAD, SEGMENT)
+JOURNAL, LOG, HEAD = "journal.sqlite", "journal.sqlite-wal", "journal.head"
+FILES = (JOURNAL, LOG, HEAD)
 
 
 def opened(stream: str, epoch: int = 1, first_seq: int = 0) -> OpenRecord:
@@ -36,22 +36,15 @@ def open_database(folder: Path) -> Database:
 def kill(database: Database, to: Path) -> Path:
     """Copy the files as a kill of the daemon at this moment leaves them."""
     to.mkdir()
-    for path in database.path.parent.iterdir():
-        if path.is_file():
-            shutil.copy(path, to)
+    for name in FILES:
+        if (database.path.with_name(name)).exists():
+            shutil.copy(database.path.with_name(name), to)
     return to
 
 
 def write_all(database: Database, batches: Sequence[Sequence[Record]]) -> None:
     for batch in batches:
         database.write(batch)
-
-
-def append_all(database: Database, batches: Sequence[Sequence[Record]]) -> None:
-    """Append frames to the frame log."""
-    for batch in batches:
-        database.prepare_log()
-        assert database.append(batch)
 
 
 def batches(n: int = 120, folded: int | None = None) -> list[list[Record]]:
@@ -89,18 +82,12 @@ def contents(database: Database) -> dict[str, tuple[object, ...]]:
 
 
 def killed_files(folder: Path) -> Path:
-    """Write a journal, and return its files as a kill leaves them.
-
-    Of the last 50 transactions 30 are in SQLite's log, 12 in that and in the frame log, and 8 in the frame log only.
-    """
+    """Write a journal, and return its files as a kill leaves them: the last 50 transactions are in the log only."""
     database = open_database(folder)
     rows = batches()
     write_all(database, rows[:-50])
     database.fold()
-    write_all(database, rows[-50:-20])  # fewer pages than SQLite copies into the file by itself
-    append_all(database, rows[-20:-8])
-    assert database.move()
-    append_all(database, rows[-8:])
+    write_all(database, rows[-50:])  # fewer pages than SQLite copies into the file by itself
     killed = kill(database, folder / "killed")
     database.close()
     return killed

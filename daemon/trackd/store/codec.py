@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -27,12 +26,6 @@ def pack(state: State) -> bytes:
     """
     packed: bytes = msgpack.packb(state, default=_encode)
     return packed
-
-
-def make_packer() -> Callable[[State], bytes]:
-    """Return a function like `pack` that keeps its buffer, which is faster. One thread at a time may call it."""
-    packer: Callable[[State], bytes] = msgpack.Packer(default=_encode).pack
-    return packer
 
 
 def unpack(data: bytes) -> State:

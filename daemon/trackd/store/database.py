@@ -1,8 +1,8 @@
-"""The journal: its tables, and the frame log and the head file beside them."""
+"""The journal: its tables, and the head file beside them."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,20 +10,21 @@ from pathlib import Path
 from trackd.crash_points import crash_point
 from trackd.store import schema
 from trackd.store.checksums import NO_LINK, frame_checksum, opening_checksum, snapshot_checksum
-from trackd.store.codec import make_packer, pack, unpack
-from trackd.store.frame_log import FrameLog
+from trackd.store.codec import pack, unpack
 from trackd.store.frame_table import FrameTable, Row
-from trackd.store.head_file import Slot, SlotState
+from trackd.store.head_file import FILE_NAME as HEAD_NAME
+from trackd.store.head_file import HeadFile, Slot, SlotState, read_head
 from trackd.store.journal_file import JournalFile, one_line, repair_hint
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord, StoredStream
 from trackd.store.retention import Retention
-from trackd.store.segments import SEGMENT_BYTES
-from trackd.store.start import start
+from trackd.store.verify import hole, verify, was_closed
 from trackd_client.configuration import ConfigError
+
+logger = logging.getLogger(__name__)
 
 _OPEN = SlotState.OPEN  # read for every frame
 _NEW = Slot(SlotState.OPEN, 0, 0, -1, NO_LINK)  # of a stream before its first record
-_MOVED_ROWS = 512  # of the frame log, in one transaction
+_NAMED = 8  # streams in one line of the log
 
 
 class Database:
@@ -42,13 +43,9 @@ class Database:
     def __init__(self, path: Path, sync: bool, max_bytes: int, history_frames: int) -> None:
         self.path = path
         self._file = JournalFile(path, sync)
-        self._pack = make_packer()
         try:
+            self._head, self._holes = self._compare_with_head()
             self._frames = FrameTable(self._file)
-            self._head, self._holes = start(self._file, self._frames)
-            self._highest_epoch = self._head.highest_epoch
-            self._slots = dict(self._head.slots)  # of each stream after its last record; the head file may be behind
-            self._log = None if sync else FrameLog(path.parent, self._head)
             self._retention = Retention(self._file, self._frames, max_bytes, history_frames)
         except ConfigError:
             self._file.close()
@@ -57,143 +54,99 @@ class Database:
             self._file.close()
             raise ConfigError(f"{path} is damaged: {one_line(error)}. {repair_hint(path)}") from None
 
+    def _compare_with_head(self) -> tuple[HeadFile, dict[str, str]]:
+        """Verify all rows; return the head file, and for each stream that lacks frames what it lacks.
+
+        Streams whose close is in the head file only are deleted here.
+
+        Raises:
+            ConfigError: a row does not match its checksum.
+        """
+        path, head = self.path, read_head(self.path.with_name(HEAD_NAME))
+        verified = verify(self._file.db, head.slots)
+        self._file.db.text_factory = str
+        if verified.faults:
+            more = f" (and {len(verified.faults) - 1} more)" if len(verified.faults) > 1 else ""
+            raise ConfigError(f"{path} is damaged: {verified.faults[0]}{more}. {repair_hint(path)}")
+        if head.damage is not None:
+            logger.error("%s is damaged: %s", path.with_name(HEAD_NAME), head.damage)
+        slots: dict[str, Slot] = {}
+        holes: dict[str, str] = {}
+        for stream, rows in verified.streams.items():
+            slot = head.slots.get(stream)
+            if was_closed(rows, slot):
+                self._file.db.execute("DELETE FROM frames WHERE stream = ?", (stream,))
+                self._delete_stream(stream)
+                slots[stream] = head.slots[stream]
+                continue
+            slots[stream] = Slot(SlotState.OPEN, rows.epoch, rows.revision, rows.last_seq, rows.checksum)
+            reason = hole(path, stream, rows, head, self._file.upgraded)
+            if reason is not None:
+                holes[stream] = reason
+                last_seq = rows.last_seq if slot is None else max(rows.last_seq, slot.seq)
+                # With this revision the next start finds the hole too, if this one stores no new epoch.
+                slots[stream] = slots[stream]._replace(revision=rows.revision + 1, seq=last_seq)
+        lost = [
+            f"{stream!r} (epoch {slot.epoch}, seq up to {slot.seq})"
+            for stream, slot in head.slots.items()
+            if slot.state is SlotState.OPEN and stream not in verified.streams
+        ]
+        if lost:
+            logger.error(
+                "%s lacks %d streams that were open, and their frames: %s. Each begins a new epoch when it is opened",
+                path, len(lost), ", ".join(lost[:_NAMED]) + (", …" if len(lost) > _NAMED else ""),
+            )  # fmt: skip
+        self._highest_epoch = max(verified.highest_epoch, head.highest_epoch)
+        return HeadFile(path.with_name(HEAD_NAME), slots, self._highest_epoch), holes
+
     @property
     def highest_epoch(self) -> int:
         """The highest epoch of any stream that this journal has had, closed ones included."""
         return self._highest_epoch
 
-    @property
-    def unmoved(self) -> int:
-        """How many frames are in the frame log and not in SQLite yet."""
-        return 0 if self._log is None else len(self._log.rows)
-
-    def append(self, records: Sequence[Record]) -> bool:
-        """Write frames to the frame log, all of them or none; return whether it takes them. Else `write` must.
-
-        They are durable when this returns True. This may run at the same time as `move`, `prepare_log` and `fold`.
-
-        Raises:
-            OSError: the file cannot be written. The call may be repeated.
-        """
-        log = self._log
-        if log is None:
-            return False
-        rows: list[Row] = []
-        changed: dict[str, Slot] = {}
-        nbytes = 0
-        for record in records:
-            if not isinstance(record, FrameRecord):
-                return False
-            data = self._pack(record.body)
-            nbytes += len(data)
-            stream = record.stream
-            row, changed[stream] = _row(record, data, changed.get(stream) or self._slots.get(stream, _NEW))
-            rows.append(row)
-        if nbytes >= SEGMENT_BYTES or not log.append(rows):
-            return False
-        self._slots.update(changed)
-        return True
-
-    def move(self) -> bool:
-        """Move frames from the frame log to SQLite, a part of them if there are many.
-
-        Returns:
-            False if files are missing. Then nothing is moved, and `restore` must be called.
-
-        Raises:
-            sqlite3.Error, OSError: nothing was moved, and the call may be repeated.
-        """
-        if not self._is_in_place():
-            return False
-        if self._log is not None and self._log.rows:
-            self._commit(self._log.rows[:_MOVED_ROWS], [])
-        return True
-
-    def prepare_log(self) -> None:
-        """Create the next file of the frame log if it is needed soon, and delete those whose frames were moved.
-
-        Raises:
-            OSError: a file cannot be created or deleted. The call may be repeated.
-        """
-        if self._log is not None:
-            self._log.prepare()
-
     def write(self, records: Sequence[Record]) -> None:
-        """Write what is in the frame log, and behind it a batch, in one transaction.
-
-        The batch is durable when this returns. No `append` may run at the same time.
+        """Write a batch in one transaction. The batch is durable when this returns.
 
         Raises:
             sqlite3.Error, OSError: nothing of the batch was written, and the call may be repeated.
         """
-        self.restore()
-        unmoved = [] if self._log is None else self._log.rows[:]
-        single = len(records) == 1 and not unmoved and not self._retention.trim_due
-        if single and isinstance(records[0], FrameRecord):
+        if not self._file.folder.is_unchanged():
+            self._file.restore_if_missing()
+            self._head.restore_if_missing()
+            self._file.folder.remember()
+        if len(records) == 1 and isinstance(records[0], FrameRecord) and not self._retention.trim_due:
             self._write_frame(records[0])
         else:
-            self._commit(unmoved, records)
-
-    def restore(self) -> None:
-        """Write files again that were moved or deleted, with all of their contents. No `append` may run.
-
-        Raises:
-            sqlite3.Error, OSError: the files could not be written. The call may be repeated.
-        """
-        if self._is_in_place():
-            return
-        self._file.restore_if_missing()
-        self._head.restore_if_missing()
-        if self._log is not None and not self._log.is_in_place():
-            if self._log.rows:
-                self._commit(self._log.rows[:], [])
-            self._log.start_over()
-        self._file.folder.remember()
-
-    def _is_in_place(self) -> bool:
-        """Whether all files are at their paths."""
-        if self._file.folder.is_unchanged():
-            return True
-        found = self._file.is_in_place() and self._head.is_in_place() and (not self._log or self._log.is_in_place())
-        if found:
-            self._file.folder.remember()
-        return found
+            self._write_batch(records)
 
     def _write_frame(self, record: FrameRecord) -> None:
         """Write one frame. One statement is a transaction of its own, so SQLite is called once, not three times."""
-        data = self._pack(record.body)
+        data = pack(record.body)
         if not self._retention.reserve(len(data)):
-            self._commit([], [record])
+            self._write_batch([record])
             return
-        row, slot = _row(record, data, self._slots.get(record.stream, _NEW))
+        row, slot = _row(record, data, self._head.slots.get(record.stream, _NEW))
         self._frames.insert([row])
         crash_point("before_head")
         self._head.write({record.stream: slot})
-        self._slots[record.stream] = slot
         self._retention.added(record.stream, record.seq, len(data))
 
-    def _commit(self, moved: Sequence[Row], records: Sequence[Record]) -> None:
-        """Write the first rows of the frame log, and behind them records, in one transaction."""
+    def _write_batch(self, records: Sequence[Record]) -> None:
         packed = [_packed(record) for record in records]
         n_frames = sum(isinstance(record, FrameRecord) for record in records)
-        closing = [record.stream for record in records if isinstance(record, CloseRecord)]
-        if closing:
-            slots = self._slots
+        if n_frames < len(records):
+            closing = [record.stream for record in records if isinstance(record, CloseRecord)]
+            slots = self._head.slots
             self._head.write({name: slots[name]._replace(state=SlotState.CLOSING) for name in closing if name in slots})
         before = self._retention.state()
         changed: dict[str, Slot] = {}
         db = self._file.db
-        if moved:
-            crash_point("before_move")
         db.execute("BEGIN IMMEDIATE")
         try:
-            self._retention.make_room(sum(map(len, packed)) + sum(len(row[-1]) for row in moved))
-            for row in moved:
-                changed[row[0]] = Slot(_OPEN, row[2], self._slots[row[0]].revision, row[1], row[8])
-                self._retention.added(row[0], row[1], len(row[-1]))
-            rows: list[Row] = list(moved)
+            self._retention.make_room(sum(map(len, packed)))
+            rows: list[Row] = []
             for record, data in zip(records, packed, strict=True):
-                slot = changed.get(record.stream) or self._slots.get(record.stream, _NEW)
+                slot = changed.get(record.stream) or self._head.slots.get(record.stream, _NEW)
                 if isinstance(record, FrameRecord):
                     row, changed[record.stream] = _row(record, data, slot)
                     rows.append(row)
@@ -203,11 +156,9 @@ class Database:
                     rows = []
                     changed[record.stream] = self._apply(record, data, slot)
             self._frames.insert(rows)
-            if moved:
-                crash_point("in_move")
             if self._retention.trim_due:
                 crash_point("before_trim")
-                self._retention.trim(n_frames + len(moved))
+                self._retention.trim(n_frames)
                 crash_point("after_trim")
             highest_epoch = self._highest_epoch
             if n_frames < len(records):
@@ -227,11 +178,6 @@ class Database:
             self._retention.restore(before)
             raise
         self._highest_epoch = highest_epoch
-        if records:  # else the streams may have later frames in the frame log already
-            self._slots.update(changed)
-        if moved and self._log is not None:
-            self._log.moved(len(moved))
-            crash_point("after_move")
         if n_frames < len(records) and any(isinstance(record, SnapshotRecord) for record in records):
             crash_point("after_snapshot")
 
@@ -255,9 +201,13 @@ class Database:
             crash_point("in_snapshot")
             self._retention.snapshot(name, record.seq)
             return slot
-        schema.delete_stream(self._file.db, name)
+        self._delete_stream(name)
         self._retention.closed(name)
         return slot._replace(state=SlotState.CLOSED)
+
+    def _delete_stream(self, name: str) -> None:
+        for table in ("streams", "snapshots"):
+            self._file.db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))
 
     def streams(self) -> Iterator[StoredStream]:
         """Read the streams that were open when the last daemon ended.
@@ -298,16 +248,10 @@ class Database:
     def fold(self) -> None:
         """Copy the write-ahead log into the file and truncate the log."""
         self._file.fold()
-        for stream in self._head.forget_closed():
-            self._slots.pop(stream, None)
+        self._head.forget_closed()
 
     def close(self) -> None:
-        """Close the files. Those of the frame log are deleted if all of its frames were moved."""
-        if self._log is not None:
-            if not self._log.rows:
-                with contextlib.suppress(OSError):  # the next start deletes them
-                    self._log.start_over()
-            self._log.close()
+        """Close the files."""
         self._head.close()
         self._file.close()
 

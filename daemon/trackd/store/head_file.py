@@ -22,14 +22,10 @@ from zlib import crc32
 
 FILE_NAME = "journal.head"
 _MAGIC = b"trackd journal head\0"
-_VERSION = 2
-_EARLIER_VERSION = 1  # without segments of a frame log
+_VERSION = 1
 _SLOT_BYTES = 256
 _GROWTH = 64  # slots that are added at once
-_FILE = struct.Struct(
-    "<20sIqQQ"
-)  # magic, version, highest epoch, first segment of the frame log, the one after the last
-_EARLIER_FILE = struct.Struct("<20sIq")
+_FILE = struct.Struct("<20sIq")  # magic, version, highest epoch
 _NAME = struct.Struct("<B128s")
 _VALUES = struct.Struct("<BQqqI")  # state, revision, epoch, seq, checksum
 _VALUES_AT = 136
@@ -66,14 +62,12 @@ class Head:
         highest_epoch: the highest epoch of any stream, closed ones included.
         found: whether the file existed.
         damage: what cannot be read of the file; None: nothing.
-        segments: the numbers of the frame log's segments; None: unknown.
     """
 
     slots: Mapping[str, Slot]
     highest_epoch: int
     found: bool
     damage: str | None
-    segments: range | None = None
 
 
 def read_head(path: Path) -> Head:
@@ -88,12 +82,11 @@ def read_head(path: Path) -> Head:
     damage = None
     slots: dict[str, Slot] = {}
     highest_epoch = 0
-    segments: range | None = None
-    if len(data) % _SLOT_BYTES or (first := _first_slot(data[:_SLOT_BYTES])) is None:
+    if len(data) % _SLOT_BYTES or not _is_first_slot(data[:_SLOT_BYTES]):
         damage = "its first bytes or its length are wrong"
     else:
-        version, highest_epoch, segments = first
-        if version not in (_VERSION, _EARLIER_VERSION):
+        _, version, highest_epoch = _FILE.unpack_from(data)
+        if version != _VERSION:
             return Head({}, highest_epoch, True, f"it is of version {version}; this trackd reads {_VERSION}")
     for offset in range(_SLOT_BYTES, len(data) - _SLOT_BYTES + 1, _SLOT_BYTES):
         slot = memoryview(data)[offset : offset + _SLOT_BYTES]
@@ -105,18 +98,12 @@ def read_head(path: Path) -> Head:
         if state != SlotState.FREE:
             slots[name[:length].decode("ascii", "replace")] = Slot(SlotState(state), epoch, revision, seq, checksum)
             highest_epoch = max(highest_epoch, epoch)
-    return Head(slots, highest_epoch, True, damage, segments)
+    return Head(slots, highest_epoch, True, damage)
 
 
-def _first_slot(slot: bytes) -> tuple[int, int, range] | None:
-    """Return the version, the highest epoch and the segments in the file's own slot; None if it is damaged."""
-    if not slot.startswith(_MAGIC) or len(slot) < _SLOT_BYTES:
-        return None
-    for form in (_FILE, _EARLIER_FILE):
-        if slot[form.size : form.size + _CHECK.size] == _CHECK.pack(crc32(slot[: form.size])):
-            _, version, highest_epoch, *segments = form.unpack_from(slot)
-            return version, highest_epoch, range(*segments) if segments else range(1, 1)
-    return None
+def _is_first_slot(slot: bytes) -> bool:
+    body = slot[: _FILE.size]
+    return slot.startswith(_MAGIC) and slot[_FILE.size : _FILE.size + _CHECK.size] == _CHECK.pack(crc32(body))
 
 
 class HeadFile:
@@ -128,19 +115,15 @@ class HeadFile:
         path: the file.
         slots: its content, by stream.
         highest_epoch: the highest epoch of any stream, closed ones included.
-        segments: the numbers of the frame log's segments.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(
-        self, path: Path, slots: Mapping[str, Slot], highest_epoch: int, segments: range = range(1, 1)
-    ) -> None:
+    def __init__(self, path: Path, slots: Mapping[str, Slot], highest_epoch: int) -> None:
         self.path = path
         self.slots = dict(slots)
         self.highest_epoch = highest_epoch
-        self.segments = segments
         self._places: dict[
             str, tuple[int, int]
         ] = {}  # by stream: its offset, and the CRC of the bytes before its values
@@ -172,21 +155,6 @@ class HeadFile:
             _write_all(self._fd, self._data[first:last], first)
         self.slots.update(changed)
 
-    def write_segments(self, segments: range) -> None:
-        """State which segments of the frame log exist.
-
-        Raises:
-            OSError: the file cannot be written. The call may be repeated.
-        """
-        before, self.segments = self.segments, segments
-        self._pack_file()
-        try:
-            _write_all(self._fd, self._data[:_SLOT_BYTES], 0)
-        except OSError:
-            self.segments = before
-            self._pack_file()
-            raise
-
     def forget(self, streams: Iterable[str]) -> None:
         """Free the slots of streams.
 
@@ -201,22 +169,13 @@ class HeadFile:
                 self._free.append(place)
                 _write_all(self._fd, _FREE_SLOT, place)
 
-    def forget_closed(self) -> list[str]:
-        """Free the slots of closed streams, once the journal's main file has no row of them; return their names.
+    def forget_closed(self) -> None:
+        """Free the slots of closed streams, once the journal's main file has no row of them.
 
         Raises:
             OSError: the file cannot be written. The call may be repeated.
         """
-        closed = [stream for stream, slot in self.slots.items() if slot.state is SlotState.CLOSED]
-        self.forget(closed)
-        return closed
-
-    def is_in_place(self) -> bool:
-        """Whether the file is at its path."""
-        try:
-            return self.path.stat().st_ino == self._inode
-        except OSError:
-            return False
+        self.forget([stream for stream, slot in self.slots.items() if slot.state is SlotState.CLOSED])
 
     def restore_if_missing(self) -> None:
         """Write the whole file again if it was moved or deleted.
@@ -224,8 +183,11 @@ class HeadFile:
         Raises:
             OSError: the file cannot be written. The call may be repeated.
         """
-        if self.is_in_place():
-            return
+        try:
+            if self.path.stat().st_ino == self._inode:
+                return
+        except FileNotFoundError:
+            pass
         old, self._fd = self._fd, -1
         if old >= 0:
             os.close(old)
@@ -268,7 +230,7 @@ class HeadFile:
         return offset, crc32(before)
 
     def _pack_file(self) -> None:
-        body = _FILE.pack(_MAGIC, _VERSION, self.highest_epoch, self.segments.start, self.segments.stop)
+        body = _FILE.pack(_MAGIC, _VERSION, self.highest_epoch)
         self._data[: _FILE.size + _CHECK.size] = body + _CHECK.pack(crc32(body))
 
     def _create(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
 import threading
@@ -21,7 +20,6 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "journal.sqlite"
 _RETRY_S = 0.5
 _CHECKPOINT_S = 30.0
-_MOVE_S = 0.03  # between two moves of frames from the frame log to SQLite
 _GATHER_S = 0.002  # with `sync`: the wait for more outcomes before a batch is written, while frames arrive in a row
 MAX_WAITING = 8192  # outcomes
 MAX_WAITING_BYTES = 256 * 1024 * 1024
@@ -48,8 +46,8 @@ class Journal(Generic[AnyOutcome]):
     """Sits between the engine and the outbox: a frame is published and acked only after it is stored.
 
     While one batch is written, the next one collects, so one commit stores all outcomes of that time. If commits do not
-    wait for the disk and nothing waits, the calling thread appends its frames to the frame log itself (`store`): a
-    hand-over to the journal's thread takes longer than the write. The journal's thread moves them to SQLite later. A
+    wait for the disk and the journal is idle, the calling thread stores its outcomes itself (`store`): a hand-over to
+    the journal's thread takes longer than the write, and the outcomes are published after the write either way. A
     batch that cannot be stored is retried until it can, and nothing behind it is passed on: clients get no acks, and
     run out of credit.
 
@@ -75,9 +73,7 @@ class Journal(Generic[AnyOutcome]):
         self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
         self._waiting_bytes = 0
         self._changed = threading.Condition()
-        self._busy = False  # a thread stores outcomes
-        self._asleep = False  # the journal's thread waits, and the frame log is empty
-        self._next_move = 0.0
+        self._busy = False
         self._stopping = False
         self.fault: str | None = None  # why nothing can be stored now
 
@@ -93,7 +89,7 @@ class Journal(Generic[AnyOutcome]):
             self._changed.notify_all()
 
     def store(self, outcomes: list[AnyOutcome]) -> None:
-        """Append a step's frames on the calling thread if that takes no wait, else add the outcomes as `put` does."""
+        """Store a step's outcomes on the calling thread if that takes no wait, else add them as `put` does."""
         with self._changed:
             free = not (self._sync or self._waiting or self._busy or self._stopping or self.fault)
             self._busy = self._busy or free
@@ -101,9 +97,8 @@ class Journal(Generic[AnyOutcome]):
             self.put(outcomes)
             return
         try:
-            records = _records(outcomes)
-            free = not records or self._append(records)
-        except OSError:
+            self._write(outcomes)
+        except (sqlite3.Error, OSError):
             free = False  # the calling thread must not wait; the journal's thread retries
         if free:
             self._deliver(outcomes)
@@ -113,7 +108,7 @@ class Journal(Generic[AnyOutcome]):
                 sized = _sized(outcomes)
                 self._waiting.extendleft(reversed(sized))
                 self._waiting_bytes += sum(size for _, size in sized)
-            if self._asleep or self._waiting or self._stopping:
+            if self._waiting or self._stopping:
                 self._changed.notify_all()
 
     def has_room(self) -> bool:
@@ -143,16 +138,12 @@ class Journal(Generic[AnyOutcome]):
             if batch:
                 self._store(batch)
                 self._deliver(batch)
-                self._end_turn()
-            if self.database.unmoved and time.monotonic() >= self._next_move:
-                self._move()
-            with contextlib.suppress(OSError):  # without it frames are written to SQLite directly
-                self.database.prepare_log()
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
             if time.monotonic() > next_checkpoint:
                 next_checkpoint = time.monotonic() + _CHECKPOINT_S
                 self._fold()
-        while self.database.unmoved:
-            self._move_once()
         self._fold()
         self.database.close()
 
@@ -160,14 +151,9 @@ class Journal(Generic[AnyOutcome]):
         with self._changed:
             in_a_row = bool(self._waiting)  # outcomes were added while the last batch was written
             if not self._waiting and not self._stopping:
-                self._asleep = not self.database.unmoved
-                self._changed.wait(1.0 if self._asleep else max(0.0, self._next_move - time.monotonic()))
-                if self._asleep and not self._waiting:
-                    self._next_move = time.monotonic() + _MOVE_S
-                self._asleep = False
-            if self._busy:  # another thread is in `store`; if there are outcomes, it notifies at its end
-                if self._waiting:
-                    self._changed.wait_for(lambda: not self._busy, 1.0)
+                self._changed.wait(1.0)
+            if self._busy:  # another thread is in `store`, and notifies at its end
+                self._changed.wait_for(lambda: not self._busy, 1.0)
                 return []
             if self._sync and in_a_row:
                 self._changed.wait_for(lambda: self._stopping, _GATHER_S)
@@ -184,78 +170,40 @@ class Journal(Generic[AnyOutcome]):
     def _store(self, batch: list[AnyOutcome]) -> None:
         while True:
             try:
-                records = _records(batch)
-                # While nothing can be moved to SQLite, the frame log takes no more frames either.
-                if records and (self.fault is not None or not self._append(records)):
-                    self._write(records)
+                self._write(batch)
                 break
             except (sqlite3.Error, OSError) as error:
-                self._note(error)
+                if self.fault is None:
+                    logger.error("the journal cannot be written; no frame is acked until it can: %s", error)
+                self.fault = f"the journal {self.database.path} cannot be written: {error}"
                 if self._stopping:
                     raise
                 time.sleep(_RETRY_S)
-        self._note(None)
-
-    def _note(self, error: Exception | None) -> None:
-        """Note that the journal cannot be written, or that it can."""
-        if error is not None:
-            if self.fault is None:
-                logger.error("the journal cannot be written; no frame is acked until it can: %s", error)
-            self.fault = f"the journal {self.database.path} cannot be written: {error}"
-        elif self.fault is not None:
+        if self.fault is not None:
             logger.warning("the journal can be written again")
             self.fault = None
 
-    def _append(self, records: list[Record]) -> bool:
-        """Write frames to the frame log if it takes them."""
-        crash_point("before_journal")
-        taken = self.database.append(records)
-        if taken:
+    def _write(self, batch: list[AnyOutcome]) -> None:
+        records = [record for outcome in batch for record in outcome.records]
+        if records:
+            crash_point("before_journal")
+            self.database.write(records)
             crash_point("after_journal")
-        return taken
-
-    def _write(self, records: list[Record]) -> None:
-        self.database.write(records)
-        crash_point("after_journal")
-
-    def _move(self) -> None:
-        """Move frames from the frame log to SQLite; note if that fails."""
-        try:
-            self._move_once()
-        except (sqlite3.Error, OSError) as error:
-            self._note(error)
-            self._next_move = time.monotonic() + _RETRY_S
-        else:
-            self._note(None)
-            self._next_move = time.monotonic() + _MOVE_S
-
-    def _move_once(self) -> None:
-        if not self.database.move():
-            with self._changed:
-                while self._busy:
-                    self._changed.wait(_MOVE_S)
-                self._busy = True
-            try:
-                self.database.restore()
-            finally:
-                self._end_turn()
-
-    def _end_turn(self) -> None:
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
 
     def _fold(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
         try:
             crash_point("before_fold")
             self.database.fold()
             crash_point("after_fold")
         except sqlite3.Error as error:
             logger.warning("the write-ahead log of the journal could not be copied into its file: %s", error)
-
-
-def _records(outcomes: list[AnyOutcome]) -> list[Record]:
-    return [record for outcome in outcomes for record in outcome.records]
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
 
 
 def _sized(outcomes: list[AnyOutcome]) -> list[tuple[AnyOutcome, int]]:

@@ -118,13 +118,6 @@ class JournalFile:
         """Its folder, which this process has locked."""
         return self._folder
 
-    def is_in_place(self) -> bool:
-        """Whether the file and its log are at their paths."""
-        try:
-            return all(os.path.samestat(name.stat(), stat) for name, stat in self._stats)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
     def restore_if_missing(self) -> None:
         """Check that the file is still at its path, and write it there again if not.
 
@@ -133,8 +126,11 @@ class JournalFile:
         Raises:
             OSError, sqlite3.Error: the file is missing and could not be written. The call may be repeated.
         """
-        if self.is_in_place():
-            return
+        try:
+            if all(os.path.samestat(name.stat(), stat) for name, stat in self._stats):
+                return
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         try:
             if not self._copied:
                 self._write_copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,8 @@ from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import Head, HeadFile, Slot, SlotState, read_head
 from trackd.store.journal import FILE_NAME as JOURNAL_NAME
 from trackd.store.journal_file import one_line
-from trackd.store.segments import LogContent, read_log, segment_paths
 from trackd.store.state_dir import StateDir
-from trackd.store.verify import TABLES, Fault, StreamRows, Verified, add_log, hole, matches, verify, was_closed
+from trackd.store.verify import TABLES, Fault, StreamRows, Verified, hole, matches, verify, was_closed
 from trackd_client.configuration import ConfigError
 
 _FILES = (JOURNAL_NAME, f"{JOURNAL_NAME}-wal", HEAD_NAME)
@@ -69,8 +68,8 @@ def check(state_dir: Path) -> Report:
     Raises:
         ConfigError: the folder has no journal, or a daemon uses it.
     """
-    with _copied(state_dir) as (copy, head, log):
-        return _examine(state_dir, copy, head, log)[0]
+    with _copied(state_dir) as (copy, head):
+        return _examine(state_dir, copy, head)[0]
 
 
 def repair(state_dir: Path) -> Report:
@@ -84,37 +83,34 @@ def repair(state_dir: Path) -> Report:
         ConfigError: the folder has no journal, or a daemon uses it.
         OSError: the disk is full or cannot be written. The journal is as before.
     """
-    with _copied(state_dir) as (copy, head, log):
-        report, saved = _examine(state_dir, copy, head, log)
+    with _copied(state_dir) as (copy, head):
+        report, saved = _examine(state_dir, copy, head)
         if report.faults:
-            _write_head(copy.with_name("new") / HEAD_NAME, report, saved, head, log)
+            _write_head(copy.with_name("new") / HEAD_NAME, report, saved, head)
             report.kept = _replace(state_dir, copy.with_name("new"))
         return report
 
 
-def _examine(state_dir: Path, copy: Path, head: Head, log: LogContent) -> tuple[Report, Verified]:
+def _examine(state_dir: Path, copy: Path, head: Head) -> tuple[Report, Verified]:
     """Verify a copy; save what can be saved of a damaged one into the folder `new` beside it."""
-    verified, upgraded, faults = _read(copy, head, log)
+    verified, upgraded, faults = _read(copy, head)
     faults += map(str, verified.faults)
-    faults += [f"{state_dir / name} is {what}" for name, what in log.damage.items()]
     if head.damage is not None:
         faults.append(f"{state_dir / HEAD_NAME}: {head.damage}")
     if faults:
         new = copy.with_name("new")
         new.mkdir()
-        verified = _save(copy, new / JOURNAL_NAME, max(verified.highest_epoch, head.highest_epoch), log)
-    return _report(state_dir, verified, head, upgraded, log, list(dict.fromkeys(faults))), verified
+        verified = _save(copy, new / JOURNAL_NAME, max(verified.highest_epoch, head.highest_epoch))
+    return _report(state_dir, verified, head, upgraded, list(dict.fromkeys(faults))), verified
 
 
-def _report(
-    state_dir: Path, verified: Verified, head: Head, upgraded: bool, log: LogContent, faults: list[str]
-) -> Report:
+def _report(state_dir: Path, verified: Verified, head: Head, upgraded: bool, faults: list[str]) -> Report:
     path = state_dir / JOURNAL_NAME
     report = Report(faults=faults)
     for stream, rows in verified.streams.items():
         if not was_closed(rows, head.slots.get(stream)):
             report.streams[stream] = rows
-            reason = hole(path, stream, rows, head, upgraded, log)
+            reason = hole(path, stream, rows, head, upgraded)
             if reason is not None:
                 report.holes[stream] = reason
     report.lost = {
@@ -126,8 +122,8 @@ def _report(
 
 
 @contextmanager
-def _copied(state_dir: Path) -> Iterator[tuple[Path, Head, LogContent]]:
-    """Lock the folder, and give a copy of the journal, and the content of its head file and of its frame log.
+def _copied(state_dir: Path) -> Iterator[tuple[Path, Head]]:
+    """Lock the folder, and give a copy of the journal and the content of its head file.
 
     SQLite writes to a file that it reads, as when it applies the log. So only a copy is opened.
     """
@@ -142,8 +138,7 @@ def _copied(state_dir: Path) -> Iterator[tuple[Path, Head, LogContent]]:
             for name in _FILES[:2]:
                 if (state_dir / name).exists():
                     shutil.copy(state_dir / name, copies)
-            head = read_head(state_dir / HEAD_NAME)
-            yield Path(copies) / JOURNAL_NAME, head, read_log(state_dir, head.segments)
+            yield Path(copies) / JOURNAL_NAME, read_head(state_dir / HEAD_NAME)
     finally:
         folder.close()
 
@@ -154,12 +149,8 @@ def _open(copy: Path) -> sqlite3.Connection:
     return db
 
 
-def _read(copy: Path, head: Head, log: LogContent) -> tuple[Verified, bool, list[str]]:
-    """Verify a copy and the frame log as far as they can be read.
-
-    Returns:
-        What it holds, whether it is of an earlier version, and its damage.
-    """
+def _read(copy: Path, head: Head) -> tuple[Verified, bool, list[str]]:
+    """Verify a copy as far as it can be read; return also whether it is of an earlier version, and its damage."""
     faults: list[str] = []
     upgraded = False
     try:
@@ -174,14 +165,12 @@ def _read(copy: Path, head: Head, log: LogContent) -> tuple[Verified, bool, list
                 faults.append("the pages of the file are not consistent")
             if (table := schema.differs(db)) is not None:
                 faults.append(f"the table {table!r} is missing or defined otherwise")
-            verified = verify(db, head.slots)
-            add_log(verified, log.rows)
-            return verified, upgraded, faults
+            return verify(db, head.slots), upgraded, faults
     except sqlite3.Error as error:
         return Verified(), upgraded, [*faults, f"{JOURNAL_NAME} cannot be read to its end: {one_line(error)}"]
 
 
-def _save(copy: Path, new: Path, highest_epoch: int, log: LogContent) -> Verified:
+def _save(copy: Path, new: Path, highest_epoch: int) -> Verified:
     """Write all rows that match their checksums and continue each other to a new file; return what it holds."""
     with closing(_open(copy)) as old, closing(_open(new)) as db:
         db.execute("PRAGMA journal_mode = WAL")
@@ -190,23 +179,17 @@ def _save(copy: Path, new: Path, highest_epoch: int, log: LogContent) -> Verifie
         for name, table in TABLES.items():
             for row in _readable(old, name):
                 if matches(row, table.checksums):
-                    _insert(db, name, row)
+                    marks = ", ".join("?" * len(row))
+                    db.execute(f"INSERT OR IGNORE INTO {name} ({table.columns}) VALUES ({marks})", row)
         schema.write_number(db, schema.HIGHEST_EPOCH, highest_epoch)
         while (saved := verify(db, {})).faults:
             for fault in saved.faults:
                 _resolve(db, fault)
-        for row in add_log(saved, log.rows):
-            _insert(db, "frames", row)
         schema.write_number(db, schema.HIGHEST_EPOCH, saved.highest_epoch)
         db.execute(f"PRAGMA user_version = {schema.VERSION}")
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return saved
-
-
-def _insert(db: sqlite3.Connection, name: str, row: Sequence[Any]) -> None:
-    marks = ", ".join("?" * len(row))
-    db.execute(f"INSERT OR IGNORE INTO {name} ({TABLES[name].columns}) VALUES ({marks})", row)
 
 
 def _readable(db: sqlite3.Connection, name: str) -> Iterator[tuple[Any, ...]]:
@@ -235,17 +218,17 @@ def _resolve(db: sqlite3.Connection, fault: Fault) -> None:
         db.execute("DELETE FROM frames WHERE stream = ? AND seq < ?", (stream, seq))
 
 
-def _write_head(path: Path, report: Report, saved: Verified, head: Head, log: LogContent) -> None:
+def _write_head(path: Path, report: Report, saved: Verified, head: Head) -> None:
     """Write a head file that keeps what the old one states of the saved streams."""
     slots = {stream: slot for stream, slot in head.slots.items() if slot.state is SlotState.CLOSED}
     for stream, rows in report.streams.items():
         slot = head.slots.get(stream)
         behind = stream in report.holes
-        epoch, seq = rows.epoch, max(rows.last_seq, rows.logged)
+        epoch, seq = rows.epoch, rows.last_seq
         if slot is not None and slot.epoch >= rows.epoch:
             epoch, seq = slot.epoch, max(seq, slot.seq)
         slots[stream] = Slot(SlotState.OPEN, epoch, rows.revision + behind, seq, rows.checksum or NO_LINK)
-    HeadFile(path, slots, max(saved.highest_epoch, head.highest_epoch), range(log.end, log.end)).close()
+    HeadFile(path, slots, max(saved.highest_epoch, head.highest_epoch)).close()
 
 
 def _replace(state_dir: Path, new: Path) -> Path:
@@ -254,7 +237,7 @@ def _replace(state_dir: Path, new: Path) -> Path:
     while (kept := state_dir / f"{_DAMAGED}.{number}").exists():
         number += 1
     kept.mkdir(mode=0o700)
-    for name in [*_FILES, *(path.name for path in segment_paths(state_dir).values())]:
+    for name in _FILES:
         if (state_dir / name).exists():
             (state_dir / name).rename(kept / name)
     for name in (HEAD_NAME, JOURNAL_NAME):

@@ -91,9 +91,3 @@ def read_damaged_texts(db: sqlite3.Connection) -> None:
 def write_number(db: sqlite3.Connection, name: str, value: int) -> None:
     """Store a number that concerns all streams, in the caller's transaction."""
     db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?)", (name, value, number_checksum(name, value)))
-
-
-def delete_stream(db: sqlite3.Connection, name: str) -> None:
-    """Delete a stream's rows but its frames, in the caller's transaction."""
-    for table in ("streams", "snapshots"):
-        db.execute(f"DELETE FROM {table} WHERE stream = ?", (name,))

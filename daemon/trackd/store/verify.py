@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from trackd.store import schema
 from trackd.store.checksums import NO_LINK, frame_checksum, number_checksum, opening_checksum, snapshot_checksum
-from trackd.store.frame_table import COLUMNS, Row
+from trackd.store.frame_table import COLUMNS
 from trackd.store.head_file import FILE_NAME as HEAD_NAME
 from trackd.store.head_file import Head, Slot, SlotState
-from trackd.store.segments import LogContent
 
 Checksums = Callable[..., tuple[int, int]]  # of a row's values: the stored checksum, and the computed one
 
@@ -41,7 +40,6 @@ class StreamRows:
         last_seq: of the last frame, or `since`.
         checksum: of the last frame's row.
         replayed: number of frames after `since`.
-        logged: seq of the last frame in the frame log that does not continue the others; −1: none.
     """
 
     epoch: int
@@ -51,7 +49,6 @@ class StreamRows:
     last_seq: int
     checksum: int = NO_LINK
     replayed: int = 0
-    logged: int = -1
 
 
 @dataclass(slots=True)
@@ -108,28 +105,7 @@ def verify(db: sqlite3.Connection, slots: Mapping[str, Slot]) -> Verified:
     return result
 
 
-def add_log(verified: Verified, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the frame log that continue those in the tables, and count them as verified.
-
-    The others are in the tables already, or are of streams that were closed or reset later, or frames before them are
-    missing.
-    """
-    added = []
-    for row in rows:
-        stream, seq, epoch, link, checksum = row[0], row[1], row[2], row[7], row[8]
-        known = verified.streams.get(stream)
-        if known is None or epoch < known.epoch or (epoch == known.epoch and seq <= known.last_seq):
-            continue
-        if epoch == known.epoch and known.checksum in (link, NO_LINK) and matches(row, _frame):
-            known.last_seq, known.checksum = seq, checksum
-            known.replayed += 1
-            added.append(row)
-        else:
-            known.logged = max(known.logged, seq)
-    return added
-
-
-def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool, log: LogContent) -> str | None:
+def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool) -> str | None:
     """Return what is missing of a stream that was acked; None if nothing is.
 
     Args:
@@ -138,25 +114,21 @@ def hole(path: Path, stream: str, rows: StreamRows, head: Head, created: bool, l
         rows: of the stream in the journal.
         head: the head file.
         created: whether the journal was converted from a version without a head file.
-        log: the frame log, which `add_log` has added.
     """
     if rows.replayed < rows.last_seq - rows.since:
         n = rows.last_seq - rows.since - rows.replayed
         return f"{n} of the frames between seq {rows.since} and {rows.last_seq} are missing in {path}"
     slot = head.slots.get(stream)
-    settled = rows.logged if slot is None or slot.epoch < rows.epoch else max(rows.logged, slot.seq)
-    if settled > rows.last_seq or (slot is not None and slot.epoch > rows.epoch):
-        return f"seq {rows.last_seq + 1} to {settled} were settled and are missing in {path}"
     if slot is None:
         if head.damage is not None:
             return f"{path.with_name(HEAD_NAME)} is damaged ({head.damage}), so later frames may be missing"
         if not head.found and not created:
             return f"{path.with_name(HEAD_NAME)} is missing, so later frames may be missing"
-        # Else it was opened in the last transaction, before the head file was written.
-    elif slot.epoch == rows.epoch and slot.revision > rows.revision:
+        return None  # it was opened in the last transaction, before the head file was written
+    if slot.epoch > rows.epoch or (slot.epoch == rows.epoch and slot.seq > rows.last_seq):
+        return f"seq {rows.last_seq + 1} to {slot.seq} were settled and are missing in {path}"
+    if slot.epoch == rows.epoch and slot.revision > rows.revision:
         return f"its last settings or corrections are missing in {path}"
-    if log.fault is not None:
-        return f"{path.parent}/{log.fault}, so later frames may be missing"
     return None
 
 

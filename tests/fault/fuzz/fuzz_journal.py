@@ -28,7 +28,7 @@ MOST_EDITS = 16
 def seeds() -> Iterator[bytes]:
     """One change of each kind to each file, at some places."""
     yield b""
-    for file in range(4):
+    for file in range(3):
         for what in range(6):
             for where in (0, 20, 8000, 30_000, 65_000):
                 yield EDIT.pack(file, what, where, 40, 0xA5)
@@ -62,8 +62,7 @@ def _edit(files: list[Path], file: int, what: int, where: int, size: int, byte: 
     if not path.exists():
         return
     data = bytearray(path.read_bytes())
-    written = len(data.rstrip(b"\0"))  # most of a segment of the frame log is not written yet
-    at = where * (written if byte % 2 else len(data)) // 65_536
+    at = where * len(data) // 65_536
     match what % 6:
         case 0:  # flip bits
             data[at : at + 1] = bytes([data[at] ^ (byte or 1)]) if at < len(data) else b""
@@ -89,17 +88,13 @@ _VALID: list[Path] = []
 
 
 def _valid() -> Path:
-    """A journal of two streams as a killed daemon leaves it: some records in the file, some in its logs."""
+    """A journal of two streams as a killed daemon leaves it: some records in the file, some in its log."""
     if not _VALID:
         folder = FOLDER / "written"
         database = _opened(folder)
         database.write(_records("a", 6))
         database.fold()
         database.write([*_records("b", 3), *_records("closed", 1), CloseRecord("closed")])
-        database.prepare_log()
-        assert database.append(_records("b", 9)[5:8])
-        assert database.move()
-        assert database.append(_records("b", 9)[8:])
         copied = FOLDER / "valid"
         shutil.copytree(folder, copied)  # before the close, which would empty the log
         database.close()

@@ -12,7 +12,6 @@ from journal_files import (
     HEAD,
     JOURNAL,
     LOG,
-    SEGMENT,
     acked_contents,
     content,
     contents,
@@ -39,13 +38,7 @@ def acked(killed, tmp_path_factory) -> dict[str, tuple[object, ...]]:
     return acked_contents(killed, tmp_path_factory.mktemp("whole") / "state")
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        (JOURNAL,), (LOG,), (HEAD,), (SEGMENT,), (JOURNAL, LOG), (LOG, HEAD), (JOURNAL, HEAD), (SEGMENT, HEAD),
-        (SEGMENT, LOG), (SEGMENT, JOURNAL),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("names", [(JOURNAL,), (LOG,), (HEAD,), (JOURNAL, LOG), (LOG, HEAD), (JOURNAL, HEAD)])
 def test_missing_files_are_never_silent(killed, acked, tmp_path, caplog, names):
     folder = tmp_path / "state"
     shutil.copytree(killed, folder)
