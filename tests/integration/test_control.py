@@ -110,8 +110,10 @@ def test_close_settles_the_queued_frames_and_answers_with_the_last_seq(client):
 
 
 def test_a_heartbeat_has_the_last_seq_each_second(client):
-    beat = client.next_event("heartbeat")
-    assert (beat["epoch"], beat["last_seq"]) == (client.epoch, 2)
+    beats = [client.next_event("heartbeat") for _ in range(2)]  # the first may be from before the frames
+    assert [beat["epoch"] for beat in beats] == [client.epoch] * 2
+    assert beats[0]["last_seq"] in (-1, 0, 1, 2)
+    assert beats[1]["last_seq"] == 2
 
 
 @pytest.mark.parametrize(
