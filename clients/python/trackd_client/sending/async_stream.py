@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from trackd_client.sending.frame_input import FrameInput
 from trackd_client.sending.outcome import check_ended, check_tracked
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
 from trackd_client.sending.shared_images import fits, new_ring
+from trackd_client.sending.stream_state import StreamState
 from trackd_client.sending.submission import AnyImage
 from trackd_client.transport.shared_memory import ImageRing
 
@@ -27,7 +27,7 @@ AsyncHistoryOf = Callable[[str, int, int], Awaitable[Sequence[Tracks]]]
 _HISTORY_RETRY_S = 0.05
 
 
-class AsyncStream:
+class AsyncStream(StreamState):
     """One stream of frames, made by `AsyncClient.open_stream`; its methods are those of `Stream`, as coroutines.
 
     Send the frames of one stream from one task at a time, in order. A cancelled call may have sent its frame.
@@ -59,41 +59,6 @@ class AsyncStream:
         self._ring: ImageRing | None = None
         last_index = -1 if session.last_frame_index is None else session.last_frame_index
         self._input = FrameInput(last_index, ingest.clock if daemon_clock else None)
-
-    @property
-    def epoch(self) -> int:
-        """The stream's epoch. It rises each time the stream's state is reset; track ids are unique within it."""
-        return self._session.epoch
-
-    @property
-    def next_seq(self) -> int:
-        """The seq of the next frame."""
-        return self._session.next_seq
-
-    @property
-    def last_frame_index(self) -> int:
-        """The index of the last frame that was sent, or of the last one before a resume; −1 for none."""
-        return self._input.last_index
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The effective configuration, as sent by the daemon."""
-        return self._session.config
-
-    @property
-    def n_rejected(self) -> int:
-        """The number of frames that the daemon has rejected."""
-        return self._session.n_rejected
-
-    @property
-    def rejection_causes(self) -> list[str]:
-        """One line for each cause of rejected frames: how many, the first and the last seq, and the reason."""
-        return self._session.rejection_causes
-
-    @property
-    def unacked(self) -> int:
-        """The number of frames that were sent and are not settled yet."""
-        return self._session.unacked
 
     async def send(
         self,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from trackd_client.sending.outcome import check_ended, check_tracked
 from trackd_client.sending.pace import Pace
 from trackd_client.sending.session import PendingFrame, SessionState, StreamSession
 from trackd_client.sending.shared_images import fits, new_ring
+from trackd_client.sending.stream_state import StreamState
 from trackd_client.sending.submission import AnyImage
 from trackd_client.transport.shared_memory import ImageRing
 
@@ -27,7 +27,7 @@ HistoryOf = Callable[[str, int, int], Sequence[Tracks]]  # (stream, epoch, seq) 
 _HISTORY_RETRY_S = 0.05
 
 
-class Stream:
+class Stream(StreamState):
     """One stream of frames, made by `Client.open_stream`.
 
     Every method may be called from any thread. Send the frames of one stream from one thread at a time, in order.
@@ -60,50 +60,6 @@ class Stream:
         self._pace = Pace(time.monotonic(), session.next_seq)
         last_index = -1 if session.last_frame_index is None else session.last_frame_index
         self._input = FrameInput(last_index, ingest.clock if daemon_clock else None)
-
-    @property
-    def epoch(self) -> int:
-        """The stream's epoch. It rises each time the stream's state is reset; track ids are unique within it."""
-        return self._session.epoch
-
-    @property
-    def next_seq(self) -> int:
-        """The seq of the next frame."""
-        return self._session.next_seq
-
-    @property
-    def last_frame_index(self) -> int:
-        """The index of the last frame that was sent, or of the last one before a resume; −1 for none."""
-        return self._input.last_index
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The effective configuration, as sent by the daemon."""
-        return self._session.config
-
-    @property
-    def n_rejected(self) -> int:
-        """The number of frames that the daemon has rejected."""
-        return self._session.n_rejected
-
-    @property
-    def rejection_causes(self) -> list[str]:
-        """One line for each cause of rejected frames: how many, the first and the last seq, and the reason."""
-        return self._session.rejection_causes
-
-    @property
-    def logs_rejections(self) -> bool:
-        """Whether rejected frames are logged; set it to false if the caller reports them."""
-        return self._session.logs_rejections
-
-    @logs_rejections.setter
-    def logs_rejections(self, wanted: bool) -> None:
-        self._session.logs_rejections = wanted
-
-    @property
-    def unacked(self) -> int:
-        """The number of frames that were sent and are not settled yet."""
-        return self._session.unacked
 
     def send(
         self,
