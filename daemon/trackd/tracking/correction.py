@@ -223,7 +223,7 @@ class Corrections:
             self._exchange(*done.tracks)
             return undone
         if done.action is Action.NEW_ID:
-            if done.new_id not in self._published:
+            if self._published.get(done.new_id) is not _Was.NEW:
                 raise _published_as_ended(done, track)
             self._check_free(self.names.get(track), track)
             self._window.ids[self._slot(done.new_id)] = track

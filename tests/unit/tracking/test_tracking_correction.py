@@ -242,6 +242,15 @@ class TestUndo:
         with pytest.raises(CorrectionError, match="to part the animals again give track 1 a new id"):
             correct(scene, Action.UNDO)
 
+    def test_of_a_new_id_after_a_frame_is_refused_although_a_later_correction_has_moved_it(self) -> None:
+        scene = two_tracks()
+        correct(scene, Action.NEW_ID, 0)
+        correct(scene, Action.SWAP, 2, 1)
+        scene.frame(2, {0: 0, 1: 1})
+        correct(scene, Action.UNDO)  # the swap
+        with pytest.raises(CorrectionError, match="track 0 has ended with it"):
+            correct(scene, Action.UNDO)
+
     def test_of_a_swap_is_refused_where_a_track_has_ended_since(self) -> None:
         scene = two_tracks(max_gap=1)
         correct(scene, Action.SWAP, 0, 1)
