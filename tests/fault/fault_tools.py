@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import zmq
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, wait_until
 from raw_client import RawClient, walking_boxes
 
 from trackd_client import Client
@@ -112,6 +112,20 @@ class FaultDaemon(DaemonProcess):
 
     def healthy(self) -> tuple[int, str]:
         return self.get("/healthz")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop all threads of the daemon, and continue them at the end."""
+        self.ps.suspend()
+        try:
+            wait_until(lambda: all(self._thread_state(each.id) in "Tt" for each in self.ps.threads()), 5, "the stop")
+            yield
+        finally:
+            self.ps.resume()
+
+    def _thread_state(self, thread_id: int) -> str:
+        stat = Path(f"/proc/{self.ps.pid}/task/{thread_id}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0]
 
     def end(self, timeout_s: float = 20.0) -> int:
         """Send SIGTERM and return the exit code."""

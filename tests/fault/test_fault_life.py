@@ -94,11 +94,8 @@ def test_after_a_pause_health_recovers_and_streams_continue():
     with FaultDaemon("daemon.stall_s=2") as daemon, GoodClient(daemon.addresses) as witness, sdk(daemon) as client:
         stream = client.open_stream("cam")
         stream.send(None, Detections(boxes=walking_boxes(0)))
-        daemon.process.send_signal(signal.SIGSTOP)
-        try:
+        with daemon.paused():
             time.sleep(3)
-        finally:
-            daemon.process.send_signal(signal.SIGCONT)
         wait_until(lambda: daemon.healthy()[0] == 200, 2, "health")
         frames = witness.frames
         wait_until(lambda: witness.frames > frames + 10, 5)
@@ -117,11 +114,8 @@ def test_a_pause_longer_than_the_idle_timeout_closes_no_stream(n_streams):
             client.open(f"cam{i}", config={"idle_timeout_s": 1.5})
         clients = [client]
         for _ in range(rounds(3, 20)):
-            daemon.process.send_signal(signal.SIGSTOP)
-            try:
+            with daemon.paused():
                 time.sleep(2.0)  # the owner's messages arrive with the first poll of the socket, or just after it
-            finally:
-                daemon.process.send_signal(signal.SIGCONT)
             time.sleep(0.01)
             clients[0].send({"kind": "ping", "t_ns": 1})
             time.sleep(1.2)

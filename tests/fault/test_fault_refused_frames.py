@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 
 import numpy as np
@@ -90,12 +89,9 @@ def test_a_value_that_cannot_be_sent_raises_at_once_and_the_stream_goes_on(daemo
 def test_an_error_of_a_timeout_states_the_time_that_was_asked_for(daemon):
     with sdk(daemon) as client:
         stream = client.open_stream("late", reply="tracks")
-        daemon.process.send_signal(signal.SIGSTOP)  # so that no reply is faster than the shortest timeout
-        try:
+        with daemon.paused():  # so that no reply is faster than the shortest timeout
             for timeout_s in (0.0, -3.0, 1e-9):
                 with pytest.raises(TrackdError) as caught:
                     stream.track(None, BOXES, timeout_s=timeout_s)
                 assert f"within {max(0.0, timeout_s):g} s" in caught.value.message
-        finally:
-            daemon.process.send_signal(signal.SIGCONT)
         stream.close()
