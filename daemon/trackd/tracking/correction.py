@@ -223,6 +223,7 @@ class Corrections:
             self._exchange(*done.tracks)
             return undone
         if done.action is Action.NEW_ID:
+            assert done.new_id is not None
             if self._published.get(done.new_id) is not _Was.NEW:
                 raise _published_as_ended(done, track)
             self._check_free(self.names.get(track), track)
