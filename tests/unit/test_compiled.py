@@ -16,7 +16,7 @@ from numba.core.dispatcher import Dispatcher
 import trackd.models
 import trackd.tracking
 from trackd.compiled import FLOAT, FLOATS, compiled
-from trackd.models.motion import predict, update
+from trackd.models.motion import predict, records
 from trackd.tracking import scorer
 
 
@@ -60,7 +60,7 @@ def test_a_compiled_function_has_one_signature_and_refuses_other_types(name: str
 
 def test_constants_that_two_files_define_are_equal() -> None:
     assert math.log(scorer.NEGLIGIBLE) == predict.GATE
-    assert update.FIRST_NEW_TRACKS == predict.USUAL_NEW_TRACKS
+    assert records.N_GAPS == predict.N_GAPS
 
 
 def test_a_function_is_compiled_even_without_a_place_for_the_cache(monkeypatch, caplog) -> None:

@@ -32,6 +32,8 @@ NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
 _LARGE = 65_536  # cells of a table that takes a millisecond and more: other threads run meanwhile
 _BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
+_LEAST_ODDS = 1e-12  # the threshold where `overlap_thresh` is 0
+_NO_ODDS = -1e3  # log odds of a track that the scorer left out
 _NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
 
@@ -62,17 +64,25 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     flags: list[str] = []
     if rules:
         table, flags = weigh_table(table, query, columns, config, rules)
-    counts = query.window.counts(columns) if config.mult_thresh else columns
-    limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
+    if scores.one_each and not rules:
+        values, limits = log_odds(logits, scores, columns, config.overlap_thresh), np.zeros(len(columns))
+    else:
+        values, limits = table, _limits(query, scores, columns, config)
     if query.force:
-        matched, tracks = best_pairs(table)
-        if (table[matched, tracks] <= limits[tracks]).any():
+        matched, tracks = best_pairs(values)
+        if (values[matched, tracks] <= limits[tracks]).any():
             query.flags.append("forced")
     else:
-        matched, tracks = best_pairs(table, limits)
+        matched, tracks = best_pairs(np.maximum(values, 0), limits)
     query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
+
+
+def _limits(query: Query, scores: Scores, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:
+    """Return the score that a pair must exceed, by track; `mult_thresh` counts the references behind a score."""
+    multiplied = config.mult_thresh and not scores.one_each
+    return thresholds(config.overlap_thresh, multiplied, query.window.counts(slots) if multiplied else slots)
 
 
 def _unmatched(rows: NDArray[np.intp], matched: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -103,9 +113,12 @@ def _associate_near(
         values, pairs, flags = weigh_pairs(values, pairs, query, slots, config, rules)
         query.flags += flags
     at, references = pairs
-    counts = query.window.counts(slots) if config.mult_thresh else slots
-    limits = thresholds(config.overlap_thresh, config.mult_thresh, counts)
-    matched, tracks = sparse.assign_pairs(values, at, references, limits, n)
+    if rules:
+        gains, limits = values, _limits(query, scores, slots, config)
+    else:
+        gains = np.maximum(logits - np.float32(math.log(max(config.overlap_thresh, _LEAST_ODDS))), 0)
+        limits = np.zeros(len(slots))
+    matched, tracks = sparse.assign_pairs(gains, at, references, limits, n)
     probabilities = sparse.pair_probabilities(
         values, at, references, matched, tracks, len(query.live_slots), config.temperature
     )
@@ -205,6 +218,28 @@ def track_scores(
     else:
         probabilities = _softmax_by_frame(logits, scores, decay_time)
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))
+
+
+def log_odds(
+    logits: NDArray[np.float32], scores: Scores, live_slots: Slots, overlap_thresh: float
+) -> NDArray[np.float32]:
+    """Return the log odds of each track over "no match", less the log of the threshold; (n, M).
+
+    The assignment with the largest sum of them is the likeliest one, since the matches of a frame exclude each other.
+    This needs one reference of each track.
+
+    Args:
+        logits: (n, R) finite.
+        scores: the slots of the references.
+        live_slots: (M,) ascending.
+        overlap_thresh: the odds at which the result is 0.
+    """
+    values = logits - np.float32(math.log(max(overlap_thresh, _LEAST_ODDS)))
+    if len(scores.slots) == len(live_slots):
+        return values
+    spread = np.full((len(logits), len(live_slots)), _NO_ODDS, np.float32)
+    spread[:, np.searchsorted(live_slots, scores.slots)] = values
+    return spread
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:

@@ -116,9 +116,9 @@ def test_a_jump_of_frame_index_counts_as_elapsed_time() -> None:
         for step in range(20):
             stream.frame((10.0 * step, 100))
     near.index += 0
-    far.index += 5
-    assert near.frame((190 + 60, 100)).track_ids.tolist() == [1]
-    assert far.frame((190 + 60, 100)).track_ids.tolist() == [0]
+    far.index += 29
+    assert near.frame((190 + 300, 100)).track_ids.tolist() == [1]
+    assert far.frame((190 + 300, 100)).track_ids.tolist() == [0]
 
 
 def test_near_pairs_alone_give_the_ids_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

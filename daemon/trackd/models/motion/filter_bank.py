@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, predict, update
 from trackd.models.motion.nearest import nearest_pairs
-from trackd.models.motion.records import EXPECTED, STATISTICS, TRACK
+from trackd.models.motion.records import EXPECTED, N_CLASSES, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
 
@@ -25,6 +25,9 @@ MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the ne
 MAX_COLUMNS = 32  # so many per instance
 
 _TIME_STEPS = kalman.time_steps()
+_N_STATISTICS = STATISTICS.itemsize // 8
+_FIELDS: Any = STATISTICS.fields
+_BEFORE_BIRTHS: int = _FIELDS["births"][1] // 8  # numbers that a snapshot of an earlier version has too
 
 
 class FilterBank:
@@ -38,11 +41,13 @@ class FilterBank:
         self._tracks = np.zeros(0, TRACK)  # (S,)
         self._statistics = update.initial_statistics()  # (1,)
         self._scratch = np.zeros(1, STATISTICS)
+        self._exposed, self._returned = np.zeros(N_CLASSES), np.zeros(N_CLASSES)
         self._last_frame: int | None = None
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
         self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
         # Of the current frame; the first M or n of each.
         self._kept = np.zeros(0, np.intp)  # slots, ascending
+        self._kinds = np.zeros(0, np.intp)  # their classes
         self._predicted = np.zeros(0, TRACK)
         self._expected = np.zeros(0, EXPECTED)
         self._observed = np.zeros((0, 4))
@@ -68,7 +73,7 @@ class FilterBank:
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
         m, self._model = predict.predict(
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
-            self._kept, self._predicted, self._expected,
+            self._kept, self._kinds, self._predicted, self._expected, self._exposed,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
@@ -85,22 +90,24 @@ class FilterBank:
         predict.compare_pairs(observed, expected, pairs, logits)
         return logits, slots, pairs
 
-    def update(self, slots: Slots, rows: Indices, n_new: int, frame_index: int) -> None:
+    def update(self, slots: Slots, rows: Indices, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
 
         Args:
             slots: (m,) of the matched tracks.
-            rows: (m,) of their instances.
-            n_new: number of instances that begin a track.
+            rows: (≥ m,) of their instances, and behind them those that begin a track.
             frame_index: the frame's number.
         """
         if self._model < 0:
             return
         columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
-        predict.locate_matches(self._observed, self._expected, self._kept, self._n_kept, slots, rows, columns, bursts)
+        births, missed = predict.explain(
+            self._observed, self._expected, self._kept, self._kinds, self._n_kept, slots, rows, columns, bursts,
+            self._returned,
+        )  # fmt: skip
         update.update(
             self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
-            n_new, frame_index, self._scratch,
+            births, missed, self._exposed, self._returned, frame_index, self._scratch,
         )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
@@ -133,7 +140,7 @@ class FilterBank:
             self._observed = np.zeros((max(n, 2 * len(self._observed), 16), 4))
         if m > len(self._kept):
             capacity = max(m, 2 * len(self._kept), 16)
-            self._kept = np.zeros(capacity, np.intp)
+            self._kept, self._kinds = np.zeros(capacity, np.intp), np.zeros(capacity, np.intp)
             self._predicted, self._expected = np.zeros(capacity, TRACK), np.zeros(capacity, EXPECTED)
 
     def snapshot(self, slots: Slots) -> State:
@@ -147,7 +154,10 @@ class FilterBank:
 
     def restore(self, state: State, slots: Slots) -> None:
         """Replace the state by that of a snapshot."""
-        _numbers(self._statistics)[0] = state["learnt"]
+        learnt = np.asarray(state["learnt"])
+        self._statistics = update.initial_statistics()
+        known = min(len(learnt), _BEFORE_BIRTHS) if len(learnt) < _N_STATISTICS else _N_STATISTICS
+        _numbers(self._statistics)[0, :known] = learnt[:known]
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
         _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
         self._stride = int(state["stride"])

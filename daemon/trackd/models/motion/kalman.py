@@ -13,15 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.models.motion.records import N_MODELS, TIME_STEP
+from trackd.models.motion.records import N_GAPS, N_MODELS, TIME_STEP
 
 # (std of the velocity's process noise per step over the measurement noise, factor on the velocity per step)
 MODELS = ((0.1, 0.99), (0.4, 0.97), (1.0, 0.94), (3.0, 0.8), (10.0, 0.75), (10.0, 0.3))
 QUARTERS = 4  # times are rounded to quarter steps
 MAX_STEPS = 512  # a longer gap counts as this one
-GAP_PENALTY = 0.5  # log odds that a track loses when it has a gap,
-GAP_PENALTY_PER_LOG = 0.3  # plus this per log of the steps since its last observation,
-HITS_PENALTY = 2.0  # plus this per log of the steps, divided by its hits
+GAP_SLACK = 1.25  # the gap classes end at this many steps, and at its doubles
 SIZE_DRIFT = 0.02  # std of the change of a log size per step without an observation
 
 
@@ -50,9 +48,7 @@ def time_steps() -> NDArray[np.void]:
     for name, values in zip(names, between, strict=True):
         table[name] = values.T
     steps = np.maximum(np.arange(len(table)), 1) / QUARTERS
-    log_steps = np.where(steps > 1.5, np.log(steps), 0.0)
-    table["gap_penalty"] = np.where(steps > 1.5, GAP_PENALTY + GAP_PENALTY_PER_LOG * log_steps, 0.0)
-    table["hits_penalty"] = HITS_PENALTY * log_steps
+    table["gap"] = np.minimum(np.ceil(np.log2(np.maximum(steps / GAP_SLACK, 1.0))), N_GAPS - 1)
     table["size_process_noise"] = SIZE_DRIFT**2 * np.maximum(steps - 1.0, 0.0)
     table[0] = table[1]
     return table

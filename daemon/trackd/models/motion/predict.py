@@ -2,8 +2,13 @@
 
 The likelihood is the better of two explanations. A usual movement ends near the position that the best filter predicts,
 with about the track's size. A burst is a movement that no filter predicts; its spread follows from the box's sides.
-Position, burst and size are each a two-dimensional Student t density with `TAIL` degrees of freedom, over the density
-of a new track.
+Position, burst and size are each a two-dimensional Student t density. A logit compares the track with a birth: an
+observation that belongs to no track. It is the log of
+
+    density of the position · chance that the track is observed / (1 − that chance) / density of the births
+
+The births per frame, the area in which they occur and the chances are learnt from the stream (update.py). A chance is
+that of the track's class: few or many observations before, a short or a long gap.
 
 Letters: n instances, S slots, M predicted tracks, K pairs.
 """
@@ -38,14 +43,20 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 GATE = math.log(0.005)  # log odds below which a pair is far: `scorer.NEGLIGIBLE`
-PRIOR = 2.0 - math.log(2 * math.pi)  # constant term of the log odds of a track over a new track
-# The stream's share of new tracks shifts the log odds by NEW_TRACK_WEIGHT · log(USUAL_NEW_TRACKS / share).
-NEW_TRACK_WEIGHT = 0.7
-USUAL_NEW_TRACKS = 0.02
-TAIL = 4.0  # degrees of freedom; fewer give heavier tails
+PRIOR = -math.log(2 * math.pi)  # of the density of a position at its centre
+# A logit is the log odds less this, since a wrong match costs more than a track that begins anew. With the usual
+# `overlap_thresh` of 0.01 a track is matched if it is 4 times as likely as a birth, and after a gap 1.5 times.
+CAUTION, CAUTION_AFTER_GAP = 6.0, 5.0
+MAX_CHANCE = 0.99
+MAX_EXPLAINED = 65_536  # pairs of unmatched observations and tracks; of more observations a part is explained
+MIN_ARENA_SIDES = 6.0  # least side of the births' area over the box's side
+N_GAPS = 8  # as `records.N_GAPS`
+USUAL_TAIL = 6.0  # degrees of freedom of a usual movement; fewer give heavier tails
+TAIL = 4.0  # the same of bursts and sizes
 MAX_INNOVATION_RATIO = 9.0  # bound on the factor by which a track's `innovation_ratio` widens its density
 MIN_SIDE_PX = 1.0
 _COUNT_AND_MODEL = types.UniTuple(types.int64, 2)
+_FLOAT_PAIR = types.UniTuple(types.float64, 2)
 
 
 @compiled(None, GIVEN_BOXES, GIVEN_BOXES, FLOAT_TABLE)
@@ -93,6 +104,18 @@ def _predict_state(track: Any, step: Any, ahead: Any) -> None:
 
 
 @piece
+def _log_odds(track: Any, stats: Any, kind: int) -> float:
+    """The log odds of a track of a class over a birth, before any evidence but that it may be anywhere.
+
+    The density of births is `births` over the area of all observations, in units of the box's area.
+    """
+    least = MIN_ARENA_SIDES * math.sqrt(track.area)
+    arena = max(stats.high[0] - stats.low[0], least) * max(stats.high[1] - stats.low[1], least)
+    chance = min(stats.returns[kind] / stats.exposures[kind], MAX_CHANCE)
+    return PRIOR + math.log(arena / (track.area * stats.births) * (chance / (1.0 - chance)))
+
+
+@piece
 def _expected_measurement(track: Any, step: Any, stats: Any, model: int, prior: float, row: Any) -> None:
     """Write the expected measurement of a predicted track; `prior` is its log odds before any evidence."""
     row.centre[0], row.centre[1] = track.x[model], track.y[model]
@@ -100,9 +123,10 @@ def _expected_measurement(track: Any, step: Any, stats: Any, model: int, prior: 
     spread = min(max(track.innovation_ratio, 1.0), MAX_INNOVATION_RATIO) * (track.var_x[model] + 1.0)
     position_x, position_y = stats.noise_x[model] * spread, stats.noise_y[model] * spread  # variances over size squared
     burst_x, burst_y = position_x + track.burst_var_x, position_y + track.burst_var_y
-    scale, odds = TAIL * track.area, math.exp(prior)
+    scale, odds = USUAL_TAIL * track.area, math.exp(prior)
     row.position_precision[0], row.position_precision[1] = 1.0 / (scale * position_x), 1.0 / (scale * position_y)
     row.position_peak = odds / math.sqrt(position_x * position_y)
+    scale = TAIL * track.area
     row.burst_precision[0], row.burst_precision[1] = 1.0 / (scale * burst_x), 1.0 / (scale * burst_y)
     row.burst_peak = odds * stats.bursts / math.sqrt(burst_x * burst_y)
     row.size_peak = 1.0
@@ -114,8 +138,8 @@ def _expected_measurement(track: Any, step: Any, stats: Any, model: int, prior: 
 
 
 @compiled(
-    _COUNT_AND_MODEL, records(TRACK), INTS, FLOAT, FLOAT, records(TIME_STEP), records(STATISTICS), FLAG, INTS,
-    records(TRACK), records(EXPECTED),
+    _COUNT_AND_MODEL, records(TRACK), INTS, FLOAT, FLOAT, records(TIME_STEP), records(STATISTICS), FLAG, INTS, INTS,
+    records(TRACK), records(EXPECTED), FLOATS,
 )  # fmt: skip
 def predict(
     tracks: NDArray[np.void],
@@ -126,8 +150,10 @@ def predict(
     statistics: NDArray[np.void],
     prune: bool,
     kept: Indices,
+    kinds: Indices,
     predicted: NDArray[np.void],
     expected: NDArray[np.void],
+    exposed: Floats,
 ) -> tuple[int, int]:
     """Predict the tracks at a frame, and their expected measurements.
 
@@ -140,24 +166,28 @@ def predict(
         statistics: (1,) of the stream.
         prune: leave out the tracks whose best possible logit is below the gate.
         kept: (M,) written: the slots of the predicted tracks.
+        kinds: (M,) written: their classes.
         predicted: (M,) written: the tracks at the frame.
         expected: (M,) written: their expected measurements.
+        exposed: (N_CLASSES,) written: the number of tracks of each class, those left out included.
 
     Returns:
         the number of predicted tracks, and the filter that predicts best.
     """
     stats = statistics[0]
     model, size_peak = _best_model(stats), _size_peak(stats)
-    base = PRIOR + NEW_TRACK_WEIGHT * math.log(USUAL_NEW_TRACKS / max(stats.new_tracks, 1e-4))
+    exposed[:] = 0.0
     log_noise = 0.5 * math.log(stats.noise_x[model] * stats.noise_y[model])
     count = 0
     for slot in slots:
         track = tracks[slot]
         step = time_steps[min(int((frame_index - track.last_frame) * quarters + 0.5), len(time_steps) - 1)]
-        prior = base - (step.gap_penalty + step.hits_penalty / track.hits)
+        kind = (0 if track.hits < 1.5 else (1 if track.hits < 4.5 else 2)) * N_GAPS + step.gap
+        exposed[kind] += 1.0
+        prior = _log_odds(track, stats, kind) - (CAUTION_AFTER_GAP if step.gap else CAUTION)
         if prune and max(size_peak - math.log1p(step.process_noise_x[model]) - log_noise, 0.0) + prior <= GATE:
             continue
-        kept[count] = slot
+        kept[count], kinds[count] = slot, kind
         predicted[count] = track
         _predict_state(track, step, predicted[count])
         _expected_measurement(predicted[count], step, stats, model, prior, expected[count])
@@ -172,10 +202,9 @@ def _usual_likelihood(measurement: Floats, row: Any) -> float:
     for side in range(2):
         position += (measurement[side] - row.centre[side]) ** 2 * row.position_precision[side]
         size += (measurement[2 + side] - row.size[side]) ** 2 * row.size_precision[side]
-    # The power −(TAIL + 2) / 2 of a Student t density.
-    return float(
-        row.position_peak / (position * position * position) * max(row.size_peak / (size * size * size), row.size_floor)
-    )
+    # The powers −(degrees of freedom + 2) / 2 of Student t densities.
+    position *= position
+    return float(row.position_peak / (position * position) * max(row.size_peak / (size * size * size), row.size_floor))
 
 
 @piece
@@ -216,34 +245,78 @@ def compare_pairs(observed: Floats, expected: NDArray[np.void], pairs: Indices, 
         logits[k] = math.log(max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row)))
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), INTS, INT, INTS, INTS, INTS, FLOATS)
-def locate_matches(
+@compiled(
+    _FLOAT_PAIR, FLOAT_TABLE, records(EXPECTED), INTS, INTS, INT, INTS, INTS, INTS, FLOATS, FLOATS
+)  # fmt: skip
+def explain(
     observed: Floats,
     expected: NDArray[np.void],
     kept: Indices,
+    kinds: Indices,
     n_kept: int,
     slots: Indices,
     rows: Indices,
     columns: Indices,
     bursts: Floats,
-) -> None:
-    """Find the columns of the (m,) matched slots among the first `n_kept` of `kept`, and their burst probabilities.
+    returned: Floats,
+) -> tuple[float, float]:
+    """Explain the observations of a frame: each belongs to a track, or is a birth.
+
+    A matched one belongs to its track or is a birth; another one may belong to each track that is not matched. The
+    shares are the probabilities at the odds of now (the E step of an expectation-maximization). So a movement that was
+    out of reach counts as a movement, as far as it is likelier than a birth, and not as evidence for births.
 
     Args:
         observed: (n, 4).
         expected: of the tracks in `kept`.
         kept: slots, ascending.
+        kinds: their classes.
         n_kept: number of predicted tracks.
         slots: (m,) of the matched tracks, all in `kept`.
-        rows: (m,) of their observations.
-        columns: (m,) written: their indices in `kept`.
+        rows: (≥ m,) their observations, and behind them those that begin a track.
+        columns: (m,) written: the indices of the matched tracks in `kept`.
         bursts: (m,) written: the probability that each movement is a burst.
+        returned: (N_CLASSES,) written: the expected number of tracks of each class that are observed.
+
+    Returns:
+        the expected numbers of births, and of movements between this frame and the one before that found no match.
     """
+    factor, factor_after_gap = math.exp(CAUTION), math.exp(CAUTION_AFTER_GAP)
+    free = np.ones(n_kept, np.bool_)
+    odds, taken = np.zeros(n_kept), np.zeros(n_kept)
+    returned[:] = 0.0
+    births, missed = 0.0, 0.0
     for k in range(len(slots)):
-        columns[k] = np.searchsorted(kept[:n_kept], slots[k])
-        measurement, row = observed[rows[k]], expected[columns[k]]
-        burst = _burst_likelihood(measurement, row)
-        bursts[k] = burst / (burst + _usual_likelihood(measurement, row))
+        j = columns[k] = np.searchsorted(kept[:n_kept], slots[k])
+        measurement, row = observed[rows[k]], expected[j]
+        burst, usual = _burst_likelihood(measurement, row), _usual_likelihood(measurement, row)
+        bursts[k] = burst / (burst + usual)
+        birth = 1.0 / (1.0 + max(usual, burst) * (factor_after_gap if kinds[j] % N_GAPS else factor))
+        births += birth
+        returned[kinds[j]] += 1.0 - birth
+        free[j] = False
+    unmatched = len(rows) - len(slots)
+    explained = min(unmatched, max(MAX_EXPLAINED // max(n_kept, 1), 1))
+    scale = unmatched / max(explained, 1)
+    for k in range(len(slots), len(slots) + explained):
+        measurement = observed[rows[k]]
+        total = 1.0
+        for j in range(n_kept):
+            if free[j]:
+                row = expected[j]
+                likelihood = max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row))
+                odds[j] = likelihood * (factor_after_gap if kinds[j] % N_GAPS else factor)
+                total += odds[j]
+        births += scale / total
+        for j in range(n_kept):
+            if free[j]:
+                taken[j] += scale * odds[j] / total
+    for j in range(n_kept):
+        share = min(taken[j], 1.0)
+        returned[kinds[j]] += share
+        if kinds[j] % N_GAPS == 0:
+            missed += share
+    return births, missed
 
 
 @compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, INT, nogil=True)
@@ -272,7 +345,7 @@ def near_pairs(
     for filling in (False, True):
         for j in range(m):
             row = expected[j]
-            usual = (row.position_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
+            usual = (row.position_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (USUAL_TAIL + 2.0)) - 1.0
             burst = (row.burst_peak / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
             reach_x = math.sqrt(max(usual / row.position_precision[0], burst / row.burst_precision[0], 0.0))
             reach_y = math.sqrt(max(usual / row.position_precision[1], burst / row.burst_precision[1], 0.0))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 N_MODELS = 6  # Kalman filters per track; kalman.py states how they differ
+N_AGES, N_GAPS = 3, 8  # classes of tracks by their number of observations, and by the steps since the last one
+N_CLASSES = N_AGES * N_GAPS
 
 _BANK, _PAIR = (np.float64, (N_MODELS,)), (np.float64, (2,))
 
@@ -44,8 +46,7 @@ TIME_STEP = np.dtype(
         ("process_noise_xv", *_BANK),  # added to cov(x, v)
         ("process_noise_v", *_BANK),  # added to var(v)
         ("process_noise_x", *_BANK),  # added to var(x)
-        ("gap_penalty", np.float64),  # subtracted from the log odds after a gap
-        ("hits_penalty", np.float64),  # the same, divided by the track's hits
+        ("gap", np.int64),  # class of the gap, 0 to N_GAPS − 1
         ("size_process_noise", np.float64),  # added to the variance of a log size
     ]
 )
@@ -62,9 +63,14 @@ STATISTICS = np.dtype(
         ("size_spread", *_PAIR),  # variance about that mean
         ("size_outliers", np.float64),  # share of observations whose size is unrelated to their track's
         ("bursts", np.float64),  # share of movements that no filter predicts
-        ("new_tracks", np.float64),  # share of instances that begin a track
+        ("births", np.float64),  # expected number of observations per frame that belong to no track
         ("weight", np.float64),  # number of observations behind the means
-        ("shares_weight", np.float64),  # the same for `bursts` and `new_tracks`
+        ("shares_weight", np.float64),  # the same for `bursts`
+        ("frames", np.float64),  # number of frames behind `births`
+        ("low", *_PAIR),  # the least x and y of all observations; infinity before the first
+        ("high", *_PAIR),  # the greatest
+        ("exposures", np.float64, (N_CLASSES,)),  # by class of tracks: frames in which one could be observed
+        ("returns", np.float64, (N_CLASSES,)),  # the expected number of those in which it was
     ]
 )
 

@@ -64,7 +64,7 @@ class MotionScorer(Scorer):
     def update(self, query: Query, matches: Matches) -> None:
         n_new, slots, rows = matches.n_new, matches.slots, matches.rows
         n_matched = len(slots) - n_new
-        self.motion.update(slots[:n_matched], rows[:n_matched], n_new, query.frame_index)
+        self.motion.update(slots[:n_matched], rows, query.frame_index)
         if n_new:
             self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
         self.motion.end_frame(query.frame_index)

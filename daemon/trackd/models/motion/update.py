@@ -3,6 +3,9 @@
 Every statistic is a running mean with a bounded memory: it moves towards each frame's mean by the frame's share of the
 observations remembered.
 
+Births, and the chances that a track of a class is observed, are expected numbers (`predict.explain`): that an
+observation begins a track is no evidence that it belongs to none.
+
 Letters: n instances, S slots, M predicted tracks, m of them matched.
 """
 
@@ -27,9 +30,15 @@ FIRST_SIZE_NOISE = 0.1  # std of a log size about its track's own
 FIRST_SPREAD = 0.2  # std of the stream's log sizes about their mean
 FIRST_SIZE_OUTLIERS = 0.05  # share of sizes unrelated to their track's: wings spread, half hidden
 FIRST_BURSTS = 0.2  # share of movements that no filter predicts
-FIRST_NEW_TRACKS = 0.02  # share of instances that begin a track
+FIRST_BIRTHS = 0.03  # per frame, for each observation of the first frame
+# The chance that a track is observed, by the class of its gap; and the factors for tracks with 1, 2 to 4, more hits.
+FIRST_CHANCES = (0.95, 0.3, 0.2, 0.12, 0.07, 0.04, 0.02, 0.01)
+FIRST_FACTORS = (0.5, 0.8, 1.0)
+FIRST_EXPOSURES, EXPOSURES_MEMORY = 20.0, 2000.0  # of each class
+FIRST_FRAMES, FRAMES_MEMORY = 10.0, 500.0
+MIN_BIRTHS = 1e-4
 FIRST_WEIGHT, MEMORY = 20.0, 600.0  # observations that the initial statistics count as, and the most remembered
-FIRST_SHARES_WEIGHT, SHARES_MEMORY = 50.0, 1000.0  # the same for `bursts` and `new_tracks`
+FIRST_SHARES_WEIGHT, SHARES_MEMORY = 50.0, 1000.0  # the same for `bursts`
 MIN_SHARE, MAX_SHARE = 0.002, 0.3  # bounds on the shares of size outliers and of bursts
 MIN_NOISE, MIN_SIZE_NOISE = 1e-8, 0.01**2
 
@@ -51,18 +60,37 @@ def initial_statistics() -> NDArray[np.void]:
     stats["size_noise"] = FIRST_SIZE_NOISE**2
     stats["size_mean"] = np.nan
     stats["size_spread"] = FIRST_SPREAD**2
-    stats["size_outliers"], stats["bursts"], stats["new_tracks"] = FIRST_SIZE_OUTLIERS, FIRST_BURSTS, FIRST_NEW_TRACKS
-    stats["weight"], stats["shares_weight"] = FIRST_WEIGHT, FIRST_SHARES_WEIGHT
+    stats["size_outliers"], stats["bursts"], stats["births"] = FIRST_SIZE_OUTLIERS, FIRST_BURSTS, FIRST_BIRTHS
+    stats["weight"], stats["shares_weight"], stats["frames"] = FIRST_WEIGHT, FIRST_SHARES_WEIGHT, FIRST_FRAMES
+    stats["low"], stats["high"] = np.inf, -np.inf
+    stats["exposures"] = FIRST_EXPOSURES
+    stats["returns"] = FIRST_EXPOSURES * np.outer(FIRST_FACTORS, FIRST_CHANCES).ravel()
     return stats
 
 
 @piece
-def _count_new_tracks(stats: Any, n_new: int, n_matched: int) -> None:
-    """Update the share of instances that begin a track although live tracks exist."""
-    count = n_new + n_matched
-    if count > 0:
-        weight = min(stats.shares_weight + count, SHARES_MEMORY)
-        stats.new_tracks += (n_new - count * stats.new_tracks) / weight
+def _count_births(stats: Any, births: float) -> None:
+    """Update the births per frame."""
+    stats.frames = min(stats.frames + 1.0, FRAMES_MEMORY)
+    stats.births = max(stats.births + (births - stats.births) / stats.frames, MIN_BIRTHS)
+
+
+@piece
+def _widen(stats: Any, measurement: Floats) -> None:
+    """Widen the area of the observations by one."""
+    for side in range(2):
+        stats.low[side] = min(stats.low[side], measurement[side])
+        stats.high[side] = max(stats.high[side], measurement[side])
+
+
+@piece
+def _count_returns(stats: Any, exposed: Floats, returned: Floats) -> None:
+    """Add a frame to the exposures and returns of each class; the oldest ones are forgotten."""
+    for kind in range(len(exposed)):
+        before = stats.exposures[kind]
+        kept = min(max(EXPOSURES_MEMORY - exposed[kind], 0.0) / before, 1.0)
+        stats.exposures[kind] = before * kept + exposed[kind]
+        stats.returns[kind] = stats.returns[kind] * kept + min(returned[kind], exposed[kind])
 
 
 @piece
@@ -124,7 +152,7 @@ def _update_size(track: Any, measurement: Floats, stats: Any, sums: Any) -> None
 
 
 @piece
-def _update_statistics(stats: Any, sums: Any, count: int) -> None:
+def _update_statistics(stats: Any, sums: Any, count: int, missed: float) -> None:
     """Move the running means towards those of a frame; `sums` is over its `count` matched tracks.
 
     The noise of positions and of sizes is the maximum-likelihood scale of a Student t, in which outliers count little.
@@ -148,13 +176,13 @@ def _update_statistics(stats: Any, sums: Any, count: int) -> None:
         stats.size_spread[side] += rate * (sums.size_spread[side] / count - stats.size_spread[side])
     stats.size_outliers += rate * (sums.size_outliers / count - stats.size_outliers)
     stats.size_outliers = min(max(stats.size_outliers, MIN_SHARE), MAX_SHARE)
-    stats.bursts += share * (sums.bursts / count - stats.bursts)
+    stats.bursts += share * ((sums.bursts + missed) / (count + missed) - stats.bursts)
     stats.bursts = min(max(stats.bursts, MIN_SHARE), MAX_SHARE)
 
 
 @compiled(
-    None, records(TRACK), records(STATISTICS), INT, records(TRACK), FLOAT_TABLE, INTS, INTS, INTS, FLOATS, INT, FLOAT,
-    records(STATISTICS),
+    None, records(TRACK), records(STATISTICS), INT, records(TRACK), FLOAT_TABLE, INTS, INTS, INTS, FLOATS, FLOAT, FLOAT,
+    FLOATS, FLOATS, FLOAT, records(STATISTICS),
 )  # fmt: skip
 def update(
     tracks: NDArray[np.void],
@@ -166,7 +194,10 @@ def update(
     rows: Indices,
     columns: Indices,
     bursts: Floats,
-    n_new: int,
+    births: float,
+    missed: float,
+    exposed: Floats,
+    returned: Floats,
     frame_index: float,
     scratch: NDArray[np.void],
 ) -> None:
@@ -179,15 +210,19 @@ def update(
         predicted: (M,) the tracks at the frame.
         observed: (n, 4) x y, log width and height.
         slots: (m,) of the matched tracks.
-        rows: (m,) of their observations.
+        rows: (≥ m,) of their observations.
         columns: (m,) their indices in `predicted`.
         bursts: (m,) the probability that each movement is a burst.
-        n_new: number of observations that begin a track although live tracks exist.
+        births: the expected number of observations that belong to no track.
+        missed: the expected number of movements that found no match.
+        exposed: (N_CLASSES,) the number of tracks of each class.
+        returned: (N_CLASSES,) the expected number of those that are observed.
         frame_index: the frame's number.
         scratch: (1,) overwritten.
     """
     stats, sums = statistics[0], scratch[0]
-    _count_new_tracks(stats, n_new, len(slots))
+    _count_births(stats, births)
+    _count_returns(stats, exposed, returned)
     if len(slots) == 0:
         return
     for b in range(len(stats.log_likelihood)):
@@ -200,10 +235,11 @@ def update(
         track, measurement = tracks[slots[k]], observed[rows[k]]
         track.last_frame = frame_index
         track.hits += 1.0
+        _widen(stats, measurement)
         sums.bursts += bursts[k]
         _update_motion(track, measurement, stats, model, sums)
         _update_size(track, measurement, stats, sums)
-    _update_statistics(stats, sums, len(slots))
+    _update_statistics(stats, sums, len(slots), missed)
 
 
 @compiled(None, records(TRACK), records(STATISTICS), INTS, FLOAT_TABLE, INTS, FLOAT)
@@ -218,12 +254,14 @@ def begin(
     """Begin tracks in (m,) slots, with velocity 0 and the observations in (m,) rows; arguments as of `update`."""
     stats = statistics[0]
     if math.isnan(stats.size_mean[0]):
+        stats.births = max(FIRST_BIRTHS * len(slots), MIN_BIRTHS)
         for side in range(2):
             stats.size_mean[side] = 0.0
             for row in rows:
                 stats.size_mean[side] += observed[row, 2 + side] / len(rows)
     for k in range(len(slots)):
         track, measurement = tracks[slots[k]], observed[rows[k]]
+        _widen(stats, measurement)
         for b in range(len(track.x)):
             track.var_x[b], track.cov_xv[b] = 1.0, 0.0
             track.x[b], track.y[b] = measurement[0], measurement[1]
