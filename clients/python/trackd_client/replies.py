@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trackd_client.errors import TrackdError
 from trackd_client.protocol import ProtocolError, Tracks, tracks_from_history
+from trackd_client.zones import Places, Points, ZonesError, read_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class StreamStatus:
     dropped: int = 0
     rejected: int = 0
     unavailable: str | None = None  # of a stored stream whose model is gone: the reason
+    zones_number: int = 0  # of the last change of its zones and lines; 0: it has never had any
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,63 @@ class Corrected:
     number: int  # of the correction in its epoch, for an undo
     epoch: int
     seq: int  # it applies from the frame after this one on; -1: from the first
+
+
+@dataclass(frozen=True, slots=True)
+class StreamZones:
+    """The zones and lines of a stream, in pixels of its frames."""
+
+    stream: str
+    epoch: int
+    number: int  # of their last change; 0: there was none
+    places: Places
+    author: str = ""  # who changed them last
+    t_ns: int = 0  # when, Unix ns
+
+    @property
+    def zones(self) -> Mapping[str, Points]:
+        """The corners of each zone by name, x y."""
+        return self.places.zones
+
+    @property
+    def lines(self) -> Mapping[str, Points]:
+        """The two ends of each line by name, x y."""
+        return self.places.lines
+
+
+def read_zones(stream: str, result: Any, epoch: int | None = None) -> StreamZones:
+    """Return the reply to `stream.zones` or `stream.set_zones`, or the detail of an event `zones`, as a value.
+
+    Args:
+        stream: whose zones they are.
+        result: the map.
+        epoch: of an event, whose detail has none.
+
+    Raises:
+        TrackdError: the result is not valid.
+    """
+    reply = read_map(result, "stream.zones")
+    try:
+        places = read_places(reply)
+        epoch = reply["epoch"] if epoch is None else epoch
+        return StreamZones(stream, epoch, reply["number"], places, reply.get("author", ""), reply.get("t_ns", 0))
+    except (ZonesError, KeyError) as error:
+        raise TrackdError(f"the zones of stream {stream!r} cannot be read: {error}") from None
+
+
+def zones_params(
+    zones: Mapping[str, Sequence[Sequence[float]]],
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    author: str | None,
+    number: int | None,
+) -> dict[str, Any]:
+    """Return the params of `stream.set_zones` beside the stream; points of any kind of sequence become lists."""
+    params: dict[str, Any] = {
+        key: {name: [[float(x) for x in point] for point in points] for name, points in places.items()}
+        for key, places in (("zones", zones), ("lines", lines))
+    }
+    params.update({key: value for key, value in (("author", author), ("number", number)) if value is not None})
+    return params
 
 
 def read_corrected(result: Any) -> Corrected:

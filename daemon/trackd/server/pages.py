@@ -72,7 +72,7 @@ class Pages:
         rows = [
             StreamRow(
                 session.name, session.epoch, session.model, session.next_seq, session.skeleton, session.frame_shape,
-                session.queue.depth,
+                session.queue.depth, zones_number=session.zones.number,
             )
             for session in self._sessions
             if not session.opening
@@ -82,7 +82,7 @@ class Pages:
             rows.append(
                 StreamRow(
                     session.name, session.epoch, session.model, session.next_seq, session.skeleton,
-                    session.frame_shape, session.queue.depth, stream.reason,
+                    session.frame_shape, session.queue.depth, stream.reason, session.zones.number,
                 )
             )  # fmt: skip
         self.hub.list_streams(rows)

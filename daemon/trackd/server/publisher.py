@@ -123,7 +123,8 @@ class Publisher:
     def event(self, session: Session, event: EventName, detail: Mapping[str, Any] | None = None) -> None:
         """Publish an event to a stream's subscribers."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
-        try_send(self._tracks, [topic("events", session.name), *encode(message)])
+        parts = encode(message)
+        self._publish_parts(topic("events", session.name), parts, sum(map(len, parts)))
         if self._hub.pages and event is not EventName.HEARTBEAT:
             self._hub.tell(message)
 

@@ -157,6 +157,7 @@ class StreamRow:
     frame_shape: tuple[int, ...] | None = None
     queue_depth: int = 0
     unavailable: str | None = None
+    zones_number: int = 0  # of the last change of its zones and lines
 
 
 @dataclass(slots=True)

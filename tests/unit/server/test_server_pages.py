@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from trackd.engine.stream_zones import StreamZones
 from trackd.server.budget import Budget
 from trackd.server.pages import Pages
 from trackd.viewer.hub import Hub, PageRequest
@@ -40,7 +41,7 @@ class Desk:
         self.control = Control(budget, ns)
         session = SimpleNamespace(
             name="cam", epoch=1, model="motion", next_seq=3, skeleton=None, frame_shape=None, opening=False,
-            queue=SimpleNamespace(depth=32),
+            queue=SimpleNamespace(depth=32), zones=StreamZones(),
         )  # fmt: skip
         self.sessions = [session] * streams
         self.pages = Pages(self.hub, self.control, self.sessions, [], budget, self.clock)  # type: ignore[arg-type]

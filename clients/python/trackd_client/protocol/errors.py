@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     STEP_TOO_LONG = "step_too_long"
     UNKNOWN_MODEL = "unknown_model"
     BAD_CORRECTION = "bad_correction"
+    ZONES_CHANGED = "zones_changed"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"

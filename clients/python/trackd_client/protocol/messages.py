@@ -40,6 +40,7 @@ class EventName(StrEnum):
     CONFIGURED = "configured"
     RESUMED = "resumed"
     CORRECTED = "corrected"  # a person changed its tracks
+    ZONES = "zones"  # a person changed its zones or lines
     HEARTBEAT = "heartbeat"
 
 
