@@ -3,6 +3,7 @@
 import { Lanes } from "./lanes.js";
 import { Recent, trailsOf } from "./recent.js";
 import { ofFrame, ofRow } from "./settlement.js";
+import { Zones } from "./zones.js";
 
 const MAX_WAITING = 600; // frames that arrive while the history is read
 const BACKFILL_FRAMES = 1024;
@@ -44,8 +45,9 @@ class Bounds {
 }
 
 export class Stream {
-  constructor(name, onShown) {
+  constructor(name, onShown, onZones) {
     this.name = name;
+    this.zones = new Zones(name, (said, author) => onZones(this, said, author)); // they stay over resets
     this.onShown = onShown; // called when another frame is shown
     this.row = null; // of the daemon's table of streams
     this.stats = null;

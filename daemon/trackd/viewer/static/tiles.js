@@ -4,7 +4,7 @@ import { make, setText } from "./dom.js";
 import { draw } from "./painter.js";
 import { View } from "./view.js";
 
-const LAYERS = { picture: true, boxes: true, ids: false, scores: false, trails: false, keypoints: false, outlines: false };
+const LAYERS = { picture: true, boxes: true, ids: false, scores: false, trails: false, keypoints: false, outlines: false, zones: false };
 
 class Tile {
   constructor(stream, onSelect) {
