@@ -18,11 +18,13 @@ from trackd_client.replies import (
     Corrected,
     DaemonStatus,
     LiveTracks,
+    StreamRecording,
     StreamZones,
     read_corrected,
     read_history,
     read_live_tracks,
     read_map,
+    read_recording,
     read_status,
     read_zones,
     zones_params,
@@ -266,6 +268,24 @@ class AsyncClient:
         """
         params = zones_params(zones, lines, author, number)
         return read_zones(stream, await self.request("stream.set_zones", stream=stream, **params))
+
+    async def start_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
+        """Let the daemon record the published messages of a stream, from the next one on, in its own folder.
+
+        Raises:
+            TrackdError: `bad_recording`: the daemon has no folder for recordings, or the stream is recorded already.
+        """
+        wanted = {} if author is None else {"author": author}
+        return read_recording(await self.request("recording.start", stream=stream, **wanted), active=True)
+
+    async def stop_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
+        """End the recording of a stream; return its counts when all of it is on the daemon's disk."""
+        wanted = {} if author is None else {"author": author}
+        return read_recording(await self.request("recording.stop", stream=stream, **wanted), active=False)
+
+    async def recordings(self) -> list[StreamRecording]:
+        """Return the recordings in the daemon's folder, oldest first, those that are still written last."""
+        return [read_recording(row, active=False) for row in await self.request("recording.list")]
 
     async def models(self) -> list[Any]:
         """Return the loaded models."""

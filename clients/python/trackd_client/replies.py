@@ -75,6 +75,39 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRecording:
+    """A recording of a stream's published messages in the daemon's folder."""
+
+    stream: str
+    recording: str  # the name of its folder
+    t_ns: int  # when it was started, Unix ns
+    author: str = ""  # who started it
+    active: bool = False  # it is still written
+    seconds: float | None = None  # these four are None of a recording that a kill of the daemon has ended
+    messages: int | None = None
+    missing: int | None = None  # settlements that are not in it, since the disk was too slow
+    reason: str | None = None  # why it ended, where nobody stopped it
+    bytes: int = 0
+
+
+def read_recording(row: Any, *, active: bool) -> StreamRecording:
+    """Return the reply to `recording.start` or `recording.stop`, or a row of `recording.list`, as a value.
+
+    Args:
+        row: the map.
+        active: whether it is still written, where the row does not say so.
+
+    Raises:
+        TrackdError: the row is not valid.
+    """
+    known = {"active": active, **read_map(row, "recording")}
+    try:
+        return StreamRecording(**{name: known[name] for name in StreamRecording.__slots__ if name in known})
+    except TypeError as error:
+        raise TrackdError(f"a recording cannot be read: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamZones:
     """The zones and lines of a stream, in pixels of its frames."""
 

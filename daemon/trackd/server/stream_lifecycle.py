@@ -54,6 +54,7 @@ class Streams:
         outputs: OutputsThread,
         journaling: bool = False,
     ) -> None:
+        self.when_closed: Callable[[Session], None] = lambda session: None  # after its last event
         self._journaling = journaling
         self._defaults = defaults
         self._limits = limits
@@ -427,6 +428,7 @@ class Streams:
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
             self._remove(session)
+            self.when_closed(session)
             for callback in session.on_closed:
                 callback()
 

@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
     BAD_CORRECTION = "bad_correction"
     ZONES_CHANGED = "zones_changed"
+    BAD_RECORDING = "bad_recording"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"

@@ -41,6 +41,7 @@ class EventName(StrEnum):
     RESUMED = "resumed"
     CORRECTED = "corrected"  # a person changed its tracks
     ZONES = "zones"  # a person changed its zones or lines
+    RECORDING = "recording"  # it is recorded from here on, or not any more
     HEARTBEAT = "heartbeat"
 
 

@@ -13,6 +13,7 @@ from trackd.observe.health import Health
 from trackd.server.access.grants import Grant, Right
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
+from trackd.server.stream_recordings import StreamRecordings
 from trackd.store.remembered_models import RememberedModels
 from trackd.tracking.correction import CorrectionError, check_text
 from trackd_client.protocol import ErrorCode, ProtocolError, Tracks
@@ -34,6 +35,7 @@ class DaemonParts:
     health: Health
     drain: Callable[[], None]
     started_s: float  # monotonic
+    recordings: StreamRecordings
     remembered: RememberedModels | None = None  # None: without `daemon.state_dir`
 
 

@@ -50,6 +50,7 @@ export class Stream {
     this.zones = new Zones(name, (said, author) => onZones(this, said, author)); // they stay over resets
     this.onShown = onShown; // called when another frame is shown
     this.row = null; // of the daemon's table of streams
+    this.listedAt = 0; // when it came
     this.stats = null;
     this.measured = []; // one of {p50, p99, rate} for each of the last seconds
     this.epoch = -1;
@@ -89,6 +90,7 @@ export class Stream {
 
   update(row, stats) {
     this.row = row;
+    this.listedAt = performance.now();
     this.isOpen = true;
     this.stats = stats ?? null;
     const [p50, p99] = stats?.latency_ms ?? [NaN, NaN];

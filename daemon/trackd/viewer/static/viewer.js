@@ -10,6 +10,7 @@ import { Log } from "./log.js";
 import { Panel } from "./panel.js";
 import { Playback } from "./playback.js";
 import { TRAIL_S } from "./recent.js";
+import { described, Recording } from "./recording.js";
 import { Stage } from "./stage.js";
 import { Stream } from "./stream.js";
 import { Strip } from "./strip.js";
@@ -58,6 +59,7 @@ class Viewer {
       empty: byId("table-note"), showAll: byId("show-all") }, this);
     this.panel = new Panel(this);
     this.zonesPanel = new ZonesPanel(this);
+    this.recording = new Recording(this);
     this.keys = new Keys(this);
     this.addButtons();
     document.addEventListener("visibilitychange", () => this.watch());
@@ -110,6 +112,7 @@ class Viewer {
     this.notice();
     this.panel?.update();
     this.zonesPanel?.update();
+    this.recording?.update();
   }
 
   onUnauthorized(reason) {
@@ -126,6 +129,7 @@ class Viewer {
     this.watch();
     this.panel.update();
     this.zonesPanel.update();
+    this.recording.update();
   }
 
   onMessage(message) {
@@ -158,6 +162,7 @@ class Viewer {
     this.tiles.update(this.streams, this.stream?.name);
     this.stream?.readHistory((method, params) => this.connection.request(method, params));
     this.strip.update(this.stream);
+    this.recording.update();
     this.watch();
     this.titles();
     this.notice();
@@ -181,6 +186,10 @@ class Viewer {
     }
     if (event === "zones") {
       stream?.zones.take(detail, epoch);
+      return;
+    }
+    if (event === "recording") {
+      this.log.add(`${name}: ${described(detail)}`, detail.reason ? "bad" : "good");
       return;
     }
     const reason = detail?.reason ? `: ${detail.reason}` : "";
@@ -428,6 +437,7 @@ class Viewer {
     this.forget();
     this.drawing.cancel();
     this.drawing.select(null);
+    this.recording.update();
     this.stage.view.reset(true);
     this.stage.zoomed();
     this.labelledAt = 0;

@@ -1,4 +1,4 @@
-"""Zones and lines are drawn in the viewer's page, by mouse and by keys, and are what trigger rules then use."""
+"""Acts of the viewer's page beside corrections: zones and lines that trigger rules then use, and recordings."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from viewer_steps import log_line, on_screen, opened_pages, shows
 
 from trackd_client import Client
 from trackd_client.apps.trigger import Trigger, check_rules
+from trackd_client.message_log.reader import LogReader
+from trackd_client.protocol import Tracks, decode
 
 pytest.importorskip("websockets", reason="the browser is driven through websockets")
 pytestmark = pytest.mark.skipif(
@@ -36,8 +38,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[DaemonProcess]:
-    with DaemonProcess() as running:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def daemon(folder: Path) -> Iterator[DaemonProcess]:
+    with DaemonProcess(f"recording.dir={folder}") as running:
         yield running
 
 
@@ -217,6 +224,37 @@ def test_a_rule_of_a_trigger_fires_for_a_zone_that_is_drawn_in_the_page_and_move
     assert (fired["rule"], fired["zone"], fired["track"]) == ("fed", "feeder", tank.id_of(1))
 
 
+def test_a_recording_is_started_and_stopped_by_a_button_shown_on_all_pages_and_read_back(
+    pages: Any, daemon: DaemonProcess, tank: Tank, folder: Path
+) -> None:
+    page, other = pages(daemon), pages(daemon, width=390, height=780)
+    shows(page, "slow")
+    shows(other, "slow")
+    assert page.run("document.getElementById('recording').hidden")
+    before = max(tank.published)
+    page.click_on("#record")
+    log_line(page, "is started")
+    other.wait("/^recording 0:0[1-9]/.test(document.getElementById('recording').textContent)")
+    page.wait("document.getElementById('record').getAttribute('aria-pressed') === 'true'")
+    assert page.run("document.getElementById('record').textContent") == "Stop recording"
+    assert other.run("document.documentElement.scrollWidth") <= 390
+    between = tank.next().seq
+    other.click_on("#record")
+    log_line(page, "has ended after 0:0")
+    after = max(tank.published) + 200
+    page.wait("document.getElementById('recording').hidden")
+    other.wait("document.getElementById('record').textContent === 'Record'")
+
+    (row,) = tank.client.recordings()
+    assert (row.stream, row.author, row.active, row.missing) == ("slow", "viewer", False, 0)
+    reader = LogReader(folder / row.recording)
+    messages = [decode(record.parts[1:]) for record in reader.records()]
+    seqs = [message.seq for message in messages if isinstance(message, Tracks)]
+    assert reader.damaged == reader.cut == []
+    assert before < seqs[0] <= between <= seqs[-1] < after
+    assert seqs == list(range(seqs[0], seqs[-1] + 1))
+
+
 def test_a_page_that_may_only_read_shows_zones_and_offers_no_drawing(browser: Browser, tmp_path: Path) -> None:
     private = {"control": f"ipc://{tmp_path}/private/control"}
     with (
@@ -232,7 +270,17 @@ def test_a_page_that_may_only_read_shows_zones_and_offers_no_drawing(browser: Br
             "[...document.querySelectorAll('#place-acts, #place-edit')].filter(part => !part.hidden).length"
         )
         assert seen == 0
+        assert page.run("document.getElementById('record').hidden")
         page.press("z")
         page.drag(on_screen(page, 240, 270), on_screen(page, 300, 270))
         assert page.state["drawing"]["kind"] is None
         assert list(tank.client.zones("tank").zones["feeder"]) == [tuple(map(float, point)) for point in EMPTY]
+
+
+def test_without_a_folder_the_button_says_which_key_is_missing(browser: Browser) -> None:
+    with daemon_here() as daemon, Tank(daemon.addresses, "tank"), opened_pages(browser) as pages:
+        page = pages(daemon)
+        shows(page, "tank")
+        page.click_on("#record")
+        log_line(page, "recording.dir is not set in the daemon")
+        assert page.run("document.getElementById('recording').hidden")
