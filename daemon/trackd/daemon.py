@@ -139,6 +139,8 @@ class Daemon:
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs, budget=budget)
         recordings = StreamRecordings(recorder, sessions, publisher)
         streams.when_closed = recordings.stream_closed
+        if journal is not None:
+            recordings.go_on()
         parts = DaemonParts(
             sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), recordings, remembered
         )

@@ -169,36 +169,61 @@ def test_the_sdk_starts_stops_and_lists_recordings_in_threads_and_in_an_event_lo
     assert [row.active for row in rows if row.recording == stopped.recording] == [False]
 
 
-def test_a_kill_keeps_recordings_and_zones_that_were_acknowledged_and_a_drain_finishes_them(tmp_path):
-    options = (
-        f"recording.dir={tmp_path / 'recordings'}", f"daemon.state_dir={tmp_path / 'state'}", "daemon.http=null",
-    )  # fmt: skip
+def test_a_kill_keeps_zones_and_recordings_that_were_acknowledged_and_the_cut_one_goes_on(tmp_path):
+    folder = tmp_path / "recordings"
+    options = (f"recording.dir={folder}", f"daemon.state_dir={tmp_path / 'state'}", "daemon.http=null")
+    door = {"door": [[0.0, 0.0], [9.0, 9.0]]}
     with DaemonProcess(*options) as daemon, RawClient(daemon.addresses) as client:
         client.stream = "cam"
         client.open("cam")
         whole = act(client, "start")["result"]["recording"]
         send(client, *range(5))
-        client.request("stream.set_zones", stream="cam", lines={"door": [[0, 0], [9, 9]]})
         act(client, "stop")
         cut = act(client, "start")["result"]["recording"]
-        send(client, *range(5, 30))
-        log = tmp_path / "recordings" / cut
-        wait_until(lambda: 25 in recorded(log)[0], LONG_S, "messages of the recording that is cut")
+        client.request("stream.set_zones", stream="cam", lines=door)
+        send(client, *range(5, 80))
         daemon.stop(signal.SIGKILL)
-    assert recorded(tmp_path / "recordings" / whole) == (list(range(5)), ["recording", "zones"])
-    seqs, _ = recorded(log)
-    assert seqs == list(range(5, 5 + len(seqs)))
+    assert recorded(folder / whole) == (list(range(5)), ["recording"])
+    before, _ = recorded(folder / cut)
+    assert before == list(range(5, 5 + len(before)))
     with DaemonProcess(*options) as daemon, RawClient(daemon.addresses) as client:
         client.stream = "cam"
         rows = client.request("recording.list")["result"]
-        assert [(row["recording"], row["active"], row["messages"] is None) for row in rows] == [
-            (whole, False, False),
-            (cut, False, True),
-        ]
-        assert client.request("stream.zones", stream="cam")["result"]["lines"] == {"door": [[0.0, 0.0], [9.0, 9.0]]}
+        assert [(row["recording"], row["active"]) for row in rows] == [(whole, False), (cut, True)]
+        assert rows[1]["t_ns"] > rows[0]["t_ns"]
+        assert client.request("stream.zones", stream="cam")["result"]["lines"] == door
         client.open("cam", takeover=True)
-        third = act(client, "start")["result"]["recording"]
-        send(client, 30)
+        send(client, *range(80, 90))
+        stopped = act(client, "stop")["result"]
+        assert (stopped["recording"], stopped["messages"]) == (cut, len(list(LogReader(folder / cut).records())))
+        last = act(client, "start")["result"]["recording"]
+        send(client, 90)
         code, _ = daemon.stop()
         assert code == 0
-    assert recorded(tmp_path / "recordings" / third) == ([30], ["recording"])
+    seqs, events = recorded(folder / cut)
+    assert seqs == list(range(5, 90)), "each that was acked is there once"
+    assert events[:2] == ["recording", "zones"]
+    assert recorded(folder / last) == ([90], ["recording"])
+    with (
+        DaemonProcess(*options) as daemon,
+        RawClient(daemon.addresses) as client,
+    ):  # a daemon that was stopped ends them
+        rows = client.request("recording.list")["result"]
+        assert [row["reason"] for row in rows] == [None, None, "the daemon has ended"]
+        assert not any(row["active"] for row in rows)
+
+
+def test_without_a_journal_a_kill_leaves_a_readable_recording_without_an_end(tmp_path):
+    options = (f"recording.dir={tmp_path}", "daemon.http=null")
+    with DaemonProcess(*options) as daemon, RawClient(daemon.addresses) as client:
+        client.stream = "cam"
+        client.open("cam")
+        cut = act(client, "start")["result"]["recording"]
+        send(client, *range(30))
+        wait_until(lambda: 10 in recorded(tmp_path / cut)[0], LONG_S, "messages of the recording")
+        daemon.stop(signal.SIGKILL)
+    seqs, _ = recorded(tmp_path / cut)
+    assert seqs == list(range(len(seqs)))
+    with DaemonProcess(*options) as daemon, RawClient(daemon.addresses) as client:
+        (row,) = client.request("recording.list")["result"]
+        assert (row["recording"], row["active"], row["seconds"], row["messages"]) == (cut, False, None, None)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from trackd.config import RecordingConfig
-from trackd.recording.folder import finished, write_info
+from trackd.recording.folder import Unfinished, finished, unfinished, write_info
 from trackd.recording.recording import Recording
 from trackd_client.configuration import ConfigError
 from trackd_client.errors import TrackdError
+from trackd_client.message_log.reader import LogReader
 from trackd_client.message_log.record import Kind, Record
 from trackd_client.message_log.writer import LogWriter
+from trackd_client.protocol import REPLY_LIMITS, Event, ProtocolError, Tracks, decode
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +67,13 @@ class Recorder:
 
     # --- the IO thread ---
 
-    def start(self, stream: str, author: str, done: Callable[[Recording, str | None], None]) -> None:
+    def start(self, stream: str, author: str, after_seq: int, done: Callable[[Recording, str | None], None]) -> None:
         """Record a stream from its next message on.
 
         Args:
             stream: its name.
             author: who asks for it.
+            after_seq: the last settlement that was published.
             done: is called on the IO thread when the recording's first file exists, or with why it cannot be written.
 
         Raises:
@@ -87,7 +91,7 @@ class Recorder:
         t_ns = time.time_ns()
         at = datetime.fromtimestamp(t_ns / 1e9, UTC)
         name = f"{stream}-{at:%Y%m%dT%H%M%S}.{at.microsecond // 1000:03d}Z"
-        recording = Recording(stream, name, author, t_ns, self._hand_over, time.monotonic_ns())
+        recording = Recording(stream, name, author, t_ns, self._hand_over, time.monotonic_ns(), after_seq)
         self.taps[stream] = recording
         folder = self._folder / name
 
@@ -137,6 +141,42 @@ class Recorder:
             self._deliver(lambda: done(recording))
 
         self._work.put(end)
+
+    def go_on(self, stream: str, cut: Unfinished, missed: Callable[[int], list[Record]]) -> Recording | None:
+        """Go on with a recording that a kill of the daemon has cut; call this before `run`.
+
+        Args:
+            stream: its name.
+            cut: the recording.
+            missed: returns the records of the settlements after a seq, which was recorded last.
+
+        Returns:
+            The recording; None if its files cannot be written, or too many streams are recorded.
+        """
+        if self._folder is None or len(self.taps) >= self._config.at_once:
+            return None
+        folder = self._folder / cut.name
+        since_ns = max(0, time.time_ns() - cut.t_ns)
+        recording = Recording(
+            stream, cut.name, cut.author, cut.t_ns, self._hand_over, time.monotonic_ns() - since_ns, cut.after_seq
+        )
+        try:
+            recording.messages, last_seq = _position(folder, cut.after_seq)
+            log = LogWriter(folder, SEGMENT_BYTES, self._config.max_bytes)
+        except (TrackdError, OSError) as error:
+            logger.error("stream=%s: recording %s cannot go on: %s", stream, cut.name, error)
+            return None
+        recording.is_started = True
+        self._logs[recording] = log
+        self.taps[stream] = recording
+        for record in missed(last_seq):
+            recording.messages += record.kind is not Kind.GAP
+            self._hand_over(recording, record)
+        return recording
+
+    def unfinished(self) -> dict[str, Unfinished]:
+        """Return by stream the recordings that a kill of the daemon has cut."""
+        return {} if self._folder is None else unfinished(self._folder)
 
     def list_finished(self, done: Callable[[list[dict[str, Any]]], None]) -> None:
         """Hand the rows of the recordings in the folder that nobody writes any more to the IO thread.
@@ -209,6 +249,23 @@ class Recorder:
             recording.reason = reason or f"{log.folder}: cannot be written: {error}"
         if recording.reason is not None:
             logger.warning("stream=%s: recording %s has ended: %s", recording.stream, recording.name, recording.reason)
+
+
+def _position(folder: Path, after_seq: int) -> tuple[int, int]:
+    """Return the number of records in a log, and the seq of the last settlement that it has or knows of.
+
+    Raises:
+        TrackdError: there is no log.
+    """
+    reader, last_seq = LogReader(folder), after_seq
+    for record in reader.last_segment():
+        with suppress(ProtocolError):
+            message = decode(record.parts[1:], REPLY_LIMITS)
+            if isinstance(message, Tracks):
+                last_seq = max(last_seq, message.seq)
+            elif isinstance(message, Event):
+                last_seq = max(last_seq, message.last_seq)
+    return reader.count(), last_seq
 
 
 def _check_folder(folder: Path) -> None:

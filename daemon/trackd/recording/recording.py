@@ -24,6 +24,7 @@ class Recording:
         t_ns: when it was started, Unix ns.
         hand_over: takes a record for the recorder's thread, and does not wait.
         started_ns: monotonic.
+        after_seq: it begins after this settlement.
         is_started: its first file exists.
         messages: that were handed over.
         missing: settlements that were not, since too much waited.
@@ -38,6 +39,7 @@ class Recording:
     t_ns: int
     hand_over: Callable[[Recording, Record], None]
     started_ns: int
+    after_seq: int = -1
     is_started: bool = False
     messages: int = 0
     missing: int = 0

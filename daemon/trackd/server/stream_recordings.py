@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from trackd.recording.recorder import Recorder, RecordingError
 from trackd.recording.recording import Recording
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
-from trackd_client.protocol import ErrorCode, EventName, ProtocolError
+from trackd_client.message_log.record import Kind, Record, gap
+from trackd_client.protocol import ErrorCode, EventName, ProtocolError, encode
 
 logger = logging.getLogger(__name__)
+
+MAX_ROWS = 1024  # that are taken from the history at once
 
 Done = Callable[[Any, Exception | None], None]
 
@@ -51,7 +55,20 @@ class StreamRecordings:
             if self._sessions.get(session.name) is not session:  # it was closed meanwhile
                 self.stream_closed(session)
 
-        self._checked(session.name, lambda: self._recorder.start(session.name, author, started))
+        self._checked(session.name, lambda: self._recorder.start(session.name, author, session.settled_seq, started))
+
+    def go_on(self) -> None:
+        """Go on with the recordings of recovered streams that a kill has cut; call this before any thread runs.
+
+        What was settled and is not in their files comes from the journal.
+        """
+        for stream, cut in self._recorder.unfinished().items():
+            session = self._sessions.get(stream)
+            # Epochs are microseconds: an earlier recording is of another stream of this name, which had no journal.
+            if session is None or cut.t_ns < session.opened_epoch * 1000:
+                continue
+            if self._recorder.go_on(stream, cut, partial(_missed, session)) is not None:
+                logger.info("stream=%s: recording %s goes on", stream, cut.name)
 
     def stop(self, session: Session, author: str, done: Done) -> None:
         """End the recording of a stream; answer with its counts when all of it is on the disk.
@@ -119,6 +136,20 @@ class StreamRecordings:
             act()
         except RecordingError as error:
             raise _refused(str(error), stream) from None
+
+
+def _missed(session: Session, last_seq: int) -> list[Record]:
+    """Return the settlements after `last_seq` as records; what is not in the history any more, as a gap before them."""
+    now, records = (time.time_ns(), time.monotonic_ns()), []
+    expected = last_seq + 1
+    while expected <= session.settled_seq:
+        rows = session.history.select(None, expected, None, MAX_ROWS)
+        first = rows[0].seq if rows else session.settled_seq + 1
+        if first > expected:
+            records.append(gap(*now, session.name, session.epoch, expected, first - 1))
+        records += [Record(Kind.HISTORY, *now, (session.topic, *map(bytes, encode(tracks)))) for tracks in rows]
+        expected = rows[-1].seq + 1 if rows else first
+    return records
 
 
 def _refused(text: str, stream: str | None) -> ProtocolError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trackd_client.configuration import ConfigError
 from trackd_client.message_log.reader import LogReader
 from trackd_client.message_log.record import Kind, Record
 from trackd_client.message_log.writer import LogWriter
+from trackd_client.protocol import Event, EventName, Status, Tracks, encode
 
 
 class Desk:
@@ -29,7 +31,7 @@ class Desk:
         self.started: list[tuple[Recording, str | None]] = []
 
     def start(self, stream: str, author: str = "") -> None:
-        self.recorder.start(stream, author, lambda *what: self.started.append(what))
+        self.recorder.start(stream, author, 6, lambda *what: self.started.append(what))
 
     def work(self) -> None:
         self.recorder.close()
@@ -71,6 +73,52 @@ def test_a_recording_has_a_folder_of_its_own_that_a_later_daemon_lists(tmp_path)
     assert (row["stream"], row["author"], row["messages"], row["active"]) == ("cam", "ada", 1, False)
     assert [record.parts for record in LogReader(tmp_path / recording.name).records()] == [(b"tracks/cam/", b"x" * 10)]
     assert of_folder.finished(tmp_path, frozenset([recording.name])) == []
+
+
+def cut(path: Path, *seqs: int) -> Recording:
+    """Record settlements and an event, and leave the files as a kill would."""
+    desk = Desk(path)
+    desk.start("cam", "ada")
+    recording = desk.recorder.taps["cam"]
+    for seq in seqs:
+        header = bytes(encode(Tracks("cam", 1, seq, seq, 1, Status.DROPPED, "overload"))[0])
+        recording.put(b"tracks/cam/", [header], len(header), 1, seq)
+        header = bytes(encode(Event("cam", EventName.HEARTBEAT, 1, seq))[0])
+        recording.put(b"events/cam/", [header], len(header))
+    desk.work()
+    info = json.loads((path / recording.name / of_folder.INFO).read_text())
+    kept = {key: info[key] for key in ("stream", "author", "t_ns", "after_seq")}
+    (path / recording.name / of_folder.INFO).write_text(json.dumps(kept))
+    return recording
+
+
+def test_a_recording_that_was_cut_goes_on_after_the_last_settlement_that_it_has(tmp_path):
+    before = cut(tmp_path, *range(7, 107))
+    desk, asked = Desk(tmp_path), []
+    found = desk.recorder.unfinished()
+    assert found == {"cam": of_folder.Unfinished(before.name, "ada", before.t_ns, 6)}
+
+    def missed(seq: int) -> list[Record]:
+        asked.append(seq)
+        return [Record(Kind.HISTORY, 0, 0, (b"a",))]
+
+    goes_on = desk.recorder.go_on("cam", found["cam"], missed)
+    assert goes_on is not None
+    assert (asked, goes_on.messages, goes_on.t_ns, goes_on.is_started) == ([106], 201, before.t_ns, True)
+    put(goes_on, 108)
+    desk.work()
+    reader = LogReader(tmp_path / before.name)
+    assert [record.kind for record in reader.records()][-2:] == [Kind.HISTORY, Kind.MESSAGE]
+    assert reader.count() == 202
+    assert Desk(tmp_path).recorder.unfinished() == {}
+
+
+def test_a_recording_that_was_cut_before_its_first_message_goes_on_after_its_start(tmp_path):
+    cut(tmp_path)
+    desk, asked = Desk(tmp_path), []
+    desk.recorder.go_on("cam", desk.recorder.unfinished()["cam"], lambda seq: asked.append(seq) or [])
+    assert asked == [6]
+    desk.work()
 
 
 def test_a_log_that_has_begun_is_one_for_a_reader_before_its_first_record(tmp_path):
