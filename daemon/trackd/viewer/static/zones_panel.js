@@ -7,8 +7,8 @@ import { keyOf } from "./zones.js";
 const SEND_MS = 300; // after the last key of a movement
 
 const HINTS = {
-  zone: "Click the corners; the first one again, or Enter, finishes. Arrow keys and Space set corners too.",
-  line: "Click the two ends. Arrow keys and Space set them too.",
+  zone: "Click the corners, then Done",
+  line: "Click the two ends",
 };
 
 export class ZonesPanel {
@@ -62,7 +62,8 @@ export class ZonesPanel {
     setHidden(byId("places"), stream === null || (places.length === 0 && !mayAct));
     setHidden(byId("place-acts"), !mayAct || stream === null);
     setHidden(byId("place-edit"), !mayAct || place === null);
-    setHidden(byId("draw-banner"), kind === null);
+    setHidden(byId("draw-banner"), kind === null); // it takes the place of the tools, so that the picture stays where it is
+    setHidden(byId("tools"), kind !== null);
     setHidden(byId("draw-text"), isComplete);
     setHidden(byId("draw-done"), isComplete || kind === "line");
     setHidden(byId("draw-form"), !isComplete);
