@@ -189,7 +189,11 @@ class Recorder:
             raise RecordingError(NO_FOLDER)
 
         def read() -> None:
-            rows = finished(folder, frozenset(recording.name for recording in self._logs))
+            rows: list[dict[str, Any]] = []
+            try:
+                rows = finished(folder, frozenset(recording.name for recording in self._logs))
+            except OSError as error:
+                logger.error("%s cannot be read: %s", folder, error)
             self._deliver(lambda: done(rows))
 
         self._work.put(read)

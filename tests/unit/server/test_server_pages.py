@@ -55,7 +55,7 @@ class Desk:
         self.pages.run()
 
 
-@pytest.mark.parametrize("method", ["status", "history", "tracks.live", "models"])
+@pytest.mark.parametrize("method", ["status", "history", "tracks.live", "models", "stream.zones", "recording.list"])
 def test_a_page_that_may_only_read_may_ask_for_what_readers_get(method):
     desk = Desk()
     desk.ask(method, control=False)
@@ -63,7 +63,12 @@ def test_a_page_that_may_only_read_may_ask_for_what_readers_get(method):
     assert {str(right) for right in desk.control.asked[0][1].rights} == {"subscribe"}
 
 
-@pytest.mark.parametrize("method", ["stream.correct", "stream.reset", "stream.close"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "stream.correct", "stream.set_zones", "stream.reset", "stream.close", "recording.start", "recording.stop",
+    ],
+)  # fmt: skip
 def test_a_page_may_act_only_with_the_right_to(method):
     desk = Desk()
     desk.ask(method, control=False)
