@@ -203,7 +203,7 @@ def test_a_kill_keeps_zones_and_recordings_that_were_acknowledged_and_the_cut_on
     seqs, events = recorded(folder / cut)
     assert seqs == list(range(5, 90)), "each that was acked is there once"
     assert events[:2] == ["recording", "zones"]
-    assert recorded(folder / last) == ([90], ["recording"])
+    assert recorded(folder / last) == ([90], ["recording", "zones"]), "it has the zones of its start"
     with (
         DaemonProcess(*options) as daemon,
         RawClient(daemon.addresses) as client,

@@ -132,7 +132,7 @@ def test_a_paused_page_shows_every_frame_of_the_past_as_it_was_published(
     page.wait(
         "trackdViewer.state.isPaused && trackdViewer.state.seq === Number(document.getElementById('scrub').value)"
     )
-    paused = page.state["seq"]
+    paused = page.run("Number(document.getElementById('scrub').value)")  # a later frame may be drawn for a moment
     for steps in (1, 2, 3):
         page.press("ArrowLeft")
         state = page.wait_state(lambda state, seq=paused - steps: state["seq"] == seq, f"{steps} frames back")

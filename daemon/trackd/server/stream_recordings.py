@@ -13,7 +13,7 @@ from trackd.recording.recording import Recording
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session, Sessions
 from trackd_client.message_log.record import Kind, Record, gap
-from trackd_client.protocol import ErrorCode, EventName, ProtocolError, encode
+from trackd_client.protocol import ErrorCode, Event, EventName, ProtocolError, encode, topic
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class StreamRecordings:
             logger.info("stream=%s: recording %s is started by %r", session.name, recording.name, author)
             told = {"recording": recording.name, "author": author, "t_ns": recording.t_ns}
             self._publisher.event(session, EventName.RECORDING, {"action": "started", **told})
+            if session.zones.number:
+                _put_zones(recording, session)
             done({"stream": session.name, **told}, None)
             if self._sessions.get(session.name) is not session:  # it was closed meanwhile
                 self.stream_closed(session)
@@ -136,6 +138,13 @@ class StreamRecordings:
             act()
         except RecordingError as error:
             raise _refused(str(error), stream) from None
+
+
+def _put_zones(recording: Recording, session: Session) -> None:
+    """Record the zones and lines that a stream has at the start, as the event that tells a change of them."""
+    event = Event(session.name, EventName.ZONES, session.epoch, session.settled_seq, session.zones.as_map())
+    parts = encode(event)
+    recording.put(topic("events", session.name), parts, sum(map(len, parts)))
 
 
 def _missed(session: Session, last_seq: int) -> list[Record]:
