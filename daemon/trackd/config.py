@@ -240,6 +240,14 @@ class ViewerConfig(Section):
     fps: Annotated[int, Field(ge=1, le=15)] = 15
 
 
+class RecordingConfig(Section):
+    """Recordings of published messages that clients start; see docs/record.md."""
+
+    dir: str | None = None
+    at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    max_bytes: Annotated[int, Field(ge=1_048_576)] = 10_737_418_240
+
+
 class ModelConfig(Section):
     """How a checkpoint is read."""
 
@@ -260,6 +268,7 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     security: SecurityConfig = SecurityConfig()
     viewer: ViewerConfig = ViewerConfig()
+    recording: RecordingConfig = RecordingConfig()
 
     @property
     def checkpoints(self) -> list[str]:

@@ -114,7 +114,7 @@ def test_the_configuration_page_names_no_unknown_key() -> None:
     known["dataset.test_dataset"] |= {f"dir.{name}" for name in Folder.model_fields}
     for section in (
         "tracker", "dataset.test_dataset", "dataloader.test_dataloader", "model", "daemon", "stream", "limits",
-        "security", "viewer",
+        "security", "viewer", "recording",
     ):  # fmt: skip
         assert keys_with_a_row(part_of(text, section)) - known[section] == set()
 

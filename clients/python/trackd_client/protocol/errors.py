@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     STEP_TOO_LONG = "step_too_long"
     UNKNOWN_MODEL = "unknown_model"
     BAD_CORRECTION = "bad_correction"
+    ZONES_CHANGED = "zones_changed"
+    BAD_RECORDING = "bad_recording"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"

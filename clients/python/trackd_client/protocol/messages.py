@@ -40,6 +40,8 @@ class EventName(StrEnum):
     CONFIGURED = "configured"
     RESUMED = "resumed"
     CORRECTED = "corrected"  # a person changed its tracks
+    ZONES = "zones"  # a person changed its zones or lines
+    RECORDING = "recording"  # it is recorded from here on, or not any more
     HEARTBEAT = "heartbeat"
 
 
