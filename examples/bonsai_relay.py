@@ -17,11 +17,13 @@ from program import Options, connect, run
 from trackd_client import EncodedImage
 from trackd_client.detectors.named import open_detector
 
+FIRST_S = 600.0  # how long the first image is waited for
+
 options = Options(__doc__)
 options.add_argument("--images", default="tcp://127.0.0.1:5580", help="where the Push node connects")
 options.add_argument("--ids", default="tcp://127.0.0.1:5581", help="where the Subscriber node connects")
 options.add_argument("--detector", default="background", help="one of those of trackd-client camera")
-options.add_argument("--idle-s", type=float, default=60, help="end after so many seconds without an image")
+options.add_argument("--idle-s", type=float, default=60.0, help="end so many seconds after the last image")
 
 
 def main(given: argparse.Namespace) -> None:
@@ -33,9 +35,9 @@ def main(given: argparse.Namespace) -> None:
     ids.bind(given.ids)
     with connect(given) as client, client.open_stream("cam", reply="tracks", skeleton=detector.skeleton) as stream:
         print("ready", flush=True)
-        count = 0
-        while images.poll(round(1000 * given.idle_s)):
-            data = images.recv()
+        count, wait_s = 0, FIRST_S
+        while images.poll(round(1000 * wait_s)):
+            data, wait_s = images.recv(), given.idle_s
             t_ns = time.time_ns()  # Bonsai does not send its capture time
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if image is None:

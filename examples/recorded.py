@@ -47,7 +47,8 @@ class Recorded:
             if not there:
                 return
             time.sleep(max(0.0, started + frame_index / FPS - time.monotonic()))
-            yield Shot(frame_index, time.time_ns(), image[..., ::-1], poses.get(frame_index, []))
+            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield Shot(frame_index, time.time_ns(), np.asarray(rgb, np.uint8), poses.get(frame_index, []))
 
 
 def skeleton_of(skeleton: Any) -> Skeleton:
