@@ -23,7 +23,9 @@ from trackd_client.recordings.config import Folder
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "clients" / "python" / "README.md"])
+PAGES = sorted(
+    [*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "clients/python/README.md", "examples/README.md"))]
+)
 GUIDES = ("configuration", "deployment", "getting-started", "protocol", "recordings", "sdk", "tracking")
 
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
