@@ -146,18 +146,18 @@ def draw_passages(runs: Sequence[Passage], path: Path, hidden: str) -> None:
 
 
 def draw_frame(times: FrameTimes, path: Path) -> None:
-    figure, ((axes,),) = begin(size=(7.2, 2.1))
+    figure, ((axes,),) = begin(size=(7.2, 2.4))
     at = 0.0
     for number, (name, us) in enumerate(times.stages_us.items()):
         axes.barh([0], [us], left=at, height=0.5, color=colour(number))
-        height = 0.42 if number % 2 == 0 else 0.95  # short stages are near each other
+        height = 0.42 if number % 2 == 0 else 1.15  # short stages are near each other
         axes.annotate(f"{STAGES[name]}\n{us:.0f} µs", (at + us / 2, 0.25), (at + us / 2, height), ha="center",
                       fontsize=8, arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.6})  # fmt: skip
         at += us
     axes.barh([-0.7], [times.round_trip_us], height=0.3, color=PALE, alpha=0.5)
     text = f"a round trip of the client: {times.round_trip_us:.0f} µs"
     axes.text(times.round_trip_us / 2, -0.7, text, ha="center", va="center", fontsize=8)
-    axes.set(ylim=(-1.0, 1.6), yticks=[], xlabel=f"µs, medians of {times.frames} frames of {times.instances} boxes")
+    axes.set(ylim=(-1.0, 2.1), yticks=[], xlabel=f"µs, medians of {times.frames} frames of {times.instances} boxes")
     axes.spines["left"].set_visible(False)
     save(figure, path)
 
