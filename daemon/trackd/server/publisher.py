@@ -10,6 +10,7 @@ import zmq
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
+from trackd.observe.traces import Traces
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
@@ -41,6 +42,7 @@ class Publisher:
         metrics: Metrics,
         slow: SlowSubscribers | None = None,
         hub: Hub | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._tracks = tracks
         self._ingest = ingest
@@ -48,6 +50,7 @@ class Publisher:
         self._slow = slow
         self._hub = hub or Hub()
         self._watched = self._hub.watched
+        self._traces = traces
         self._unsent = Unsent(TRACKS_BYTES)
         self._unsent_replies = UnsentReplies(ingest)
 
@@ -70,6 +73,8 @@ class Publisher:
         self._metrics.latency.observe(tracks.timing)
         if self._watched and (slot := self._watched.get(session.name)) is not None:
             slot.put(tracks, settlement)
+        if self._traces is not None:
+            self._traces.put(settlement, stored_ns)
         return tracks
 
     def ack(self, session: Session) -> None:
