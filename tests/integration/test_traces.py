@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -162,3 +163,18 @@ def test_frames_are_tracked_while_nobody_takes_the_spans_and_the_loss_is_counted
         code, stderr = daemon.stop(timeout_s=60)
     assert code == 0, stderr
     assert stderr.count("does not take spans") == 1, stderr
+
+
+def test_a_stop_does_not_wait_for_a_collector_that_never_answers() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        DaemonProcess(f"daemon.telemetry=http://127.0.0.1:{silent.getsockname()[1]}") as daemon,
+    ):
+        with (
+            Client(daemon.ingest, daemon.tracks, daemon.control, timeout_s=WAIT_S) as client,
+            client.open_stream("camera", reply="tracks") as stream,
+        ):
+            for step in range(200):
+                assert stream.track(None, boxes(step)).status is Status.TRACKED
+        code, stderr = daemon.stop(timeout_s=60)
+    assert code == 0, stderr

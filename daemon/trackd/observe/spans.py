@@ -25,7 +25,7 @@ from trackd.observe.frame_times import FrameTimes
 from trackd_client.protocol import Status
 from trackd_client.version import VERSION
 
-_EXPORT_S = 5.0  # for one export with its repetitions; a stop waits for one
+_EXPORT_S = 3.0  # for one export with its repetitions; a stop waits for one
 
 
 class _Ended(SpanProcessor):

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 MOST_WAITING = 2048  # frames
 MOST_TOGETHER = 64  # frames of one export
 _POLL_S = 0.1
+_STOP_NS = 2_000_000_000  # after a stop, for what waits
 
 
 class SpanExport(Protocol):
@@ -54,6 +55,7 @@ class Traces:
         self._lost = 0  # frames that the queue had no room for; only the IO thread writes it
         self._lost_counted = 0
         self._stopping = threading.Event()
+        self._stop_ns = 0  # when a stop gives up what waits
         self._fails = False
 
     def put(self, settlement: Settlement, stored_ns: int | None) -> None:
@@ -72,7 +74,7 @@ class Traces:
         )  # fmt: skip
 
     def run(self) -> None:
-        """Export until `stop` is called, and then what waits."""
+        """Export until `stop` is called, and then what waits, as far as the collector takes it at once."""
         while not self._stopping.wait(_POLL_S):
             self.export_waiting()
         self.export_waiting()
@@ -80,13 +82,14 @@ class Traces:
 
     def stop(self) -> None:
         """Let `run` return. Any thread may call this."""
+        self._stop_ns = self._clock() + _STOP_NS
         self._stopping.set()
 
     def export_waiting(self) -> None:
-        """Export what is in the queue; after a failure while stopping, count the rest as lost."""
+        """Export what is in the queue; while stopping, count it as lost after a failure or when the time is over."""
         while self._waiting:
             frames = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
-            if self._stopping.is_set() and self._fails:
+            if self._stopping.is_set() and (self._fails or self._clock() > self._stop_ns):
                 self._counter.labels(outcome="export_failed").inc(len(frames))
                 continue
             try:

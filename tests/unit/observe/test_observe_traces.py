@@ -153,6 +153,25 @@ def test_a_stop_tries_a_collector_that_fails_only_once() -> None:
     assert count(counts, "export_failed") == 3 * MOST_TOGETHER
 
 
+def test_a_stop_gives_up_what_a_slow_collector_does_not_take_in_time() -> None:
+    now = [0]
+
+    class Slow(Failing):
+        def export(self, frames: Any) -> bool:
+            now[0] += 1_500_000_000
+            return super().export(frames)
+
+    export, counts = Slow(), counter()
+    export.fails = False
+    traces = Traces(export, counts, clock=lambda: now[0])
+    for seq in range(5 * MOST_TOGETHER):
+        traces.put(settlement(seq), None)
+    traces.stop()
+    traces.run()
+    assert export.calls == [MOST_TOGETHER, MOST_TOGETHER, -1]
+    assert (count(counts, "exported"), count(counts, "export_failed")) == (2 * MOST_TOGETHER, 3 * MOST_TOGETHER)
+
+
 def test_the_times_of_a_frame_hold_no_image_and_no_arrays() -> None:
     traces = Traces(Failing(), counter())
     traces.put(settlement(), None)
