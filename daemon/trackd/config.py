@@ -122,6 +122,12 @@ def _endpoint(value: str) -> str:
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
+def _collector(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+        raise ValueError("should be the address of an OTLP/HTTP collector, such as http://127.0.0.1:4318")
+    return value
+
+
 class EndpointsConfig(Section):
     """The addresses of the three sockets."""
 
@@ -143,6 +149,8 @@ class DaemonConfig(Section):
     encoder_threads: Annotated[int | None, Field(ge=1, le=64)] = None
     stall_s: Annotated[float, Field(gt=0)] = 5.0
     drain_s: Annotated[float, Field(gt=0)] = 30.0
+    telemetry: Annotated[str, AfterValidator(_collector)] | None = None
+    telemetry_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 def _output_name(value: Any) -> Any:

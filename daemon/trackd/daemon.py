@@ -23,6 +23,7 @@ from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
 from trackd.observe.token import read_token
+from trackd.observe.traces import open_traces
 from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
 from trackd.recording.recorder import Recorder
@@ -85,6 +86,7 @@ class Daemon:
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
         self.metrics = Metrics(inbox)
+        self._traces = open_traces(config.daemon, self.metrics.traces)
         models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
         remembered = _recall(config, models)
@@ -128,7 +130,9 @@ class Daemon:
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
         recorder = self._recorder = Recorder(config.recording, _on_io_thread(outbox))
         slow = SlowSubscribers(self._sockets.tracks_address)
-        publisher = Publisher(self._sockets.tracks, self._sockets.ingest, self.metrics, slow, hub, recorder.taps)
+        publisher = Publisher(
+            self._sockets.tracks, self._sockets.ingest, self.metrics, slow, hub, recorder.taps, self._traces
+        )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
             self._outputs, journaling=journal is not None,
@@ -173,6 +177,8 @@ class Daemon:
             self._start("viewer", self._shower.run)
         if self._recorder.is_configured:
             self._start("recorder", self._recorder.run)
+        if self._traces is not None:
+            self._start("traces", self._traces.run)
         self._start("io", self._serve)
         deadline = time.monotonic() + _JOIN_S
         while self._http is not None and not self._http.started and not self._ended.is_set():
@@ -210,6 +216,8 @@ class Daemon:
         if self._shower is not None:
             self._shower.stop()
         self._recorder.close()
+        if self._traces is not None:
+            self._traces.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
             # Output files have no time limit. If the process is killed here, what was written stays as a part.

@@ -12,6 +12,7 @@ from trackd.crash_points import ARMED, crash_point
 from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
 from trackd.recording.recording import Recording
+from trackd.observe.traces import Traces
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
@@ -44,6 +45,7 @@ class Publisher:
         slow: SlowSubscribers | None = None,
         hub: Hub | None = None,
         taps: Mapping[str, Recording] = MappingProxyType({}),
+        traces: Traces | None = None,
     ) -> None:
         self._tracks = tracks
         self._ingest = ingest
@@ -52,6 +54,7 @@ class Publisher:
         self._hub = hub or Hub()
         self._watched = self._hub.watched
         self._taps = taps  # the streams that are recorded
+        self._traces = traces
         self._unsent = Unsent(TRACKS_BYTES)
         self._unsent_replies = UnsentReplies(ingest)
 
@@ -76,6 +79,8 @@ class Publisher:
         self._metrics.latency.observe(tracks.timing)
         if self._watched and (slot := self._watched.get(session.name)) is not None:
             slot.put(tracks, settlement)
+        if self._traces is not None:
+            self._traces.put(settlement, stored_ns)
         return tracks
 
     def ack(self, session: Session) -> None:

@@ -40,6 +40,7 @@ class FrameHead:
     seq: int
     frame_index: int
     t_ns: int
+    traceparent: str | None = None  # W3C trace context of the sender, as it was sent
 
 
 class ProtocolError(Exception):
