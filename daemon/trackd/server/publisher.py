@@ -11,8 +11,8 @@ import zmq
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
-from trackd.recording.recording import Recording
 from trackd.observe.traces import Traces
+from trackd.recording.recording import Recording
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
