@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.excerpt import excerpt
 from trackd_client.recordings.limits import MAX_WHOLE, RecordingLimits
 from trackd_client.recordings.recording import MAX_TIME_NS, RecordingError
 
@@ -25,7 +26,7 @@ class WrittenFrames:
     """All frames of a file, those without an instance included."""
 
     frame_index: NDArray[np.int64]  # (f,) in the order of the file
-    t_ns: NDArray[np.int64]  # (f,)
+    t_ns: NDArray[np.int64] | None  # (f,) capture times; None: the file holds none
     first: NDArray[np.int64]  # (f + 1,) the first instance of each frame
     track_ids: NDArray[np.int64]  # (i,) −1 for none
     boxes: NDArray[np.float32] | None  # (i, 4)
@@ -36,6 +37,7 @@ class WrittenFrames:
     skeleton: Skeleton | None
     names: Mapping[int, str] = field(default_factory=dict)  # track id -> name
     lineage: Mapping[int, int] = field(default_factory=dict)  # child -> parent
+    corrections: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # before the frame of an index
     source: str | None = None  # the video
     frame_shape: tuple[int, ...] | None = None
     fps: float | None = None
@@ -76,6 +78,7 @@ class WrittenRows:
     values: dict[str, array[float]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     lineage: dict[int, int] = field(default_factory=dict)
+    corrections: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(
         self,
@@ -124,6 +127,25 @@ class WrittenRows:
         self.counts.append(n)
         self.ids.extend(ids)
 
+    def note_names(self, ids: Sequence[int], names: Mapping[int, str]) -> None:
+        """Keep the last name of each track: `names` are those of a frame, and a track without one has none any more."""
+        for track_id in ids:
+            if track_id in names:
+                self.names[track_id] = names[track_id]
+            else:
+                self.names.pop(track_id, None)
+
+    def note_corrections(self, frame_index: int, given: Any, where: str) -> None:
+        """Keep the corrections before a frame.
+
+        Raises:
+            RecordingError: they are not a list of maps.
+        """
+        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+            raise RecordingError(f"{where}: corrections must be a list of objects; got {excerpt(given)}")
+        if given:
+            self.corrections[frame_index] = given
+
     def _width(self, name: str) -> int:
         k = 0 if self.skeleton is None else len(self.skeleton.nodes)
         return {"boxes": 4, "keypoints": 2 * k, "keypoint_scores": k}.get(name, 1)
@@ -151,6 +173,7 @@ class WrittenRows:
             skeleton=self.skeleton,
             names=self.names,
             lineage=self.lineage,
+            corrections=self.corrections,
             **notes,
         )
 
