@@ -5,8 +5,9 @@ Letters: n instances of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +38,19 @@ def records_of(recording: Recording, settings: LiveDataset) -> Iterator[tuple[Re
         settings: its `crop_size` is the side of the box of an instance with one visible node and no box.
     """
     tracks = _Tracks.of(recording)
-    corrections = recording.corrections if isinstance(recording, WrittenRecording) else {}
+    corrections: Mapping[int, Sequence[Mapping[str, Any]]] = {}
+    if isinstance(recording, WrittenRecording):
+        corrections = recording.corrections
     scored: Iterator[tuple[RecordedFrame, np.ndarray[tuple[int], np.dtype[np.float32]] | None]]
     if isinstance(recording, WrittenRecording):
         scored = recording.scored_frames()
     else:
         scored = ((frame, None) for frame in recording.frames())
+    pending = sorted(corrections.items(), reverse=True)
     for frame, track_scores in scored:
+        made: list[Mapping[str, Any]] = []  # before this frame; the file may lack the one that they were made before
+        while pending and pending[-1][0] <= frame.frame_index:
+            made += pending.pop()[1]
         detections = frame.detections
         n = len(detections)
         ids = tracks.ids(np.full(n, -1, np.int64) if detections.gt_ids is None else detections.gt_ids)
@@ -62,7 +69,7 @@ def records_of(recording: Recording, settings: LiveDataset) -> Iterator[tuple[Re
                 masks=detections.masks,
                 parents={track_id: tracks.parents[track_id] for track_id in new if track_id in tracks.parents},
                 names={track_id: tracks.names[track_id] for track_id in ids.tolist() if track_id in tracks.names},
-                corrections=tuple(corrections.get(frame.frame_index, ())),
+                corrections=tuple(made),
             ),
         )
 
