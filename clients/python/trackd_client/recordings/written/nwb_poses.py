@@ -66,7 +66,7 @@ def read_nwb(path: Path, limits: RecordingLimits) -> WrittenFrames:
         skeleton = _skeleton(next(iter(poses.values())), path) if poses else Skeleton(())
         frames: NDArray[np.int64] | None = None
         parents: dict[int, int] = {}
-        numbered, given = ids_of(list(poses))
+        numbered, given = ids_of([name.removeprefix("track=") for name in poses])  # which sleap-io puts before a name
         ids = dict(zip(poses, numbered, strict=True))
         if "tracks" in module and "frames" in module:
             listed, given, parents = _tracks(module["tracks"], path)
