@@ -233,9 +233,7 @@ def test_the_command_converts_a_folder_and_prints_a_line_for_each_file(tmp_path)
         command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env={**os.environ, "TRACKD_LOG": "ERROR"}
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [
-        f"wrote new/{name}.csv: 6 frames, 4 tracks" for name in ("left", "right")
-    ]
+    assert result.stdout.splitlines() == [f"wrote new/{name}.csv: 6 frames, 4 tracks" for name in ("left", "right")]
 
 
 def test_the_commands_of_the_formats_page_run(tmp_path, monkeypatch):

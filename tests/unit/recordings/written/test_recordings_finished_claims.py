@@ -20,13 +20,13 @@ from trackd_client.recordings.written.zarr_arrays import read_arrays
 SMALL = RecordingLimits(recording_frames=1000, image_pixels=10_000, instances=10)
 
 
-def refused(path, text, limits=DEFAULT_LIMITS):
+def refused(path, text, limits=DEFAULT_LIMITS, most_mb=64):
     """Reading ends with one line that holds the text, and takes little memory."""
     tracemalloc.start()
     try:
         with pytest.raises((RecordingError, ConfigError)) as caught:
             files.read(path, limits)
-        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+        assert tracemalloc.get_traced_memory()[1] < most_mb << 20
     finally:
         tracemalloc.stop()
     assert text in str(caught.value)
@@ -93,6 +93,20 @@ def test_limits_apply_to_frames_and_instances(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": crowd}))
     refused(path, "frame 0 has more than 10 instances", SMALL)
+
+
+def test_a_file_of_many_nodes_and_many_frames_without_them_may_not_fill_the_memory(tmp_path):
+    nodes = [f"n{number}" for number in range(4000)]
+    images = [{"id": number, "frame_index": number} for number in range(500)]
+    coco = {"images": images, "annotations": [{"image_id": number % 500} for number in range(2000)],
+            "categories": [{"id": 1, "keypoints": nodes}]}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(coco))
+    refused(tmp_path / "a.json", "its instances take more than 183 MiB")
+    first = {"frame_index": 0, "t_ns": 0, "track_ids": [1], "keypoints": [[[1, 1]] * 4000]}
+    frames = [{"frame_index": number, "t_ns": number, "track_ids": list(range(100))} for number in range(1, 20)]
+    lines = [{"trackd": 1, "nodes": nodes}, first, *frames]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    refused(tmp_path / "a.jsonl", "line 13: 8800000 values of keypoints are missing so far", most_mb=160)
 
 
 def test_a_link_to_another_file_is_refused(tmp_path):

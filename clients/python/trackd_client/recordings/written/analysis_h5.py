@@ -18,6 +18,7 @@ from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.written.corrections_text import corrections_of
 from trackd_client.recordings.written.hdf5_tables import (
+    SPARSE_RATIO,
     attribute_text,
     holds,
     numbers,
@@ -52,7 +53,11 @@ def read_analysis_h5(path: Path, limits: RecordingLimits) -> WrittenFrames:
         RecordingError: names the file and the table.
     """
     with opened(path, TITLE) as file:
-        tables = {name: table(file, name, path, len(axes)) for name, axes in TABLES.items() if name in file}
+        tables = {
+            name: table(file, name, path, len(axes), most_ratio=SPARSE_RATIO)
+            for name, axes in TABLES.items()
+            if name in file
+        }
         if "tracks" not in tables:
             raise RecordingError(f"{path}: not {TITLE}: it has no table tracks")
         orders = {name: _order(found, path) for name, found in tables.items()}

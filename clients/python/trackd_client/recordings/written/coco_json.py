@@ -19,7 +19,7 @@ from trackd_client.excerpt import excerpt
 from trackd_client.recordings.limits import MAX_WHOLE, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.written.corrections_text import corrections_of
-from trackd_client.recordings.written.track_arrays import in_frames
+from trackd_client.recordings.written.track_arrays import check_room, in_frames
 from trackd_client.recordings.written.track_names import given_names
 from trackd_client.recordings.written.written_format import WrittenFormat
 from trackd_client.recordings.written.written_frames import WrittenFrames
@@ -50,6 +50,7 @@ def read_coco(path: Path, limits: RecordingLimits) -> WrittenFrames:
     category, skeleton = _skeleton(_objects(value, "categories", path), path)
     k = 0 if skeleton is None else len(skeleton.nodes)
     n = len(annotations)
+    check_room(path, n * (3 * k + 8) * 8)
     at, ids = np.empty(n, np.int64), np.full(n, -1, np.int64)
     boxes, scores, tracking = np.full((n, 4), np.nan), np.full(n, np.nan), np.full(n, np.nan)
     points, weights = np.full((n, k, 2), np.nan), np.full((n, k), np.nan)

@@ -14,7 +14,7 @@ import numpy as np
 from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.written.dlc_tables import TITLE, DlcColumns, block_rows, frame_number
-from trackd_client.recordings.written.hdf5_tables import opened, table, texts, whole_numbers
+from trackd_client.recordings.written.hdf5_tables import SPARSE_RATIO, opened, table, texts, whole_numbers
 from trackd_client.recordings.written.plain_pickle import read_plain_pickle
 from trackd_client.recordings.written.track_arrays import PresentInstances
 from trackd_client.recordings.written.written_format import WrittenFormat
@@ -36,7 +36,9 @@ def read_dlc_hdf5(path: Path, limits: RecordingLimits) -> WrittenFrames:
         if group is None:
             raise RecordingError(f"{path}: not {TITLE}: it has no table of pandas")
         if "table" in group:
-            names, values, field = _names(group, path), table(group, "table", path, 1), "values_block_0"
+            names, field = _names(group, path), "values_block_0"
+            values = table(group, "table", path, 1, most_ratio=SPARSE_RATIO)
+            limits.check_frames(len(values), path)
             fields = values.dtype.names or ()
             labels = _labels(values, path) if "index" in fields else []
             if field not in fields or values.dtype[field].base.kind not in "iuf" or len(fields) != 2:
@@ -46,13 +48,14 @@ def read_dlc_hdf5(path: Path, limits: RecordingLimits) -> WrittenFrames:
             values = values.fields(field)
             width = int(np.prod(group["table"].dtype[field].shape, dtype=np.int64))
         else:
-            names, values = _level_names(group, "block0_items", path), table(group, "block0_values", path, 2)
+            names = _level_names(group, "block0_items", path)
+            values = table(group, "block0_values", path, 2, most_ratio=SPARSE_RATIO)
+            limits.check_frames(len(values), path)
             labels = _fixed_labels(group, path)
             if values.dtype.kind not in "iuf" or "block1_values" in group:
                 raise RecordingError(f"{path}, {values.name}: must hold numbers alone; {_OTHERWISE}")
             width = values.shape[1]
         n = len(values)
-        limits.check_frames(n, path)
         if width != len(names) or len(labels) != n:
             raise RecordingError(
                 f"{path}: has {width} columns with {len(names)} names, and {n} rows with {len(labels)}"
@@ -88,7 +91,7 @@ def _is_name(name: Any) -> bool:
 
 
 def _labels(values: Any, path: Path) -> list[Any]:
-    if values.dtype["index"].kind not in "iuS":
+    if values.dtype["index"].kind not in "iuS" or values.dtype["index"].itemsize > 4096:
         raise RecordingError(f"{path}, {values.name}: its index must be numbers or names of images; {_OTHERWISE}")
     return list(values.fields("index")[()].tolist())
 

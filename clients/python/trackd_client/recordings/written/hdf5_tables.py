@@ -17,8 +17,9 @@ from trackd_client.recordings.recording import RecordingError
 if TYPE_CHECKING:
     import h5py
 
-# Deflate makes a table of equal values 1,032 times smaller, and such tables are mostly NaN.
-MOST_RATIO = 1100
+MOST_RATIO = 32  # bytes of a table, for each byte that is stored of it
+# Of a table that is read a block at a time, or whose length is bounded: deflate makes equal values 1,032 times smaller.
+SPARSE_RATIO = 1100
 
 
 @contextmanager
@@ -68,7 +69,7 @@ def holds(path: Path, *names: str) -> bool:
         return False
 
 
-def table(group: Any, name: str, path: Path, n_axes: int | None = None) -> Any:
+def table(group: Any, name: str, path: Path, n_axes: int | None = None, *, most_ratio: int = MOST_RATIO) -> Any:
     """A table of a group, of which nothing is read yet.
 
     Args:
@@ -76,6 +77,7 @@ def table(group: Any, name: str, path: Path, n_axes: int | None = None) -> Any:
         name: of the table.
         path: the file, for error texts.
         n_axes: that it must have; None: any number.
+        most_ratio: how many times as large as what is stored of it the table may be.
 
     Raises:
         RecordingError: it is missing, has another number of axes, or claims more than the file holds of it.
@@ -88,11 +90,13 @@ def table(group: Any, name: str, path: Path, n_axes: int | None = None) -> Any:
         raise RecordingError(f"{where}: must be a table, and is missing")
     if n_axes is not None and found.ndim != n_axes:
         raise RecordingError(f"{where}: must have {n_axes} axes; has the shape {list(found.shape)}")
-    check_stored(found, path, MOST_RATIO)
+    check_stored(found, path, most_ratio)
     return found
 
 
-def numbers(group: Any, name: str, path: Path, n: int | None = None, n_axes: int = 1) -> NDArray[Any]:
+def numbers(
+    group: Any, name: str, path: Path, n: int | None = None, n_axes: int = 1, *, most_ratio: int = MOST_RATIO
+) -> NDArray[Any]:
     """The numbers of a table; one axis by default.
 
     Args:
@@ -101,11 +105,12 @@ def numbers(group: Any, name: str, path: Path, n: int | None = None, n_axes: int
         path: the file, for error texts.
         n: the number of rows that it must have; None: any.
         n_axes: that it must have.
+        most_ratio: as that of `table`.
 
     Raises:
         RecordingError: it is missing, or holds something else.
     """
-    found = table(group, name, path, n_axes)
+    found = table(group, name, path, n_axes, most_ratio=most_ratio)
     if found.dtype.kind not in "iufb":
         raise RecordingError(f"{path}, {found.name.lstrip('/')}: must hold numbers; holds {found.dtype}")
     if n is not None and len(found) != n:
@@ -114,13 +119,15 @@ def numbers(group: Any, name: str, path: Path, n: int | None = None, n_axes: int
     return values
 
 
-def whole_numbers(group: Any, name: str, path: Path, n: int | None = None) -> NDArray[np.int64]:
+def whole_numbers(
+    group: Any, name: str, path: Path, n: int | None = None, *, most_ratio: int = MOST_RATIO
+) -> NDArray[np.int64]:
     """The whole numbers of a table of one axis.
 
     Raises:
         RecordingError: it is missing, or holds something else.
     """
-    found = numbers(group, name, path, n)
+    found = numbers(group, name, path, n, most_ratio=most_ratio)
     if found.dtype.kind == "f":
         if not (np.isfinite(found).all() and (found == np.rint(found)).all() and (np.abs(found) < 2**53).all()):
             raise RecordingError(f"{path}, {name}: must hold whole numbers")

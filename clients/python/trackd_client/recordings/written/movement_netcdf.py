@@ -15,7 +15,15 @@ from trackd_client.detections import Skeleton
 from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.written.corrections_text import corrections_of
-from trackd_client.recordings.written.hdf5_tables import attribute_text, numbers, opened, table, texts, whole_numbers
+from trackd_client.recordings.written.hdf5_tables import (
+    SPARSE_RATIO,
+    attribute_text,
+    numbers,
+    opened,
+    table,
+    texts,
+    whole_numbers,
+)
 from trackd_client.recordings.written.track_arrays import PresentInstances, block_step, in_frames
 from trackd_client.recordings.written.track_names import given_names, ids_of
 from trackd_client.recordings.written.written_format import WrittenFormat
@@ -90,7 +98,7 @@ class _Table:
     """A variable, with its axes in a given order."""
 
     def __init__(self, file: Any, name: str, axes: tuple[str, ...], sizes: dict[str, int], path: Path) -> None:
-        self._table = table(file, name, path, len(axes))
+        self._table = table(file, name, path, len(axes), most_ratio=SPARSE_RATIO)
         own = [scales[0].name.lstrip("/") if len(scales) else "" for scales in self._table.dims]
         if sorted(own) != sorted(axes):
             raise RecordingError(f"{path}, {name}: its axes must be {', '.join(axes)}; are {', '.join(own)}")
@@ -125,7 +133,7 @@ def _instances(blocks: dict[str, NDArray[Any]], kind: str) -> dict[str, NDArray[
 
 
 def _length(file: Any, name: str, path: Path) -> int:
-    return len(table(file, name, path, 1))
+    return len(table(file, name, path, 1, most_ratio=SPARSE_RATIO))
 
 
 def _rate(file: Any) -> float | None:
@@ -141,8 +149,11 @@ def _rate(file: Any) -> float | None:
 def _times(file: Any, n_frames: int, path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """The frame numbers (f,), and the capture times (f,) where there are any."""
     if "frame_index" in file and "t_ns" in file:
-        return whole_numbers(file, "frame_index", path, n_frames), whole_numbers(file, "t_ns", path, n_frames)
-    time = numbers(file, "time", path, n_frames).astype(np.float64)
+        frames, times = (
+            whole_numbers(file, name, path, n_frames, most_ratio=SPARSE_RATIO) for name in ("frame_index", "t_ns")
+        )
+        return frames, times
+    time = numbers(file, "time", path, n_frames, most_ratio=SPARSE_RATIO).astype(np.float64)
     if not np.isfinite(time).all() or (n_frames and not 0 <= time.min() <= time.max() < 2**33):
         raise RecordingError(f"{path}, time: must be from 0 to 2³³")
     if attribute_text(file, "time_unit", path) == "frames":

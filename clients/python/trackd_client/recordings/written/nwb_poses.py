@@ -28,7 +28,7 @@ from trackd_client.recordings.written.hdf5_tables import (
     texts,
     whole_numbers,
 )
-from trackd_client.recordings.written.track_arrays import in_frames
+from trackd_client.recordings.written.track_arrays import check_room, in_frames
 from trackd_client.recordings.written.track_names import given_names, ids_of
 from trackd_client.recordings.written.written_format import WrittenFormat
 from trackd_client.recordings.written.written_frames import WrittenFrames
@@ -72,7 +72,10 @@ def read_nwb(path: Path, limits: RecordingLimits) -> WrittenFrames:
             listed, given, parents = _tracks(module["tracks"], path)
             ids = {name: _id(item, name, listed, path) for name, item in poses.items()}
             frames = whole_numbers(module["frames"], "data", path)
-        read = {name: _pose(module, name, skeleton, path) for name in poses}
+        read: dict[str, _Pose] = {}
+        for name in poses:
+            read[name] = _pose(module, name, skeleton, path)
+            check_room(path, sum(pose.points.nbytes + pose.weights.nbytes for pose in read.values()))
         times = np.unique(np.concatenate([np.empty(0, np.int64), *(pose.times for pose in read.values())]))
         if frames is not None:
             listed_times = _times(module["frames"], len(frames), path)
@@ -168,6 +171,7 @@ def _pose(module: Any, name: str, skeleton: Skeleton, path: Path) -> _Pose:
     found = {node: (_times(each, len(each["data"]), path), each) for node, each in series.items()}
     times = np.unique(np.concatenate([np.empty(0, np.int64), *(at for at, _ in found.values())]))
     k = len(skeleton.nodes)
+    check_room(path, len(times) * (3 * k + 6) * 8)
     points, weights = np.full((len(times), k, 2), np.nan), np.full((len(times), k), np.nan)
     for place, node in enumerate(skeleton.nodes):
         if node in found:

@@ -133,12 +133,7 @@ class PresentInstances:
         found: dict[str, NDArray[Any]] = {"place": frames + first, "track": tracks}
         found |= {name: table[frames, tracks] for name, table in tables.items() if table is not None}
         self.nbytes += sum(piece.nbytes for piece in found.values())
-        size = self.path.stat().st_size
-        if self.nbytes > max(MOST_RATIO * size, 16 * SMALL_BYTES):
-            raise RecordingError(
-                f"{self.path}: its instances take more than {self.nbytes >> 20} MiB, and the file has {size} bytes; at "
-                f"most {MOST_RATIO} times as many are read"
-            )
+        check_room(self.path, self.nbytes)
         for name, piece in found.items():
             self.pieces.setdefault(name, []).append(piece)
 
@@ -147,6 +142,20 @@ class PresentInstances:
         if not self.pieces:
             return {"place": np.empty(0, np.int64), "track": np.empty(0, np.int64)}
         return {name: np.concatenate(pieces) for name, pieces in self.pieces.items()}
+
+
+def check_room(path: Path, nbytes: int) -> None:
+    """Check that the instances of a file take no more memory than a file of its size can hold.
+
+    Raises:
+        RecordingError: they take more.
+    """
+    size = path.stat().st_size
+    if nbytes > max(MOST_RATIO * size, 16 * SMALL_BYTES):
+        raise RecordingError(
+            f"{path}: its instances take more than {nbytes >> 20} MiB, and the file has {size} bytes; at most "
+            f"{MOST_RATIO} times as many are read"
+        )
 
 
 def block_step(path: Path, n_places: int, chunk: int = 1) -> int:

@@ -64,6 +64,9 @@ class WrittenFrames:
         return slice(int(self.first[place]), int(self.first[place + 1]))
 
 
+MOST_FILLED = 64 << 20  # bytes of missing values that any file may have; a large one may have more
+
+
 @dataclass(slots=True)
 class WrittenRows:
     """The frames of a file while it is read: numbers in flat arrays, which take eight bytes each."""
@@ -76,6 +79,7 @@ class WrittenRows:
     counts: array[int] = field(default_factory=lambda: array("q"))
     ids: array[int] = field(default_factory=lambda: array("q"))
     values: dict[str, array[float]] = field(default_factory=dict)
+    n_filled: int = 0  # values that frames lack
     names: dict[int, str] = field(default_factory=dict)
     lineage: dict[int, int] = field(default_factory=dict)
     corrections: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
@@ -121,6 +125,14 @@ class WrittenRows:
                 if not given:
                     continue
                 column = self.values[name] = array("d", [math.nan]) * (width * before)
+            if given is None:
+                self.n_filled += width * n
+                nbytes = 8 * self.n_filled
+                if nbytes > MOST_FILLED and nbytes > 32 * self.path.stat().st_size:
+                    raise RecordingError(
+                        f"{where}: {self.n_filled} values of {name} are missing so far; a file of this size may not "
+                        "leave out so many"
+                    )
             column.extend([math.nan] * (width * n) if given is None else given)
         self.frames.append(frame_index)
         self.times.append(t_ns)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from trackd_client.recordings.hdf5_claims import SMALL_BYTES
 from trackd_client.recordings.recording import RecordingError
 
-MOST_RATIO = 256  # bytes of all arrays that are read, for each byte that is stored of them
+MOST_RATIO = 64  # bytes of all arrays that are read, for each byte that is stored of them
 _CODECS = frozenset({"bytes", "transpose", "zstd", "blosc", "gzip", "zlib", "lz4", "crc32c"})
 
 
