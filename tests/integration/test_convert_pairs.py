@@ -191,13 +191,6 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_table_of_the_page_says_what_the_writers_lack():
-    every = set(COLUMNS.values())
-    assert {kind: every - held for kind, held in HOLDS.items()} == {
-        kind: set(known.lacks.split()) for kind, known in WRITERS.items()
-    }
-
-
 @pytest.mark.parametrize("kind", OUT)
 def test_a_written_file_is_read_back_with_all_that_the_table_names(kind, sources):
     check((kind,), FRAMES, sources[kind], timed=True)
