@@ -244,10 +244,10 @@ def test_the_commands_of_the_formats_page_run(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
     commands = re.findall(r"^ {4}trackd ((?:convert|render) .*)$", text, re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     monkeypatch.chdir(tmp_path)
     for command in commands:
         result = CliRunner().invoke(app, command.split())
         assert result.exit_code == 0, (command, result.output, result.exception)
-    assert {"my.csv", "my.nwb", "my_RES", "my.jsonl", "my.mp4"} < {path.name for path in tmp_path.iterdir()}
+    assert {"my.csv", "my.nwb", "my.geff", "my_RES", "my.jsonl", "my.mp4"} < {path.name for path in tmp_path.iterdir()}
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["demo.nc"]

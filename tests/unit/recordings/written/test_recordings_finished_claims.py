@@ -91,8 +91,8 @@ def test_limits_apply_to_frames_and_instances(tmp_path):
     refused(files.dlc_csv(tmp_path / "a.csv", (0, 1, 5000)), "claims 5001 frames", SMALL)
     crowd = [{"id": 1, "image_id": 1, "bbox": [1, 1, 2, 2]}] * 11
     path = tmp_path / "a.json"
-    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}], "annotations": crowd}))
-    refused(path, "frame 0 has more than 10 instances", SMALL)
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "a7.png"}], "annotations": crowd}))
+    refused(path, "frame 7 has more than 10 instances", SMALL)
 
 
 def test_a_file_of_many_nodes_and_many_frames_without_them_may_not_fill_the_memory(tmp_path):

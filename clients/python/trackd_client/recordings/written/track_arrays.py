@@ -75,7 +75,7 @@ def in_frames(
     if len(ids):
         if ids.min() < -1 or ids.max() >= 2**31:
             raise RecordingError(f"{path}: a track id must be from -1 to 2³¹ - 1; got {ids.min()} to {ids.max()}")
-        limits.check_crowds(at, path)
+        limits.check_crowds(frames[at], path)
         keys = np.sort((at * 2**31 + ids)[ids >= 0])
         if (again := np.flatnonzero(np.diff(keys) == 0)).size:
             frame, track = divmod(int(keys[again[0]]), 2**31)
