@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from trackd_client.configuration import ConfigError
+from trackd_client.recordings.hdf5_claims import check_heaps
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.paths import dataset_of
 from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.sleap_labels import read_labels
 from trackd_client.recordings.written.zarr_arrays import read_arrays
 
 SMALL = RecordingLimits(recording_frames=1000, image_pixels=10_000, instances=10)
@@ -107,6 +109,21 @@ def test_a_file_of_many_nodes_and_many_frames_without_them_may_not_fill_the_memo
     lines = [{"trackd": 1, "nodes": nodes}, first, *frames]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     refused(tmp_path / "a.jsonl", "line 13: 8800000 values of keypoints are missing so far", most_mb=160)
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.slp"])
+def test_a_heap_of_texts_that_has_no_end_is_refused_before_hdf5_walks_it(name, tmp_path):
+    """HDF5 would never return from reading this attribute, and hold the interpreter lock."""
+    path = tmp_path / name
+    with h5py.File(path, "w") as file:
+        file.attrs["ds_type"] = "poses"
+    data = bytearray(path.read_bytes())
+    check_heaps(path)
+    first = data.index(b"GCOL") + 16
+    data[first : first + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(RecordingError, match=f"its heap of texts is damaged at byte {first}"):
+        read_labels(path) if name == "a.slp" else files.read(path)
 
 
 def test_a_link_to_another_file_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.recordings.hdf5 import disable_file_locks
-from trackd_client.recordings.hdf5_claims import check_stored
+from trackd_client.recordings.hdf5_claims import check_heaps, check_stored
 from trackd_client.recordings.recording import RecordingError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def opened(path: Path, title: str) -> Iterator[h5py.File]:
     except ImportError:
         raise RecordingError(f"{path}: needs h5py: pip install 'trackd-client[recordings]'") from None
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as file:
             outside: list[str] = []
             file.visititems_links(
