@@ -58,14 +58,15 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check daemon clients tests benchmarks docs
-	$(BIN)/ruff check daemon clients tests benchmarks docs
+	$(BIN)/ruff format --check daemon clients tests benchmarks docs examples
+	$(BIN)/ruff check daemon clients tests benchmarks docs examples
 	$(BIN)/mypy
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)
-	$(BIN)/ruff format daemon clients tests benchmarks docs
-	$(BIN)/ruff check --fix daemon clients tests benchmarks docs
+	$(BIN)/ruff format daemon clients tests benchmarks docs examples
+	$(BIN)/ruff check --fix daemon clients tests benchmarks docs examples
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -122,6 +122,12 @@ def _endpoint(value: str) -> str:
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
+def _collector(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
+        raise ValueError("should be the address of an OTLP/HTTP collector, such as http://127.0.0.1:4318")
+    return value
+
+
 class EndpointsConfig(Section):
     """The addresses of the three sockets."""
 
@@ -143,6 +149,8 @@ class DaemonConfig(Section):
     encoder_threads: Annotated[int | None, Field(ge=1, le=64)] = None
     stall_s: Annotated[float, Field(gt=0)] = 5.0
     drain_s: Annotated[float, Field(gt=0)] = 30.0
+    telemetry: Annotated[str, AfterValidator(_collector)] | None = None
+    telemetry_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 def _output_name(value: Any) -> Any:
@@ -240,6 +248,14 @@ class ViewerConfig(Section):
     fps: Annotated[int, Field(ge=1, le=15)] = 15
 
 
+class RecordingConfig(Section):
+    """Recordings of published messages that clients start; see docs/record.md."""
+
+    dir: str | None = None
+    at_once: Annotated[int, Field(ge=1, le=64)] = 8
+    max_bytes: Annotated[int, Field(ge=1_048_576)] = 10_737_418_240
+
+
 class ModelConfig(Section):
     """How a checkpoint is read."""
 
@@ -260,6 +276,7 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     security: SecurityConfig = SecurityConfig()
     viewer: ViewerConfig = ViewerConfig()
+    recording: RecordingConfig = RecordingConfig()
 
     @property
     def checkpoints(self) -> list[str]:

@@ -17,14 +17,16 @@ from trackd.config import Config, LimitsConfig, StreamSettings
 from trackd.engine.engine import LANES, Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.outcome import Outcome
+from trackd.engine.outcome import CommandResult, Outcome
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
 from trackd.observe.token import read_token
+from trackd.observe.traces import open_traces
 from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
+from trackd.recording.recorder import Recorder
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
 from trackd.server.access.viewer import admission
@@ -39,6 +41,7 @@ from trackd.server.session import Sessions
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.sockets import Sockets
 from trackd.server.stream_lifecycle import Streams
+from trackd.server.stream_recordings import StreamRecordings
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
 from trackd.store.records import Record
@@ -83,6 +86,7 @@ class Daemon:
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
         outbox = self._outbox = Outbox()
         self.metrics = Metrics(inbox)
+        self._traces = open_traces(config.daemon, self.metrics.traces)
         models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
         remembered = _recall(config, models)
@@ -124,8 +128,10 @@ class Daemon:
             if self._shower is not None:
                 self.addresses["viewer"] = page_address(self._http.address)
         sessions = Sessions(wall_clock(), 0 if journal is None else journal.database.highest_epoch)
+        recorder = self._recorder = Recorder(config.recording, _on_io_thread(outbox))
+        slow = SlowSubscribers(self._sockets.tracks_address)
         publisher = Publisher(
-            self._sockets.tracks, self._sockets.ingest, self.metrics, SlowSubscribers(self._sockets.tracks_address), hub
+            self._sockets.tracks, self._sockets.ingest, self.metrics, slow, hub, recorder.taps, self._traces
         )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
@@ -135,14 +141,18 @@ class Daemon:
             self._outputs.finish_closed(_recover(journal, streams))
         budget = Budget()
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs, budget=budget)
+        recordings = StreamRecordings(recorder, sessions, publisher)
+        streams.when_closed = recordings.stream_closed
+        if journal is not None:
+            recordings.go_on()
         parts = DaemonParts(
-            sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), remembered
+            sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), recordings, remembered
         )
         control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
             journal, self.health, limits.parts, security, budget=budget,
-            pages=Pages(hub, control, sessions, streams.unavailable, budget),
+            pages=Pages(hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of),
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -165,6 +175,10 @@ class Daemon:
             self._start("http", self._http.run)
         if self._shower is not None:
             self._start("viewer", self._shower.run)
+        if self._recorder.is_configured:
+            self._start("recorder", self._recorder.run)
+        if self._traces is not None:
+            self._start("traces", self._traces.run)
         self._start("io", self._serve)
         deadline = time.monotonic() + _JOIN_S
         while self._http is not None and not self._http.started and not self._ended.is_set():
@@ -201,6 +215,9 @@ class Daemon:
             self._http.stop()
         if self._shower is not None:
             self._shower.stop()
+        self._recorder.close()
+        if self._traces is not None:
+            self._traces.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
             # Output files have no time limit. If the process is killed here, what was written stays as a part.
@@ -267,6 +284,11 @@ class Daemon:
         if not self._ended.wait(self._drain_s):
             why = self.health.storage_fault() or f"{self._inbox.waiting} frames are not settled"
             self._fail("io", f"had not drained after {self._drain_s:.0f} s; {why}")
+
+
+def _on_io_thread(outbox: Outbox) -> Callable[[Callable[[], None]], None]:
+    """Return a function that runs another one on the IO thread."""
+    return lambda call: outbox.put([CommandResult(lambda result, error: call(), None, None)])
 
 
 def _open_security(

@@ -22,23 +22,30 @@ class OutputFormat:
     writer: str  # "module:class", a subclass of `trackd.outputs.writer.Writer`
     package: str | None = None  # needed beyond trackd's own dependencies, several with a space between them; the extra
     # of the format's name has them
-    lacks: str = ""  # what its files do not hold, of: boxes keypoints scores masks times names lineage untracked
+    lacks: str = ""  # what its files do not hold, of: boxes keypoints scores masks times names lineage
+    # untracked corrections
 
 
 # By the name that `stream.outputs` takes. The order is that of the error texts.
 WRITERS = {
-    "slp": OutputFormat("trackd.outputs.formats.slp:SlpWriter", lacks="boxes masks times lineage"),
-    "mot": OutputFormat("trackd.outputs.formats.mot:MotWriter", lacks="keypoints masks times names lineage untracked"),
-    "ctc": OutputFormat("trackd.outputs.formats.ctc:CtcWriter", lacks="keypoints scores times names untracked"),
-    "csv": OutputFormat("trackd.outputs.formats.csv_table:CsvWriter", lacks="masks names lineage"),
-    "parquet": OutputFormat("trackd.outputs.formats.parquet_table:ParquetWriter", "pyarrow", "masks names lineage"),
+    "slp": OutputFormat("trackd.outputs.formats.slp:SlpWriter", lacks="boxes masks times lineage corrections"),
+    "mot": OutputFormat(
+        "trackd.outputs.formats.mot:MotWriter", lacks="keypoints masks times names lineage untracked corrections"
+    ),
+    "ctc": OutputFormat(
+        "trackd.outputs.formats.ctc:CtcWriter", lacks="keypoints scores times names untracked corrections"
+    ),
+    "csv": OutputFormat("trackd.outputs.formats.csv_table:CsvWriter", lacks="masks"),
+    "parquet": OutputFormat("trackd.outputs.formats.parquet_table:ParquetWriter", "pyarrow", "masks"),
     "trackmate": OutputFormat(
-        "trackd.outputs.formats.trackmate:TrackMateWriter", lacks="boxes keypoints masks times lineage"
+        "trackd.outputs.formats.trackmate:TrackMateWriter", lacks="boxes keypoints masks times lineage corrections"
     ),
     "jsonl": OutputFormat("trackd.outputs.formats.jsonl:JsonlWriter", lacks="masks"),
     "h5": OutputFormat("trackd.outputs.formats.analysis_h5:AnalysisH5Writer", lacks="boxes masks untracked"),
     "nwb": OutputFormat("trackd.outputs.formats.nwb:NwbWriter", "pynwb ndx_pose", "masks untracked"),
-    "dlc": OutputFormat("trackd.outputs.formats.dlc:DlcWriter", lacks="boxes masks times lineage untracked"),
+    "dlc": OutputFormat(
+        "trackd.outputs.formats.dlc:DlcWriter", lacks="boxes masks times lineage untracked corrections"
+    ),
     "coco": OutputFormat("trackd.outputs.formats.coco:CocoWriter", lacks="masks"),
     "geff": OutputFormat("trackd.outputs.formats.geff:GeffWriter", "geff", "keypoints masks"),
     "movement": OutputFormat("trackd.outputs.formats.movement:MovementWriter", "xarray h5netcdf", "masks untracked"),

@@ -88,7 +88,20 @@ def requests(stream: str) -> Iterator[tuple[str, bytes]]:
             params = {"stream": stream, "config": {key: value}}
             name = f"stream.configure {key}: {kind}"
             yield name, _packed(kind="request", id=1, method="stream.configure", params=params)
+        for key in ("zones", "lines", "author", "number"):
+            params = {"stream": stream, key: value}
+            name = f"stream.set_zones {key}: {kind}"
+            yield name, _packed(kind="request", id=1, method="stream.set_zones", params=params)
+            if key == "zones":
+                params = {"stream": stream, key: {"a": value}}
+                yield f"{name}, of one", _packed(kind="request", id=1, method="stream.set_zones", params=params)
         yield f"method: {kind}", _packed(kind="request", id=1, method=value)
+    line = [[1.5, 2.5], [3.5, 4.5]]
+    full = {chr(0x1F400 + i) * 64: [[1.5 * k, k * k] for k in range(8)] for i in range(64)}
+    for name, zones, lines in (("all", full, {}), ("too many", {}, {f"{i}": line for i in range(680)})):
+        params = {"stream": stream, "zones": zones, "lines": lines}
+        yield f"stream.set_zones: {name}", _packed(kind="request", id=1, method="stream.set_zones", params=params)
+    yield "stream.zones: all", _packed(kind="request", id=1, method="stream.zones", params={"stream": stream})
 
 
 def frame(stream: str, seq: int, n: int, keypoints: int = 0, dtype: str = "<f8") -> list[bytes]:

@@ -14,7 +14,10 @@ from typing import Any
 
 START_S = 40.0
 CALL_S = 60.0
-KEYS = {" ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowRight": ("ArrowRight", 39), "Escape": ("Escape", 27)}
+KEYS = {
+    " ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowUp": ("ArrowUp", 38), "ArrowRight": ("ArrowRight", 39),
+    "ArrowDown": ("ArrowDown", 40), "Escape": ("Escape", 27), "Delete": ("Delete", 46), "Backspace": ("Backspace", 8),
+}  # fmt: skip
 
 
 def chromium() -> str | None:
@@ -173,6 +176,17 @@ class Page:
         self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1})
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Move the mouse with its button held from one point of the window to another, in some steps."""
+        (x, y), (to_x, to_y) = start, end
+        event = {"button": "left", "buttons": 1, "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+        self.call("Input.dispatchMouseEvent", {"type": "mousePressed", "x": x, "y": y, **event})
+        for part in (0.3, 0.7, 1):
+            at = {"x": x + part * (to_x - x), "y": y + part * (to_y - y)}
+            self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", **at, **event})
+        self.call("Input.dispatchMouseEvent", {"type": "mouseReleased", "x": to_x, "y": to_y, **event})
 
     def click_on(self, selector: str) -> None:
         """Click on the middle of an element."""

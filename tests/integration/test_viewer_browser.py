@@ -15,9 +15,9 @@ from browser import Browser, Page, chromium
 from daemon_process import DaemonProcess, fixed_ports, wait_until
 from tank import Tank
 from viewer_page import daemon_here
+from viewer_steps import log_line, opened_pages, shows
 
 import trackd.viewer
-from trackd.daemon import Daemon
 
 pytest.importorskip("websockets", reason="the browser is driven through websockets")
 pytestmark = pytest.mark.skipif(
@@ -50,28 +50,8 @@ def tank(daemon: DaemonProcess) -> Iterator[Tank]:
 @pytest.fixture
 def pages(browser: Browser) -> Iterator[Any]:
     """Opens pages; at the end none of them has had an error."""
-    opened: list[Page] = []
-
-    def open_page(daemon: DaemonProcess | Daemon, **options: Any) -> Page:
-        page = browser.open(daemon.addresses["http"] + "/", **options)
-        opened.append(page)
-        return page
-
-    yield open_page
-    for page in opened:
-        page.run("0")  # receives what the browser has still to report
-        page.close()
-    assert [fault for page in opened for fault in page.faults] == []
-
-
-def shows(page: Page, stream: str, timeout_s: float = 40.0) -> dict[str, Any]:
-    """Wait until a stream's picture is drawn."""
-    selected = f"document.querySelector('[aria-current] .tile-name')?.textContent === {json.dumps(stream)}"
-    page.wait("(window.trackdViewer?.state.seq ?? -1) >= 0", timeout_s)
-    if page.state["stream"] != stream:
-        page.run(f"[...document.querySelectorAll('.tile')].find(t => t.textContent.startsWith('{stream}')).click()")
-        page.wait(selected, timeout_s)
-    return page.wait_state(lambda state: state["stream"] == stream, f"a picture of {stream}", timeout_s)
+    with opened_pages(browser) as open_page:
+        yield open_page
 
 
 def as_drawn(state: dict[str, Any]) -> dict[int, tuple[float, float]]:
@@ -98,13 +78,6 @@ def canvas_click(page: Page, track_id: int) -> None:
     track = next(track for track in drawn["tracks"] if track["id"] == track_id)
     page.click(left + track["x"], top + track["y"])
     page.wait(f"trackdViewer.state.selected === {track_id}")
-
-
-def log_line(page: Page, text: str) -> str:
-    """Wait until the list of events has a line that contains a text."""
-    return page.wait(
-        f"[...document.querySelectorAll('#log li')].map(line => line.textContent).find(line => line.includes({text!r}))"
-    )
 
 
 def test_every_id_is_drawn_at_the_place_that_was_published_for_that_frame(
@@ -159,7 +132,7 @@ def test_a_paused_page_shows_every_frame_of_the_past_as_it_was_published(
     page.wait(
         "trackdViewer.state.isPaused && trackdViewer.state.seq === Number(document.getElementById('scrub').value)"
     )
-    paused = page.state["seq"]
+    paused = page.run("Number(document.getElementById('scrub').value)")  # a later frame may be drawn for a moment
     for steps in (1, 2, 3):
         page.press("ArrowLeft")
         state = page.wait_state(lambda state, seq=paused - steps: state["seq"] == seq, f"{steps} frames back")

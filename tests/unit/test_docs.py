@@ -23,7 +23,9 @@ from trackd_client.recordings.config import Folder
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "clients" / "python" / "README.md"])
+PAGES = sorted(
+    [*DOCS.glob("*.md"), *(ROOT / name for name in ("README.md", "clients/python/README.md", "examples/README.md"))]
+)
 GUIDES = ("configuration", "deployment", "getting-started", "protocol", "recordings", "sdk", "tracking")
 
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -114,7 +116,7 @@ def test_the_configuration_page_names_no_unknown_key() -> None:
     known["dataset.test_dataset"] |= {f"dir.{name}" for name in Folder.model_fields}
     for section in (
         "tracker", "dataset.test_dataset", "dataloader.test_dataloader", "model", "daemon", "stream", "limits",
-        "security", "viewer",
+        "security", "viewer", "recording",
     ):  # fmt: skip
         assert keys_with_a_row(part_of(text, section)) - known[section] == set()
 

@@ -21,11 +21,16 @@ from trackd_client.apps.cli import app as client_app
 from trackd_client.configuration import ConfigError, environment_overrides, parse_override, with_overrides
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "clients" / "python" / "README.md"])
+PAGES = sorted(
+    [
+        *ROOT.glob("docs/*.md"),
+        *(ROOT / name for name in ("README.md", "clients/python/README.md", "examples/README.md")),
+    ]
+)
 PROGRAMS = {"trackd": daemon_app, "trackd-client": client_app}
 OTHERS = (
     "make", "python", "python3", "pip", "cp", "install", "promtool", "prometheus", "docker", "source", "curl",
-    "useradd", "systemctl",
+    "useradd", "systemctl", "node",
 )  # fmt: skip
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Behind an empty line, so that the second line of a list's item is no code.
@@ -34,7 +39,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 SUFFIXES = (".yaml", ".yml", ".py", ".txt", ".service", ".ckpt", ".slp", ".mp4")
 # Files that a command of the docs makes, or that a user has: `my.yaml`, `models/my_model.ckpt`.
 MADE = re.compile(r"(?:\.venv/|demo/|dist/|keys/|results|scores/|/(?:etc|var|opt|dev)/|(?:models/)?my[._])")
-FOLDERS = ("benchmarks/", "clients/", "configs/", "daemon/", "deploy/", "docs/", "tests/")
+FOLDERS = ("benchmarks/", "clients/", "configs/", "daemon/", "deploy/", "docs/", "examples/", "tests/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,15 @@ from trackd_client.errors import StreamLost, Timeout, TrackdError
 from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
-from trackd_client.replies import Corrected, DaemonStatus, LiveTrack, LiveTracks, StreamStatus
+from trackd_client.replies import (
+    Corrected,
+    DaemonStatus,
+    LiveTrack,
+    LiveTracks,
+    StreamRecording,
+    StreamStatus,
+    StreamZones,
+)
 from trackd_client.sending.async_stream import AsyncStream
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.stream import Stream
@@ -44,7 +52,9 @@ __all__ = [
     "Status",
     "Stream",
     "StreamLost",
+    "StreamRecording",
     "StreamStatus",
+    "StreamZones",
     "Timeout",
     "Timing",
     "TrackdError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from trackd_client.async_requests import AsyncRequests
@@ -18,11 +18,16 @@ from trackd_client.replies import (
     Corrected,
     DaemonStatus,
     LiveTracks,
+    StreamRecording,
+    StreamZones,
     read_corrected,
     read_history,
     read_live_tracks,
     read_map,
+    read_recording,
     read_status,
+    read_zones,
+    zones_params,
 )
 from trackd_client.sending.async_driver import AsyncIngestDriver
 from trackd_client.sending.async_stream import AsyncStream
@@ -243,6 +248,44 @@ class AsyncClient:
         """Undo the correction of this number, or the last one that is not undone."""
         wanted = {} if number is None else {"number": number}
         return await self.correct(stream, "undo", author=author, **wanted)
+
+    async def zones(self, stream: str) -> StreamZones:
+        """Return the zones and lines that people have drawn on a stream's picture."""
+        return read_zones(stream, await self.request("stream.zones", stream=stream))
+
+    async def set_zones(
+        self,
+        stream: str,
+        zones: Mapping[str, Sequence[Sequence[float]]],
+        lines: Mapping[str, Sequence[Sequence[float]]] = MappingProxyType({}),
+        *,
+        author: str | None = None,
+        number: int | None = None,
+    ) -> StreamZones:
+        """Replace all zones and lines of a stream, and return them with the number of this change.
+
+        See `Client.set_zones`.
+        """
+        params = zones_params(zones, lines, author, number)
+        return read_zones(stream, await self.request("stream.set_zones", stream=stream, **params))
+
+    async def start_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
+        """Let the daemon record the published messages of a stream, from the next one on, in its own folder.
+
+        Raises:
+            TrackdError: `bad_recording`: the daemon has no folder for recordings, or the stream is recorded already.
+        """
+        wanted = {} if author is None else {"author": author}
+        return read_recording(await self.request("recording.start", stream=stream, **wanted), active=True)
+
+    async def stop_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
+        """End the recording of a stream; return its counts when all of it is on the daemon's disk."""
+        wanted = {} if author is None else {"author": author}
+        return read_recording(await self.request("recording.stop", stream=stream, **wanted), active=False)
+
+    async def recordings(self) -> list[StreamRecording]:
+        """Return the recordings in the daemon's folder, oldest first, those that are still written last."""
+        return [read_recording(row, active=False) for row in await self.request("recording.list")]
 
     async def models(self) -> list[Any]:
         """Return the loaded models."""

@@ -16,7 +16,7 @@ from trackd_client.transport.connection import Connection, Context
 from trackd_client.transport.curve import CurveKeys
 
 # These requests change nothing, so they may be repeated after a lost connection.
-READ_ONLY = frozenset({"status", "history", "tracks.live", "models"})
+READ_ONLY = frozenset({"status", "history", "tracks.live", "models", "stream.zones", "recording.list"})
 
 
 class Requests:

@@ -39,6 +39,7 @@ NOUNS = {
     "times": "capture times ({} frames)",
     "names": "names ({} tracks)",
     "lineage": "parents ({} tracks)",
+    "corrections": "corrections ({})",
     "untracked": "instances without a track ({})",
 }
 
@@ -78,6 +79,7 @@ class Contents:
             masks=int(record.masks is not None and n > 0),
             times=int(timed),
             lineage=len(record.parents),
+            corrections=len(record.corrections),
             untracked=int((record.track_ids < 0).sum()),
         )
         if boxes is None and points is not None:
@@ -144,7 +146,7 @@ def _converted(recording: Recording, kind: str, target: Path, into_folder: bool,
     if kind == "ctc" and stream.frame_shape is None:
         raise ConfigError(f"ctc needs the size of the frames, which {recording.name} does not note: give its --video")
     contents = Contents()
-    timed = isinstance(recording, WrittenRecording)
+    timed = isinstance(recording, WrittenRecording) and recording.has_times
     # In a folder of its own: an error leaves nothing, and an earlier file of the recording's name stays in its place.
     work = Path(tempfile.mkdtemp(prefix=".trackd-convert-", dir=folder))
     try:

@@ -139,6 +139,7 @@ def own_daemon(addresses: Addresses, port: int | None, record: Path | None) -> I
         overrides.append(f"daemon.http={place.hostname}:{place.port}")
     if record is not None:
         overrides.append(f"out_dir={json.dumps(str(record.resolve()))}")
+        overrides.append(f"recording.dir={json.dumps(str(record.resolve() / 'messages'))}")  # for the page's button
     with ExitStack() as ends:
         try:
             found = ends.enter_context(running_daemon(overrides))

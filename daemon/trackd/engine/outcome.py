@@ -42,6 +42,7 @@ class Settlement:
     received_ns: int
     taken_ns: int  # when its step began
     encoded_ns: int  # when its features were computed
+    scored_ns: int  # when its logits were computed
     associated_ns: int  # when its ids were assigned
     reason: str | None = None
     code: ErrorCode | None = None

@@ -94,13 +94,14 @@ class StepRunner:
             if cuts:
                 _cut(steps, encoded_ns - taken_ns)
             score(steps)
+            scored_ns = self._clock()
             if cuts:
-                _cut(steps, self._clock() - taken_ns)
+                _cut(steps, scored_ns - taken_ns)
             assign(steps)
             associated_ns = self._clock()
             if measures:
                 _measure(steps, encoded_ns - taken_ns, associated_ns - encoded_ns)
-            outcomes += [self._finish(step, taken_ns, encoded_ns, associated_ns) for step in steps]
+            outcomes += [self._finish(step, taken_ns, encoded_ns, scored_ns, associated_ns) for step in steps]
         return outcomes
 
     def record(self, make: Callable[[], Record]) -> None:
@@ -115,7 +116,9 @@ class StepRunner:
         except Exception as error:
             return CommandResult(command.done, None, error)
 
-    def _finish(self, step: FrameStep, taken_ns: int, encoded_ns: int, associated_ns: int) -> Settlement:
+    def _finish(
+        self, step: FrameStep, taken_ns: int, encoded_ns: int, scored_ns: int, associated_ns: int
+    ) -> Settlement:
         """Settle a frame as tracked; as rejected if a function failed."""
         queue, item, state, frame = step.queue, step.item, step.state, step.item.frame
         records: tuple[Record, ...] = ()
@@ -129,7 +132,7 @@ class StepRunner:
             return self._skip(queue, Skip(frame.head, Status.REJECTED, reason, item.received_ns, code), taken_ns)
         queue.active_tracks = len(state.tracker.window.live)
         settlement = Settlement(
-            queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, associated_ns,
+            queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, scored_ns, associated_ns,
             detections=frame.detections, instances=step.instances, assignment=step.assignment, records=records,
         )  # fmt: skip
         self._inbox.book(queue, frame.seq, Status.TRACKED, None, None)
@@ -150,7 +153,7 @@ class StepRunner:
         head, epoch = skip.head, self.streams[queue].epoch
         self._inbox.book(queue, head.seq, skip.status, skip.reason, skip.code)
         return Settlement(
-            queue, head, epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns,
+            queue, head, epoch, skip.status, skip.received_ns, taken_ns, taken_ns, taken_ns, taken_ns,
             reason=skip.reason, code=skip.code,
             records=(skip_record(head, epoch, skip.status, skip.reason),) if self._journaling else (),
         )  # fmt: skip

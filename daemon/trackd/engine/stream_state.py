@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trackd.config import LimitsConfig, StreamSettings
+from trackd.engine.stream_zones import StreamZones
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
 from trackd.tracking.correction import Applied, Correction, CorrectionError
@@ -15,6 +16,7 @@ from trackd.tracking.scorer import Scorer
 from trackd.tracking.tracker import LiveTracks, Tracker
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import ErrorCode, ProtocolError
+from trackd_client.zones import Places
 
 SNAPSHOT_FRAMES = 500
 SNAPSHOT_BYTES = 32 * 1024 * 1024  # of journaled frames, which a restart tracks again
@@ -42,6 +44,7 @@ class StreamState:
         self._make_scorer = make_scorer
         self.limits = limits
         self.settings = settings
+        self.zones = StreamZones()
         self.start(epoch, first_seq, first_id)
 
     def start(self, epoch: int, first_seq: int, first_id: int = 0) -> None:
@@ -75,6 +78,28 @@ class StreamState:
             return self.tracker.correct(correction)
         except CorrectionError as error:
             raise ProtocolError(ErrorCode.BAD_CORRECTION, str(error), stream=self.name) from None
+
+    def set_zones(self, places: Places, author: str, t_ns: int, number: int | None) -> StreamZones:
+        """Replace all zones and lines.
+
+        Args:
+            places: the new ones.
+            author: who asks for it.
+            t_ns: when, Unix ns.
+            number: of the change that the new ones were made from; None: whichever was the last.
+
+        Raises:
+            ProtocolError: they were changed since then (`zones_changed`); nothing has changed.
+        """
+        if number is not None and number != self.zones.number:
+            raise ProtocolError(
+                ErrorCode.ZONES_CHANGED,
+                f"number must be {self.zones.number}, that of the last change of these zones and lines; got {number}: "
+                "they were changed meanwhile; read them again",
+                stream=self.name,
+            )
+        self.zones = StreamZones(self.zones.number + 1, places, author, t_ns)
+        return self.zones
 
     # --- what is stored of it ---
 

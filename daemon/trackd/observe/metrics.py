@@ -14,6 +14,7 @@ from trackd.tracking.correction import Action
 from trackd_client.protocol import ErrorCode
 
 AUTH_REASONS = ("unknown_key", "no_permission", "handshake", "subscription", "upstream", "forbidden")
+TRACE_OUTCOMES = ("exported", "queue_full", "export_failed")
 LONG_STEP_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 # The label of the sum over all closed streams; no stream can have this name.
 CLOSED_STREAMS = "(closed)"
@@ -54,6 +55,14 @@ class Metrics:
         )
         for action in Action:
             self.corrections.labels(action=str(action))
+        self.traces = Counter(
+            "trackd_traces",
+            "Frames whose spans were exported, or lost since the queue was full or the export failed",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in TRACE_OUTCOMES:
+            self.traces.labels(outcome=outcome)
         self.long_steps = Histogram(
             "trackd_long_step_seconds",
             "Time of the steps that were expected to be long, each on a thread beside the others",

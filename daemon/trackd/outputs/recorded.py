@@ -5,9 +5,9 @@ Letters: n instances of a frame.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,8 @@ from trackd_client.recordings.config import LiveDataset
 from trackd_client.recordings.ctc import CtcRecording
 from trackd_client.recordings.recording import RecordedFrame, Recording
 from trackd_client.recordings.sleap import SleapRecording
+from trackd_client.recordings.written.track_names import numbers_of
 from trackd_client.recordings.written.written_recording import WrittenRecording
-
-_NUMBER = re.compile(r"(?:track_?)?(\d{1,9})", re.ASCII)
 
 
 def stream_of(recording: Recording) -> StreamInfo:
@@ -39,12 +38,19 @@ def records_of(recording: Recording, settings: LiveDataset) -> Iterator[tuple[Re
         settings: its `crop_size` is the side of the box of an instance with one visible node and no box.
     """
     tracks = _Tracks.of(recording)
+    corrections: Mapping[int, Sequence[Mapping[str, Any]]] = {}
+    if isinstance(recording, WrittenRecording):
+        corrections = recording.corrections
     scored: Iterator[tuple[RecordedFrame, np.ndarray[tuple[int], np.dtype[np.float32]] | None]]
     if isinstance(recording, WrittenRecording):
         scored = recording.scored_frames()
     else:
         scored = ((frame, None) for frame in recording.frames())
+    pending = sorted(corrections.items(), reverse=True)
     for frame, track_scores in scored:
+        made: list[Mapping[str, Any]] = []  # before this frame; the file may lack the one that they were made before
+        while pending and pending[-1][0] <= frame.frame_index:
+            made += pending.pop()[1]
         detections = frame.detections
         n = len(detections)
         ids = tracks.ids(np.full(n, -1, np.int64) if detections.gt_ids is None else detections.gt_ids)
@@ -63,6 +69,7 @@ def records_of(recording: Recording, settings: LiveDataset) -> Iterator[tuple[Re
                 masks=detections.masks,
                 parents={track_id: tracks.parents[track_id] for track_id in new if track_id in tracks.parents},
                 names={track_id: tracks.names[track_id] for track_id in ids.tolist() if track_id in tracks.names},
+                corrections=tuple(made),
             ),
         )
 
@@ -94,7 +101,7 @@ class _Tracks:
     @classmethod
     def of(cls, recording: Recording) -> _Tracks:
         if isinstance(recording, SleapRecording):
-            numbers = _numbers(recording.names)
+            numbers = numbers_of(recording.names)
             return cls(numbers or {}, 0, {} if numbers else recording.names, recording.lineage)
         lineage = recording.lineage
         first_id = recording.first_id
@@ -119,13 +126,6 @@ class _Tracks:
         new = [track_id for track_id in ids.tolist() if track_id >= 0 and track_id not in self.begun]
         self.begun.update(new)
         return new
-
-
-def _numbers(names: Mapping[int, str]) -> dict[int, int] | None:
-    """The numbers that all names are, by identity; None where one is no number, or two are equal."""
-    matches = {identity: _NUMBER.fullmatch(name) for identity, name in names.items()}
-    numbers = {identity: int(match[1]) for identity, match in matches.items() if match is not None}
-    return numbers if len(numbers) == len(names) == len(set(numbers.values())) else None
 
 
 def _whole_tracks(lineage: Mapping[int, int]) -> dict[int, int]:

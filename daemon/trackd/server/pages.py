@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ class Pages:
         unavailable: the streams whose model is missing.
         budget: the handling time of each client; each page is one.
         clock: monotonic ns.
+        recording_of: returns what is told of the recording of a stream.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Pages:
         unavailable: UnavailableStreams,
         budget: Budget,
         clock: Callable[[], int] = time.monotonic_ns,
+        recording_of: Callable[[str], Mapping[str, Any] | None] = lambda stream: None,
     ) -> None:
         self.hub = hub
         self._control = control
@@ -46,6 +48,7 @@ class Pages:
         self._unavailable = unavailable
         self._budget = budget
         self._clock = clock
+        self._recording_of = recording_of
         self._next_list_ns = 0
 
     def run(self) -> None:
@@ -72,7 +75,8 @@ class Pages:
         rows = [
             StreamRow(
                 session.name, session.epoch, session.model, session.next_seq, session.skeleton, session.frame_shape,
-                session.queue.depth,
+                session.queue.depth, zones_number=session.zones.number,
+                recording=self._recording_of(session.name),
             )
             for session in self._sessions
             if not session.opening
@@ -82,7 +86,7 @@ class Pages:
             rows.append(
                 StreamRow(
                     session.name, session.epoch, session.model, session.next_seq, session.skeleton,
-                    session.frame_shape, session.queue.depth, stream.reason,
+                    session.frame_shape, session.queue.depth, stream.reason, session.zones.number,
                 )
             )  # fmt: skip
         self.hub.list_streams(rows)

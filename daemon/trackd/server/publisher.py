@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import zmq
@@ -10,6 +11,8 @@ import zmq
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.outcome import Settlement, tracks_of
 from trackd.observe.metrics import Metrics
+from trackd.observe.traces import Traces
+from trackd.recording.recording import Recording
 from trackd.server.session import Session
 from trackd.server.slow_subscribers import SlowSubscribers
 from trackd.server.unsent import LARGE_BYTES, TRACKS_BYTES, Unsent, UnsentReplies
@@ -41,6 +44,8 @@ class Publisher:
         metrics: Metrics,
         slow: SlowSubscribers | None = None,
         hub: Hub | None = None,
+        taps: Mapping[str, Recording] = MappingProxyType({}),
+        traces: Traces | None = None,
     ) -> None:
         self._tracks = tracks
         self._ingest = ingest
@@ -48,6 +53,8 @@ class Publisher:
         self._slow = slow
         self._hub = hub or Hub()
         self._watched = self._hub.watched
+        self._taps = taps  # the streams that are recorded
+        self._traces = traces
         self._unsent = Unsent(TRACKS_BYTES)
         self._unsent_replies = UnsentReplies(ingest)
 
@@ -61,6 +68,8 @@ class Publisher:
         if session.reply_tracks:  # first, since a closed loop waits for it
             self._reply_tracks(session.owner, parts, nbytes)
         self._publish_parts(session.topic, parts, nbytes)
+        if self._taps and (tap := self._taps.get(session.name)) is not None:
+            tap.put(session.topic, parts, nbytes, tracks.epoch, tracks.seq)
         if ARMED:
             crash_point("after_publish")
         if settlement.code is not None:
@@ -70,6 +79,8 @@ class Publisher:
         self._metrics.latency.observe(tracks.timing)
         if self._watched and (slot := self._watched.get(session.name)) is not None:
             slot.put(tracks, settlement)
+        if self._traces is not None:
+            self._traces.put(settlement, stored_ns)
         return tracks
 
     def ack(self, session: Session) -> None:
@@ -92,6 +103,8 @@ class Publisher:
             parts = encode(tracks)
             nbytes = sum(map(len, parts))
             self._publish_parts(session.topic, parts, nbytes)
+            if (tap := self._taps.get(session.name)) is not None:
+                tap.put(session.topic, parts, nbytes, tracks.epoch, tracks.seq)
             if session.reply_tracks:
                 self._reply_tracks(session.owner, parts, nbytes)
 
@@ -123,7 +136,11 @@ class Publisher:
     def event(self, session: Session, event: EventName, detail: Mapping[str, Any] | None = None) -> None:
         """Publish an event to a stream's subscribers."""
         message = Event(session.name, event, session.epoch, session.settled_seq, detail or {})
-        try_send(self._tracks, [topic("events", session.name), *encode(message)])
+        parts, about = encode(message), topic("events", session.name)
+        nbytes = sum(map(len, parts))
+        self._publish_parts(about, parts, nbytes)
+        if (tap := self._taps.get(session.name)) is not None:
+            tap.put(about, parts, nbytes)
         if self._hub.pages and event is not EventName.HEARTBEAT:
             self._hub.tell(message)
 

@@ -10,8 +10,10 @@ from typing import Any
 from trackd.config import StreamSettings
 from trackd.engine.outcome import tracks_of_record
 from trackd.engine.queue import StreamQueue
+from trackd.engine.stream_state import StreamState
+from trackd.engine.stream_zones import StreamZones
 from trackd.server.history import History
-from trackd.store.records import StoredStream
+from trackd.store.records import OpenRecord, StoredStream
 from trackd_client.configuration import validate
 from trackd_client.detections import Skeleton
 from trackd_client.protocol import Open, topic
@@ -50,6 +52,7 @@ class Session:
     source: str | None = None
     token: str | None = None  # of the client's session, as in `open`
     first_track_id: int = 0  # of the epoch
+    zones: StreamZones = field(default_factory=StreamZones)  # as they are stored; the engine's state has the newest
     opening: bool = True  # the engine has not created the stream yet, and may fail to
     closing: bool = False
     ack_due: bool = False  # the client's pipe was full for the last ack, or the client waits for the outputs
@@ -181,10 +184,18 @@ def _remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int) -> 
 # --- a session in the journal ---
 
 
-def opened_map(session: Session) -> dict[str, Any]:
-    """The part of a session that the journal's `OpenRecord` holds, as plain values."""
+def opening_of(session: Session, state: StreamState) -> OpenRecord:
+    """Return what the journal holds of a stream beside its frames and its tracker.
+
+    Settings and zones are those of the state in the engine: the session may be ahead of them, or behind.
+    """
+    return OpenRecord(session.name, state.epoch, state.first_seq, _opened_map(session, state))
+
+
+def _opened_map(session: Session, state: StreamState) -> dict[str, Any]:
     return {
-        "settings": session.settings.as_map(),
+        "settings": state.settings.as_map(),
+        "zones": state.zones.as_map(),
         "opened_epoch": session.opened_epoch,
         "model": session.model,
         "model_digest": session.model_digest,
@@ -233,6 +244,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         frame_shape=shape,
         source=opened["source"],
         opened_epoch=opened.get("opened_epoch", stored.opened.epoch),
+        zones=StreamZones.of_map(opened.get("zones")),
     )
     return session, Open(name, skeleton=skeleton, frame_shape=shape, source=opened["source"])
 

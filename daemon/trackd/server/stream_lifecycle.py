@@ -11,6 +11,7 @@ from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import AT_ONCE, Command, StreamQueue
 from trackd.engine.stream_state import StreamState
+from trackd.engine.stream_zones import StreamZones
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.session_log import EarlierSession
 from trackd.outputs.thread import OutputsThread
@@ -24,13 +25,14 @@ from trackd.server.checks import (
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.recovery import Recovery
-from trackd.server.session import NO_OWNER, Session, Sessions, opened_map
+from trackd.server.session import NO_OWNER, Session, Sessions, opening_of
 from trackd.server.unavailable import UnavailableStreams
 from trackd.server.waiting_opens import WaitingOpen, WaitingOpens
-from trackd.store.records import CloseRecord, OpenRecord
+from trackd.store.records import CloseRecord
 from trackd.tracking.correction import Applied, Correction
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
+from trackd_client.zones import Places
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Streams:
         outputs: OutputsThread,
         journaling: bool = False,
     ) -> None:
+        self.when_closed: Callable[[Session], None] = lambda session: None  # after its last event
         self._journaling = journaling
         self._defaults = defaults
         self._limits = limits
@@ -146,7 +149,7 @@ class Streams:
                 first_id,
             )  # fmt: skip
             self._engine.open(queue, state)
-            self._engine.record(lambda: OpenRecord(session.name, epoch, 0, opened_map(session)))
+            self._engine.record(lambda: opening_of(session, state))
 
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
@@ -273,7 +276,7 @@ class Streams:
         def configure() -> None:
             state = self._engine.configure(queue, settings)
             # The frames so far were tracked with other settings; with the snapshot a restart does not replay them.
-            self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened_map(session)))
+            self._engine.record(lambda: opening_of(session, state))
             self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
 
         self._inbox.command(queue, Command(session.next_seq - 1, configure, finished))
@@ -300,7 +303,7 @@ class Streams:
         def start() -> None:
             state = self._engine.state(queue)
             state.start(epoch, first_seq)
-            self._engine.record(lambda: OpenRecord(session.name, epoch, first_seq, opened_map(session)))
+            self._engine.record(lambda: opening_of(session, state))
             self._engine.record(lambda: state.snapshot_record(first_seq - 1))
 
         self._inbox.command(queue, Command(first_seq - 1, start, finished))
@@ -313,9 +316,8 @@ class Streams:
             state = self._engine.state(queue)
             applied, seq = state.correct(correction), queue.settled_seq
             # The snapshot has the corrections too, so a restart repeats none. The opening has the next revision, so
-            # that the head file shows where both are missing; its settings are those that the tracker has now.
-            opened = {**opened_map(session), "settings": state.settings.as_map()}
-            self._engine.record(lambda: OpenRecord(session.name, state.epoch, state.first_seq, opened))
+            # that the head file shows where both are missing.
+            self._engine.record(lambda: opening_of(session, state))
             self._engine.record(lambda: state.snapshot_record(seq))
             return applied, seq
 
@@ -332,6 +334,41 @@ class Streams:
             done({"number": applied.number, "epoch": session.epoch, "seq": seq}, None)
 
         self._inbox.command(queue, Command(AT_ONCE, correct, corrected))
+
+    def set_zones(
+        self, session: Session, places: Places, author: str, t_ns: int, number: int | None, done: Done
+    ) -> None:
+        """Replace the zones and lines of a stream; answer with them, once they are stored.
+
+        Args:
+            session: the stream.
+            places: the new zones and lines.
+            author: who asks for it.
+            t_ns: when, Unix ns.
+            number: of the change that they were made from; another one since then is an error. None: it is not.
+            done: called with the result.
+        """
+        queue = session.queue
+
+        def change() -> StreamZones:
+            state = self._engine.state(queue)
+            zones = state.set_zones(places, author, t_ns, number)
+            self._engine.record(lambda: opening_of(session, state))
+            return zones
+
+        def changed(zones: Any, error: Exception | None) -> None:
+            if error is not None:
+                done(None, error)
+                return
+            session.zones = zones
+            logger.info(
+                "stream=%s seq=%d: %d zones and %d lines, change %d by %r",
+                session.name, session.settled_seq, len(places.zones), len(places.lines), zones.number, author,
+            )  # fmt: skip
+            self._publisher.event(session, EventName.ZONES, zones.as_map())
+            done({"epoch": session.epoch, **zones.as_map()}, None)
+
+        self._inbox.command(queue, Command(AT_ONCE, change, changed))
 
     def live(self, session: Session, done: Done) -> None:
         """Answer with the live tracks after the last settled frame."""
@@ -391,6 +428,7 @@ class Streams:
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
             self._remove(session)
+            self.when_closed(session)
             for callback in session.on_closed:
                 callback()
 

@@ -42,6 +42,7 @@ def rebuilt_state(
         session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
         message.frame_shape, make_scorer, limits,
     )  # fmt: skip
+    state.zones = session.zones
     since = stored.opened.first_seq - 1
     if stored.snapshot is not None:
         state.restore(stored.snapshot)

@@ -73,6 +73,8 @@ def _row(row: StreamRow, ledger: Ledger, active_tracks: int) -> dict[str, Any]:
         "rejected": ledger.rejected.total(),
         "skeleton": None if row.skeleton is None else asdict(row.skeleton),
         "frame_shape": None if row.frame_shape is None else list(row.frame_shape),
+        "zones_number": row.zones_number,
+        "recording": None if row.recording is None else dict(row.recording),
     }
     if row.unavailable is not None:
         shown["unavailable"] = row.unavailable

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from trackd.engine.outcome import Settlement
 from trackd.viewer.messages import Ask, Change, Wish, change_of
@@ -157,6 +157,8 @@ class StreamRow:
     frame_shape: tuple[int, ...] | None = None
     queue_depth: int = 0
     unavailable: str | None = None
+    zones_number: int = 0  # of the last change of its zones and lines
+    recording: Mapping[str, Any] | None = None  # what is told of its recording
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
 FINDINGS = HERE / "findings"
-TARGETS = ("protocol", "checkpoint", "recordings", "sleap", "journal", "viewer")
+TARGETS = ("protocol", "checkpoint", "recordings", "sleap", "hdf5", "journal", "viewer")
 MOST_BYTES = 65_536  # of an input
 FOUND = 77  # exit code
 
@@ -46,7 +46,13 @@ class Finding(AssertionError):  # noqa: N818
 def load(name: str) -> ModuleType:
     """The module of a target."""
     unit = HERE.parents[1] / "unit"
-    sys.path[:0] = [str(HERE), str(unit / "recordings"), str(unit / "protocol")]  # for the makers of valid inputs
+    recordings = unit / "recordings"
+    sys.path[:0] = [
+        str(HERE),
+        str(recordings),
+        str(recordings / "written"),
+        str(unit / "protocol"),
+    ]  # for the makers of valid inputs
     return importlib.import_module(f"fuzz_{name}")
 
 

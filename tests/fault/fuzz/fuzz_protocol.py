@@ -1,4 +1,4 @@
-"""Fuzz target: messages. Bytes are a message or a `ProtocolError`; a message can be encoded and read again."""
+"""Fuzz target: messages and zones. Bytes are a message or a `ProtocolError`; a message can be encoded and read back."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from fuzz_harness import check_text
 from test_protocol_golden import MESSAGES
 
-from trackd_client.protocol import REPLY_LIMITS, Limits, ProtocolError, decode, encode, tracks_from_history
+from trackd_client.protocol import REPLY_LIMITS, Limits, ProtocolError, Request, decode, encode, tracks_from_history
+from trackd_client.zones import ZonesError, read_places
 
-PACKAGES = ["trackd_client.protocol"]
+PACKAGES = ["trackd_client.protocol", "trackd_client.zones"]
 MOST_MS = 100
 MOST_MB = 32
 PARTED = b"|~|"  # between the parts of a message
@@ -32,6 +33,8 @@ def seeds() -> Iterator[bytes]:
         parts = PARTED.join(bytes(part) for part in encode(message))
         yield b"\0" + parts
         yield b"\1" + parts
+    zones = {"zones": {"feeder": [[0, 0], [9, 0], [9, 9.5]]}, "lines": {"door": [[0, 0], [9, 9]]}}
+    yield b"\0" + bytes(encode(Request(1, "stream.set_zones", zones))[0])
     yield bytes([HISTORY]) + json.dumps(ROW).encode()
 
 
@@ -47,6 +50,11 @@ def run(data: bytes) -> None:
         check_text(error)
         return
     decode([bytes(part) for part in encode(message)], REPLY_LIMITS)
+    if isinstance(message, Request):
+        try:
+            read_places(message.params)
+        except ZonesError as error:
+            check_text(error)
 
 
 def _run_history(text: bytes) -> None:

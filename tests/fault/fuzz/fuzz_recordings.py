@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ WORDS = (PARTED, b"1e300", b"nan", b"inf", b"-1", b"1099511627776", b"9999999999
          b"seqLength=", b"imWidth=", b"X#wcentroid (cm)", b"blobid", b"FRAME,", b"TRACK_ID,", b"VISIBILITY,",
          b"encoding=\"utf-16\"", b"encoding=\"big5\"", b"ImageJ=1.53\nimages=", b"frames=", b"<OME ", b"SizeT=\"",
          b"{\"shape\": [", b"\"track_ids\":[", b"\"keypoints\":[", b"\"names\":{\"0\":",
-         b"\xff\xff\xff\xff", b"\0\1\0\0")  # fmt: skip
+         b"\"track_id\":", b"\"bbox\":[", b"\"segmentation\":[[", b"\"shape\": [", b"\"chunks\": [",
+         b"\"id\": \"pickle\"", b"\"dtype\": \"|O\"", b"individuals", b"\xff\xff\xff\xff", b"\0\1\0\0")  # fmt: skip
 LIMITS = RecordingLimits(recording_frames=10_000, image_pixels=1 << 20, instances=256)
 ISBI = '<root><TrackContestISBI2012><particle><detection t="{}" x="5" y="5"/></particle></TrackContestISBI2012></root>'
 ICY = (
@@ -43,6 +45,9 @@ OME = (
     'DimensionOrder="XYZCT" Type="uint8" SizeX="6" SizeY="4" SizeZ="1" SizeC="1" SizeT="2" PhysicalSizeX="0.5" '
     'PhysicalSizeY="0.5"><TiffData IFD="0" PlaneCount="2"/></Pixels></Image></OME>'
 )
+# Arrays of a graph, and the names of their pieces.
+_ARRAYS = {"nodes/ids": "0", "edges/ids": "0.0"} | {f"nodes/props/{name}/values": "0" for name in ("t", "y", "x")}
+GEFF = ("a.geff/.zattrs", *(f"a.geff/{name}/{part}" for name, piece in _ARRAYS.items() for part in (".zarray", piece)))
 FOLDER = work_folder()
 
 
@@ -66,6 +71,8 @@ KINDS = (
     Kind(("a.csv", "0.png"), {"tracks": ["a.csv"], "videos": [["0.png"]]}),
     Kind(("a.jsonl",), {"track_files": ["a.jsonl"]}),
     Kind(("a.csv",), {"track_files": ["a.csv"]}),
+    Kind(("a.json",), {"track_files": ["a.json"]}),
+    Kind(GEFF, {"track_files": ["a.geff"]}),
 )
 
 
@@ -108,6 +115,25 @@ def seeds() -> Iterator[bytes]:
     )
     columns = b"frame_index,t_ns,detection,track_id,track_score,score,x1,y1,x2,y2,nose_x,nose_y,nose_score\n"
     yield _joined(9, columns + b"0,5,0,3,0.5,1,1,1,2,2,1.5,1.5,0.25\n1,9,-1,-1,,,,,,,,,\n")
+    about = columns[:-1] + b",track_name,parent_id,corrections\n"
+    yield _joined(9, about + b'0,5,0,3,0.5,1,1,1,2,2,1.5,1.5,0.25,Ann,2,"[{""number"":1}]"\n1,9,-1,-1,,,,,,,,,,,-1,\n')
+    yield _joined(
+        9, b"scorer,N,N,N\nindividuals,a,a,b\nbodyparts,p,p,p\ncoords,x,y,likelihood\n0,1,2,0.5\nimg7.png,,,\n"
+    )
+    annotation = b'{"image_id":1,"category_id":1,"bbox":[1,1,2,2],"track_id":3,"score":0.5,"keypoints":[1,1,2,0,0,0]}'
+    other = b'{"image_id":1,"segmentation":[[1,1,2,2,1,3]],"attributes":{"object_id":"4"}}'
+    yield _joined(
+        10,
+        b'{"images":[{"id":1,"file_name":"a_12.png","width":6,"height":4,"frame_index":2,"t_ns":5}],"annotations":['
+        + annotation + b"," + other + b'],"categories":[{"id":1,"keypoints":["a","b"],"skeleton":[[1,2]]}],'
+        b'"tracks":[{"id":3,"name":"x","parent_id":null}],"corrections":[[2,[{"number":1}]]]}',
+    )  # fmt: skip
+    graph = (
+        b'{"geff":{"directed":true,"axes":[{"name":"t","type":"time"},{"name":"y","type":"space"},'
+        b'{"name":"x","type":"space"}],"extra":{"trackd":{"names":{"0":"a"},"parents":{"1":0},"fps":10}}}}'
+    )
+    arrays = (np.arange(3), np.array([[0, 1]]), np.array([0, 1, 3]), np.arange(3.0), np.arange(3.0))
+    yield _joined(11, graph, *(body for array in arrays for body in (_zarray(array), array.tobytes())))
     colour = np.zeros((4, 6, 3), np.uint8)
     for suffix in (".png", ".jpg", ".bmp"):
         yield _joined(7, points, cv2.imencode(suffix, colour)[1].tobytes())
@@ -124,6 +150,7 @@ def run(data: bytes) -> None:
         if body is None:
             (place / name).unlink(missing_ok=True)
         else:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(body)
     try:
         play(place, kind.keys)
@@ -149,6 +176,12 @@ def play(place: Path, keys: dict[str, Any]) -> None:
 
 def _joined(number: int, *bodies: bytes) -> bytes:
     return bytes([number]) + PARTED.join(bodies)
+
+
+def _zarray(array: np.ndarray) -> bytes:
+    about = {"zarr_format": 2, "shape": list(array.shape), "chunks": list(array.shape), "dtype": array.dtype.str,
+             "compressor": None, "filters": None, "fill_value": 0, "order": "C"}  # fmt: skip
+    return json.dumps(about).encode()
 
 
 def _tiff(pixels: np.ndarray, **options: Any) -> bytes:

@@ -277,6 +277,7 @@ def test_live_is_one_command_from_a_video_to_tracked_files(scene, tmp_path):
     assert video.shape[0] == N_FRAMES == n_images(record / "my_arena.mp4")
     assert len(labels.tracks) == ANIMALS
     assert len((record / "my_arena.csv").read_text().splitlines()) == N_FRAMES * ANIMALS + 1
+    assert (record / "messages").is_dir(), "where recordings that the page starts are written to"
     assert all(name in stdout for name in ("my_arena.mp4", "my_arena.slp", "my_arena.csv"))
 
 

@@ -19,9 +19,11 @@ import zmq
 from daemon_process import DaemonProcess, wait_until
 
 from trackd_client import Client, Detections, Status
+from trackd_client.apps.record import Recorder
+from trackd_client.apps.trigger import Trigger, check_rules
 from trackd_client.message_log.reader import LogReader
 from trackd_client.message_log.record import Kind, Record
-from trackd_client.message_log.writer import segments
+from trackd_client.message_log.writer import LogWriter, segments
 from trackd_client.protocol import Tracks, decode
 
 LONG_S = 60.0
@@ -216,3 +218,42 @@ def test_a_wrong_size_or_speed_and_a_missing_log_are_one_line(tmp_path):
         assert ended.returncode == code, ended.stderr
         assert text in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_rule_on_a_zone_of_the_stream_fires_when_the_recording_is_played(tmp_path):
+    log, pot = tmp_path / "log", [[100, 100], [200, 100], [200, 200], [100, 200]]
+    with (
+        DaemonProcess() as daemon,
+        Client(daemon.ingest, daemon.tracks, daemon.control) as client,
+        client.open_stream("cam") as stream,
+        LogWriter(log, 1 << 20) as writer,
+    ):
+
+        def send(x: float) -> None:
+            stream.send(None, Detections(boxes=np.array([[x, 140, x + 20, 160]], np.float32)))
+            stream.flush()
+
+        client.set_zones("cam", {"pot": pot})
+        recording = Recorder(client, writer, ["cam"])
+        try:
+            wait_until(lambda: [send(20), recording.step(0.1)] and recording.counts.messages > 0, LONG_S, "a message")
+            send(140)
+            last = client.live("cam").seq
+            wait_until(lambda: recording.step(0.1) or last in seqs(whole(list(LogReader(log).records()))), LONG_S)
+        finally:
+            recording.close()
+    rules = {
+        "zones": {"pot": "stream"},
+        "actions": {"out": {"kind": "print"}},
+        "rules": {"in": {"when": "zone_enter", "zone": "pot", "streams": ["cam"], "do": ["out"]}},
+    }
+    free = ("--tracks", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*", "--speed", "max", "--linger-s", "60")
+    with process("play", str(log), *free) as playing:
+        at = dict(word.split("=") for word in playing.stdout.readline().split()[1:])
+        with (
+            Client(tracks=at["tracks"], control=at["control"]) as client,
+            Trigger(client, check_rules(rules)) as trigger,
+        ):
+            fired = []
+            wait_until(lambda: fired.extend(trigger.step()) or fired, LONG_S, "the rule")
+    assert (fired[0].rule, fired[0].zone, fired[0].x) == ("in", "pot", 150.0)

@@ -267,6 +267,37 @@ def test_geff_is_read_by_geff_with_edges_along_tracks_and_to_children(tmp_path):
     assert metadata.track_node_props == {"tracklet": "track_id"}
 
 
+@pytest.mark.parametrize("kind", ["h5", "nwb", "movement", "coco", "geff"])
+def test_corrections_are_kept_with_the_frame_after_them(kind, tmp_path):
+    made = {"number": 1, "action": "rename", "author": "Ünal", "t_ns": 5, "tracks": [0], "name": "mouse; a"}
+    frames = [record(0, [0]), record(3, [0], corrections=(made,), names={0: "mouse; a"})]
+    path = written(kind, tmp_path, info(), *frames)
+    match kind:
+        case "h5":
+            import h5py
+
+            with h5py.File(path) as file:
+                found = json.loads(file["corrections"][()])
+        case "nwb":
+            pynwb = pytest.importorskip("pynwb")
+            pytest.importorskip("ndx_pose")
+            with pynwb.NWBHDF5IO(str(path), "r", load_namespaces=True) as io:
+                table = io.read().processing["behavior"]["corrections"].to_dataframe()
+            found = [
+                [frame, json.loads(text)] for frame, text in zip(table.frame_index, table.corrections, strict=True)
+            ]
+        case "movement":
+            xarray = pytest.importorskip("xarray")
+            with xarray.open_dataset(path, engine="h5netcdf") as dataset:
+                found = json.loads(dataset.attrs["corrections"])
+        case "coco":
+            found = json.loads(path.read_text())["corrections"]
+        case "geff":
+            _, metadata = pytest.importorskip("geff").read(path)
+            found = metadata.extra["trackd"]["corrections"]
+    assert found == [[3, [made]]]
+
+
 def test_jsonl_has_a_line_for_the_stream_and_one_for_each_frame(tmp_path):
     head, *lines = map(json.loads, written("jsonl", tmp_path, STREAM, *FRAMES).read_text().splitlines())
     assert head == {"trackd": 1, "stream": "cells", "source": "/lab/cells.mp4", "frame_shape": [40, 60, 3],

@@ -42,7 +42,7 @@ class Wire:
         self.metrics = Metrics(Inbox(1))
         self.drained = 0
         parts = DaemonParts(
-            Sessions(lambda: 0.0), None, Inbox(1), Outbox(), ModelRegistry(Config()), None, self.drain, 0.0
+            Sessions(lambda: 0.0), None, Inbox(1), Outbox(), ModelRegistry(Config()), None, self.drain, 0.0, None
         )
         self.control = Control(self.router, parts, self.metrics, LIMITS, {"streams.count": count_streams})
         port = self.router.bind_to_random_port("tcp://127.0.0.1")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from trackd.engine.stream_zones import StreamZones
 from trackd.server.budget import Budget
 from trackd.server.pages import Pages
 from trackd.viewer.hub import Hub, PageRequest
@@ -40,7 +41,7 @@ class Desk:
         self.control = Control(budget, ns)
         session = SimpleNamespace(
             name="cam", epoch=1, model="motion", next_seq=3, skeleton=None, frame_shape=None, opening=False,
-            queue=SimpleNamespace(depth=32),
+            queue=SimpleNamespace(depth=32), zones=StreamZones(),
         )  # fmt: skip
         self.sessions = [session] * streams
         self.pages = Pages(self.hub, self.control, self.sessions, [], budget, self.clock)  # type: ignore[arg-type]
@@ -54,7 +55,7 @@ class Desk:
         self.pages.run()
 
 
-@pytest.mark.parametrize("method", ["status", "history", "tracks.live", "models"])
+@pytest.mark.parametrize("method", ["status", "history", "tracks.live", "models", "stream.zones", "recording.list"])
 def test_a_page_that_may_only_read_may_ask_for_what_readers_get(method):
     desk = Desk()
     desk.ask(method, control=False)
@@ -62,7 +63,12 @@ def test_a_page_that_may_only_read_may_ask_for_what_readers_get(method):
     assert {str(right) for right in desk.control.asked[0][1].rights} == {"subscribe"}
 
 
-@pytest.mark.parametrize("method", ["stream.correct", "stream.reset", "stream.close"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "stream.correct", "stream.set_zones", "stream.reset", "stream.close", "recording.start", "recording.stop",
+    ],
+)  # fmt: skip
 def test_a_page_may_act_only_with_the_right_to(method):
     desk = Desk()
     desk.ask(method, control=False)

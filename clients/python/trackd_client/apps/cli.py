@@ -177,6 +177,32 @@ def correct(
 
 
 @app.command()
+def zones(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Replace all by those of a YAML or JSON file: zones, lines."),
+    ] = None,
+    author: Annotated[str | None, typer.Option(help="Who sets them; your login name if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON, which --from accepts.")] = False,
+    control: Control = CONTROL,
+    timeout_s: TimeoutS = 10.0,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+    verbose: Verbose = False,
+) -> None:
+    """Show the zones and lines that are drawn on a stream's picture, or set them."""
+    log(verbose)
+    with needs_extra("triggers"):  # for YAML
+        from trackd_client.apps.zones import read_zones_file, run_zones
+    from trackd_client.client import Client
+
+    places = None if file is None else read_zones_file(file)
+    with Client(control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+        typer.echo(run_zones(client, stream, places, author, as_json=as_json))
+
+
+@app.command()
 def trigger(
     rules: Annotated[Path, typer.Argument(metavar="RULES", help="YAML file of rules and actions.")],
     streams: Annotated[

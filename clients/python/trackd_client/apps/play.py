@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,20 @@ class _Played:
 
 
 class Stand:
-    """Answers `status`, `tracks.live` and `history` of the messages that were played, lost ones included."""
+    """Answers requests about the messages that were played, lost ones included."""
 
     def __init__(self) -> None:
         self.streams: dict[str, _Played] = {}
+        self._zones: dict[str, Mapping[str, Any]] = {}  # by stream: its zones and lines, as of their event
 
     def announce(self, records: Iterable[Record]) -> None:
-        """Take the streams of the first records as open, each before its first settlement."""
+        """Take the streams of the first records as open, each before its first settlement and with its first zones."""
         for record in records:
             message = _message(record)
             if isinstance(message, Tracks) and message.stream not in self.streams:
                 self.streams[message.stream] = _Played(message.epoch, message.seq - 1)
+            elif isinstance(message, Event) and message.event is EventName.ZONES:
+                self._zones.setdefault(message.stream, message.detail)
 
     def take(self, record: Record) -> None:
         """Take a message at the time at which it was published."""
@@ -72,6 +75,8 @@ class Stand:
             if (message.epoch, message.seq) >= (played.epoch, played.seq):
                 played.epoch, played.seq, played.is_open = message.epoch, message.seq, True
             played.settled.append(record.parts)
+        elif isinstance(message, Event) and message.event is EventName.ZONES:
+            self._zones[message.stream] = message.detail
         elif isinstance(message, Event) and (known := self.streams.get(message.stream)) is not None:
             known.epoch = max(known.epoch, message.epoch)
             known.is_open = message.event is not EventName.CLOSED
@@ -88,14 +93,20 @@ class Stand:
     def _reply(self, request: Request) -> Reply:
         if request.method == "status":
             rows = [
-                {"stream": name, "epoch": played.epoch, "next_seq": played.seq + 1}
+                {
+                    "stream": name,
+                    "epoch": played.epoch,
+                    "next_seq": played.seq + 1,
+                    "zones_number": self._zones.get(name, {}).get("number", 0),
+                }
                 for name, played in self.streams.items()
                 if played.is_open
             ]
             return Reply(request.id, {"version": VERSION, "ready": True, "streams": rows, "models": []})
-        if request.method not in ("tracks.live", "history"):
+        if request.method not in ("tracks.live", "history", "stream.zones"):
             text = (
-                f"method must be status, tracks.live or history: recorded messages are played; got {request.method!r}"
+                "method must be status, tracks.live, history or stream.zones: recorded messages are played; "
+                f"got {request.method!r}"
             )
             return Reply(request.id, error=(ErrorCode.BAD_MESSAGE, text[:500]))
         name = request.params.get("stream")
@@ -104,6 +115,10 @@ class Stand:
             return Reply(request.id, error=(ErrorCode.UNKNOWN_STREAM, "the stream is not open in what is played"))
         if request.method == "tracks.live":
             return Reply(request.id, {"epoch": played.epoch, "seq": played.seq, "tracks": []})
+        if request.method == "stream.zones":
+            return Reply(
+                request.id, {"number": 0, **self._zones.get(request.params["stream"], {}), "epoch": played.epoch}
+            )
         return Reply(request.id, self._history(played, request.params))
 
     def _history(self, played: _Played, params: Any) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from trackd_client.client import Client
 from trackd_client.following.raw import Missing, RawMessage
 from trackd_client.message_log.record import Kind, Record, gap
 from trackd_client.message_log.writer import LogWriter
+from trackd_client.protocol import Event, EventName, encode, topic
+from trackd_client.replies import StreamZones
 
 SLICE_S = 0.1
 REPORT_S = 10.0
@@ -47,11 +49,13 @@ class Recorder:
         self.counts = Recorded()
         self._log = log
         self._open: OpenStreams | None = None
-        if streams:
-            client.status()  # fails at once if there is no daemon
-        else:
+        rows = client.status().streams  # fails at once if there is no daemon
+        if not streams:
             self._open = OpenStreams(client)
             streams = self._open.first
+        for row in rows:
+            if row.zones_number and row.stream in streams:
+                log.append(_zones(client.zones(row.stream), row.next_seq - 1))
         self._subscription = client.follow_raw(*streams)
 
     def step(self, timeout_s: float = SLICE_S) -> None:
@@ -111,6 +115,14 @@ def parse_bytes(text: str, option: str) -> int:
     if not number.isascii() or not number.isdigit() or int(number) == 0:
         raise typer.BadParameter(f"{option} must be a number of bytes above 0, such as 64M or 2G; got {text!r}")
     return int(number) << units.get(unit, 0)
+
+
+def _zones(found: StreamZones, last_seq: int) -> Record:
+    """Return the zones and lines that a stream has at the start, as the event that tells a change of them."""
+    detail = {"number": found.number, "author": found.author, "t_ns": found.t_ns, **found.places.as_map()}
+    event = Event(found.stream, EventName.ZONES, found.epoch, last_seq, detail)
+    parts = (topic("events", found.stream), *map(bytes, encode(event)))
+    return Record(Kind.HISTORY, time.time_ns(), time.monotonic_ns(), parts)
 
 
 def _record(found: RawMessage | Missing) -> Record:

@@ -16,13 +16,15 @@ import typer
 from trackd_client.actions.actions import open_action
 from trackd_client.actions.outlet import Outlet
 from trackd_client.actions.settings import ActionSettings, read_actions
+from trackd_client.apps.drawn_zones import DrawnZones, check_drawn
 from trackd_client.apps.live_streams import LiveStreams
 from trackd_client.apps.signals import until_a_signal
 from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, load_yaml, nearest
 from trackd_client.errors import TrackdError
-from trackd_client.protocol import Event
-from trackd_client.triggers.engine import Engine
+from trackd_client.protocol import Event, EventName
+from trackd_client.replies import StreamZones
+from trackd_client.triggers.engine import MOST_STREAMS, Engine
 from trackd_client.triggers.firing import Firing
 from trackd_client.triggers.settings import Rules, read_rules
 
@@ -82,6 +84,7 @@ class Trigger:
         streams: the streams to follow; empty: those that the rules name, or all.
 
     Raises:
+        ConfigError: a stream does not have a zone or line that a rule takes from it.
         TrackdError: an action cannot be opened, or the daemon cannot be followed.
     """
 
@@ -91,20 +94,30 @@ class Trigger:
         self._file = file
         self._engine = Engine(file.rules)
         self._said_crowded = False
+        self._missing: dict[str, list[str]] = {}  # by stream, as it was said last
+        self._drawn: DrawnZones | None = None
         used = {action for rule in file.rules.rules.values() for action in rule.do}
         self.outlets: dict[str, Outlet] = {}
         try:
+            if file.rules.drawn():
+                self._drawn = DrawnZones(client, streams or file.streams)
+                check_drawn(file.rules, self._drawn.first)
+                self._draw(self._drawn.first)
             for name, settings in file.actions.items():
                 if name in used:
                     self.outlets[name] = Outlet(name, open_action(name, settings), settings.queue)
             self._live = LiveStreams(client, streams or file.streams, self._on_event)
         except BaseException:
+            if self._drawn is not None:
+                self._drawn.close()
             for outlet in self.outlets.values():
                 outlet.close(0.0)
             raise
 
     def step(self, timeout_s: float = SLICE_S) -> list[Firing]:
         """Wait for the next settlement, at most `timeout_s`; evaluate it, send what fires, and return it."""
+        if self._drawn is not None:
+            self._draw(self._drawn.take())
         tracks = self._live.next(timeout_s)
         if tracks is None:
             return []
@@ -123,6 +136,8 @@ class Trigger:
 
     def close(self, timeout_s: float = 1.0) -> None:
         """End the subscription, and send what is queued for at most `timeout_s` for each action."""
+        if self._drawn is not None:
+            self._drawn.close()
         self._live.close()
         for outlet in self.outlets.values():
             outlet.close(timeout_s)
@@ -138,6 +153,24 @@ class Trigger:
     def _on_event(self, event: Event) -> None:
         if firings := self._engine.event(event):
             self._send(firings)
+        if self._drawn is not None and event.event in (EventName.ZONES, EventName.OPENED):
+            self._say_missing(event.stream)
+
+    def _draw(self, changed: Sequence[StreamZones]) -> None:
+        for each in changed:
+            self._engine.draw(each.stream, each.epoch, each.number, each.places)
+            self._say_missing(each.stream)
+
+    def _say_missing(self, stream: str) -> None:
+        missing, before = self._engine.missing(stream), self._missing.get(stream)
+        if missing == before:
+            return
+        if len(self._missing) >= MOST_STREAMS:
+            self._missing.clear()
+        self._missing[stream] = missing
+        if missing:  # a stream that never had it may not be meant
+            level = logging.INFO if before is None else logging.WARNING
+            logger.log(level, "stream=%s: it has no %s: rules on it wait", stream, ", no ".join(missing))
 
     def _send(self, firings: list[Firing]) -> None:
         received_ns = self._live.received_ns

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from trackd_client.errors import TrackdError
 from trackd_client.message_log.record import HEAD, MOST_RECORD, BadRecordError, Record, checksum
-from trackd_client.message_log.writer import INDEX_ROW, INDEX_SUFFIX, MAGIC, segments
+from trackd_client.message_log.writer import INDEX_EVERY, INDEX_ROW, INDEX_SUFFIX, MAGIC, segments
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,33 @@ class LogReader:
                 if from_ns is None or record.received_ns >= from_ns:
                     yield record
 
-    def _of_segment(self, path: Path, from_ns: int | None) -> Iterator[Record]:
+    def last_segment(self) -> Iterator[Record]:
+        """Yield the records of the last segment that has any."""
+        for path in reversed(self._segments):
+            if path.stat().st_size > len(MAGIC):
+                yield from self._of_segment(path, None)
+                return
+
+    def count(self) -> int:
+        """Return the number of records without reading all of them: the index has each 64th one."""
+        total = 0
+        for path in self._segments:
+            rows, size = _index_rows(path), path.stat().st_size
+            at = rows[-1][0] if rows and len(MAGIC) <= rows[-1][0] <= size else None
+            total += (len(rows) - 1) * INDEX_EVERY if at is not None else 0
+            total += sum(1 for _ in self._of_segment(path, None, at))
+        return total
+
+    def _of_segment(self, path: Path, from_ns: int | None, at: int | None = None) -> Iterator[Record]:
+        """Yield the records of a segment from about a time on, or from the offset `at` of one."""
         size = path.stat().st_size
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 self._say(self.damaged if size >= len(MAGIC) else self.cut, f"{path}: no segment of recorded messages")
                 return
-            if from_ns is not None:
+            if at is not None:
+                file.seek(at)
+            elif from_ns is not None:
                 file.seek(self._offset(path, from_ns, size))
             while (at := file.tell()) < size:
                 try:
@@ -84,11 +104,7 @@ class LogReader:
 
     def _offset(self, path: Path, from_ns: int, size: int) -> int:
         """Return where to begin to read. The index only saves time: without a valid row it is the first record."""
-        try:
-            data = path.with_suffix(INDEX_SUFFIX).read_bytes()
-        except OSError:
-            return len(MAGIC)
-        rows = [INDEX_ROW.unpack_from(data, at) for at in range(0, len(data) - INDEX_ROW.size + 1, INDEX_ROW.size)]
+        rows = _index_rows(path)
         place = bisect.bisect_left([received_ns for _, received_ns in rows], from_ns) - 1
         if place < 0 or not len(MAGIC) <= rows[place][0] < size:
             return len(MAGIC)
@@ -96,7 +112,7 @@ class LogReader:
         with path.open("rb") as file:
             file.seek(offset)
             try:
-                return int(offset) if self._next(file, size) is not None else len(MAGIC)
+                return offset if self._next(file, size) is not None else len(MAGIC)
             except BadRecordError:
                 return len(MAGIC)
 
@@ -104,3 +120,12 @@ class LogReader:
         if line not in lines:
             lines.append(line)
             logger.warning("%s", line)
+
+
+def _index_rows(path: Path) -> list[tuple[int, int]]:
+    """Return the rows of a segment's index: offset of a record, its received_ns. Empty if there is no index."""
+    try:
+        data = path.with_suffix(INDEX_SUFFIX).read_bytes()
+    except OSError:
+        return []
+    return [INDEX_ROW.unpack_from(data, at) for at in range(0, len(data) - INDEX_ROW.size + 1, INDEX_ROW.size)]

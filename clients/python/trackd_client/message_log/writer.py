@@ -48,7 +48,7 @@ class LogWriter:
     def __init__(
         self, folder: Path, segment_bytes: int, max_bytes: int | None = None, *, delete_oldest: bool = False
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._segment_bytes = segment_bytes
         self._max_bytes = max_bytes
         self._delete_oldest = delete_oldest
@@ -73,6 +73,18 @@ class LogWriter:
         """The size of all segments."""
         return sum(self._sizes.values())
 
+    def begin(self) -> None:
+        """Begin the first segment now, so that a reader finds a log before the first record.
+
+        Raises:
+            TrackdError: it cannot be written.
+        """
+        try:
+            if self._path is None:
+                self._begin_segment()
+        except OSError as error:
+            raise TrackdError(f"{self.folder}: cannot be written: {error}") from None
+
     def append(self, record: Record) -> None:
         """Write a record.
 
@@ -92,7 +104,7 @@ class LogWriter:
                 _write(self._index, INDEX_ROW.pack(self._sizes[self._path], record.received_ns))
             _write(self._file, data)
         except OSError as error:
-            raise TrackdError(f"{self._path or self._folder}: cannot be written: {error}") from None
+            raise TrackdError(f"{self._path or self.folder}: cannot be written: {error}") from None
         self._sizes[self._path] += len(data)
         self.records += 1
 
@@ -112,7 +124,7 @@ class LogWriter:
     def _begin_segment(self) -> None:
         self._end_segment()
         self._number += 1
-        path = self._folder / f"{self._number:08d}{SUFFIX}"
+        path = self.folder / f"{self._number:08d}{SUFFIX}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._file = os.open(path, flags, 0o644)
         self._path = path
@@ -136,7 +148,7 @@ class LogWriter:
         while self.bytes + n > self._max_bytes:
             oldest = next((path for path in self._sizes if path != self._path), None)
             if not self._delete_oldest or oldest is None:
-                raise LogFull(f"{self._folder}: the log has {self.bytes} bytes, and at most {self._max_bytes}")
+                raise LogFull(f"{self.folder}: the log has {self.bytes} bytes, and at most {self._max_bytes}")
             oldest.unlink(missing_ok=True)
             oldest.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
             del self._sizes[oldest]

@@ -78,7 +78,7 @@ def _open(m: Open, parts: PartList) -> Header:
 
 
 def _frame(m: Frame, parts: PartList) -> Header:
-    return {
+    header = {
         "stream": m.stream,
         "seq": m.seq,
         "frame_index": m.frame_index,
@@ -86,6 +86,9 @@ def _frame(m: Frame, parts: PartList) -> Header:
         "image": _image(m.image, parts),
         "detections": _detections(m.detections, parts),
     }
+    if m.traceparent is not None:
+        header["traceparent"] = m.traceparent
+    return header
 
 
 def _image(image: Any, parts: PartList) -> Header | None:

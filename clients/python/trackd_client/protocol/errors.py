@@ -21,6 +21,8 @@ class ErrorCode(StrEnum):
     STEP_TOO_LONG = "step_too_long"
     UNKNOWN_MODEL = "unknown_model"
     BAD_CORRECTION = "bad_correction"
+    ZONES_CHANGED = "zones_changed"
+    BAD_RECORDING = "bad_recording"
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"
@@ -38,6 +40,7 @@ class FrameHead:
     seq: int
     frame_index: int
     t_ns: int
+    traceparent: str | None = None  # W3C trace context of the sender, as it was sent
 
 
 class ProtocolError(Exception):

@@ -18,6 +18,7 @@ from trackd_client.protocol.messages import EncodedImage, Frame, SharedImage
 Header = dict[str, Any]
 _FLOATS = ("<f4", "<f8")
 _PIXELS = ("|u1", "<u2")
+_MOST_CONTEXT = 128  # characters of `traceparent`; version 00 of the format has 55
 _ARRAYS: dict[str, tuple[Sequence[str], int]] = {  # the arrays of detections: dtypes, number of axes
     "boxes": (_FLOATS, 2),
     "keypoints": (_FLOATS, 3),
@@ -39,6 +40,7 @@ def read_frame_head(header: Header) -> FrameHead:
         head.frame_index = read.integer(header, "frame_index")
     with suppress(ProtocolError):
         head.t_ns = read.integer(header, "t_ns")
+    head.traceparent = _traceparent(header)
     return head
 
 
@@ -63,7 +65,14 @@ def read_frame(header: Header, parts: Sequence[Part], limits: Limits) -> Frame:
         if error.code is ErrorCode.TOO_LARGE:
             code = ErrorCode.TOO_LARGE
         raise ProtocolError(code, error.message, head=read_frame_head(header)) from None
-    return Frame(stream, seq, frame_index, t_ns, detections, image)
+    traceparent = _traceparent(header) if "traceparent" in header else None
+    return Frame(stream, seq, frame_index, t_ns, detections, image, traceparent)
+
+
+def _traceparent(header: Header) -> str | None:
+    """The sender's trace context; None if it cannot be one, which is no reason to reject a frame."""
+    value = header.get("traceparent")
+    return value if isinstance(value, str) and len(value) <= _MOST_CONTEXT else None
 
 
 def _image(header: Header, parts: Sequence[Part], limits: Limits) -> Image | EncodedImage | SharedImage | None:

@@ -25,7 +25,7 @@ def chunks_end(data: bytes | memoryview) -> bool:
     if bytes(data[:8]) != _PNG:
         return True
     at = 8
-    while at + 12 <= len(data):
+    while at + 8 <= len(data):  # its length and name, which OpenCV reads before the rest
         is_last = bytes(data[at + 4 : at + 8]) == b"IEND"
         at += 12 + struct.unpack_from(">I", data, at)[0]
         if is_last:

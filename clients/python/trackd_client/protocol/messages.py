@@ -40,6 +40,8 @@ class EventName(StrEnum):
     CONFIGURED = "configured"
     RESUMED = "resumed"
     CORRECTED = "corrected"  # a person changed its tracks
+    ZONES = "zones"  # a person changed its zones or lines
+    RECORDING = "recording"  # it is recorded from here on, or not any more
     HEARTBEAT = "heartbeat"
 
 
@@ -130,11 +132,12 @@ class Frame(Message):
     t_ns: int  # capture time, Unix ns
     detections: Detections
     image: Image | EncodedImage | SharedImage | None = None  # (h, w) or (h, w, c), |u1 or <u2
+    traceparent: str | None = None  # W3C trace context of the sender, as it was sent
 
     @property
     def head(self) -> FrameHead:
         """The identity of this frame."""
-        return FrameHead(self.stream, self.seq, self.frame_index, self.t_ns)
+        return FrameHead(self.stream, self.seq, self.frame_index, self.t_ns, self.traceparent)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

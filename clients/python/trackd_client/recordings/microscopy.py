@@ -101,6 +101,11 @@ class MicroscopyRecording(Recording):
         return self._spots.lineage
 
     @property
+    def names(self) -> Mapping[int, str]:
+        """The names that people gave to tracks."""
+        return self._spots.names
+
+    @property
     def pixel_range(self) -> str:
         """`raw`: DREEM does not scale the images of this kind."""
         return "raw"

@@ -7,9 +7,7 @@ from typing import Any
 
 from trackd_client.configuration import ConfigError, nearest
 from trackd_client.recordings.images.image_files import TIFF_SUFFIXES
-from trackd_client.recordings.labels.tables import header_of
-from trackd_client.recordings.written.track_tables import is_track_table
-from trackd_client.recordings.written.written_recording import READERS
+from trackd_client.recordings.written.written_files import WRITTEN_FORMATS, written_format, written_suffixes
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".wmv")
 TABLES = ("man_track.txt", "res_track.txt")  # of label images in one folder
@@ -18,9 +16,7 @@ KINDS = {
     "slp": ("slp_files", "video_files"),
     "mot": ("det_files", "video_files"),
     "ctc": ("gt_images", "raw_images"),
-    "csv": ("track_files", "video_files"),
-    "parquet": ("track_files", "video_files"),
-    "jsonl": ("track_files", "video_files"),
+    **{known.kind: ("track_files", "video_files") for known in WRITTEN_FORMATS},
     "trackmate": ("tracks", "videos"),
     "microscopy": ("tracks", "videos"),
 }
@@ -47,7 +43,7 @@ def dataset_of(path: Path, *, kind: str | None = None, video: Path | None = None
         raise ConfigError(f"{video}: no such video, stack or folder of images")
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"--from: no such format: {kind!r}; {nearest(kind, KINDS)}")
-    if path.is_dir() and kind in (None, "slp", "ctc"):
+    if path.is_dir() and kind in (None, "slp", "ctc") and written_format(path) is None:
         dataset = _folder(path)
     else:
         key, _ = KINDS[kind or _kind_of(path)]
@@ -63,17 +59,19 @@ def dataset_of(path: Path, *, kind: str | None = None, video: Path | None = None
 
 def _kind_of(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix == ".csv":
-        return "csv" if is_track_table(header_of(path)) else "microscopy"
-    if suffix == ".txt":
-        return "mot"
-    if suffix == ".xml" or path.is_dir():
+    if suffix in (".slp", ".txt"):
+        return {".slp": "slp", ".txt": "mot"}[suffix]
+    known = written_format(path)
+    if known is not None:
+        return known.kind
+    if suffix in (".csv", ".xml") or path.is_dir():
         return "microscopy"
-    if suffix == ".slp" or suffix in READERS:
-        return suffix[1:]
+    if suffix in written_suffixes():
+        titles = dict.fromkeys(each.title for each in WRITTEN_FORMATS if suffix in each.suffixes)
+        raise ConfigError(f"{path}: must be {' or '.join(titles)}; looks like none of them")
     raise ConfigError(
-        f"{path}: not a known recording: a .slp, .csv, .parquet, .jsonl, .txt (MOTChallenge), .xml, or a folder of "
-        ".slp files, of Cell Tracking Challenge sequences or of label images"
+        f"{path}: not a known recording: a .slp, {', '.join(written_suffixes())}, .txt (MOTChallenge), .xml, or a "
+        "folder of .slp files, of Cell Tracking Challenge sequences or of label images"
     )
 
 

@@ -1,13 +1,8 @@
-"""The sizes that a SLEAP file claims, checked before any of its tables is read.
-
-HDF5 stores a table's shape apart from its rows: rows that were never written, or that compress well, take no space. A
-few kilobytes can so claim billions of frames.
-"""
+"""The sizes that a SLEAP file claims, checked before any of its tables is read."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd_client.recordings.hdf5_claims import check_stored
 from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
 
 # SLEAP does not compress its tables, and deflate makes real ones up to ten times smaller; empty ones a thousand times.
 MAX_RATIO = 32
-SMALL_BYTES = 1 << 20  # tables up to this size may be anything
-MAX_CHUNK = 8  # times the table
 _EMBEDDED_IMAGES = re.compile(r"/video\d+/video")  # which are not read
 TABLES = ("frames", "instances", "points", "pred_points")
 TEXTS = ("videos_json", "tracks_json")
@@ -39,7 +33,6 @@ def check_claims(file: h5py.File, path: Path, limits: RecordingLimits) -> None:
     """
     import h5py
 
-    size = path.stat().st_size
     soft: list[str] = []
     file.visititems_links(lambda name, link: soft.append(name) if not isinstance(link, h5py.HardLink) else None)
     if soft:
@@ -47,7 +40,7 @@ def check_claims(file: h5py.File, path: Path, limits: RecordingLimits) -> None:
     tables: list[h5py.Dataset] = []
     file.visititems(lambda _, item: tables.append(item) if isinstance(item, h5py.Dataset) else None)
     for table in tables:
-        _check_stored(table, path, size)
+        check_stored(table, path, MAX_RATIO, read_texts=not _EMBEDDED_IMAGES.fullmatch(table.name))
     for name in (*TABLES, *TEXTS):
         if not isinstance(file.get(name), h5py.Dataset):
             raise RecordingError(f"{path}: not a SLEAP labels file: it has no table {name}")
@@ -66,36 +59,6 @@ def check_claims(file: h5py.File, path: Path, limits: RecordingLimits) -> None:
         )
     n_points = len(file["points"]) + len(file["pred_points"])
     _check_ranges(instances, "point_id", n_points, f"{path}, instances")
-
-
-def _check_stored(table: Any, path: Path, size: int) -> None:
-    """Check that a table's values are in the file."""
-    claimed = table.size * table.dtype.itemsize if table.shape is not None else 0
-    where = f"{path}, {table.name.lstrip('/')}"
-    stored = table.id.get_storage_size()
-    if table.is_virtual or table.external:
-        raise RecordingError(f"{where}: its values are in another file")
-    if claimed and (stored > size or claimed > max(MAX_RATIO * stored, SMALL_BYTES)):
-        raise RecordingError(
-            f"{where}: claims {claimed} bytes in shape {list(table.shape)}, and the file holds {min(stored, size)} "
-            f"bytes of it; at most {MAX_RATIO} times as many are read"
-        )
-    chunk = math.prod(table.chunks or ()) * table.dtype.itemsize
-    if table.chunks is not None and chunk > MAX_CHUNK * max(claimed, SMALL_BYTES):
-        raise RecordingError(f"{where}: claims chunks of {list(table.chunks)} for shape {list(table.shape)}")
-    if claimed and table.dtype.hasobject and not _EMBEDDED_IMAGES.fullmatch(table.name):
-        _check_texts(table, where, size)
-
-
-def _check_texts(table: Any, where: str, size: int) -> None:
-    """Check values of variable length, of which many may be the same bytes of the file."""
-    total = 0
-    for index in np.ndindex(table.shape):
-        row: Any = table[index]
-        values = row.item() if isinstance(row, np.void) else [row]
-        total += sum(len(value) for value in values if hasattr(value, "__len__"))
-        if total > MAX_RATIO * size:
-            raise RecordingError(f"{where}: its values have more than {total} bytes, and the file has {size}")
 
 
 def _columns(table: Any, path: Path) -> Any:

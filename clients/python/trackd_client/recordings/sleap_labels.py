@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.recordings.hdf5 import disable_file_locks
+from trackd_client.recordings.hdf5_claims import check_heaps
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.recording import RecordingError
 from trackd_client.recordings.sleap_claims import check_claims
@@ -88,6 +89,7 @@ def _read_labels(path: Path, limits: RecordingLimits) -> SleapLabels:
     import h5py  # both take a second and import large packages, which only .slp files need
     import sleap_io
 
+    check_heaps(path)
     with h5py.File(path, "r") as file:
         check_claims(file, path, limits)
     labels = sleap_io.load_slp(str(path), open_videos=False)

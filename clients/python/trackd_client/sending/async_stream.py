@@ -68,6 +68,7 @@ class AsyncStream(StreamState):
         frame_index: int | None = None,
         t_ns: int | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
     ) -> int:
         """Send a frame; wait only while the daemon's queue for this stream is full. See `Stream.send`.
 
@@ -80,7 +81,7 @@ class AsyncStream(StreamState):
             StreamLost: another client took the stream over, or it was closed.
         """
         copied = image.copy() if isinstance(image, np.ndarray) and not self._shared_memory else image
-        pending = await self._submit(copied, detections, frame_index, t_ns, timeout_s)
+        pending = await self._submit(copied, detections, frame_index, t_ns, timeout_s, traceparent)
         return pending.frame.seq
 
     async def track(
@@ -91,6 +92,7 @@ class AsyncStream(StreamState):
         frame_index: int | None = None,
         t_ns: int | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
     ) -> Tracks:
         """Send a frame and wait for its tracks. See `Stream.track`.
 
@@ -106,7 +108,7 @@ class AsyncStream(StreamState):
         if not self._replies:
             raise TrackdError('track() needs a stream that was opened with reply="tracks"')
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        pending = await self._submit(image, detections, frame_index, t_ns, timeout_s, wants_tracks=True)
+        pending = await self._submit(image, detections, frame_index, t_ns, timeout_s, traceparent, wants_tracks=True)
         try:
             tracks = await self._answer(pending, timeout_s, deadline)
         except BaseException:  # a cancelled call too: the caller may change the image now
@@ -161,6 +163,7 @@ class AsyncStream(StreamState):
         frame_index: int | None,
         t_ns: int | None,
         timeout_s: float | None,
+        traceparent: str | None,
         *,
         wants_tracks: bool = False,
     ) -> PendingFrame:
@@ -173,8 +176,9 @@ class AsyncStream(StreamState):
             sent = await self._share(sent)
         try:
             pending = session.submit(
-                sent, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks
-            )
+                sent, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks,
+                traceparent=traceparent,
+            )  # fmt: skip
         except ProtocolError as error:
             raise TrackdError(error.message, error.code) from None
         self._input.sent(checked)

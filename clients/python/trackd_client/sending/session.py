@@ -170,13 +170,14 @@ class StreamSession:
         t_ns: int,
         *,
         wants_tracks: bool = False,
+        traceparent: str | None = None,
     ) -> PendingFrame:
         """Add a frame with the next seq, to be sent by `outgoing`. Its arrays are kept until it is acked.
 
         Raises:
             ProtocolError: the frame cannot be encoded, or is longer than the daemon accepts; no seq is used.
         """
-        frame = Frame(self.stream, self.next_seq, frame_index, t_ns, detections, image)
+        frame = Frame(self.stream, self.next_seq, frame_index, t_ns, detections, image, traceparent)
         parts = encode(frame)
         pending = PendingFrame(frame, parts, sum(map(len, parts)), wants_tracks)
         if self._message_bytes is not None and pending.size > self._message_bytes:

@@ -69,6 +69,7 @@ class Stream(StreamState):
         frame_index: int | None = None,
         t_ns: int | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
     ) -> int:
         """Send a frame. The daemon publishes its tracks to subscribers.
 
@@ -82,6 +83,7 @@ class Stream(StreamState):
             frame_index: the source's own frame number, which must rise; the last one plus 1 if None.
             t_ns: capture time, integer Unix ns, by this host's clock; now if None.
             timeout_s: how long to wait for space in the queue; the client's `timeout_s` if None.
+            traceparent: the W3C trace context of the caller's span, which the daemon's spans then continue.
 
         Returns:
             The frame's seq. After a reconnect the client resends the frame, until it is settled.
@@ -92,7 +94,7 @@ class Stream(StreamState):
             StreamLost: another client took the stream over, or it was closed.
         """
         copied = image.copy() if isinstance(image, np.ndarray) and not self._shared_memory else image
-        return self._submit(copied, detections, frame_index, t_ns, timeout_s).frame.seq
+        return self._submit(copied, detections, frame_index, t_ns, timeout_s, traceparent).frame.seq
 
     def track(
         self,
@@ -102,6 +104,7 @@ class Stream(StreamState):
         frame_index: int | None = None,
         t_ns: int | None = None,
         timeout_s: float | None = None,
+        traceparent: str | None = None,
     ) -> Tracks:
         """Send a frame and wait for its tracks: one round trip, for closed loops.
 
@@ -119,7 +122,7 @@ class Stream(StreamState):
         if not self._replies:
             raise TrackdError('track() needs a stream that was opened with reply="tracks"')
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
-        pending = self._submit(image, detections, frame_index, t_ns, timeout_s, deadline)
+        pending = self._submit(image, detections, frame_index, t_ns, timeout_s, traceparent, deadline)
         try:
             tracks = self._answer(pending, timeout_s, deadline)
         except Timeout:
@@ -177,6 +180,7 @@ class Stream(StreamState):
         frame_index: int | None,
         t_ns: int | None,
         timeout_s: float | None,
+        traceparent: str | None,
         answer_by: float | None = None,
     ) -> PendingFrame:
         """Submit and send a frame. With `answer_by` (monotonic s), wait for its settlement until then."""
@@ -193,8 +197,9 @@ class Stream(StreamState):
                 image = self._share(image)
             try:
                 pending = session.submit(
-                    image, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks
-                )
+                    image, checked.detections, checked.frame_index, checked.t_ns, wants_tracks=wants_tracks,
+                    traceparent=traceparent,
+                )  # fmt: skip
             except ProtocolError as error:
                 raise TrackdError(error.message, error.code) from None
             self._input.sent(checked)

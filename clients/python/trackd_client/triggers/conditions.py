@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.triggers.geometry import Floats, Line, Polygon, box_gap, pairs_within
+from trackd_client.triggers.geometry import Floats, Line, box_gap, pairs_within
 from trackd_client.triggers.latches import Latches, Refractory
+from trackd_client.triggers.places import StreamPlaces
 from trackd_client.triggers.scene import Scene
 from trackd_client.triggers.settings import (
     CountRule,
@@ -91,19 +92,27 @@ class _TrackState:
 
 
 class InZone(_TrackState):
-    """A track is inside a zone, until it is farther outside than `hysteresis_px`."""
+    """A track is inside a zone, until it is farther outside than `hysteresis_px`.
 
-    def __init__(self, rule: ZoneRule | DwellRule, zone: Polygon, keypoint: int | None, chosen: Chosen) -> None:
+    The state of a track stays when the zone is drawn again, and is forgotten when it is deleted.
+    """
+
+    def __init__(self, rule: ZoneRule | DwellRule, places: StreamPlaces, keypoint: int | None, chosen: Chosen) -> None:
         super().__init__(rule, keypoint, chosen, at_end=rule.when == "zone_leave")
-        self._zone = zone
+        self._name = rule.zone
+        self._zones = places.zones
         self._hysteresis = rule.hysteresis_px
 
     def step(self, scene: Scene) -> Hits:
+        zone = self._zones[self._name]
+        if zone is None:
+            self._latches.forget()
+            return NO_HITS
         ids, points, _ = self._visible(scene)
-        inside = self._zone.contains(points)
+        inside = zone.contains(points)
         outside = ~inside
         if self._hysteresis and outside.any():
-            outside[outside] = self._zone.distance(points[outside]) > self._hysteresis
+            outside[outside] = zone.distance(points[outside]) > self._hysteresis
         return self._fired(ids, points, inside, outside, scene.t_ns, None)
 
 
@@ -155,11 +164,13 @@ class Crossing:
     """A track passes from one side of a line to the other, between its ends.
 
     A track changes sides when it is farther than `hysteresis_px` on the other side. The step that counts is that from
-    its last point on the old side.
+    its last point on the old side. A line that is drawn again is another line: no track has a side of it yet.
     """
 
-    def __init__(self, rule: LineRule, line: Line, keypoint: int | None, chosen: Chosen) -> None:
-        self._line = line
+    def __init__(self, rule: LineRule, places: StreamPlaces, keypoint: int | None, chosen: Chosen) -> None:
+        self._name = rule.line
+        self._lines = places.lines
+        self._line: Line | None = None
         self._keypoint = keypoint
         self._chosen = chosen
         self._hysteresis = rule.hysteresis_px
@@ -168,8 +179,14 @@ class Crossing:
         self._refractory = refractory(rule)
 
     def step(self, scene: Scene) -> Hits:
+        line = self._lines[self._name]
+        if line is not self._line:
+            self._line = line
+            self._sides = Table(side=np.int8(0), x=np.nan, y=np.nan)
+        if line is None:
+            return NO_HITS
         ids, points, _ = _visible(scene, self._keypoint, self._chosen)
-        offset = self._line.offset(points)
+        offset = line.offset(points)
         side = np.where(np.abs(offset) > self._hysteresis, np.sign(offset), 0).astype(np.int8)
         rows = self._sides.rows(ids)
         old = self._sides["side"][rows]
@@ -177,7 +194,7 @@ class Crossing:
         if due.any():
             due &= np.isin(side, self._wanted)
             before = np.stack([self._sides["x"][rows], self._sides["y"][rows]], axis=1)
-            due[due] = self._line.is_between(before[due], points[due])
+            due[due] = line.is_between(before[due], points[due])
         certain = side != 0
         for name, values in (("side", side), ("x", points[:, 0]), ("y", points[:, 1])):
             self._sides[name][rows[certain]] = values[certain]
@@ -194,8 +211,9 @@ class Crossing:
 class Count:
     """The number of tracks in a zone, or in the whole frame, is above or below a number."""
 
-    def __init__(self, rule: CountRule, zone: Polygon | None, keypoint: int | None, chosen: Chosen) -> None:
-        self._zone = zone
+    def __init__(self, rule: CountRule, places: StreamPlaces, keypoint: int | None, chosen: Chosen) -> None:
+        self._name = rule.zone
+        self._zones = places.zones
         self._keypoint = keypoint
         self._chosen = chosen
         self._sign = 1 if rule.when == "count_above" else -1
@@ -205,8 +223,12 @@ class Count:
         self._refractory = refractory(rule)
 
     def step(self, scene: Scene) -> Hits:
+        zone = None if self._name is None else self._zones[self._name]
+        if zone is None and self._name is not None:
+            self._latches.forget()
+            return NO_HITS
         ids, points, _ = _visible(scene, self._keypoint, self._chosen)
-        n = len(ids) if self._zone is None else int(self._zone.contains(points).sum())
+        n = len(ids) if zone is None else int(zone.contains(points).sum())
         begins = np.array([self._sign * (n - self._count) > 0])
         ends = np.array([self._sign * (n - self._leave) <= 0])
         due, _ = self._latches.update(_ONLY, begins, ends, scene.t_ns)
@@ -273,22 +295,25 @@ class Pair:
         return (first(a) & other(b)) | (first(b) & other(a))
 
 
-def condition(rule: RuleSettings, rules: Rules, chosen: Chosen, chosen_others: Chosen) -> Condition | None:
+def condition(
+    rule: RuleSettings, rules: Rules, places: StreamPlaces, chosen: Chosen, chosen_others: Chosen
+) -> Condition | None:
     """Return the condition of a rule; None for a rule on what the daemon reports, such as `new`.
 
     Args:
         rule: one of `rules`.
         rules: the file.
+        places: the zones and lines of the stream.
         chosen: the tracks that the rule is about.
         chosen_others: the same for the other track of a pair.
     """
     keypoint = rules.keypoint(rule)
     if isinstance(rule, ZoneRule | DwellRule):
-        return InZone(rule, Polygon(rules.zones[rule.zone]), keypoint, chosen)
+        return InZone(rule, places, keypoint, chosen)
     if isinstance(rule, LineRule):
-        return Crossing(rule, Line(*rules.lines[rule.line]), keypoint, chosen)
+        return Crossing(rule, places, keypoint, chosen)
     if isinstance(rule, CountRule):
-        return Count(rule, Polygon(rules.zones[rule.zone]) if rule.zone else None, keypoint, chosen)
+        return Count(rule, places, keypoint, chosen)
     if isinstance(rule, PairRule):
         return Pair(rule, keypoint, chosen, chosen_others)
     if isinstance(rule, SpeedRule):

@@ -5,7 +5,8 @@ All times are capture times. The state of a stream ends with its epoch, and that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,12 @@ from trackd_client.protocol import Event, Status, Tracks
 from trackd_client.triggers.conditions import Chosen, Condition, Hits, condition, refractory
 from trackd_client.triggers.firing import Firing
 from trackd_client.triggers.latches import Refractory
+from trackd_client.triggers.places import StreamPlaces
 from trackd_client.triggers.scene import Known, Scene
 from trackd_client.triggers.settings import PairRule, Rules, RuleSettings
 from trackd_client.triggers.table import Keys, Mask
 from trackd_client.triggers.templates import Template
+from trackd_client.zones import Places, ZonesError, read_places
 
 MOST_STREAMS = 4096
 LISTS = {"new": "new_tracks", "lost": "lost_tracks", "found": "found_tracks", "ended": "ended_tracks"}
@@ -36,6 +39,7 @@ class Engine:
             name: Template(rule.message, but=("message",)) for name, rule in rules.rules.items() if rule.message
         }
         self._streams: dict[str, _Stream] = {}
+        self._places: dict[str, StreamPlaces] = {}  # they outlive epochs
 
     def tracks(self, tracks: Tracks) -> list[Firing]:
         """Take a settlement and return what fires, in the order of the file's rules."""
@@ -43,23 +47,62 @@ class Engine:
 
     def event(self, event: Event) -> list[Firing]:
         """Take an event and return what fires."""
-        if str(event.event) == "closed":
-            self._streams.pop(event.stream, None)
-        if str(event.event) != "corrected":
-            return []
-        return self._with_messages(self._stream(event.stream, event.epoch).corrected(event))
+        match str(event.event):
+            case "closed":
+                self._streams.pop(event.stream, None)
+            case "opened":
+                self.draw(event.stream, event.epoch, 0, Places())
+            case "zones":
+                number = event.detail.get("number")
+                with suppress(ZonesError):  # of a daemon with other limits
+                    self.draw(
+                        event.stream, event.epoch, number if type(number) is int else 0, read_places(event.detail)
+                    )
+            case "corrected":
+                return self._with_messages(self._stream(event.stream, event.epoch).corrected(event))
+        return []
+
+    def draw(self, stream: str, epoch: int, number: int, places: Places) -> None:
+        """Take the zones and lines that a stream has, unless a later change of them is known.
+
+        Args:
+            stream: its name.
+            epoch: of the stream.
+            number: of the change.
+            places: all of them.
+        """
+        self._places_of(stream).draw(epoch, number, places)
+
+    def missing(self, stream: str) -> list[str]:
+        """Return what the rules on a stream take from it and it does not have, such as `zone 'feeder'`."""
+        places = self._places_of(stream)
+        known: dict[str, Mapping[str, object]] = {"zone": places.zones, "line": places.lines}
+        lacking = {
+            f"{key} {place!r}"
+            for name, key, place in self.rules.drawn()
+            if known[key][place] is None and stream in (self.rules.rules[name].streams or (stream,))
+        }
+        return sorted(lacking)
 
     @property
     def crowded(self) -> int:
         """How many times a rule on pairs was not evaluated, because a frame had too many pairs."""
         return sum(stream.crowded for stream in self._streams.values())
 
+    def _places_of(self, stream: str) -> StreamPlaces:
+        places = self._places.get(stream)
+        if places is None:
+            while len(self._places) >= MOST_STREAMS:
+                self._places.pop(next(iter(self._places)))
+            places = self._places[stream] = StreamPlaces(self.rules)
+        return places
+
     def _stream(self, name: str, epoch: int) -> _Stream:
         stream = self._streams.get(name)
         if stream is None or stream.epoch != epoch:
             while len(self._streams) >= MOST_STREAMS:
                 self._streams.pop(next(iter(self._streams)))
-            stream = self._streams[name] = _Stream(self.rules, name, epoch)
+            stream = self._streams[name] = _Stream(self.rules, self._places_of(name), name, epoch)
         return stream
 
     def _with_messages(self, firings: list[Firing]) -> list[Firing]:
@@ -73,7 +116,7 @@ class Engine:
 class _Stream:
     """The state of all rules in one epoch of one stream."""
 
-    def __init__(self, rules: Rules, name: str, epoch: int) -> None:
+    def __init__(self, rules: Rules, places: StreamPlaces, name: str, epoch: int) -> None:
         self.epoch = epoch
         self._known = Known()
         self._conditions: list[tuple[str, RuleSettings, Condition]] = []
@@ -85,7 +128,7 @@ class _Stream:
                 continue
             chosen = self._chooser(rule.tracks, rule.names)
             others = self._chooser(rule.with_tracks, rule.with_names) if isinstance(rule, PairRule) else chosen
-            made = condition(rule, rules, chosen, others)
+            made = condition(rule, rules, places, chosen, others)
             if made is None:
                 self._reports.append((rule_name, rule, refractory(rule), chosen))
             else:

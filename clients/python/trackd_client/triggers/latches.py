@@ -82,6 +82,10 @@ class Latches:
         fires = (before & ~now) if self._at_end else (after & ~before)
         return fires, held
 
+    def forget(self) -> None:
+        """Delete all rows."""
+        self.table.keep(np.zeros(len(self.table), bool))
+
     def forget_idle(self) -> None:
         """Delete the rows whose state does not hold."""
         self.table.keep(self.table["on"])

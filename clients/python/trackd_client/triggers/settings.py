@@ -6,8 +6,7 @@ right.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,10 +16,11 @@ from trackd_client.configuration import ConfigError, Section, nearest, validate
 from trackd_client.excerpt import yaml_excerpt
 from trackd_client.protocol.fields import STREAM_NAME
 from trackd_client.triggers.templates import Template, TemplateError
+from trackd_client.zones import Points, ZonesError, line, polygon
 
 MOST_RULES = 256
-MOST_CORNERS = 256
 MOST_NAME = 64
+OF_STREAM = "stream"  # in place of points: the zone or line of this name that the stream has
 LONGEST_S = 1e6
 CENTRE = "centre"
 
@@ -202,8 +202,8 @@ class Rules:
     """A checked rules file, without its actions."""
 
     rules: Mapping[str, RuleSettings]
-    zones: Mapping[str, list[list[float]]]
-    lines: Mapping[str, list[list[float]]]
+    zones: Mapping[str, Points | None]  # None: each stream's own zone of this name
+    lines: Mapping[str, Points | None]
     keypoints: tuple[str, ...] = ()  # the nodes of the poses, in their order
 
     def keypoint(self, rule: RuleSettings) -> int | None:
@@ -212,6 +212,15 @@ class Rules:
         if isinstance(point, int):
             return point
         return None if point == CENTRE else self.keypoints.index(point)
+
+    def drawn(self) -> list[tuple[str, str, str]]:
+        """Return the rules on zones and lines that streams have: the rule's name, `zone` or `line`, and its name."""
+        return [
+            (name, key, place)
+            for name, rule in self.rules.items()
+            for key, places in (("zone", self.zones), ("line", self.lines))
+            if (place := getattr(rule, key, None)) is not None and places[place] is None
+        ]
 
 
 def read_rules(tree: Mapping[str, Any], actions: Iterable[str]) -> Rules:
@@ -224,8 +233,11 @@ def read_rules(tree: Mapping[str, Any], actions: Iterable[str]) -> Rules:
     Raises:
         ConfigError: one line about the first error.
     """
-    zones = {name: _polygon(name, corners) for name, corners in _named(tree, "zones").items()}
-    lines = {name: _line(name, ends) for name, ends in _named(tree, "lines").items()}
+    try:
+        zones = {name: _place(polygon, f"zones.{name}", value) for name, value in _named(tree, "zones").items()}
+        lines = {name: _place(line, f"lines.{name}", value) for name, value in _named(tree, "lines").items()}
+    except ZonesError as error:
+        raise ConfigError(str(error)) from None
     keypoints = tree.get("keypoints") or []
     if not isinstance(keypoints, list) or not all(isinstance(name, str) and name for name in keypoints):
         raise ConfigError(f"keypoints should be a list of names, such as [nose, tail]; got {yaml_excerpt(keypoints)}")
@@ -274,43 +286,20 @@ def _named(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
     return section
 
 
-def _points(where: str, value: Any, least: int, most: int) -> list[list[float]]:
-    example = "[[10, 10], [90, 10], [90, 60]]" if most > 2 else "[[10, 10], [90, 10]]"
-    is_list = isinstance(value, list) and least <= len(value) <= most
-    if not is_list or not all(
-        isinstance(point, list)
-        and len(point) == 2
-        and all(type(x) in (int, float) and math.isfinite(x) and abs(x) <= 1e9 for x in point)
-        for point in value
-    ):
-        count = f"{least} to {most}" if most > least else str(least)
-        raise ConfigError(f"{where} should be a list of {count} points, such as {example}; got {yaml_excerpt(value)}")
-    return [[float(x) for x in point] for point in value]
-
-
-def _polygon(name: str, value: Any) -> list[list[float]]:
-    corners = _points(f"zones.{name}", value, 3, MOST_CORNERS)
-    following = [*corners[1:], corners[0]]
-    if all(corner == corners[0] for corner in corners) or (
-        len(corners) == 3
-        and math.isclose(sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(corners, following, strict=True)), 0.0)
-    ):
-        raise ConfigError(f"zones.{name} should enclose an area; got {yaml_excerpt(value)}")
-    return corners
-
-
-def _line(name: str, value: Any) -> list[list[float]]:
-    ends = _points(f"lines.{name}", value, 2, 2)
-    if ends[0] == ends[1]:
-        raise ConfigError(f"lines.{name} should have two different ends; got {yaml_excerpt(value)}")
-    return ends
+def _place(check: Callable[[str, Any], Points], where: str, value: Any) -> Points | None:
+    if isinstance(value, str):
+        if value != OF_STREAM:
+            raise ConfigError(f"{where} should be a list of points, or {OF_STREAM}; got {yaml_excerpt(value)}")
+        return None
+    return check(where, value)
 
 
 def _check_known(where: str, name: str, known: Iterable[str], what: str) -> None:
     known = list(known)
     if name not in known:
         hint = nearest(name, known) if known else f"the file has no {what}"
-        raise ConfigError(f"{where} should name one of the file's {what}; {hint}; got {yaml_excerpt(name)}")
+        drawn = f"; `{what}: {{NAME: {OF_STREAM}}}` is one that the stream has" if what in ("zones", "lines") else ""
+        raise ConfigError(f"{where} should name one of the file's {what}; {hint}; got {yaml_excerpt(name)}{drawn}")
 
 
 def _checked_template(text: str, but: tuple[str, ...] = ()) -> str:

@@ -129,8 +129,14 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
         if "finished" in frame:
             continue
         arrays: dict[str, Any] = {name: _array(frame[name]) for name in ARRAYS if name in frame}
-        names = dict(frame.get("names", ()))
-        yield OutputRecord(frame["frame_index"], frame["t_ns"], parents=dict(frame["parents"]), names=names, **arrays)
+        yield OutputRecord(
+            frame["frame_index"],
+            frame["t_ns"],
+            parents=dict(frame["parents"]),
+            names=dict(frame.get("names", ())),
+            corrections=tuple(frame.get("corrections", ())),
+            **arrays,
+        )
 
 
 def _maps(path: Path) -> Iterator[dict[str, Any]]:
@@ -169,6 +175,8 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
     }
     if record.names:
         frame["names"] = [[track_id, given] for track_id, given in record.names.items()]
+    if record.corrections:
+        frame["corrections"] = [dict(correction) for correction in record.corrections]
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.formats.corrections import note_corrections
 from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd_client.detections import Skeleton
@@ -23,8 +24,9 @@ class CocoWriter(WholeFileWriter):
 
     The image of a frame has its `frame_index` and `t_ns`, and is named as sleap-io names the frames of a video. An
     annotation has the box, the keypoints, the `score`, and beside COCO's keys the `track_id`, `track_name` and
-    `track_score` of a tracked instance. The file's `tracks` list all tracks with their `parent_id` (null: none).
-    An instance without a box is left out, since COCO requires one.
+    `track_score` of a tracked instance. The file's `tracks` list all tracks with their `parent_id` (null: none), and
+    its `corrections` what people corrected before a frame: `[frame_index, [correction, …]]`. An instance without a box
+    is left out, since COCO requires one.
     """
 
     suffix = ".coco.json"
@@ -35,6 +37,7 @@ class CocoWriter(WholeFileWriter):
         images: list[dict[str, Any]] = []
         parents: dict[int, int] = {}
         names: dict[int, str] = {}
+        corrections: list[Any] = []
         ids: set[int] = set()
         n_nodes = 0
         with path.open("w", encoding="utf-8") as file:
@@ -44,6 +47,7 @@ class CocoWriter(WholeFileWriter):
                 images.append(_image(len(images) + 1, stream, record))
                 parents.update(record.parents)
                 note_names(names, record)
+                note_corrections(corrections, record)
                 ids.update(record.track_ids[record.track_ids >= 0].tolist())
                 if record.keypoints is not None and len(record.track_ids):
                     n_nodes = n_nodes or record.keypoints.shape[1]
@@ -60,6 +64,7 @@ class CocoWriter(WholeFileWriter):
                     {"id": track_id, "name": name, "parent_id": parents.get(track_id)}
                     for track_id, name in zip(tracks, names_of(tracks, names), strict=True)
                 ],
+                **({"corrections": corrections} if corrections else {}),
             }
             file.write("\n],\n" + json.dumps(rest, allow_nan=False)[1:] + "\n")
 

@@ -23,10 +23,10 @@ from trackd_client.recordings.labels.spreadsheet_text import escaped
 class CsvWriter(LineWriter):
     """Writes `<out_dir>/<name>.csv`; after a kill the file is shorter.
 
-    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. A node's name
-    that a spreadsheet program would run as a formula gets an apostrophe before it. Where the stream has no skeleton,
-    the first instance shows the nodes. If it has any, the rows of the empty frames before it get cells for them then:
-    they are written again, once.
+    Numbers have the fewest digits that read back as the same float; a missing value is an empty cell. The name of a
+    node or a track that a spreadsheet program would run as a formula gets an apostrophe before it. Where the stream
+    has no skeleton, the first instance shows the nodes. If it has any, the rows of the empty frames before it get
+    cells for them then: they are written again, once.
     """
 
     suffix = ".csv"
@@ -36,6 +36,8 @@ class CsvWriter(LineWriter):
         self._stream = stream
         nodes = None if position is None else position.get("nodes")
         self._nodes: tuple[str, ...] | None = None if nodes is None else tuple(nodes)
+        # A file that was begun without the columns about tracks, by an earlier version, is continued without them.
+        self._n_about = position.get("about", 0) if position else len(table.ABOUT_TRACKS)
         self._n_empty = 0  # rows before the first instance, while it is not known which nodes have columns
         if position is not None and nodes is None:
             self._n_empty = position.get("rows", 0)
@@ -46,7 +48,8 @@ class CsvWriter(LineWriter):
         """Write the rows of the empty frames again, without cells for nodes, and return the end of the file."""
         if not self._n_empty:
             return {}
-        file = rewritten(path, [_lines([_header(()), *_empty_rows(path, self._n_empty)]).encode(self.encoding)])
+        rows = ([*first, *about] for first, about in self._empty_rows(path))
+        file = rewritten(path, [_lines([self._header(()), *rows]).encode(self.encoding)])
         try:
             return file.end
         finally:
@@ -59,25 +62,25 @@ class CsvWriter(LineWriter):
             ValueError: the writer is closed.
         """
         if self._nodes is not None:
-            self.append(_rows(record, self._nodes))
+            self.append(self._rows(record, self._nodes))
         elif len(record.track_ids) or self._stream.skeleton is not None:
             self._begin(record)
         else:
             # Without an instance the row is the same for any nodes, but for the number of its empty cells.
-            head = "" if self._n_empty else _lines([_header(())])
-            self.append(head + _rows(record, ()))
+            head = "" if self._n_empty else _lines([self._header(())])
+            self.append(head + self._rows(record, ()))
             self._n_empty += 1
 
     def _begin(self, record: OutputRecord | None) -> None:
         """Write the first record that shows the nodes; None: there is none."""
         nodes = table.node_names(self._stream, record)
-        rows = "" if record is None else _rows(record, nodes)
-        head = _lines([_header(nodes)])
+        rows = "" if record is None else self._rows(record, nodes)
+        head = _lines([self._header(nodes)])
         if not self._n_empty:
             self.append(head + rows)
         elif nodes:
-            cells = "," * (len(table.column_names(nodes)) - len(table.FIXED))
-            earlier = (f"{','.join(row)}{cells}\n" for row in _empty_rows(self.path, self._n_empty))
+            cells = [""] * (len(self._header(nodes)) - len(self._header(())))
+            earlier = (_lines([[*first, *cells, *about]]) for first, about in self._empty_rows(self.path))
             crash_point("before_rewrite")
             self._file.replace(text.encode(self.encoding) for text in itertools.chain([head], earlier, [rows]))
             crash_point("after_rewrite")
@@ -88,8 +91,8 @@ class CsvWriter(LineWriter):
     def position(self) -> Position:
         """Where the file ends, and which nodes have columns; before that is known, the number of rows."""
         if self._nodes is None:
-            return {"nodes": None, "rows": self._n_empty}
-        return {**super().position(), "nodes": list(self._nodes)}
+            return {"nodes": None, "rows": self._n_empty, "about": self._n_about}
+        return {**super().position(), "nodes": list(self._nodes), "about": self._n_about}
 
     def close(self) -> None:
         """Finish the file."""
@@ -99,35 +102,39 @@ class CsvWriter(LineWriter):
         finally:
             super().close()
 
+    def _header(self, nodes: tuple[str, ...]) -> list[str]:
+        return [escaped(name) for name in self._kept(table.column_names(nodes))]
 
-def _empty_rows(path: Path, n: int) -> Iterator[list[str]]:
-    """The first `n` rows of a table, cut to the columns that every table has; the rows are those of empty frames.
+    def _rows(self, record: OutputRecord, nodes: tuple[str, ...]) -> str:
+        cells = [_texts(column) for column in self._kept(table.columns(record, len(nodes)))]
+        return _lines(zip(*cells, strict=True))
 
-    Raises:
-        LostFileError: the table has fewer.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in itertools.islice(csv.reader(file), 1, n + 1):
-                if len(row) >= len(table.FIXED):
-                    n -= 1
-                    yield row[: len(table.FIXED)]
-    except (FileNotFoundError, NotADirectoryError):
-        raise LostFileError(f"{path} is missing") from None
-    if n:
-        raise LostFileError(f"{path} is not as it was left")
+    def _kept(self, columns: list[Any]) -> list[Any]:
+        """The columns of this file, of all."""
+        return columns[: len(columns) - len(table.ABOUT_TRACKS) + self._n_about]
 
+    def _empty_rows(self, path: Path) -> Iterator[tuple[list[str], list[str]]]:
+        """The rows of the empty frames: their cells before those of nodes, and their cells behind those.
 
-def _header(nodes: tuple[str, ...]) -> list[str]:
-    return [escaped(name) for name in table.column_names(nodes)]
-
-
-def _rows(record: OutputRecord, nodes: tuple[str, ...]) -> str:
-    cells = [_texts(column) for column in table.columns(record, len(nodes))]
-    return _lines(zip(*cells, strict=True))
+        Raises:
+            LostFileError: the table has fewer rows.
+        """
+        left = self._n_empty
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in itertools.islice(csv.reader(file), 1, left + 1):
+                    if len(row) >= len(table.FIXED) + self._n_about:
+                        left -= 1
+                        yield row[: len(table.FIXED)], row[len(row) - self._n_about :]
+        except (FileNotFoundError, NotADirectoryError):
+            raise LostFileError(f"{path} is missing") from None
+        if left:
+            raise LostFileError(f"{path} is not as it was left")
 
 
 def _texts(column: table.Column) -> list[str]:
+    if column.dtype == object:
+        return ["" if text is None else escaped(text) for text in column]
     # The shortest text that reads back as the same float. Python's `str` is the fastest, but for 64 bits only.
     values = column if column.dtype == np.float32 else column.tolist()
     return ["" if value != value else str(value) for value in values]

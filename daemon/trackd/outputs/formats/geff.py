@@ -11,6 +11,7 @@ import numpy as np
 
 from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.formats.corrections import note_corrections
 from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.formats.trackmate import places
 from trackd.outputs.records import OutputRecord, StreamInfo
@@ -23,7 +24,7 @@ class GeffWriter(WholeFileWriter):
     A node is an instance with a place: `t` is the frame index, `x` and `y` the mean of its visible nodes or its box's
     centre. It also has `t_ns`, the box, `score`, `track_score` and `track_id`, which an unassigned instance lacks. An
     edge goes from each instance of a track to its next one, and from the last instance of a parent to the first one of
-    each child. The names of tracks are in the metadata, under `extra`, `trackd`.
+    each child. The names of tracks, and the corrections, are in the metadata, under `extra`, `trackd`.
 
     Raises:
         ConfigError: geff is not installed.
@@ -52,11 +53,13 @@ class _Graph:
     latest: dict[int, int] = field(default_factory=dict)  # track -> its latest node
     parents: dict[int, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    corrections: list[Any] = field(default_factory=list)
     n_nodes: int = 0
 
     def add(self, record: OutputRecord) -> None:
         self.parents.update(record.parents)
         note_names(self.names, record)
+        note_corrections(self.corrections, record)
         points = places(record)
         rows = np.flatnonzero(np.isfinite(points).all(axis=1))
         ids = record.track_ids[rows]
@@ -108,6 +111,7 @@ class _Graph:
                     "frame_shape": None if stream.frame_shape is None else list(stream.frame_shape),
                     "names": dict(zip(map(str, ids), names_of(ids, self.names), strict=True)),
                     "parents": {str(child): parent for child, parent in self.parents.items()},
+                    **({"corrections": self.corrections} if self.corrections else {}),
                 }
             },
         )

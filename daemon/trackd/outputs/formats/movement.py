@@ -13,6 +13,7 @@ import numpy as np
 
 from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.formats.corrections import corrections_text
 from trackd.outputs.formats.track_table import TrackTable
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
@@ -25,7 +26,7 @@ class MovementWriter(WholeFileWriter):
     `time` is in seconds from the first frame, by the capture times; `individuals` are the tracks' names. Beside
     movement's variables there are `frame_index` and `t_ns` of each time, `track_id` and `parent_id` (−1: none) of each
     individual, `score` and `track_score`, and for poses the boxes as `box_position` (centres) and `box_shape`.
-    Unassigned instances are left out.
+    If people corrected anything, the attribute `corrections` has it as JSON. Unassigned instances are left out.
 
     Raises:
         ConfigError: xarray or h5netcdf is not installed.
@@ -88,6 +89,8 @@ def _dataset(table: TrackTable) -> Any:
         attributes["fps"] = table.fps
     if table.stream.source is not None:
         attributes["video"] = table.stream.source
+    if table.corrections:
+        attributes["corrections"] = corrections_text(table.corrections)
     return xarray.Dataset(variables, coordinates, attributes)
 
 

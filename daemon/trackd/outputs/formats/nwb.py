@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trackd.output_formats import check_outputs
 from trackd.outputs.files.whole_file import WholeFileWriter
+from trackd.outputs.formats.corrections import corrections_text
 from trackd.outputs.formats.track_table import TrackTable
 from trackd.outputs.records import OutputRecord, StreamInfo
 from trackd.outputs.writer import Position
@@ -32,8 +33,9 @@ class NwbWriter(WholeFileWriter):
     The processing module `behavior` holds the skeleton, a `PoseEstimation` for each track under the track's name, and
     the `TimeSeries` `<name>_box` (x1 y1 x2 y2) and `<name>_scores` (the detector's, the track's). Its table `tracks`
     has the id, the name, the parent's id (−1: none), and the first and last frame of each track; `frames` is the frame
-    index of every recorded frame. All of them have capture times: timestamps are seconds from `session_start_time`,
-    the first capture time in whole microseconds. Unassigned instances are left out.
+    index of every recorded frame; `corrections`, if people made any, are those before a frame, as JSON. All series have
+    capture times: timestamps are seconds from `session_start_time`, the first capture time in whole microseconds.
+    Unassigned instances are left out.
 
     Raises:
         ConfigError: pynwb or ndx-pose is not installed.
@@ -76,6 +78,8 @@ def _fill(file: Any, table: TrackTable, seconds: NDArray[np.float64]) -> None:
     )
     module.add(ndx_pose.Skeletons(skeletons=[skeleton]))
     module.add(_tracks(table))
+    if table.corrections:
+        module.add(_corrections(table))
     module.add(
         pynwb.TimeSeries(
             name="frames",
@@ -138,6 +142,21 @@ def _tracks(table: TrackTable) -> Any:
     )
 
 
+def _corrections(table: TrackTable) -> Any:
+    from hdmf.common import DynamicTable, VectorData
+
+    frames = [frame for frame, _ in table.corrections]
+    made = [corrections_text(corrections) for _, corrections in table.corrections]
+    return DynamicTable(
+        name="corrections",
+        description="what people corrected before a frame, as JSON",
+        columns=[
+            VectorData(name="frame_index", description="the frame after the corrections", data=frames),
+            VectorData(name="corrections", description="a JSON list", data=made),
+        ],
+    )
+
+
 def _object_names(names: list[str]) -> list[str]:
     """The tracks' names as names of objects, without the characters that are not allowed in one."""
     found: list[str] = []
@@ -147,10 +166,11 @@ def _object_names(names: list[str]) -> list[str]:
     return found
 
 
-_TAKEN = frozenset({"Skeletons", "tracks", "frames"})
+_TAKEN = frozenset({"Skeletons", "tracks", "frames", "corrections"})
 
 
 def _dimensions(table: TrackTable) -> dict[str, Any]:
     if table.stream.frame_shape is None:
         return {}
-    return {"dimensions": np.array([table.stream.frame_shape[:2]], np.uint16)}
+    # ndx-pose has the width first.
+    return {"dimensions": np.array([table.stream.frame_shape[1::-1]], np.uint16)}

@@ -43,7 +43,14 @@ class ParquetWriter(WholeFileWriter):
         nodes, records = _nodes(stream, records)
         names = table.column_names(nodes)
         # float64 holds any float that a detector sends, unchanged.
-        types = [pyarrow.int64() if name in table.INTEGERS else pyarrow.float64() for name in names]
+        types = [
+            pyarrow.int64()
+            if name in table.INTEGERS
+            else pyarrow.string()
+            if name in table.TEXTS
+            else pyarrow.float64()
+            for name in names
+        ]
         schema = pyarrow.schema(list(zip(names, types, strict=True)))
         with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as file:
             group: list[list[table.Column]] = []
@@ -75,6 +82,8 @@ def _table(group: list[list[table.Column]], schema: pyarrow.Schema) -> pyarrow.T
     arrays = []
     for position, field in enumerate(schema):
         column = np.concatenate([rows[position] for rows in group])
+        if field.name not in table.TEXTS:
+            column = column.astype(field.type.to_pandas_dtype())
         # NaN becomes null, so that the table has a single sign for a missing value.
-        arrays.append(pyarrow.array(column.astype(field.type.to_pandas_dtype()), field.type, from_pandas=True))
+        arrays.append(pyarrow.array(column, field.type, from_pandas=True))
     return pyarrow.Table.from_arrays(arrays, schema=schema)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.outputs.formats.corrections import note_corrections
 from trackd.outputs.formats.names import names_of, note_names
 from trackd.outputs.formats.poses import CENTROID, points_of, unnamed
 from trackd.outputs.records import OutputRecord, StreamInfo, measured_fps
@@ -41,6 +42,7 @@ class TrackTable:
     boxes: NDArray[np.float64]  # (t, m, 4)
     scores: NDArray[np.float64]  # (t, m) the detector's; 1 where it sends none
     track_scores: NDArray[np.float64]  # (t, m) NaN where the track is new
+    corrections: list[Any]  # [frame_index, [correction, …]] of each frame that people corrected something before
 
     @property
     def parent_ids(self) -> NDArray[np.int64]:
@@ -67,11 +69,13 @@ class TrackTable:
         found: list[tuple[int, OutputRecord, NDArray[Any], NDArray[Any]]] = []
         parents: dict[int, int] = {}
         names: dict[int, str] = {}
+        corrections: list[Any] = []
         posed = False
         for record in records:
             frames.append((record.frame_index, record.t_ns))
             parents.update(record.parents)
             note_names(names, record)
+            note_corrections(corrections, record)
             if not len(record.track_ids):
                 continue
             posed = posed or record.keypoints is not None
@@ -94,7 +98,7 @@ class TrackTable:
         table = cls(
             stream, skeleton, posed, times[:, 0], times[:, 1], ids, names_of(ids.tolist(), names), parents,
             np.zeros((t, m), bool), np.full((t, m, k, 2), np.nan), np.full((t, m, k), np.nan),
-            np.full((t, m, 4), np.nan), np.full((t, m), np.nan), np.full((t, m), np.nan),
+            np.full((t, m, 4), np.nan), np.full((t, m), np.nan), np.full((t, m), np.nan), corrections,
         )  # fmt: skip
         for at, record, rows, points in found:
             table._add(at, record, rows, points)

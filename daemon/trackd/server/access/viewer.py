@@ -7,8 +7,10 @@ from trackd.server.access.endpoints import is_loopback
 from trackd.server.access.grants import EVERY_STREAM, Grant, Right
 from trackd.viewer.page import Admission
 
-READS = frozenset({"status", "history", "tracks.live", "models"})
-ACTS = frozenset({"stream.correct", "stream.reset", "stream.close"})
+READS = frozenset({"status", "history", "tracks.live", "models", "stream.zones", "recording.list"})
+ACTS = frozenset(
+    {"stream.correct", "stream.set_zones", "stream.reset", "stream.close", "recording.start", "recording.stop"}
+)
 READER = Grant("a page of the viewer", "", (EVERY_STREAM,), frozenset({Right.SUBSCRIBE}))
 ACTOR = Grant("a page of the viewer", "", (EVERY_STREAM,), frozenset({Right.SUBSCRIBE, Right.CONTROL}))
 

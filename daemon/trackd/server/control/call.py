@@ -13,9 +13,12 @@ from trackd.observe.health import Health
 from trackd.server.access.grants import Grant, Right
 from trackd.server.session import Session, Sessions
 from trackd.server.stream_lifecycle import Streams
+from trackd.server.stream_recordings import StreamRecordings
 from trackd.store.remembered_models import RememberedModels
+from trackd.tracking.correction import CorrectionError, check_text
 from trackd_client.protocol import ErrorCode, ProtocolError, Tracks
 from trackd_client.protocol import fields as read
+from trackd_client.protocol.errors import bad_message
 
 READERS = (Right.SUBSCRIBE, Right.CONTROL)
 
@@ -32,6 +35,7 @@ class DaemonParts:
     health: Health
     drain: Callable[[], None]
     started_s: float  # monotonic
+    recordings: StreamRecordings
     remembered: RememberedModels | None = None  # None: without `daemon.state_dir`
 
 
@@ -73,6 +77,20 @@ class Call:
             self.daemon.streams.unavailable.check(name)
             raise unknown_stream(name)
         return session
+
+    def author(self) -> str:
+        """Return who asks, as the client says: "" if it does not.
+
+        Raises:
+            ProtocolError: it is no printable text of at most 64 characters (`bad_message`).
+        """
+        author = read.text(self.params, "author") if self.params.get("author") is not None else ""
+        try:
+            if author:
+                check_text("author", author)
+        except CorrectionError as error:
+            raise bad_message(str(error)) from None
+        return author
 
 
 Method = Callable[[Call], None]  # answers the call, now or later, or raises ProtocolError

@@ -15,7 +15,7 @@ import zmq
 from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget, Client
-from trackd.server.control import corrections, drain, history, models, status, streams
+from trackd.server.control import corrections, drain, history, models, recordings, status, streams, zones
 from trackd.server.control.call import Answer, Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
 from trackd.server.unsent import LARGE_BYTES, UnsentReplies
@@ -74,6 +74,11 @@ class Control:
             "stream.reset": streams.reset,
             "stream.close": streams.close,
             "stream.correct": corrections.correct,
+            "stream.zones": zones.zones,
+            "stream.set_zones": zones.set_zones,
+            "recording.start": recordings.start,
+            "recording.stop": recordings.stop,
+            "recording.list": recordings.list_recordings,
             "history": history.history,
             "tracks.live": streams.live_tracks,
             "models": models.list_models,

@@ -31,6 +31,7 @@ def status(call: Call) -> None:
                 "tracked": ledger.tracked,
                 "dropped": ledger.dropped.total(),
                 "rejected": ledger.rejected.total(),
+                "zones_number": session.zones.number,
             }
         )
     for stream in daemon.streams.unavailable:
@@ -38,7 +39,7 @@ def status(call: Call) -> None:
         if call.grant.covers(session.name):
             counts = dict.fromkeys(("queued", "active_tracks", "received", "tracked", "dropped", "rejected"), 0)
             row = {"stream": session.name, "epoch": session.epoch, "next_seq": session.next_seq, "model": session.model}
-            rows.append({**row, **counts, "unavailable": stream.reason})
+            rows.append({**row, **counts, "zones_number": session.zones.number, "unavailable": stream.reason})
     call.answer(
         {
             "version": __version__,

@@ -2,7 +2,7 @@
 
 import { byId, make } from "./dom.js";
 
-/** [keys, what they do, the viewer's method, its arguments, whether it acts on tracks] */
+/** [keys, what they do, the viewer's method, its arguments, whether it needs the right to act] */
 const KEYS = [
   ["Playback", [
     [[" "], "pause, or back to live", "togglePause", []],
@@ -32,10 +32,17 @@ const KEYS = [
     [["i"], "ids", "toggleLayer", ["ids"]],
     [["t"], "trails", "toggleLayer", ["trails"]],
     [["c"], "scores", "toggleLayer", ["scores"]],
+    [["w"], "zones and lines", "toggleLayer", ["zones"]],
     [["]"], "next stream", "selectStream", [1]],
     [["["], "previous stream", "selectStream", [-1]],
     [["d"], "dark or light", "toggleTheme", []],
     [["?"], "this help", "toggleHelp", []],
+  ]],
+  ["Zones and lines", [
+    [["z"], "draw a zone", "drawPlace", ["zone"], true],
+    [["x"], "draw a line", "drawPlace", ["line"], true],
+    [["v"], "select the next one", "selectPlace", []],
+    [["Delete"], "delete the selected one", "deletePlace", [], true],
   ]],
   ["Corrections", [
     [["r"], "rename the selected track", "focusName", [], true],
@@ -77,6 +84,10 @@ export class Keys {
       return;
     }
     if (document.querySelector("dialog[open]") && event.key !== "?") return;
+    if (!(target instanceof HTMLButtonElement) && this.viewer.drawing.key(event)) {
+      event.preventDefault();
+      return;
+    }
     const isButton = target instanceof HTMLButtonElement;
     if (isButton && event.key === " ") return; // it presses the button
     const key = event.key.length === 1 ? event.key.toLowerCase() : (event.shiftKey ? "Shift+" : "") + event.key;

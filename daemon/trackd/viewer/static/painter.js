@@ -1,45 +1,16 @@
 /** Draws one settlement on a canvas: picture or arena, outlines, trails, boxes, keypoints and labels. */
 
 import { colourOf } from "./colour.js";
+import { label } from "./label.js";
+import { drawPlaces } from "./zones_painter.js";
 
 const HALO = "rgba(0, 0, 0, 0.5)";
 const DIMMED = 0.18;
 const TRAIL_STEP_PX = 4;
-const MAX_SPRITES = 600;
-const FONT = "600 11px system-ui, sans-serif";
 const ARENA = {
   dark: { ground: "#14181e", line: "#1e242c", edge: "#2b333e" },
   light: { ground: "#ffffff", line: "#eef0f3", edge: "#d5dae1" },
 };
-
-const sprites = new Map(); // text and colours -> a label's picture: fonts are slow to draw
-
-function label(text, colour, scheme) {
-  const ratio = Math.min(3, devicePixelRatio || 1);
-  const key = `${text}\n${colour}\n${ratio}`;
-  let sprite = sprites.get(key);
-  if (sprite !== undefined) return sprite;
-  if (sprites.size >= MAX_SPRITES) sprites.clear();
-  const canvas = document.createElement("canvas");
-  let ctx = canvas.getContext("2d");
-  ctx.font = FONT;
-  const width = Math.ceil(ctx.measureText(text).width) + 10;
-  canvas.width = width * ratio;
-  canvas.height = 17 * ratio;
-  ctx = canvas.getContext("2d");
-  ctx.scale(ratio, ratio);
-  ctx.fillStyle = colour;
-  ctx.beginPath();
-  ctx.roundRect(0, 0, width, 17, 4);
-  ctx.fill();
-  ctx.fillStyle = scheme === "dark" ? "#0d1015" : "#ffffff";
-  ctx.font = FONT;
-  ctx.textBaseline = "middle";
-  ctx.fillText(text, 5, 9);
-  sprite = { canvas, width, height: 17 };
-  sprites.set(key, sprite);
-  return sprite;
-}
 
 function drawArena(ctx, view, scheme) {
   const colours = ARENA[scheme];
@@ -165,8 +136,8 @@ function textOf(settlement, row, layers) {
  * Draw a settlement and return what was drawn: `{id, name, x, y, colour}` for each track, at its box's centre on the canvas.
  *
  * @param {CanvasRenderingContext2D} ctx scaled to CSS pixels
- * @param {object} scene settlement, bitmap, view, layers, scheme, trails, skeleton, and the functions isHidden(id) and
- *   isDimmed(row); selected and target are ids or -1
+ * @param {object} scene settlement, bitmap, view, layers, scheme, trails, skeleton, places (zones and lines), and the functions
+ *   isHidden(id) and isDimmed(row); selected and target are ids or -1
  */
 export function draw(ctx, scene) {
   const { settlement, bitmap, view, layers, skeleton } = scene;
@@ -180,6 +151,7 @@ export function draw(ctx, scene) {
   } else {
     drawArena(ctx, view, scheme);
   }
+  if (layers.zones) drawPlaces(ctx, scene.places, view, scheme);
   if (settlement === null) return drawn;
 
   const { boxes, ids } = settlement;

@@ -2,6 +2,7 @@
 
 import { draw } from "./painter.js";
 import { View } from "./view.js";
+import { drawDraft } from "./zones_painter.js";
 
 const NEAR_PX = 24;
 const CLICK_PX = 5;
@@ -9,8 +10,8 @@ const CLICK_PX = 5;
 export class Stage {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {object} viewer has `scene()`, which returns what is drawn, and `pick(id)`, which is called with the clicked id
-   *   or -1
+   * @param {object} viewer has `scene()`, which returns what is drawn, `clicked(x, y)`, and `drawing`, which takes the pointer
+   *   while zones and lines are drawn or moved
    */
   constructor(canvas, viewer) {
     this.canvas = canvas;
@@ -20,6 +21,7 @@ export class Stage {
     this.drawn = []; // what the last drawing shows
     this.drawnSettlement = null;
     this.drawnPicture = false;
+    this.drawnPlaces = [];
     this.count = 0; // drawings
     this.milliseconds = 0; // spent on them
     this.hovered = -1;
@@ -68,6 +70,8 @@ export class Stage {
     scene.view = view;
     scene.target = this.viewer.isPicking && this.hovered !== scene.selected ? this.hovered : -1;
     this.drawn = draw(ctx, scene);
+    if (scene.layers.zones) drawDraft(ctx, scene.draft, view, scene.bitmap !== null && scene.layers.picture ? "dark" : scene.scheme);
+    this.drawnPlaces = scene.layers.zones ? scene.places : [];
     this.drawnSettlement = scene.settlement;
     this.drawnPicture = scene.bitmap !== null && scene.layers.picture;
     this.count++;
@@ -128,17 +132,21 @@ export class Stage {
   listen() {
     const { canvas, view } = this;
     const down = new Map(); // pointer id -> its last event
+    const { drawing } = this.viewer;
     let moved = 0;
     let distance = 0;
+    let isDragging = false; // a zone or line
     canvas.addEventListener("pointerdown", (event) => {
       down.set(event.pointerId, event);
       moved = 0;
       distance = 0;
       if (event.pointerType === "mouse") canvas.setPointerCapture(event.pointerId);
+      isDragging = down.size === 1 && drawing.press(...this.point(event));
     });
     canvas.addEventListener("pointermove", (event) => {
       const last = down.get(event.pointerId);
       if (last === undefined) {
+        drawing.hover(...this.point(event));
         const hovered = this.idAt(...this.point(event));
         if (hovered !== this.hovered) {
           this.hovered = hovered;
@@ -149,7 +157,9 @@ export class Stage {
       }
       down.set(event.pointerId, event);
       moved += Math.abs(event.clientX - last.clientX) + Math.abs(event.clientY - last.clientY);
-      if (down.size === 2) {
+      if (isDragging) {
+        if (moved > CLICK_PX) drawing.drag(...this.point(event));
+      } else if (down.size === 2) {
         const [a, b] = [...down.values()];
         const now = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
         const [x, y] = this.point({ clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 });
@@ -163,9 +173,16 @@ export class Stage {
       }
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (down.delete(event.pointerId) && moved <= CLICK_PX) this.viewer.pick(this.idAt(...this.point(event)));
+      const isClick = down.delete(event.pointerId) && moved <= CLICK_PX;
+      if (isDragging) drawing.drop(isClick);
+      isDragging = false;
+      if (isClick) this.viewer.clicked(...this.point(event));
     });
-    canvas.addEventListener("pointercancel", (event) => down.delete(event.pointerId));
+    canvas.addEventListener("pointercancel", (event) => {
+      down.delete(event.pointerId);
+      drawing.drop(true);
+      isDragging = false;
+    });
     canvas.addEventListener("pointerleave", () => {
       this.hovered = -1;
     });

@@ -3,6 +3,7 @@
 import { Lanes } from "./lanes.js";
 import { Recent, trailsOf } from "./recent.js";
 import { ofFrame, ofRow } from "./settlement.js";
+import { Zones } from "./zones.js";
 
 const MAX_WAITING = 600; // frames that arrive while the history is read
 const BACKFILL_FRAMES = 1024;
@@ -44,10 +45,12 @@ class Bounds {
 }
 
 export class Stream {
-  constructor(name, onShown) {
+  constructor(name, onShown, onZones) {
     this.name = name;
+    this.zones = new Zones(name, (said, author) => onZones(this, said, author)); // they stay over resets
     this.onShown = onShown; // called when another frame is shown
     this.row = null; // of the daemon's table of streams
+    this.listedAt = 0; // when it came
     this.stats = null;
     this.measured = []; // one of {p50, p99, rate} for each of the last seconds
     this.epoch = -1;
@@ -87,6 +90,7 @@ export class Stream {
 
   update(row, stats) {
     this.row = row;
+    this.listedAt = performance.now();
     this.isOpen = true;
     this.stats = stats ?? null;
     const [p50, p99] = stats?.latency_ms ?? [NaN, NaN];

@@ -4,7 +4,7 @@ import { make, setText } from "./dom.js";
 import { draw } from "./painter.js";
 import { View } from "./view.js";
 
-const LAYERS = { picture: true, boxes: true, ids: false, scores: false, trails: false, keypoints: false, outlines: false };
+const LAYERS = { picture: true, boxes: true, ids: false, scores: false, trails: false, keypoints: false, outlines: false, zones: false };
 
 class Tile {
   constructor(stream, onSelect) {
@@ -46,7 +46,8 @@ class Tile {
       skeleton: null, isHidden: () => false, isDimmed: () => false, selected: -1, target: -1, isSmall: true,
     });
     const count = stream.shown?.ids.length ?? 0;
-    setText(this.state, stream.row?.unavailable ? "unavailable" : stream.isOpen ? `${count}` : "closed");
+    const recorded = stream.isOpen && stream.row?.recording ? "● rec " : "";
+    setText(this.state, stream.row?.unavailable ? "unavailable" : stream.isOpen ? `${recorded}${count}` : "closed");
   }
 }
 

@@ -3,12 +3,14 @@
 import { Connection } from "./connection.js";
 import { Corrections } from "./corrections.js";
 import { byId, icon, make, setHidden, setText } from "./dom.js";
+import { Drawing } from "./drawing.js";
 import { Keys } from "./keys.js";
 import { LanesCanvas } from "./lanes_canvas.js";
 import { Log } from "./log.js";
 import { Panel } from "./panel.js";
 import { Playback } from "./playback.js";
 import { TRAIL_S } from "./recent.js";
+import { described, Recording } from "./recording.js";
 import { Stage } from "./stage.js";
 import { Stream } from "./stream.js";
 import { Strip } from "./strip.js";
@@ -16,11 +18,13 @@ import { Table } from "./table.js";
 import { Theme } from "./theme.js";
 import { Tiles } from "./tiles.js";
 import { TokenDialog } from "./token.js";
+import { keyOf } from "./zones.js";
+import { ZonesPanel } from "./zones_panel.js";
 
 const MAX_WATCHED = 16;
 const LARGE = { fps: 15, width: 1280 };
 const TILE = { fps: 4, width: 320 };
-const LAYERS = { picture: true, boxes: true, keypoints: true, outlines: true, ids: true, trails: true, scores: false };
+const LAYERS = { picture: true, boxes: true, keypoints: true, outlines: true, ids: true, trails: true, scores: false, zones: true };
 const QUIET_EVENTS = new Set(["heartbeat"]);
 
 class Viewer {
@@ -46,6 +50,7 @@ class Viewer {
     this.corrections = new Corrections(request, this.log);
     this.playback = new Playback(request, (error) => this.played(error));
     this.tokenDialog = new TokenDialog((token) => this.connection.useToken(token));
+    this.drawing = new Drawing(this);
     this.stage = new Stage(byId("picture"), this);
     this.lanes = new LanesCanvas(byId("lanes"), byId("lanes-caption"), this);
     this.tiles = new Tiles(byId("tiles"), (name) => this.select(name));
@@ -53,6 +58,8 @@ class Viewer {
     this.table = new Table({ body: byId("table"), search: byId("search"), count: byId("track-count"),
       empty: byId("table-note"), showAll: byId("show-all") }, this);
     this.panel = new Panel(this);
+    this.zonesPanel = new ZonesPanel(this);
+    this.recording = new Recording(this);
     this.keys = new Keys(this);
     this.addButtons();
     document.addEventListener("visibilitychange", () => this.watch());
@@ -98,11 +105,14 @@ class Viewer {
       this.watched = "";
       this.mayAct = false;
     }
+    if (!this.mayAct) this.drawing.cancel();
     this.connectionState = state;
     setText(byId("state"), text);
     byId("state").dataset.state = state;
     this.notice();
     this.panel?.update();
+    this.zonesPanel?.update();
+    this.recording?.update();
   }
 
   onUnauthorized(reason) {
@@ -118,6 +128,8 @@ class Viewer {
     for (const stream of this.streams.values()) stream.hasHistory = false; // frames may have been missed
     this.watch();
     this.panel.update();
+    this.zonesPanel.update();
+    this.recording.update();
   }
 
   onMessage(message) {
@@ -133,10 +145,11 @@ class Viewer {
       open.add(row.stream);
       let stream = this.streams.get(row.stream);
       if (stream === undefined) {
-        stream = new Stream(row.stream, (shown) => this.shown(shown));
+        stream = new Stream(row.stream, (shown) => this.shown(shown), (...change) => this.rezoned(...change));
         this.streams.set(row.stream, stream);
       }
       stream.update(row, stats?.[row.stream]);
+      stream.zones.read(row, (method, params) => this.connection.request(method, params));
     }
     for (const [name, stream] of this.streams) {
       if (open.has(name)) continue;
@@ -149,6 +162,7 @@ class Viewer {
     this.tiles.update(this.streams, this.stream?.name);
     this.stream?.readHistory((method, params) => this.connection.request(method, params));
     this.strip.update(this.stream);
+    this.recording.update();
     this.watch();
     this.titles();
     this.notice();
@@ -170,9 +184,24 @@ class Viewer {
       this.table.invalidate();
       return;
     }
+    if (event === "zones") {
+      stream?.zones.take(detail, epoch);
+      return;
+    }
+    if (event === "recording") {
+      this.log.add(`${name}: ${described(detail)}`, detail.reason ? "bad" : "good");
+      return;
+    }
     const reason = detail?.reason ? `: ${detail.reason}` : "";
     this.log.add(`${name}: ${event}${reason}`, event === "reset" ? "warn" : "");
     if (event === "reset" && stream === this.stream) this.forget();
+  }
+
+  /** The zones and lines of a stream have changed. */
+  rezoned(stream, said, author) {
+    const by = author && author !== "viewer" ? ` (${author})` : "";
+    for (const line of said) this.log.add(`${stream.name}: ${line}${by}`, "good");
+    if (stream === this.stream) this.drawn();
   }
 
   // What is seen.
@@ -232,6 +261,8 @@ class Viewer {
       scheme: this.theme.scheme,
       trails: isPast ? playback.trails : this.trails.trails,
       skeleton: stream?.skeleton ?? null,
+      places: this.drawing.shown,
+      draft: this.drawing.draft,
       selected: this.selected,
       following: this.followed >= 0 && row >= 0 ? [settlement.centreX(row), settlement.centreY(row)] : null,
       isHidden: (id) => this.hidden.has(id),
@@ -404,6 +435,9 @@ class Viewer {
     this.playback.live();
     this.stream = stream;
     this.forget();
+    this.drawing.cancel();
+    this.drawing.select(null);
+    this.recording.update();
     this.stage.view.reset(true);
     this.stage.zoomed();
     this.labelledAt = 0;
@@ -443,6 +477,20 @@ class Viewer {
     this.lanes.invalidate();
   }
 
+  /** A click on the picture: a corner of what is drawn, else a track, else a zone or line. */
+  clicked(x, y) {
+    if (this.drawing.kind !== null) {
+      if (this.drawing.isDrawing) this.drawing.click(x, y);
+      return;
+    }
+    const id = this.stage.idAt(x, y);
+    if (id < 0 && !this.isPicking && this.layers.zones) {
+      const place = this.drawing.placeAt(x, y, true);
+      this.drawing.select(place === null ? null : keyOf(place));
+    }
+    this.pick(id);
+  }
+
   get isPicking() {
     return this.picking !== null;
   }
@@ -467,6 +515,60 @@ class Viewer {
     if (this.selected >= 0) this.correct(action, { track: this.selected });
   }
 
+  /** The zones and lines of the large stream. */
+  get zones() {
+    return this.stream?.zones ?? null;
+  }
+
+  /** Begin to draw a zone or a line. */
+  drawPlace(kind, name = "") {
+    if (!this.mayAct || this.stream === null) return;
+    this.layers.zones = true;
+    this.layerButtons.get("zones").setAttribute("aria-pressed", "true");
+    this.stopFollowing();
+    this.drawing.start(kind, name);
+    byId("picture").focus();
+  }
+
+  cancelDrawing() {
+    this.drawing.cancel();
+    this.drawingEnded();
+  }
+
+  /** The keys mean what they did before. */
+  drawingEnded() {
+    this.drawn();
+    byId("picture").focus();
+  }
+
+  /** Zones and lines look different now, or what is drawn of a new one. */
+  drawn() {
+    byId("picture").classList.toggle("drawing", this.drawing.kind !== null || (this.mayAct && this.drawing.place !== null));
+    this.zonesPanel?.update();
+    this.stage.invalidate();
+  }
+
+  selectPlace() {
+    this.drawing.selectNext();
+  }
+
+  deletePlace() {
+    this.drawing.remove();
+  }
+
+  /** Change the zones and lines of the large stream; true if the daemon has taken the change. */
+  async editPlaces(change) {
+    const { stream } = this;
+    if (!this.mayAct || stream === null) return false;
+    try {
+      await stream.zones.edit((method, params) => this.connection.request(method, params), change);
+      return true;
+    } catch (error) {
+      this.log.add(`${stream.name}: the zones are not changed: ${error.message}`, "bad");
+      return false;
+    }
+  }
+
   async reset() {
     const { name } = this.stream;
     try {
@@ -478,7 +580,10 @@ class Viewer {
 
   cancel() {
     if (this.picking !== null) this.pickSecond(null);
-    else this.pick(-1);
+    else {
+      this.pick(-1);
+      this.drawing.select(null);
+    }
   }
 
   selectNext(direction) {
@@ -606,6 +711,8 @@ class Viewer {
       drawings: this.stage.count,
       view: { left: this.stage.view.left, top: this.stage.view.top, scale: this.stage.view.scale },
       tracks: this.stage.drawn.map((track) => ({ ...track })),
+      places: this.stage.drawnPlaces.map((place) => ({ ...place })),
+      drawing: { kind: this.drawing.kind, points: this.drawing.points, isComplete: this.drawing.isComplete },
     };
   }
 }

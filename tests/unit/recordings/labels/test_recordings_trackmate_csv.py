@@ -76,3 +76,11 @@ def test_an_error_names_file_and_row(tmp_path, row, message):
 def test_a_table_without_positions_is_an_error(tmp_path):
     with pytest.raises(RecordingError, match=r"row 1: must hold POSITION_X, POSITION_Y, FRAME; no FRAME"):
         read_trackmate_csv(write(tmp_path / "a.csv", "1,2", header="POSITION_X,POSITION_Y"))
+
+
+def test_a_track_has_the_last_name_that_it_was_given(tmp_path):
+    path = tmp_path / "a_spots.csv"
+    path.write_text(
+        "ID,TRACK_ID,TRACK_NAME,POSITION_X,POSITION_Y,FRAME\n0,7,Ann,1,1,2\n1,7,Track_7,1,1,0\n2,8,Track_8,2,2,0\n3,ø,ø,3,3,0\n"
+    )
+    assert read_trackmate_csv(path).names == {7: "Ann"}

@@ -121,3 +121,10 @@ def test_an_error_names_the_line_and_the_element(tmp_path, frames, edges, messag
     with pytest.raises(RecordingError, match=message) as raised:
         read_trackmate_xml(path)
     assert str(path) in str(raised.value)
+
+
+def test_a_track_has_the_name_that_it_was_given(tmp_path):
+    path = make_trackmate(tmp_path / "a.xml", straight(1, 2), {4: [(1, 2)]})
+    assert read_trackmate_xml(path).names == {}  # TrackMate's own name of a track is no name
+    path.write_text(path.read_text().replace('name="Track_4"', 'name="Zelle &amp; Kern"'))
+    assert read_trackmate_xml(path).names == {4: "Zelle & Kern"}

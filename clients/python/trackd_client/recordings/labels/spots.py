@@ -42,6 +42,7 @@ class Spots:
     radii: NDArray[np.float64]  # (s, 2) along x and y, NaN for none
     gt_ids: NDArray[np.int64]  # (s,) -1 for a spot without a track
     lineage: Mapping[int, int] = field(default_factory=dict)  # child → parent
+    names: Mapping[int, str] = field(default_factory=dict)  # of the tracks that people gave one
     outlines: Outlines | None = None
     boxes: NDArray[np.float64] | None = None  # (s, 4) x y x y relative to the spot, in place of radii
     unit: str | None = None  # of the coordinates; None: unknown

@@ -34,18 +34,25 @@ def read_trackmate_csv(path: Path) -> Spots:
     """
     unit, table = open_table(path, ("POSITION_X", "POSITION_Y", "FRAME"))
     rows = SpotRows()
+    names: dict[int, tuple[int, str]] = {}
     for row in table:
         if row.whole("VISIBILITY", 1) == 0:
             continue
+        frame, track = row.whole("FRAME"), row.whole("TRACK_ID", -1)
         rows.add(
-            row.whole("FRAME"),
+            frame,
             row.real("POSITION_X"),
             row.real("POSITION_Y"),
-            track=row.whole("TRACK_ID", -1),
+            track=track,
             spot_id=row.whole("ID", -1),
             radius=row.real("RADIUS", -1.0),
         )
-    spots = replace(rows.spots(), unit=unit)
+        name = row.values.get("TRACK_NAME", "")
+        if track >= 0 and name and frame >= names.get(track, (0,))[0]:  # the last name counts
+            names[track] = (frame, name)
+    # TrackMate names a track Track_ and its id, until a person does.
+    given = {track: name for track, (_, name) in names.items() if name not in (f"Track_{track}", "ø")}
+    spots = replace(rows.spots(), unit=unit, names=given)
     edges = edges_beside(path)
     return one_a_frame(spots if edges is None else _linked(spots, edges), path)
 

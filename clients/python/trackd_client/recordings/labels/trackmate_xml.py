@@ -44,6 +44,7 @@ class TrackMateModel:
     rows: SpotRows = field(default_factory=SpotRows)  # the visible spots
     edges: array[int] = field(default_factory=lambda: array("q"))  # source, target, track, line of each
     kept_tracks: set[int] | None = None  # None: the file has no list of them, so all are kept
+    names: dict[int, str] = field(default_factory=dict)  # of the tracks whose name is not Track_ and their number
     hidden: set[int] = field(default_factory=set)  # spots that a filter made invisible
     unit: str | None = None
     time_unit: str | None = None
@@ -72,6 +73,7 @@ def read_trackmate_xml(path: Path) -> Spots:
         spots,
         gt_ids=ids,
         lineage=lineage,
+        names={track: model.names[track] for track in set(ids.tolist()) & model.names.keys()},
         unit=model.unit,
         pixel_size=model.image.pixel_size,
         n_frames=model.image.n_frames,
@@ -96,7 +98,11 @@ def read_model(path: Path) -> TrackMateModel:
             case "Edge" if element.within("AllTracks", "Track"):
                 assert element.parent is not None
                 ends = (element.whole("SPOT_SOURCE_ID"), element.whole("SPOT_TARGET_ID"))
-                model.edges.extend((*ends, element.parent.whole("TRACK_ID"), element.line))
+                track = element.parent.whole("TRACK_ID")
+                model.edges.extend((*ends, track, element.line))
+                name = element.parent.attributes.get("name")
+                if name and name != f"Track_{track}":
+                    model.names[track] = name
             case "TrackID" if element.within("FilteredTracks"):
                 model.kept_tracks = set() if model.kept_tracks is None else model.kept_tracks
                 model.kept_tracks.add(element.whole("TRACK_ID"))

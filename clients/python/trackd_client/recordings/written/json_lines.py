@@ -12,6 +12,7 @@ from trackd_client.detections import Skeleton
 from trackd_client.excerpt import excerpt
 from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordingError
+from trackd_client.recordings.written.written_format import WrittenFormat
 from trackd_client.recordings.written.written_frames import WrittenFrames, WrittenRows
 
 VERSION = 1
@@ -96,11 +97,8 @@ def _add(rows: WrittenRows, frame: Mapping[str, Any], where: str) -> None:
     }
     rows.add(where, numbers[0] or 0, numbers[1] or 0, ids, **values)
     names = _by_id(frame, "names", str, where)
-    for track_id in ids:  # a name that was removed counts no more
-        if track_id in names:
-            rows.names[track_id] = names[track_id]
-        else:
-            rows.names.pop(track_id, None)
+    rows.note_names(ids, names)
+    rows.note_corrections(numbers[0] or 0, frame.get("corrections") or [], where)
     rows.lineage.update(_by_id(frame, "parents", int, where))
 
 
@@ -129,3 +127,6 @@ def _flat(value: Any, depth: int, where: str) -> list[float] | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) <= 2**63)
+
+
+JSON_LINES = WrittenFormat(kind="jsonl", title="JSON lines of trackd", suffixes=(".jsonl",), read=read_json_lines)

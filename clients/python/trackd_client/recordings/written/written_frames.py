@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.detections import Detections, Skeleton
+from trackd_client.excerpt import excerpt
 from trackd_client.recordings.limits import MAX_WHOLE, RecordingLimits
 from trackd_client.recordings.recording import MAX_TIME_NS, RecordingError
 
@@ -25,7 +26,7 @@ class WrittenFrames:
     """All frames of a file, those without an instance included."""
 
     frame_index: NDArray[np.int64]  # (f,) in the order of the file
-    t_ns: NDArray[np.int64]  # (f,)
+    t_ns: NDArray[np.int64] | None  # (f,) capture times; None: the file holds none
     first: NDArray[np.int64]  # (f + 1,) the first instance of each frame
     track_ids: NDArray[np.int64]  # (i,) −1 for none
     boxes: NDArray[np.float32] | None  # (i, 4)
@@ -36,6 +37,7 @@ class WrittenFrames:
     skeleton: Skeleton | None
     names: Mapping[int, str] = field(default_factory=dict)  # track id -> name
     lineage: Mapping[int, int] = field(default_factory=dict)  # child -> parent
+    corrections: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # before the frame of an index
     source: str | None = None  # the video
     frame_shape: tuple[int, ...] | None = None
     fps: float | None = None
@@ -62,6 +64,9 @@ class WrittenFrames:
         return slice(int(self.first[place]), int(self.first[place + 1]))
 
 
+MOST_FILLED = 64 << 20  # bytes of missing values that any file may have; a large one may have more
+
+
 @dataclass(slots=True)
 class WrittenRows:
     """The frames of a file while it is read: numbers in flat arrays, which take eight bytes each."""
@@ -74,8 +79,10 @@ class WrittenRows:
     counts: array[int] = field(default_factory=lambda: array("q"))
     ids: array[int] = field(default_factory=lambda: array("q"))
     values: dict[str, array[float]] = field(default_factory=dict)
+    n_filled: int = 0  # values that frames lack
     names: dict[int, str] = field(default_factory=dict)
     lineage: dict[int, int] = field(default_factory=dict)
+    corrections: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(
         self,
@@ -118,11 +125,38 @@ class WrittenRows:
                 if not given:
                     continue
                 column = self.values[name] = array("d", [math.nan]) * (width * before)
+            if given is None:
+                self.n_filled += width * n
+                nbytes = 8 * self.n_filled
+                if nbytes > MOST_FILLED and nbytes > 32 * self.path.stat().st_size:
+                    raise RecordingError(
+                        f"{where}: {self.n_filled} values of {name} are missing so far; a file of this size may not "
+                        "leave out so many"
+                    )
             column.extend([math.nan] * (width * n) if given is None else given)
         self.frames.append(frame_index)
         self.times.append(t_ns)
         self.counts.append(n)
         self.ids.extend(ids)
+
+    def note_names(self, ids: Sequence[int], names: Mapping[int, str]) -> None:
+        """Keep the last name of each track: `names` are those of a frame, and a track without one has none any more."""
+        for track_id in ids:
+            if track_id in names:
+                self.names[track_id] = names[track_id]
+            else:
+                self.names.pop(track_id, None)
+
+    def note_corrections(self, frame_index: int, given: Any, where: str) -> None:
+        """Keep the corrections before a frame.
+
+        Raises:
+            RecordingError: they are not a list of maps.
+        """
+        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+            raise RecordingError(f"{where}: corrections must be a list of objects; got {excerpt(given)}")
+        if given:
+            self.corrections[frame_index] = given
 
     def _width(self, name: str) -> int:
         k = 0 if self.skeleton is None else len(self.skeleton.nodes)
@@ -151,6 +185,7 @@ class WrittenRows:
             skeleton=self.skeleton,
             names=self.names,
             lineage=self.lineage,
+            corrections=self.corrections,
             **notes,
         )
 

@@ -1,15 +1,16 @@
-"""Recordings of files that trackd wrote as outputs: tracks with their ids, names, scores and capture times."""
+"""Recordings of finished tracks: those that trackd wrote as outputs, and those of other programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.configuration import ConfigError
+from trackd_client.configuration import ConfigError, find_path
 from trackd_client.detections import Skeleton
 from trackd_client.recordings.clips import plan_clips
 from trackd_client.recordings.config import TestDataset
@@ -17,20 +18,16 @@ from trackd_client.recordings.images.source import ImageLayout, fitting, known_f
 from trackd_client.recordings.images.video import VideoFile
 from trackd_client.recordings.limits import DEFAULT_LIMITS, RecordingLimits
 from trackd_client.recordings.named_files import WHERE, named_files, one_each, unique_names
-from trackd_client.recordings.recording import Clip, RecordedFrame, Recording
+from trackd_client.recordings.recording import Clip, RecordedFrame, Recording, RecordingError
 from trackd_client.recordings.recording_format import RecordingFormat
-from trackd_client.recordings.written.json_lines import read_json_lines
-from trackd_client.recordings.written.track_tables import read_csv_table, read_parquet_table
+from trackd_client.recordings.written.written_files import WRITTEN_FORMATS, written_format, written_suffixes
 from trackd_client.recordings.written.written_frames import WrittenFrames
-
-# By the ending of the file's name.
-READERS = {".jsonl": read_json_lines, ".csv": read_csv_table, ".parquet": read_parquet_table}
 
 
 class WrittenRecording(Recording):
-    """The frames of a file that trackd wrote, each with its own capture time; gt ids are the track ids.
+    """The frames of a file of finished tracks; gt ids are the track ids.
 
-    Only the frames that are in the file are played.
+    Only the frames that are in the file are played, at their own capture times where the file has them.
 
     Args:
         path: the file.
@@ -57,7 +54,11 @@ class WrittenRecording(Recording):
 
     @cached_property
     def _written(self) -> WrittenFrames:
-        return READERS[self.path.suffix.lower()](self.path, self._limits)
+        known = written_format(self.path)
+        if known is None:
+            titles = ", ".join(dict.fromkeys(each.title for each in WRITTEN_FORMATS))
+            raise RecordingError(f"{self.path}: must be {titles}; looks like none of them")
+        return known.read(self.path, self._limits)
 
     @cached_property
     def source(self) -> Path | None:
@@ -80,7 +81,7 @@ class WrittenRecording(Recording):
         """Frames per second: configured, else noted, else by the capture times, else the video's, else 30."""
         written = self._written
         measured = None
-        if len(written) > 1:
+        if len(written) > 1 and written.t_ns is not None:
             frames = int(written.frame_index[-1] - written.frame_index[0])
             nanoseconds = int(written.t_ns[-1] - written.t_ns[0])
             measured = round(frames * 1e9 / nanoseconds, 3) if frames > 0 and nanoseconds > 0 else None
@@ -100,6 +101,16 @@ class WrittenRecording(Recording):
     def lineage(self) -> Mapping[int, int]:
         """Child → parent."""
         return self._written.lineage
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the file holds capture times."""
+        return self._written.t_ns is not None
+
+    @property
+    def corrections(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
+        """What people corrected before the frame of an index."""
+        return self._written.corrections
 
     @cached_property
     def clips(self) -> Sequence[Clip]:
@@ -136,7 +147,8 @@ class WrittenRecording(Recording):
                 if chosen is not None and not any(clip.start <= index < clip.stop for clip in chosen):
                     continue
                 image = None if images is None else images.read(index)
-                frame = RecordedFrame(index, int(written.t_ns[place]), image, written.at(place))
+                t_ns = self.time_ns(index) if written.t_ns is None else int(written.t_ns[place])
+                frame = RecordedFrame(index, t_ns, image, written.at(place))
                 yield frame, written.track_scores_at(place)
         finally:
             if images is not None:
@@ -149,11 +161,11 @@ def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> lis
     Raises:
         ConfigError: a file has no known ending.
     """
-    paths = named_files(dataset.track_files, base, "track_files")
+    paths = [find_path(path, f"{WHERE}.track_files", base, "file or folder") for path in dataset.track_files]
     videos = one_each(named_files(dataset.video_files, base, "video_files"), len(paths))
     for path in paths:
-        if path.suffix.lower() not in READERS:
-            raise ConfigError(f"{WHERE}.track_files: {path} must end in {', '.join(READERS)}")
+        if path.suffix.lower() not in written_suffixes():
+            raise ConfigError(f"{WHERE}.track_files: {path} must end in {', '.join(written_suffixes())}")
     names = unique_names((path.stem for path in paths), paths)
     return [
         WrittenRecording(path, dataset, video=video, name=name, limits=limits)
@@ -161,4 +173,4 @@ def open_files(dataset: TestDataset, base: Path, limits: RecordingLimits) -> lis
     ]
 
 
-WRITTEN = RecordingFormat(title="tracks that trackd wrote", key="track_files", open_files=open_files)
+WRITTEN = RecordingFormat(title="finished tracks", key="track_files", open_files=open_files)
