@@ -30,6 +30,7 @@ from trackd_client.recordings.config import LiveDataset
 SHARED = Path(os.environ.get("TRACKD_SHARED", "../shared")).resolve()
 sys.path.insert(0, str(SHARED / "peers"))
 
+import bounce  # noqa: E402
 import gen  # noqa: E402
 import score  # noqa: E402
 
@@ -80,6 +81,17 @@ def synthetic(level: str) -> list[tuple[Frames, np.ndarray]]:
         sequence = gen.generate(LEVEL_SIZES[level], 300, seed, level)
         truth = table([(frame.gt_ids + 1, frame.gt_boxes) for frame in sequence.frames])
         pairs.append(([(frame.boxes, frame.scores) for frame in sequence.frames], truth))
+    return pairs
+
+
+def closed(kind: str, n: int) -> list[tuple[Frames, np.ndarray]]:
+    """Small fast boxes that bounce off walls; none is missed, and none is ever new."""
+    pairs = []
+    for seed in (10, 11, 12):
+        order = np.random.default_rng(seed)
+        boxes = bounce.scene(n, 600, seed, kind)
+        truth = table([(np.arange(n) + 1, row) for row in boxes])
+        pairs.append(([(row[order.permutation(n)], np.full(n, 0.9, np.float32)) for row in boxes], truth))
     return pairs
 
 
@@ -134,6 +146,9 @@ def poses(truth_name: str, found_name: str | None = None, drop: float = 0.05) ->
 
 SETS: dict[str, Callable[[], list[tuple[Frames, np.ndarray]]]] = {
     **{level: (lambda level=level: synthetic(level)) for level in LEVEL_SIZES},
+    "wire6": lambda: closed("wire", 6),
+    "bounce6": lambda: closed("bounce", 6),
+    "bounce20": lambda: closed("bounce", 20),
     "tud_campus": lambda: mot("mot15_TUD-Campus"),
     "mot17_09": lambda: mot("mot17_09"),
     "mot17_10": lambda: mot("mot17_10"),
