@@ -66,6 +66,8 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         table, flags = weigh_table(table, query, columns, config, rules)
     if scores.one_each and not rules:
         values, limits = log_odds(logits, scores, columns, config.overlap_thresh), np.zeros(len(columns))
+        if not query.force:
+            values = np.maximum(values, 0)
     else:
         values, limits = table, _limits(query, scores, columns, config)
     if query.force:
@@ -73,7 +75,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         if (values[matched, tracks] <= limits[tracks]).any():
             query.flags.append("forced")
     else:
-        matched, tracks = best_pairs(np.maximum(values, 0), limits)
+        matched, tracks = best_pairs(values, limits)
     query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
@@ -116,7 +118,7 @@ def _associate_near(
     if rules:
         gains, limits = values, _limits(query, scores, slots, config)
     else:
-        gains = np.maximum(logits - np.float32(math.log(max(config.overlap_thresh, _LEAST_ODDS))), 0)
+        gains = np.maximum(logits - _log_threshold(config.overlap_thresh), 0)
         limits = np.zeros(len(slots))
     matched, tracks = sparse.assign_pairs(gains, at, references, limits, n)
     probabilities = sparse.pair_probabilities(
@@ -220,6 +222,10 @@ def track_scores(
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))
 
 
+def _log_threshold(overlap_thresh: float) -> np.float32:
+    return np.float32(math.log(max(overlap_thresh, _LEAST_ODDS)))
+
+
 def log_odds(
     logits: NDArray[np.float32], scores: Scores, live_slots: Slots, overlap_thresh: float
 ) -> NDArray[np.float32]:
@@ -234,7 +240,7 @@ def log_odds(
         live_slots: (M,) ascending.
         overlap_thresh: the odds at which the result is 0.
     """
-    values = logits - np.float32(math.log(max(overlap_thresh, _LEAST_ODDS)))
+    values = logits - _log_threshold(overlap_thresh)
     if len(scores.slots) == len(live_slots):
         return values
     spread = np.full((len(logits), len(live_slots)), _NO_ODDS, np.float32)

@@ -156,7 +156,7 @@ class FilterBank:
         """Replace the state by that of a snapshot."""
         learnt = np.asarray(state["learnt"])
         self._statistics = update.initial_statistics()
-        known = min(len(learnt), _BEFORE_BIRTHS) if len(learnt) < _N_STATISTICS else _N_STATISTICS
+        known = _N_STATISTICS if len(learnt) == _N_STATISTICS else _BEFORE_BIRTHS
         _numbers(self._statistics)[0, :known] = learnt[:known]
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
         _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
