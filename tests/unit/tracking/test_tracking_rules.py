@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tracking_scripted import Scene
 
 from trackd.config import TrackerConfig
 from trackd.tracking.association import associate, pair_probabilities
@@ -141,3 +142,21 @@ def test_a_frame_is_uncertain_when_a_row_could_be_any_track() -> None:
 def test_one_track_or_a_threshold_of_0_never_flags() -> None:
     assert not is_low(f4([[0.5]]), 0.1, 1.0)
     assert not is_low(f4([[0.5, 0.5]]), 0.1, 0.0)
+
+
+def test_a_negative_score_counts_as_what_it_is_in_the_assignment() -> None:
+    """With 0 in its place the sum 0.5 + 0 would be larger than 0.1 + 0.2."""
+    scene = Scene(
+        semantics="2026", max_center_dist=150, distance_penalty_multiplier=5, mult_thresh=False, overlap_thresh=0.05
+    )
+    half = np.array([-5.0, -5, 5, 5])
+    scene.frame(2, boxes=np.array([[0.0, 0, 0, 0], [100, 0, 100, 0]]) + half)
+    none = np.log(0.4)
+    odds = {
+        (0, 0): np.log(0.5) - none,
+        (0, 1): np.log(0.1) - none,
+        (1, 0): np.log(0.2 / 0.6),
+        (1, 1): np.log(0.2 / 0.6),
+    }
+    found = scene.frame(2, logits=odds, boxes=np.array([[0.0, 0, 0, 0], [-100, 0, -100, 0]]) + half)
+    assert found.track_ids.tolist() == [1, 0]
