@@ -26,6 +26,7 @@ from trackd.observe.token import read_token
 from trackd.observe.traces import open_traces
 from trackd.outputs.positions import Positions
 from trackd.outputs.thread import MOST_WAITING_BYTES, OutputsThread
+from trackd.recording.folder import check_writable
 from trackd.recording.recorder import Recorder
 from trackd.server.access.curve import Security
 from trackd.server.access.endpoints import check_addresses
@@ -80,7 +81,7 @@ class Daemon:
         check_addresses(config)
         token = None if config.daemon.http is None else read_token(config.security, base)
         if config.stream.outputs:
-            _check_writable(Path(config.out_dir))
+            check_writable("out_dir", Path(config.out_dir))
         self.context = context or zmq.Context()
         limits = wire_limits(config.limits)
         inbox = self._inbox = Inbox(config.limits.queue_bytes)
@@ -375,15 +376,3 @@ def wire_limits(limits: LimitsConfig) -> Limits:
         limits.header_bytes, max(DEFAULT_LIMITS.header_items, 4 * limits.keypoints), limits.message_bytes, limits.parts,
         limits.image_pixels, limits.instances, limits.keypoints, limits.image_bytes,
     )  # fmt: skip
-
-
-def _check_writable(out_dir: Path) -> None:
-    probe = out_dir / f".trackd-{time.time_ns()}"
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"out_dir must be a folder that can be written to: {error.strerror}; got {str(out_dir)!r}"
-        ) from None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trackd.recording.recording import Recording
+from trackd_client.configuration import ConfigError
 from trackd_client.message_log.writer import segments
 
 INFO = "recording.json"
@@ -24,6 +26,23 @@ class Unfinished:
     author: str
     t_ns: int
     after_seq: int
+
+
+def check_writable(key: str, folder: Path) -> None:
+    """Create the folder that a key of the configuration names, if it is absent, and check that it can be written to.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    probe = folder / f".trackd-{time.time_ns()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{key} must be a folder that can be written to: {error.strerror}; got {str(folder)!r}"
+        ) from None
 
 
 def write_info(folder: Path, recording: Recording) -> None:

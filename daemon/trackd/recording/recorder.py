@@ -12,9 +12,8 @@ from queue import SimpleQueue
 from typing import Any
 
 from trackd.config import RecordingConfig
-from trackd.recording.folder import Unfinished, finished, unfinished, write_info
+from trackd.recording.folder import Unfinished, check_writable, finished, unfinished, write_info
 from trackd.recording.recording import Recording
-from trackd_client.configuration import ConfigError
 from trackd_client.errors import TrackdError
 from trackd_client.message_log.reader import LogReader
 from trackd_client.message_log.record import Kind, Record
@@ -58,7 +57,7 @@ class Recorder:
         self._work: SimpleQueue[Work] = SimpleQueue()
         self._logs: dict[Recording, LogWriter] = {}  # only the recorder's thread uses it
         if self._folder is not None:
-            _check_folder(self._folder)
+            check_writable("recording.dir", self._folder)
 
     @property
     def is_configured(self) -> bool:
@@ -270,15 +269,3 @@ def _position(folder: Path, after_seq: int) -> tuple[int, int]:
             elif isinstance(message, Event):
                 last_seq = max(last_seq, message.last_seq)
     return reader.count(), last_seq
-
-
-def _check_folder(folder: Path) -> None:
-    probe = folder / f".trackd-{time.time_ns()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"recording.dir must be a folder that can be written to: {error.strerror}; got {str(folder)!r}"
-        ) from None
