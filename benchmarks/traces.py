@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from journal import loops
 from trackd.commands.bench import walk
 from trackd.commands.daemon_process import running_daemon
 from trackd_client import Client, Detections
@@ -68,21 +68,9 @@ def measure(overrides: list[str], count: int) -> tuple[float, float, float, floa
     boxes = walk(10, 1280, 720)
     frames = [Detections(boxes=next(boxes)) for _ in range(count)]
     with running_daemon(overrides) as at, Client(at["ingest"], at["tracks"], at["control"], timeout_s=60) as client:
-        with client.open_stream("closed", reply="tracks") as stream:
-            times = []
-            for detections in frames:
-                started = time.perf_counter()
-                stream.track(None, detections)
-                times.append(time.perf_counter() - started)
-        with client.open_stream("sustained") as stream:
-            started = time.perf_counter()
-            for detections in frames:
-                stream.send(None, detections)
-            stream.flush()
-            rate = count / (time.perf_counter() - started)
+        p50, p99, rate = loops(client, frames)
         lost = outcomes(at["http"])["queue_full"] / (2 * count)
-    p50, p99 = np.percentile(np.array(times[100:]) * 1e3, [50, 99])
-    return float(p50), float(p99), rate, lost
+    return p50, p99, rate, lost
 
 
 def main() -> None:
