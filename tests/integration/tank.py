@@ -100,6 +100,11 @@ class Tank:
         wait_until(lambda: self._epoch == epoch and seq in self.published, 30, f"the settlement of frame {seq}")
         return self.published[seq]
 
+    def first_of(self, epoch: int) -> int:
+        """Return the first seq of an epoch that this subscriber got; one that connects late misses some."""
+        wait_until(lambda: self._epoch == epoch and bool(self.published), 60, f"a settlement of epoch {epoch}")
+        return min(self.published)
+
     def next(self) -> Tracks:
         """Return a settlement that is published from now on."""
         last = max(self.published, default=-1)

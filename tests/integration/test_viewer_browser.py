@@ -288,6 +288,8 @@ def test_a_page_connects_again_after_the_daemon_was_killed_and_started_again(pag
             assert page.run("document.getElementById('notice').textContent").startswith("No connection")
             daemon = DaemonProcess(*ports, http)
             after = page.wait_state(lambda state: state["epoch"] != before["epoch"], "a picture of the next daemon", 60)
+            first = tank.first_of(after["epoch"])
+            after = page.wait_state(lambda state: state["seq"] >= first, "a frame that both have got")
             assert_as_published(after, tank)
             page.wait("document.getElementById('state').textContent === 'connected'")
             page.wait("document.getElementById('notice').hidden")
