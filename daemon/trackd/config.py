@@ -99,6 +99,7 @@ class TrackerConfig(Section):
     max_gap: OptionalCount = None
     max_gap_s: Annotated[float | None, Field(gt=0), BeforeValidator(_unbounded_is_none)] = None
     max_tracks: OptionalCount = None
+    min_hits: Annotated[int, Field(ge=1, le=1024)] = 1
     temperature: Annotated[float, Field(gt=0)] = 0.1
     confidence_threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_angle_diff: Annotated[float, Field(ge=0, le=180)] = 0.0

@@ -174,7 +174,7 @@ class AsyncClient:
         return read_status(await self.request("status"))
 
     async def live(self, stream: str) -> LiveTracks:
-        """Return the active and the lost tracks of a stream, without those that ended."""
+        """Return the tentative, active and lost tracks of a stream, without those that ended."""
         return read_live_tracks(stream, await self.request("tracks.live", stream=stream))
 
     async def live_position(self, stream: str) -> tuple[int, int]:

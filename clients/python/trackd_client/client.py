@@ -205,7 +205,7 @@ class Client:
         return read_status(self.request("status"))
 
     def live(self, stream: str) -> LiveTracks:
-        """Return the active and the lost tracks of a stream, without those that ended."""
+        """Return the tentative, active and lost tracks of a stream, without those that ended."""
         return read_live_tracks(stream, self.request("tracks.live", stream=stream))
 
     def live_position(self, stream: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 A correction moves ids between slots, or marks a track that ends before the next frame. The state of a track (its
 window, its filters, its features) stays in its slot, and no association reads an id. So a correction changes which id
-an animal has, and nothing else.
+an animal has, and nothing else. Only the number of frames in which a track was observed moves with its id.
 
 What was published of an id before it was corrected is kept until the next frame. The lists of that frame then state how
 each id has changed, as if the tracker had decided it.
@@ -188,6 +188,7 @@ class Corrections:
         self._note(track)
         self._note(into)
         self.ending.append(track)
+        life.hits[kept] += life.hits[slot]
         first_index = int(life.first_index[kept])
         life.first_index[kept] = min(life.first_index[slot], first_index)
         return Applied(0, Action.MERGE, "", 0, (track,), into, moved=moved, first_index=first_index)
@@ -235,7 +236,9 @@ class Corrections:
             raise _published_as_ended(done, track)
         self._check_free(self.names.get(track), track)
         if done.into is not None:
-            self._lifecycle.first_index[self._slot(done.into)] = done.first_index
+            life, kept = self._lifecycle, self._slot(done.into)
+            life.first_index[kept] = done.first_index
+            life.hits[kept] -= life.hits[self._slots(ending=True)[track]]
             if done.moved:
                 self._exchange(track, done.into)
         self.ending.remove(track)
@@ -367,8 +370,10 @@ class Corrections:
     def _exchange(self, one: int, other: int) -> None:
         self._note(one)
         self._note(other)
-        slots, ids = self._slots(ending=True), self._window.ids
-        ids[slots[one]], ids[slots[other]] = other, one
+        slots, ids, hits = self._slots(ending=True), self._window.ids, self._lifecycle.hits
+        at, to = slots[one], slots[other]
+        ids[at], ids[to] = other, one
+        hits[at], hits[to] = hits[to], hits[at]  # an id that is active does not become tentative again
 
     def _check_free(self, name: str | None, track: int) -> None:
         live = self._slots()

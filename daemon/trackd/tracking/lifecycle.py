@@ -11,14 +11,14 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAGS, FLOAT32_TABLE, GIVEN_BOXES, INT, INT32_TABLE, INTS, INTS32, compiled
+from trackd.compiled import FLOAT32_TABLE, GIVEN_BOXES, INT, INT32_TABLE, INTS, INTS32, compiled
 from trackd.tracking.window import RollingWindow, Slots, State
 
 _COUNTS = types.UniTuple(types.int64, 2)
 
 
 @compiled(
-    _COUNTS, INTS, GIVEN_BOXES, INT, INT, INTS, INTS, FLOAT32_TABLE, INTS, FLAGS, INTS32, INT32_TABLE
+    _COUNTS, INTS, GIVEN_BOXES, INT, INT, INTS, INTS, FLOAT32_TABLE, INTS, INTS, INTS, INTS32, INT32_TABLE
 )  # fmt: skip
 def _see(
     slots: Slots,
@@ -29,18 +29,19 @@ def _see(
     last_t_ns: NDArray[np.int64],
     extents: NDArray[np.float32],
     live: Slots,
-    lost: NDArray[np.bool_],
+    hits: NDArray[np.int64],
+    missed: NDArray[np.int64],
     ids: NDArray[np.int32],
     changed: NDArray[np.int32],
 ) -> tuple[int, int]:
-    """Record time and boxes (m, 4) of the (m,) matched slots; mark the other live tracks as lost.
+    """Record time and boxes (m, 4) of the (m,) matched slots; count the frame for every live track.
 
     Returns:
         The number of ids written to the first row of `changed`, (2, M): tracks that became lost; and to the second row:
         tracks that were lost before and are matched now.
     """
     n_lost, n_found = 0, 0
-    seen = np.zeros(len(lost), np.bool_)
+    seen = np.zeros(len(missed), np.bool_)
     for k in range(len(slots)):
         slot = slots[k]
         seen[slot] = True
@@ -48,13 +49,17 @@ def _see(
         last_t_ns[slot] = t_ns
         extents[slot] = boxes[k]
     for slot in live:
-        if seen[slot] and lost[slot]:
-            changed[1, n_found] = ids[slot]
-            n_found += 1
-        elif not seen[slot] and not lost[slot]:
-            changed[0, n_lost] = ids[slot]
-            n_lost += 1
-        lost[slot] = not seen[slot]
+        if seen[slot]:
+            if missed[slot] > 0:
+                changed[1, n_found] = ids[slot]
+                n_found += 1
+            hits[slot] += 1
+            missed[slot] = 0
+        else:
+            if missed[slot] == 0:
+                changed[0, n_lost] = ids[slot]
+                n_lost += 1
+            missed[slot] += 1
     return n_lost, n_found
 
 
@@ -72,7 +77,8 @@ _NO_CHANGE = Sighting((), ())
 class Lifecycle:
     """The first and the last observation of each live track, and the gaps that follow from the last; by slot.
 
-    A track is active if it was matched in the latest frame, else lost. Ids rise by one and are never used twice.
+    A track is active if it was matched in the latest frame, else lost. It is tentative until it was observed in
+    `min_hits` frames, the first one included. Ids rise by one and are never used twice.
     """
 
     def __init__(self, window: RollingWindow, first_id: int = 0) -> None:
@@ -84,9 +90,27 @@ class Lifecycle:
         self.first_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the first observation
         self.last_index = np.full(capacity, -1, np.int64)  # (S,) frame_index of the last observation
         self.last_t_ns = np.zeros(capacity, np.int64)  # (S,)
-        self.lost = np.zeros(capacity, bool)  # (S,)
+        self.hits = np.zeros(capacity, np.int64)  # (S,) frames in which it was observed
+        self.missed = np.zeros(capacity, np.int64)  # (S,) frames tracked since the last of them
         self.extents = np.full((capacity, 4), np.nan, np.float32)  # (S, 4) the last published box
         self.axes = np.full((capacity, 2), np.nan, np.float32)  # (S, 2) the last body axis
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """(S,) whether a track was not matched in the latest frame."""
+        return self.missed > 0
+
+    def is_tentative(self, slots: Slots, min_hits: int) -> NDArray[np.bool_]:
+        """Return for each of these tracks whether it was observed in fewer than `min_hits` frames."""
+        return self.hits[slots] < min_hits
+
+    def missing_tentative(self, min_hits: int) -> Slots:
+        """Return the tentative tracks that were missing from the last `min_hits` frames.
+
+        Frames that were tracked count, not frame numbers: a frame that nobody looked at is no evidence against a track.
+        """
+        live = self.window.live
+        return live[self.is_tentative(live, min_hits) & (self.missed[live] >= min_hits)]
 
     def missing_before(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
         """Return the tracks whose gap reached its limit before this frame, through dropped frames."""
@@ -111,7 +135,7 @@ class Lifecycle:
             over |= frame_index - self.last_index[live] >= max_gap
         if max_gap_s is not None:
             over |= t_ns - self.last_t_ns[live] >= max_gap_s * 1e9
-        return live[over & self.lost[live]]
+        return live[over & (self.missed[live] > 0)]
 
     def see(
         self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
@@ -129,7 +153,7 @@ class Lifecycle:
         changed = np.empty((2, len(live)), np.int32)
         n_lost, n_found = _see(
             slots, np.ascontiguousarray(extents, np.float32), frame_index, t_ns, self.last_index, self.last_t_ns,
-            self.extents, live, self.lost, self.window.ids, changed,
+            self.extents, live, self.hits, self.missed, self.window.ids, changed,
         )  # fmt: skip
         if axes is not None:
             self.axes[slots] = axes
@@ -147,7 +171,7 @@ class Lifecycle:
         if len(self.last_index) < self.window.capacity:
             self._grow()
         self.axes[slots] = np.nan if axes is None else axes
-        self.lost[slots] = False
+        self.hits[slots], self.missed[slots] = 1, 0
         self.first_index[slots] = self.last_index[slots] = frame_index
         self.last_t_ns[slots], self.extents[slots] = t_ns, extents
         return slots
@@ -158,9 +182,12 @@ class Lifecycle:
         self.window.release(slots)
         return ended
 
-    def longest_missing(self, count: int) -> Slots:
-        """Return at most `count` lost tracks, those lost longest first (then the lowest id), ascending by slot."""
-        lost = self.window.live[self.lost[self.window.live]]
+    def longest_missing(self, count: int, slots: Slots) -> Slots:
+        """Return at most `count` of these tracks that are lost, those lost longest first (then the lowest id).
+
+        The result is ascending by slot.
+        """
+        lost = slots[self.missed[slots] > 0]
         order = np.lexsort((self.window.ids[lost], self.last_index[lost]))
         return np.sort(lost[order[:count]])
 
@@ -174,10 +201,12 @@ class Lifecycle:
         """Restore the state that `snapshot` returned; the window must be restored first."""
         self.next_id = int(state["next_id"])
         self._allocate(self.window.capacity)
+        live = self.window.live
+        # Snapshots of earlier versions have no first_index: the age counts from the last observation in them. They have
+        # no hits and missed either: the observations in the window are those that are known.
+        earlier = {"first_index": state["last_index"], "hits": self.window.count[live], "missed": state.get("lost")}
         for name in _ARRAYS:
-            # Snapshots of earlier versions have no first_index: the age counts from the last observation in them.
-            values = state.get(name, state["last_index"]) if name == "first_index" else state[name]
-            getattr(self, name)[self.window.live] = values
+            getattr(self, name)[live] = state[name] if name in state else earlier[name]
 
     def _grow(self) -> None:
         old = {name: getattr(self, name) for name in _ARRAYS}
@@ -186,7 +215,7 @@ class Lifecycle:
             getattr(self, name)[: len(array)] = array
 
 
-_ARRAYS = ("first_index", "last_index", "last_t_ns", "lost", "extents", "axes")
+_ARRAYS = ("first_index", "last_index", "last_t_ns", "hits", "missed", "extents", "axes")
 
 
 def choose_new_tracks(rows: NDArray[np.intp], scores: NDArray[np.float32], places: int) -> NDArray[np.intp]:

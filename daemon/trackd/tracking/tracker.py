@@ -33,6 +33,7 @@ class LiveTracks:
 
     ids: NDArray[np.int32]  # (M,)
     active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
+    tentative: NDArray[np.bool_]  # (M,) seen in fewer than `min_hits` frames so far
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
     frame_index: NDArray[np.int64]  # (M,) of the last observation
     first_frame_index: NDArray[np.int64]  # (M,) of the first observation
@@ -40,8 +41,11 @@ class LiveTracks:
 
     @property
     def states(self) -> list[str]:
-        """Each track's state: "active" or "lost"."""
-        return ["active" if active else "lost" for active in self.active.tolist()]
+        """Each track's state: "tentative", else "active" or "lost"."""
+        return [
+            "tentative" if tentative else "active" if active else "lost"
+            for tentative, active in zip(self.tentative.tolist(), self.active.tolist(), strict=True)
+        ]
 
 
 class Tracker:
@@ -82,6 +86,7 @@ class Tracker:
         self._takes_unlikely_pairs = config.overlap_thresh < NEGLIGIBLE
         self._needs_every_pair = need_every_pair(self._rules)
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
+        self._has_tentative = config.min_hits > 1
 
     @property
     def next_id(self) -> int:
@@ -155,6 +160,8 @@ class Tracker:
         sighting = self.lifecycle.see(slots, extents, None if axes is None else axes[rows], frame_index, t_ns)
         if self._ends_gaps:
             ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, config.max_gap, config.max_gap_s))
+        if self._has_tentative:
+            ended += self._end(self.lifecycle.missing_tentative(config.min_hits))
         new_ids: list[int] = []
         new_rows = matches.unmatched
         if len(new_rows):
@@ -192,6 +199,7 @@ class Tracker:
             ended_tracks=tuple(ended),
             flags=tuple(flags),
             parents=tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
+            tentative_tracks=self._tentative_ids(matches.slots) if self._has_tentative else (),
         )
         if self.corrections is not None:
             self.corrections.amend(assignment)
@@ -224,6 +232,7 @@ class Tracker:
         return LiveTracks(
             ids=self.window.ids[slots],
             active=~life.lost[slots],
+            tentative=life.is_tentative(slots, self.config.min_hits),
             boxes=life.extents[slots],
             frame_index=life.last_index[slots],
             first_frame_index=life.first_index[slots],
@@ -299,16 +308,26 @@ class Tracker:
         self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], list[int]]:
         """Select the unmatched rows that begin a track; returns also the ids of the tracks evicted for them."""
-        n_live = len(self.window.live)
+        life, live = self.lifecycle, self.window.live
         wanted = len(unmatched)
-        if self.config.max_tracks is not None:
-            wanted = min(wanted, self.config.max_tracks - n_live)
-        room = self.window.max_slots - n_live
         evicted: list[int] = []
+        if self.config.max_tracks is not None:
+            places = self.config.max_tracks - len(live)
+            if wanted > places and self._has_tentative:
+                tentative = live[life.is_tentative(live, self.config.min_hits)]
+                evicted = self._end(life.longest_missing(wanted - places, tentative))
+                live = self.window.live
+            wanted = min(wanted, places + len(evicted))
+        room = self.window.max_slots - len(live)
         if wanted > room:
-            evicted = self._end(self.lifecycle.longest_missing(wanted - room))
-            wanted = room + len(evicted)
+            evicted += self._end(life.longest_missing(wanted - room, live))
+            wanted = self.window.max_slots - len(self.window.live)
         return choose_new_tracks(unmatched, scores, wanted), evicted
+
+    def _tentative_ids(self, slots: Slots) -> tuple[int, ...]:
+        """Return the ids of those of these tracks that are tentative, ascending."""
+        tentative = self.lifecycle.is_tentative(slots, self.config.min_hits)
+        return tuple(sorted(self.window.ids[slots[tentative]].tolist()))
 
     def _end(self, slots: Slots) -> list[int]:
         if not len(slots):

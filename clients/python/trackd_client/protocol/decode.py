@@ -260,13 +260,14 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     flags, replayed = read.texts(h, "flags"), read.flag(h, "replayed")
     names = _names(h, track_ids) if h.get("names") else ()
     corrections = _corrections(h) if h.get("corrections") else ()
+    tentative = read.integers(h, "tentative_tracks") if h.get("tentative_tracks") else ()
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
     # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
         new_tracks, lost, found, ended, flags, timing, replayed, parents, names,
-        corrections,
+        corrections, tentative,
     )  # fmt: skip
 
 

@@ -180,6 +180,8 @@ def tracks_head(m: Tracks) -> Header:
         header["names"] = list(m.names)
     if m.corrections:
         header["corrections"] = [dict(each) for each in m.corrections]
+    if m.tentative_tracks:
+        header["tentative_tracks"] = list(m.tentative_tracks)
     return header
 
 

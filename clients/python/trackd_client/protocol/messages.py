@@ -260,6 +260,13 @@ class Tracks(Message):
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided into it, -1 for none; or empty
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track has a name
     corrections: tuple[Mapping[str, Any], ...] = ()  # by people, between the last tracked frame and this one
+    tentative_tracks: tuple[int, ...] = ()  # those of track_ids seen in fewer than `tracker.min_hits` frames so far
+
+    @property
+    def tentative(self) -> NDArray[np.bool_]:
+        """(n,) whether each row's track is tentative; all False with `tracker.min_hits: 1`."""
+        ids = self.track_ids if self.track_ids is not None else np.empty(0, np.int32)
+        return np.isin(ids, self.tentative_tracks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
