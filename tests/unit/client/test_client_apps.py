@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from trackd_client.apps import cli
+from trackd_client.apps.events import EventRows, as_text
 from trackd_client.apps.replay import (
     MAX_SPEED,
     Pace,
@@ -239,6 +240,24 @@ def test_another_epoch_begins_an_empty_table():
     table.update(Tracks("cam", 2, 0, 7, 0, Status.DROPPED, "overload"))
     assert table.rows() == []
     assert "1 dropped, 0 rejected since frame 7" in text_of(table)
+
+
+def test_a_table_shows_which_tracks_are_tentative():
+    table = LiveTable("cam")
+    box = (0.0, 0.0, 4.0, 8.0)
+    table.complete(live(1, LiveTrack(7, "tentative", box, 8, 8)))
+    table.update(tracked(10, [1, 3], tentative_tracks=(3,)))
+    assert [(row.id, row.state) for row in table.rows()] == [(1, "active"), (3, "tentative"), (7, "tentative")]
+    assert "tentative" in text_of(table)
+    table.update(tracked(11, [1, 3], ended_tracks=(7,)))
+    assert [(row.id, row.state) for row in table.rows()] == [(1, "active"), (3, "active")]
+
+
+def test_an_event_of_a_tentative_track_says_so():
+    rows = EventRows()
+    told = list(rows.of_tracks(tracked(3, [1, 2], new_tracks=(1, 2), tentative_tracks=(2,))))
+    assert [(row["event"], row["track"], row.get("tentative")) for row in told] == [("new", 1, None), ("new", 2, True)]
+    assert [as_text(row) for row in told] == ["cam frame 3: new track=1", "cam frame 3: new track=2 tentative"]
 
 
 # --- the command line ---

@@ -54,6 +54,8 @@ class EventRows:
                 row["box"] = [round(x, 3) for x in box]
             if parents.get(track, -1) >= 0:
                 row["parent"] = parents[track]
+            if track in tracks.tentative_tracks:
+                row["tentative"] = True
             yield row
 
     def of_event(self, event: Event) -> Iterator[Row]:
@@ -83,7 +85,7 @@ def as_text(row: Row) -> str:
     """Return a row as words for people."""
     first = f"{row['stream']} frame {row['frame_index'] if row['frame_index'] is not None else '–'}: {row['event']}"
     rest = " ".join(f"{key}={row[key]}" for key in ("track", "name", "parent", "detail") if key in row)
-    return f"{first} {rest}".rstrip()
+    return " ".join(filter(None, (first, rest, "tentative" if row.get("tentative") else "")))
 
 
 def run_events(client: Client, streams: Sequence[str], *, json_lines: bool) -> None:

@@ -40,6 +40,12 @@ class TrackRow:
     score: float  # NaN for none
     lost: bool = False
     name: str | None = None  # as a person named it
+    tentative: bool = False
+
+    @property
+    def state(self) -> str:
+        """The first of "tentative" and "lost" that applies, else "active"."""
+        return "tentative" if self.tentative else "lost" if self.lost else "active"
 
 
 class LiveTable:
@@ -103,6 +109,7 @@ class LiveTable:
                         score=math.nan,
                         lost=track.state == "lost",
                         name=track.name,
+                        tentative=track.state == "tentative",
                     )
 
     def rows(self) -> list[TrackRow]:
@@ -136,13 +143,13 @@ class LiveTable:
             now = last.frame_index if last is not None else row.last_index
             table.add_row(
                 str(row.id) if row.name is None else f"{row.id} {escape(row.name)}",
-                f"lost for {now - row.last_index}" if row.lost else "active",
+                f"lost for {now - row.last_index}" if row.state == "lost" else row.state,
                 f"{row.centre[0]:.1f}",
                 f"{row.centre[1]:.1f}",
                 _number(row.speed, 1),
                 str(now - row.first_index + 1),
                 _number(row.score, 2),
-                style="dim" if row.lost else None,
+                style="dim" if row.state != "active" else None,
             )
         if len(rows) > MAX_ROWS:
             table.caption = f"and {len(rows) - MAX_ROWS} more"
@@ -162,9 +169,8 @@ class LiveTable:
             return
         centres = (tracks.boxes[:, :2] + tracks.boxes[:, 2:]) / 2
         names = tracks.names or [None] * len(centres)
-        for track_id, centre, score, name in zip(
-            tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), names, strict=True
-        ):
+        columns = (tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), names, tracks.tentative)
+        for track_id, centre, score, name, tentative in zip(*columns, strict=True):
             if track_id < 0:
                 continue
             old = self._rows.get(track_id)
@@ -173,8 +179,9 @@ class LiveTable:
                 first_index = old.first_index
                 speed = math.dist(centre, old.centre) / max(1, tracks.frame_index - old.last_index)
             self._rows[track_id] = TrackRow(
-                track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score, name=name
-            )
+                track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score, name=name,
+                tentative=bool(tentative),
+            )  # fmt: skip
         for track_id in tracks.lost_tracks:
             if track_id in self._rows:
                 self._rows[track_id].lost = True

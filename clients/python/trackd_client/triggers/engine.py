@@ -20,6 +20,7 @@ from trackd_client.triggers.scene import Known, Scene
 from trackd_client.triggers.settings import PairRule, Rules, RuleSettings
 from trackd_client.triggers.table import Keys, Mask
 from trackd_client.triggers.templates import Template
+from trackd_client.triggers.tentative import WithoutTentative
 from trackd_client.zones import Places, ZonesError, read_places
 
 MOST_STREAMS = 4096
@@ -118,6 +119,7 @@ class _Stream:
 
     def __init__(self, rules: Rules, places: StreamPlaces, name: str, epoch: int) -> None:
         self.epoch = epoch
+        self._without_tentative = WithoutTentative()
         self._known = Known()
         self._conditions: list[tuple[str, RuleSettings, Condition]] = []
         self._reports: list[tuple[str, RuleSettings, Refractory, Chosen]] = []
@@ -141,7 +143,7 @@ class _Stream:
 
     def tracks(self, tracks: Tracks) -> list[Firing]:
         firings: list[Firing] = []
-        self._last = tracks
+        tracks = self._last = self._without_tentative.of(tracks)
         if tracks.status is Status.TRACKED:
             scene = Scene(tracks)
             # The same array for the same ids: tables find their rows by it (`Table.rows`).
