@@ -18,6 +18,7 @@ from viewer_page import daemon_here
 from viewer_steps import log_line, opened_pages, shows
 
 import trackd.viewer
+from trackd_client import Client
 
 pytest.importorskip("websockets", reason="the browser is driven through websockets")
 pytestmark = pytest.mark.skipif(
@@ -324,6 +325,42 @@ def test_a_stream_without_pictures_is_an_arena_and_100_instances_are_drawn(pages
         measured = page.run("trackdViewer.measure(60)")
         print(f"100 instances: {measured['fps']:.1f} fps, {measured['milliseconds']:.2f} ms a drawing")
         assert measured["fps"] > 1
+
+
+def test_the_boxes_of_tentative_tracks_are_dashed_and_the_table_names_their_state(
+    pages: Any, daemon: DaemonProcess
+) -> None:
+    # The share of the pixels along the lower edge of the only box that are coloured.
+    read = """(() => {
+      const canvas = document.getElementById("picture");
+      const ratio = canvas.width / canvas.clientWidth;
+      const {tracks: [{x, y}], view} = trackdViewer.state;
+      const half = 12 * view.scale - 4;
+      const height = 5 * ratio;  // the edge is a part of it
+      const {data, width} = canvas.getContext("2d").getImageData(
+        (x - half) * ratio, (y + 12 * view.scale) * ratio - height / 2, 2 * half * ratio, height);
+      const isColoured = (at) => Math.max(...data.slice(at, at + 3)) - Math.min(...data.slice(at, at + 3)) > 60;
+      const columns = [...Array(width).keys()].filter((column) => {
+        for (let at = 4 * column; at < data.length; at += 4 * width) if (isColoured(at)) return true;
+        return false;
+      });
+      return columns.length / width;
+    })()"""
+    states = "[...document.querySelectorAll('#table .state')].map(cell => cell.textContent).join()"
+    with Tank(daemon.addresses, "young", count=1, pictures=False, config={"min_hits": 1024}):
+        page = pages(daemon)
+        shows(page, "young")
+        for key in "ti":  # without trails and ids
+            page.press(key)
+        page.wait(f"{states} === 'tentative'")
+        page.run("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+        assert 0.3 < page.run(read) < 0.9
+        at = daemon.addresses
+        with Client(at["ingest"], at["tracks"], at["control"]) as client:
+            client.configure("young", {"min_hits": 1})
+        page.wait(f"{states} === 'present'")
+        page.run("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+        assert page.run(read) > 0.95
 
 
 def test_the_token_is_asked_for_once_and_kept_in_memory_only(pages: Any, tmp_path: Path) -> None:

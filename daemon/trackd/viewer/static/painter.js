@@ -206,9 +206,10 @@ export function draw(ctx, scene) {
       ctx.globalAlpha = alpha;
       ctx.strokeStyle = colour;
       ctx.lineWidth = 1.75;
-      if (ids[row] < 0) ctx.setLineDash([4, 4]);
+      const dash = ids[row] < 0 ? [4, 4] : settlement.isTentative(row) ? [9, 5] : null;
+      if (dash) ctx.setLineDash(dash);
       ctx.strokeRect(x, y, w, h);
-      if (ids[row] < 0) ctx.setLineDash([]);
+      if (dash) ctx.setLineDash([]);
     }
     ctx.globalAlpha = 1;
   }

@@ -23,6 +23,7 @@ export class Settlement {
     this.endedTracks = header.ended_tracks ?? [];
     this.parents = header.parents ?? [];
     this.flags = header.flags ?? [];
+    this.tentative = new Set(header.tentative_tracks ?? []); // ids
     this.names = header.names ?? null;
     this.corrections = header.corrections ?? []; // of the time between the last tracked frame and this one
     this.ids = NO_IDS; // (n)
@@ -43,6 +44,14 @@ export class Settlement {
   /** The row of an id, or -1. */
   rowOf(id) {
     return this.ids.indexOf(id);
+  }
+
+  isTentative(row) {
+    return this.tentative.has(this.ids[row]);
+  }
+
+  stateOf(row) {
+    return this.isTentative(row) ? "tentative" : "present";
   }
 
   nameOf(row) {

@@ -86,15 +86,16 @@ export class Table {
       if (id < 0) continue;
       const score = settlement.trackScores[row];
       const isScored = score === score;
-      entries.set(id, { name: settlement.nameOf(row), state: "present", score: isScored ? score.toFixed(2) : "new" });
+      const state = settlement.stateOf(row);
+      entries.set(id, { name: settlement.nameOf(row), state, score: isScored ? score.toFixed(2) : "new" });
     }
     for (const lane of lanes?.lanes.values() ?? []) {
       if (!lane.isLost || entries.has(lane.id)) continue;
-      entries.set(lane.id, { name: lane.name, state: `lost ${secondsOf(lane.span.from)}`, score: "" });
+      entries.set(lane.id, { name: lane.name, state: `lost ${secondsOf(lane.span.from)}`, score: "", isLost: true });
     }
     const present = settlement?.ids.length ?? 0;
     const chosen = [...entries.keys()].filter((id) => this.matches(id, entries.get(id).name));
-    const isLost = (id) => entries.get(id).state !== "present";
+    const isLost = (id) => entries.get(id).isLost === true;
     chosen.sort((a, b) => isLost(a) - isLost(b) || a - b);
     const shown = chosen.slice(0, MAX_ROWS);
     const kept = new Set(shown);
@@ -116,7 +117,7 @@ export class Table {
       row.root.classList.toggle("lost-track", isLost(id));
       before = row.root;
     }
-    const lost = entries.size - [...entries.values()].filter((entry) => entry.state === "present").length;
+    const lost = [...entries.values()].filter((entry) => entry.isLost).length;
     setText(this.parts.count, `${present} present${lost > 0 ? `, ${lost} lost` : ""}`);
     const more = chosen.length - shown.length;
     setText(this.parts.empty, more > 0 ? `${more} more; search for an id or a name`
