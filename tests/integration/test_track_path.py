@@ -138,6 +138,11 @@ def test_a_checkpoint_tracks_in_memory_as_the_command_does(tmp_path):
     assert np.concatenate(found).tolist() == rows.ids.tolist()
 
 
+def test_detections_in_memory_say_which_tracks_are_tentative():
+    tracked = trackd.track((Detections(boxes=boxes(index)) for index in range(3)), min_hits=3)
+    assert [frame.tentative_tracks for frame in tracked] == [tuple(tracked[0].track_ids.tolist())] * 2 + [()]
+
+
 def test_detections_in_memory_are_tracked_too():
     tracked = trackd.track((Detections(boxes=boxes(index)) for index in range(20)), max_tracks=3)
     assert tracked.track_ids == [0, 1, 2]

@@ -46,6 +46,7 @@ class TrackedFrame:
     ended_tracks: tuple[int, ...]  # whose ids are not used again
     parents: Mapping[int, int]  # new track -> the track that divided into it
     error: str | None = None  # why the frame was not tracked; then all ids are −1
+    tentative_tracks: tuple[int, ...] = ()  # of track_ids: observed in fewer than `min_hits` frames so far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,5 +176,5 @@ def _tracked(step: FrameStep, recorded: RecordedFrame) -> TrackedFrame:
     return TrackedFrame(
         recorded.frame_index, recorded.t_ns, assignment.track_ids, step.instances.extents, detections.scores,
         assignment.track_scores, detections.keypoints, assignment.new_tracks, assignment.ended_tracks,
-        parents_of(assignment),
+        parents_of(assignment), tentative_tracks=assignment.tentative_tracks,
     )  # fmt: skip

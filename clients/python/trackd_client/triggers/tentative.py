@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -34,21 +35,17 @@ class WithoutTentative:
         out = {*known, *active}  # of the other lists: a track that is new is not found again
         self._parents = {track: parent for track, parent in known.items() if track not in tracks.ended_tracks}
         rows = ~np.isin(ids, list(known))
-        arrays = {
+        kept: dict[str, Any] = {
             name: array[rows]
             for name in ("track_ids", "track_scores", "boxes", "keypoints", "scores")
             if (array := getattr(tracks, name)) is not None
         }
-        lists = {
-            name: tuple(track for track in getattr(tracks, name) if track not in out)
-            for name in ("lost_tracks", "found_tracks", "ended_tracks")
-        }
-        names = tuple(name for name, is_in in zip(tracks.names, rows.tolist(), strict=False) if is_in)  # maybe empty
+        for name in ("lost_tracks", "found_tracks", "ended_tracks"):
+            kept[name] = tuple(track for track in getattr(tracks, name) if track not in out)
         return replace(
             tracks,
-            **arrays,
-            **lists,
-            names=names,
+            **kept,
+            names=tuple(name for name, is_in in zip(tracks.names, rows.tolist(), strict=False) if is_in),  # maybe empty
             new_tracks=tuple(new),
             parents=tuple(new.values()) if any(parent >= 0 for parent in new.values()) else (),
             tentative_tracks=(),
