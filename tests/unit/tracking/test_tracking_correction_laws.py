@@ -84,8 +84,9 @@ def test_published_changes_are_those_of_a_life_that_each_id_has_once(seed: int, 
             one.check_integrity()
 
 
+# Not with tentative tracks: the number of observations goes with the id, and decides when such a track ends.
 @LAWS
-@given(seeds, configs)
+@given(seeds, configs.filter(lambda config: config != "tentative"))
 def test_the_association_is_that_of_a_stream_without_corrections_but_for_the_ids(seed: int, config: str) -> None:
     rng = np.random.default_rng(seed)
     plain, corrected = (Tracker(TrackerConfig(**CONFIGS[config]), MotionScorer(), 64, 8) for _ in range(2))

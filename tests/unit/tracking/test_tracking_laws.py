@@ -30,6 +30,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "filtered": {"iou": "max", "max_center_dist": 0.5, "max_gap_s": 0.2},
     "clips": {"persistent_tracking": False},
+    "tentative": {"min_hits": 3, "max_tracks": 6},
 }
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 LAWS = settings(max_examples=25, deadline=None)
@@ -75,6 +76,7 @@ def plain(assignments: list[Assignment]) -> list[Any]:
             a.found_tracks,
             a.ended_tracks,
             a.flags,
+            a.tentative_tracks,
         )
         for a in assignments
     ]
