@@ -26,6 +26,4 @@ class Assignment:
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
     corrections: tuple[dict[str, Any], ...] = ()  # those of people since the last frame, as `Applied.as_map` gives them
-    tentative_tracks: tuple[
-        int, ...
-    ] = ()  # ascending: those of track_ids that were seen in fewer than `min_hits` frames
+    tentative_tracks: tuple[int, ...] = ()  # ascending: those of track_ids that were seen in too few frames so far
