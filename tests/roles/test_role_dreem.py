@@ -292,6 +292,7 @@ def test_every_key_has_a_case() -> None:
         "divisions",
         "det_files",
         "gt_files",
+        "min_hits",
         "pixel_size",
         "track_files",
     }  # trackd's own, with tests of their own

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking import sparse
+from trackd.tracking.forced import ODDS_WORTH, SCORE_WORTH, weigh_forced
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Matches, Query, Scores
@@ -66,19 +67,33 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         table, flags = weigh_table(table, query, columns, config, rules)
     if scores.one_each and not rules:
         values, limits = log_odds(logits, scores, columns, config.overlap_thresh), np.zeros(len(columns))
-        if not query.force:
-            values = np.maximum(values, 0)
     else:
         values, limits = table, _limits(query, scores, columns, config)
     if query.force:
-        matched, tracks = best_pairs(values)
-        if (values[matched, tracks] <= limits[tracks]).any():
-            query.flags.append("forced")
+        matched, tracks = _force(values, limits, query, columns, ODDS_WORTH if values is not table else SCORE_WORTH)
     else:
-        matched, tracks = best_pairs(values, limits)
+        matched, tracks = best_pairs(values if values is table else np.maximum(values, 0), limits)
     query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
+
+
+def _force(
+    values: NDArray[np.float32], limits: NDArray[np.float64], query: Query, columns: Slots, worth: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Match where no more tracks may begin, and add the flags that say so."""
+    if query.last_boxes is None or query.missed is None:  # every pair is accepted, as in DREEM
+        matched, tracks = best_pairs(values)
+    else:
+        weights = values.copy()
+        boxes, missed = query.last_boxes[columns], query.missed[columns]
+        weigh_forced(weights, limits, worth, query.instances.centres[query.rows], boxes, missed)
+        matched, tracks = best_pairs(weights, np.zeros(len(columns)))
+        if len(matched) < min(values.shape):
+            query.flags.append("out_of_reach")
+    if (values[matched, tracks] <= limits[tracks]).any():
+        query.flags.append("forced")
+    return matched, tracks
 
 
 def _limits(query: Query, scores: Scores, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:

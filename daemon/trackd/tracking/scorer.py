@@ -40,7 +40,9 @@ class Query:
     every_track: bool = False  # the scorer must not leave out a track: a rule could make it match
     axes: NDArray[np.float32] | None = None  # (n, 2) body axes, if the orientation rule is on
     last_axes: NDArray[np.float32] | None = None  # (S, 2) the tracks' last body axes by slot, with `axes`
-    force: bool = False  # every pair is accepted: no more tracks may begin
+    force: bool = False  # no more tracks may begin: pairs are accepted below their threshold
+    last_boxes: NDArray[np.float32] | None = None  # (S, 4) by slot, with `force`: only pairs within reach are accepted
+    missed: NDArray[np.int64] | None = None  # (S,) frames in a row without the track, with `last_boxes`
     ended: list[int] = field(default_factory=list)  # ids of the tracks that ended before this frame
     flags: list[str] = field(default_factory=list)  # of this frame, as in `Assignment.flags`
 
@@ -82,6 +84,9 @@ class Scorer(ABC):
     # True: a step runs in Python on small arrays. It takes milliseconds and holds the interpreter, so the IO thread may
     # run it inline.
     is_light: bool = False
+    # True: the scorer learns how often objects are new. The tracker then learns whether they divide, `divisions: auto`,
+    # and with `max_tracks` no id goes to a place that its track cannot have reached.
+    learns_births: bool = False
     batch_key: Hashable | None = None  # set by a `BatchScorer`
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027

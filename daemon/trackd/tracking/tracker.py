@@ -133,6 +133,8 @@ class Tracker:
             np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
             every_track=self._needs_every_pair, force=force, ended=ended,
         )  # fmt: skip
+        if force and self.scorer.learns_births:
+            query.last_boxes, query.missed = self.lifecycle.extents, self.lifecycle.missed
         if not instances.all_valid and instances.spoiled.any():
             query.flags.append("invalid_detection")
         if config.max_angle_diff > 0:

@@ -97,9 +97,30 @@ def test_forced_pairs_keep_the_order_of_their_distances() -> None:
     stream = Stream(max_tracks=2)
     for _ in range(5):
         stream.frame((100, 100), (900, 100))
+    for _ in range(60):
+        stream.frame()
     found = stream.frame((2000, 100), (300, 2000))
     assert found.track_ids.tolist() == [1, 0]
     assert found.flags == ("forced",)
+
+
+def test_a_detection_out_of_reach_of_each_missing_track_gets_no_id_until_the_track_can_be_there() -> None:
+    stream = Stream(max_tracks=2)
+    for _ in range(5):
+        stream.frame((100, 100), (900, 100))
+    found = [stream.frame((100, 100), (900, 500)) for _ in range(8)]  # 400 px from its last place; boxes of 40 px
+    assert [each.track_ids.tolist() for each in found] == [[0, -1]] * 5 + [[0, 1]] * 3
+    assert [each.flags for each in found[:5]] == [("out_of_reach",)] * 5
+    assert found[5].flags == ("forced",)
+
+
+def test_a_false_detection_beside_a_track_does_not_move_the_ids_of_the_others() -> None:
+    stream = Stream(max_tracks=3)
+    for _ in range(20):
+        stream.frame((100, 100), (180, 100), (900, 900))
+    for _ in range(12):  # the third animal is missed; something false is beside the first
+        found = stream.frame((100, 100), (180, 100), (60, 130))
+        assert found.track_ids.tolist() == [0, 1, -1]
 
 
 def test_size_distinguishes_tracks_that_meet() -> None:

@@ -26,6 +26,7 @@ class MotionScorer(Scorer):
 
     boxes_from = "detection"
     is_light = True
+    learns_births = True
 
     def __init__(self, use_vis_feats: bool = True) -> None:
         """Start without tracks and statistics.
