@@ -2,9 +2,9 @@
 
     TRACKD_SHARED=../shared python benchmarks/recordings.py [NAME ...]
 
-`trackd eval` scores each set with the defaults of the `motion` scorer, and the CTC sets a second time with
-`tracker.divisions`. For sets that have only tracks, the positions of the ground truth are the detections ("perfect
-detections"); `noisy` and the MOT sets have those of a detector.
+`trackd eval` scores each set with the defaults of the `motion` scorer, and the CTC sets also with
+`tracker.divisions` true and false. For sets that have only tracks, the positions of the ground truth are the detections
+("perfect detections"); `noisy` and the MOT sets have those of a detector.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ SETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "MOT17-09": (mot("mot17_09"), {}),
     "MOT17-10": (mot("mot17_10"), {}),
     "DIC-HeLa": (ctc("ctc_DIC-C2DH-HeLa_01"), {}),
-    "DIC-HeLa div.": (ctc("ctc_DIC-C2DH-HeLa_01"), {"divisions": True}),
+    "DIC-HeLa true": (ctc("ctc_DIC-C2DH-HeLa_01"), {"divisions": True}),
+    "DIC-HeLa false": (ctc("ctc_DIC-C2DH-HeLa_01"), {"divisions": False}),
     "Fluo-HeLa": (ctc("ctc_Fluo-N2DL-HeLa_01"), {}),
-    "Fluo-HeLa div.": (ctc("ctc_Fluo-N2DL-HeLa_01"), {"divisions": True}),
+    "Fluo-HeLa true": (ctc("ctc_Fluo-N2DL-HeLa_01"), {"divisions": True}),
+    "Fluo-HeLa false": (ctc("ctc_Fluo-N2DL-HeLa_01"), {"divisions": False}),
     "dreem_ctc": (ctc("dreem_ctc_sample"), {}),
     "isbi_receptors": (microscopy("isbi_receptors/RECEPTOR snr 7 density low.xml", "isbi"), {}),
     "icy_10cells": (microscopy("icy_10cells/10_cells_1_gt.xml", "icy"), {}),

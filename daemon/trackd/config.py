@@ -106,7 +106,7 @@ class TrackerConfig(Section):
     front_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     back_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
-    divisions: bool = False
+    divisions: Annotated[Literal["auto"] | bool, Field(union_mode="left_to_right")] = "auto"
 
     @property
     def filters_nothing(self) -> bool:

@@ -52,8 +52,8 @@ def find_divisions(
     """
     if not len(parents) or not len(unmatched):
         return []
-    centres, sizes = _middles(extents), _areas(extents)
-    middles, areas = _middles(parents), np.maximum(_areas(parents), np.float32(_MIN_LENGTH))
+    centres, sizes = _middles(extents), areas(extents)
+    middles, parent_sizes = _middles(parents), np.maximum(areas(parents), np.float32(_MIN_LENGTH))
     diagonals = np.maximum(np.hypot(*(parents[:, 2:] - parents[:, :2]).T), np.float32(_MIN_LENGTH))
     candidates = unmatched[np.argsort(centres[unmatched, 0], kind="stable")]  # NaN last
     across, own = np.ascontiguousarray(centres[candidates, 0]), np.ascontiguousarray(own)
@@ -64,7 +64,7 @@ def find_divisions(
         capacity = len(parents) * most * (most + 1) // 2
     pairs, off_centres = np.empty((3, capacity), np.intp), np.empty(capacity, np.float32)
     count = _find(
-        middles, diagonals, areas, own, candidates, across, centres, sizes, most, pairs, off_centres
+        middles, diagonals, parent_sizes, own, candidates, across, centres, sizes, most, pairs, off_centres
     )  # fmt: skip
     order = np.argsort(off_centres[:count], kind="stable")  # the pairs are in order of the track and the children
     kept = order[: _each_once(pairs, order, len(parents), len(extents))]
@@ -242,5 +242,6 @@ def _middles(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5))
 
 
-def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the areas (n,) of boxes (n, 4), pixels²."""
     return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))

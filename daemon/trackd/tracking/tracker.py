@@ -15,6 +15,7 @@ from trackd.tracking import division
 from trackd.tracking.assignment import Assignment as Assignment
 from trackd.tracking.association import associate
 from trackd.tracking.correction import Applied, Correction, Corrections
+from trackd.tracking.division_rate import DivisionRate
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.rules import orientation
@@ -76,6 +77,7 @@ class Tracker:
         self.clip_length = clip_length
         self.window = RollingWindow(config.window_size, max_active_tracks)
         self.lifecycle = Lifecycle(self.window, first_id)
+        self.division_rate = DivisionRate()
         self._clip = 0
         self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)
@@ -85,6 +87,8 @@ class Tracker:
         self._rules = active_rules(config)
         self._takes_unlikely_pairs = config.overlap_thresh < NEGLIGIBLE
         self._needs_every_pair = need_every_pair(self._rules)
+        self._learns_divisions = config.divisions == "auto" and self.scorer.learns_births and config.max_tracks is None
+        self._divides = config.divisions is True or self._learns_divisions
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
         self._has_tentative = config.min_hits > 1
 
@@ -153,8 +157,8 @@ class Tracker:
         matches = associate(query, scores, config, self._rules)
         ended, flags = query.ended, query.flags
         parents: dict[int, int] = {}
-        if config.divisions:
-            parents, divided = self._divide(matches, instances.extents)
+        if self._divides and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
+            parents, divided = self._divide(matches, instances)
             ended += divided
         slots, rows = matches.slots, matches.rows
         all_matched = len(rows) == n  # then `rows` is in the order of the instances
@@ -249,6 +253,8 @@ class Tracker:
             "lifecycle": self.lifecycle.snapshot(),
             "scorer": self.scorer.snapshot(self.window.live),
         }
+        if self.division_rate.births:
+            state["divisions"] = self.division_rate.snapshot()
         if self.corrections is not None:
             state["corrections"] = self.corrections.snapshot()
         return state
@@ -259,6 +265,9 @@ class Tracker:
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
         self.scorer.restore(state["scorer"], self.window.live)
+        self.division_rate = DivisionRate()
+        if "divisions" in state:  # not in snapshots of earlier versions
+            self.division_rate.restore(state["divisions"])
         self.corrections = None
         if "corrections" in state:  # not in snapshots of earlier versions
             self.corrections = Corrections(self.window, self.lifecycle)
@@ -278,20 +287,28 @@ class Tracker:
         if self.corrections is not None:
             self.corrections.check_integrity()
 
-    def _divide(self, matches: Matches, extents: NDArray[np.float32]) -> tuple[dict[int, int], list[int]]:
+    def _divide(self, matches: Matches, instances: Instances) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make their children unmatched rows, which begin tracks.
 
         Returns:
             The parent's id by the child's row, and the ids that ended.
         """
-        live = self.window.live
+        live, extents = self.window.live, instances.extents
         limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
         candidates = live[~self.lifecycle.lost[live]]
         row_of = np.full(self.window.capacity, -1, np.intp)
         row_of[matches.slots] = matches.rows
-        found = division.find_divisions(
-            self.lifecycle.extents[candidates], row_of[candidates], matches.unmatched, extents
-        )[: max(limit - len(live), 0)]  # each division needs one more slot
+        before, own = self.lifecycle.extents[candidates], row_of[candidates]
+        found = division.find_divisions(before, own, matches.unmatched, extents)
+        if self._learns_divisions:
+            if instances.keypoints is not None and instances.keypoints.shape[1] > 1:  # a pose: it does not divide
+                return {}, []
+            (gone,) = np.nonzero(own < 0)
+            if len(gone):
+                self.division_rate.count_merges(before, own, gone, extents)
+            if len(live):
+                found = self.division_rate.likely(found, before, extents, len(matches.unmatched))
+        found = found[: max(limit - len(live), 0)]  # each division needs one more slot
         if not found:
             return {}, []
         slots = candidates[[each.parent for each in found]]

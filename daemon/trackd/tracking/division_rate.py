@@ -1,0 +1,118 @@
+"""How often a birth of a stream is a division, learnt while it runs, and which possible divisions are likely.
+
+Where `tracker.divisions` is "auto", a stream of cells must show that they divide. Each birth after the first frame is
+one of three kinds: part of a possible division whose children together are about as large as their parent, part of
+another possible division, or neither. An object that appears beside a track leaves the track its size, so the first
+kind is rare where nothing divides. The share of divisions among the births is estimated by expectation-maximization.
+
+Two objects that are seen as one, and later as two, look like a division. The opposite, two tracks that become one
+instance of their common size, is looked for in the same way, and for each of them one division is not believed.
+
+Letters: n instances, m matched, M tracks that may divide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trackd.tracking.division import Division, areas, find_divisions
+from trackd.tracking.window import State
+
+MAX_COMMON_SIZE = 1.4  # of both children over the parent's, in a division of the first kind
+# The probabilities of the three kinds among divisions and among other births: measured on both CTC training sets (also
+# with 5 % missed), and on MOT17, TUD, fish, receptors and the scene generator.
+OF_DIVISIONS = (0.65, 0.30, 0.05)
+OF_OTHERS = (0.02, 0.13, 0.85)
+PRIOR, PRIOR_BIRTHS = 0.02, 5.0  # the share of divisions among births before any evidence, and its weight
+MEMORY = 1000.0  # births
+MAX_MERGES = 16.0
+
+
+class DivisionRate:
+    """The evidence of a stream for divisions."""
+
+    def __init__(self) -> None:
+        self.births = 0.0  # after the first frame
+        self.divisions = 0.0  # expected number of them that are part of a division
+        self.merges = 0.0  # pairs of tracks that became one instance, and have not come apart
+
+    @property
+    def share(self) -> float:
+        """The share of births that are part of a division, 0 to 1."""
+        return (self.divisions + PRIOR * PRIOR_BIRTHS) / (self.births + PRIOR_BIRTHS)
+
+    def likely(
+        self, found: Sequence[Division], parents: NDArray[np.float32], extents: NDArray[np.float32], n_births: int
+    ) -> list[Division]:
+        """Select the possible divisions of a frame that are likelier than other births, and learn from all births.
+
+        Args:
+            found: the possible divisions.
+            parents: (M, 4) boxes of the tracks of the previous frame.
+            extents: (n, 4) the instances' boxes.
+            n_births: number of instances without a track.
+        """
+        share, kept, expected, n_others = self.share, [], 0.0, n_births
+        for one, is_alike in zip(found, keep_their_size(found, parents, extents), strict=True):
+            n_others -= 1
+            if is_alike and self.merges >= 1:
+                self.merges -= 1
+                continue
+            kind = 0 if is_alike else 1
+            probability = _posterior(share, kind)
+            expected += probability
+            if probability > 0.5:
+                kept.append(one)
+        self.births += n_births
+        self.divisions += expected + max(n_others, 0) * _posterior(share, 2)
+        if self.births > MEMORY:
+            self.divisions *= MEMORY / self.births
+            self.births = MEMORY
+        return kept
+
+    def count_merges(
+        self,
+        before: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        gone: NDArray[np.intp],
+        extents: NDArray[np.float32],
+    ) -> None:
+        """Count the pairs of tracks that became one instance: divisions of the frame's instances back in time.
+
+        Args:
+            before: (M, 4) boxes of the tracks of the previous frame.
+            rows: (M,) the row that each matched in this frame, -1 for none.
+            gone: ascending indices of those that matched none.
+            extents: (n, 4) the instances' boxes.
+        """
+        (own,) = np.nonzero(rows >= 0)
+        after = extents[rows[own]]
+        found = find_divisions(after, own, gone, before)
+        self.merges = min(self.merges + float(sum(keep_their_size(found, after, before))), MAX_MERGES)
+
+    def snapshot(self) -> State:
+        return {"births": self.births, "divisions": self.divisions, "merges": self.merges}
+
+    def restore(self, state: State) -> None:
+        self.births, self.divisions = float(state["births"]), float(state["divisions"])
+        self.merges = float(state["merges"])
+
+
+def keep_their_size(
+    found: Sequence[Division], parents: NDArray[np.float32], extents: NDArray[np.float32]
+) -> list[bool]:
+    """Return for each possible division whether its children together are at most 1.4 times as large as the parent."""
+    if not found:
+        return []
+    children = areas(extents[[each.children for each in found]].reshape(-1, 4)).reshape(-1, 2).sum(axis=1)
+    common: list[bool] = (children <= MAX_COMMON_SIZE * areas(parents[[each.parent for each in found]])).tolist()
+    return common
+
+
+def _posterior(share: float, kind: int) -> float:
+    """The probability that a birth of a kind is part of a division."""
+    division, other = share * OF_DIVISIONS[kind], (1 - share) * OF_OTHERS[kind]
+    return division / (division + other)
