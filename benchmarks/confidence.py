@@ -31,6 +31,7 @@ from identity_sets import SETS
 from tracked import assignments
 
 EDGES = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
+FRAMES = 600  # of a sequence, at most
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -192,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(SETS)}; default: all")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--frames", type=int, default=600, help="at most so many of a sequence (600)")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"at most so many of a sequence ({FRAMES})")
     parser.add_argument("--plot", type=Path, help="draw the figures to this file")
     options = parser.parse_args()
     unknown = [name for name in options.sets if name not in SETS]
