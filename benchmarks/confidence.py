@@ -3,7 +3,8 @@
     TRACKD_SHARED=../shared python benchmarks/confidence.py [SET ...] [--variants NAME ...] [--plot FILE]
 
 A match of an instance to an existing track is right if the track's previous observation was of the same true object.
-Matches of a false detection to a track whose previous observation was false too are left out. ECE, the expected
+Matches of a false detection to a track whose previous observation was false too are left out, and detections of which
+the truth does not say whose they are (a detector's box beside a true one) are passed over. ECE, the expected
 calibration error, is the mean over the bins of |mean score − share right|, weighted by matches (Guo et al. 2017). A
 switch is a true object whose track id differs from that of its previous detection; a frame is flagged where
 `tracker.confidence_threshold` says so. A flag says nothing if it marks as many switches as frames.
@@ -26,13 +27,13 @@ from rich.console import Console
 from rich.progress import track
 from scipy.stats import rankdata
 
-from identity_sequence import VARIANTS, Sequence
+from identity_sequence import UNKNOWN, VARIANTS, Sequence
 from identity_sets import SETS
 from tracked import assignments
 
 EDGES = np.array([0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 FRAMES = 600  # of a sequence, at most
-THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+THRESHOLDS = (0.1, 0.5, 0.7, 0.9, 0.97)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +59,7 @@ def matches(sequence: Sequence, confidence_threshold: float = 0.0) -> Matches:
         flagged.append("low_confidence" in assignment.flags)
         triples = zip(owners.tolist(), assignment.track_ids.tolist(), assignment.track_scores.tolist(), strict=True)
         for owner, track_id, score in triples:
-            if track_id < 0:
+            if track_id < 0 or owner == UNKNOWN:
                 continue
             before = owner_of.get(track_id, -1)
             if np.isfinite(score) and (owner >= 0 or before >= 0):
@@ -159,7 +160,7 @@ def print_flags(rows: list[Flags]) -> None:
     print(f"\n{'confidence_threshold':>20}{'frames flagged':>16}{'switches in them':>18}{'wrong matches in them':>23}")
     for row in rows:
         cells = (f"{100 * value:.1f} %" for value in (row.frames, row.switches, row.wrong))
-        print(f"{row.threshold:20.1f}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, (16, 18, 23), strict=True)))
+        print(f"{row.threshold:20g}" + "".join(f"{cell:>{n}}" for cell, n in zip(cells, (16, 18, 23), strict=True)))
 
 
 def draw(curve: list[Bin], rows: list[Flags], path: Path) -> None:

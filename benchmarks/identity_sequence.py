@@ -24,6 +24,10 @@ import score  # noqa: E402
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]  # ids (n,), boxes (n, 4) x1 y1 x2 y2
 PEDESTRIAN = 1
+UNKNOWN, UNKNOWN_FROM = (
+    -2,
+    0.1,
+)  # the owner of a detection that overlaps a true box by more than this, yet is not its own
 
 
 def table(frames: Iterable[Found]) -> NDArray[np.float64]:
@@ -60,7 +64,7 @@ class Sequence:
 
     boxes: list[NDArray[np.float32]]  # each (n, 4) x1 y1 x2 y2
     scores: list[NDArray[np.float32]]  # each (n,)
-    owners: list[NDArray[np.int64]]  # each (n,), the true id, −1 for a false detection
+    owners: list[NDArray[np.int64]]  # each (n,), the true id, −1 for a false detection, UNKNOWN
     truth: NDArray[np.float64]  # (r, 9)
 
     @classmethod
@@ -76,15 +80,18 @@ class Sequence:
     def of_detector(
         cls, boxes: list[NDArray[np.float32]], scores: list[NDArray[np.float32]], truth: NDArray[np.float64]
     ) -> Sequence:
-        """Return a detector's boxes, each with the true object that it has the greatest overlap with, from 0.5 on."""
+        """Return a detector's boxes, each with the true object of its own that it overlaps by 0.5 or more."""
         owners = []
-        counted = truth[_counted(truth)]
+        counted = _counted(truth)
         for number, found in enumerate(boxes, 1):
-            here, ids = counted[counted[:, 0] == number], np.full(len(found), -1)
-            overlap = score.iou_xywh(here[:, 2:6], np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1))
-            rows, columns = linear_sum_assignment(-np.where(overlap >= 0.5, overlap, 0))
-            close = overlap[rows, columns] >= 0.5
-            ids[columns[close]] = here[rows[close], 1]
+            here = truth[:, 0] == number
+            sides = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
+            overlap = score.iou_xywh(truth[here, 2:6], sides)
+            ids = np.where((overlap > UNKNOWN_FROM).any(axis=0), UNKNOWN, -1)
+            close = np.where(overlap >= 0.5, overlap, 0) * counted[here, None]
+            rows, columns = linear_sum_assignment(-close)
+            matched = close[rows, columns] > 0
+            ids[columns[matched]] = truth[here, 1][rows[matched]]
             owners.append(ids)
         return cls(boxes, scores, owners, truth)
 
