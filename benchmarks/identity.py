@@ -57,10 +57,9 @@ class Result:
 
     name: str
     variant: str
-    n: int | None
     n_true: int
     open: Figures
-    closed: Figures | None  # with `max_tracks: n`
+    closed: Figures | None  # with `max_tracks` at the number of objects, where it is constant
     peers: dict[str, Figures]
 
     @property
@@ -73,7 +72,6 @@ def measure(name: str, variant: str, sequences: list[Sequence], peers: IdentityP
     return Result(
         name,
         variant,
-        n,
         sum(each.n_true for each in sequences),
         figures([(each.truth, table(tracks(each))) for each in sequences]),
         None if n is None else figures([(each.truth, table(tracks(each, max_tracks=n))) for each in sequences]),
@@ -207,8 +205,8 @@ def main() -> None:
         print(f"{LEGEND}\n{NOT_COMPARED}")
         for (peer, why), times in sorted(peers.faults.items()):
             print(f"{peer} is not in {times} of the sets: {why}")
-        if peers.stopped:
-            print(f"{peers.stopped} sets are without some peers, because of --minutes; run it again to continue")
+        if peers.left_out:
+            print(f"{peers.left_out} sets are without peers, because of --minutes; another run continues with them")
     print()
     for target in targets(results, BEFORE if options.frames == FRAMES else {}):
         print(target)

@@ -31,7 +31,7 @@ class IdentityPeers:
 
     def __init__(self, stack: ExitStack, seconds: float) -> None:
         self.faults: Counter[tuple[str, str]] = Counter()  # sets by peer and reason
-        self.stopped = 0  # sets without all peers, because of the time limit
+        self.left_out = 0  # sets that the time limit left without peers
         self._until = time.monotonic() + seconds
         self._stack = stack
         self._processes: dict[str, PeerProcess] = {}
@@ -42,23 +42,25 @@ class IdentityPeers:
         KEPT.mkdir(exist_ok=True)
 
     def figures(self, sequences: list[Sequence]) -> dict[str, Figures]:
-        """Return the figures by peer; those that fail are left out."""
+        """Return the figures by peer, without those that fail; nothing if time is up before all have run."""
         file = self._folder / "sequences.npz"
         digest = save(sequences, file)
-        found: dict[str, Figures] = {}
-        for each in self._pool.map(lambda package: self._of_package(package, file, digest), LONGEST_FIRST):
-            found |= each
-        self.stopped += time.monotonic() > self._until
-        return found
+        # All packages have ended before the next set takes the file's place.
+        each = list(self._pool.map(lambda package: self._of_package(package, file, digest), LONGEST_FIRST))
+        if None in each:
+            self.left_out += 1
+            return {}
+        return {peer: found for package in each if package is not None for peer, found in package.items()}
 
-    def _of_package(self, package: str, file: Path, digest: str) -> dict[str, Figures]:
+    def _of_package(self, package: str, file: Path, digest: str) -> dict[str, Figures] | None:
+        """Return the figures of a package's peers, or None if time is up."""
         found = {}
         for peer in PACKAGES[package]:
             key = hashlib.sha256(f"{peer} {digest} {self._programs}".encode()).hexdigest()
             kept = KEPT / f"{key[:32]}.json"
             if not kept.exists():
                 if time.monotonic() > self._until:
-                    continue
+                    return None
                 if package not in self._processes:
                     self._processes[package] = PeerProcess(package, self._stack)
                 try:
