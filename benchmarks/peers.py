@@ -1,9 +1,11 @@
-"""Runs peer trackers for step.py, in the Python of .venv-peers; it reads and writes lines of JSON.
+"""Runs peer trackers for step.py and identity.py, in the Python of .venv-peers; it reads and writes lines of JSON.
 
     .venv-peers/bin/python benchmarks/peers.py < questions
 
-A question is `{"peer", "n", "frames", "budget_s"}`, an answer `{"times_ms"}` or `{"error"}`. The adapters are those of
-`$TRACKD_SHARED/peers/bench_peers.py`: only the update call is timed, with the peer's own input type and defaults.
+A question for the time of a frame is `{"peer", "n", "frames", "budget_s"}`, its answer `{"times_ms"}`. A question for
+the scores on the sequences of a file is `{"peer", "file", "budget_s"}`, its answer `{"figures"}`. An answer may be
+`{"error"}`. The adapters are those of `$TRACKD_SHARED/peers/bench_peers.py`: only the update call is timed, with the
+peer's own input type and defaults.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import functools
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -26,6 +30,8 @@ import bench_peers  # noqa: E402
 import gen  # noqa: E402
 import numpy as np  # noqa: E402
 
+import identity_sequence  # noqa: E402
+
 
 @functools.cache
 def scenes(n: int, frames: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -33,11 +39,25 @@ def scenes(n: int, frames: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(frame.boxes, frame.scores) for frame in gen.generate(n, frames, seed=1, level="default").frames]
 
 
-def answer(question: dict[str, object]) -> dict[str, object]:
+def times(peer: str, n: int, frames: int, budget_s: float) -> list[float]:
+    """Return the time of each update, ms."""
+    return list(bench_peers.run(peer, scenes(n, frames), budget_s)[1])
+
+
+def figures(peer: str, file: str, budget_s: float) -> dict[str, Any]:
+    """Return the peer's scores on the sequences of a file; `budget_s` is for each sequence."""
+    pairs = []
+    for frames, truth in identity_sequence.load(Path(file)):
+        found, _ = bench_peers.run(peer, frames, budget_s)
+        if len(found) < len(frames):
+            raise TimeoutError(f"{len(found)} of {len(frames)} frames in {budget_s:.0f} s")
+        pairs.append((truth, identity_sequence.table(found)))
+    return asdict(identity_sequence.figures(pairs))
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
     try:
-        frames = scenes(int(question["n"]), int(question["frames"]))
-        _, times = bench_peers.run(str(question["peer"]), frames, float(question["budget_s"]))
-        return {"times_ms": list(times)}
+        return {"figures": figures(**question)} if "file" in question else {"times_ms": times(**question)}
     except Exception as error:  # a peer that fails is a result, not a reason to stop
         return {"error": f"{type(error).__name__}: {error}"[:200]}
 

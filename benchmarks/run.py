@@ -59,7 +59,18 @@ PARTS: tuple[Part, ...] = (
         "python benchmarks/memory.py",
         full="python benchmarks/memory.py 200000",
     ),
-    Part("Identity on synthetic and real sets, compared with the best peer", "python benchmarks/accuracy.py", True),
+    Part(
+        "Identity on drawn and recorded sets, compared with the best peer",
+        "python benchmarks/identity.py --plot benchmarks/identity.svg",
+        needs_shared=True,
+        picture="identity.svg",
+    ),
+    Part(
+        "Scores and flags, compared with right and wrong matches",
+        "python benchmarks/confidence.py --plot benchmarks/confidence.svg",
+        needs_shared=True,
+        picture="confidence.svg",
+    ),
     Part("Recordings with ground truth", "python benchmarks/recordings.py", True),
 )
 

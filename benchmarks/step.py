@@ -12,10 +12,7 @@ frames is stopped. Fewer frames are to its advantage, since few tracks are lost 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import select
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -26,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from peer_process import BYTETRACK, NO_PEERS, NOT_COMPARED, PACKAGES, PeerProcess, are_installed
 from targets import Target
 from trackd.config import TrackerConfig
 from trackd.models.motion.scorer import MotionScorer
@@ -34,9 +32,6 @@ from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections
 from trackd_client.recordings.config import LiveDataset
 
-HERE = Path(__file__).parent
-PEERS_VENV = HERE.parent / ".venv-peers"
-BYTETRACK = "trackers-bytetrack"
 FASTER_THAN_BYTETRACK = {10: 1.5, 50: 3.0, 100: 4.0, 500: 5.0}
 WARM_UP = 20
 FRAMES = {500: 100}  # of a scene; else 200
@@ -44,20 +39,6 @@ BUDGET_S = 0.4
 ANSWER_S = 240.0  # the first answer includes the imports
 LEFT_OUT = {("motpy", 500)}  # as in bench_peers.py
 
-NOT_COMPARED = (
-    "not compared: boxmot's C++ trackers (pip installs their source; a build needs Eigen and OpenCV's headers), "
-    "laptrack (offline)"
-)
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "trackers": (BYTETRACK, "trackers-sort", "trackers-ocsort", "trackers-botsort", "trackers-cbiou"),
-    "supervision 0.27": ("sv27-bytetrack",),
-    "norfair": ("norfair-iou",),
-    "boxmot": ("boxmot-sfsort", "boxmot-bytetrack", "boxmot-ocsort", "boxmot-botsort", "boxmot-boosttrack"),
-    "ultralytics": tuple(
-        f"ultralytics-{name}" for name in ("bytetrack", "botsort", "ocsort", "fasttrack", "tracktrack")
-    ),
-    "motpy": ("motpy",),
-}
 Figures = dict[str, dict[int, float]]  # median ms by tracker and number of instances
 
 
@@ -86,47 +67,6 @@ def steady(times: np.ndarray) -> np.ndarray:
     return times[min(WARM_UP, len(times) // 4) :]
 
 
-class Peers:
-    """A process that runs the trackers of one package."""
-
-    def __init__(self, package: str, stack: ExitStack) -> None:
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        if package == "supervision 0.27":
-            environment["PYTHONPATH"] = str(PEERS_VENV / "sv27")
-        self._process = stack.enter_context(
-            subprocess.Popen(
-                [PEERS_VENV / "bin" / "python", HERE / "peers.py"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env=environment,
-            )
-        )
-        stack.callback(self._process.kill)
-
-    def times(self, peer: str, n: int, frames: int, budget_s: float) -> np.ndarray:
-        """Return the time of a peer's update for each frame, ms.
-
-        Raises:
-            RuntimeError: the peer cannot be imported or failed.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            question = {"peer": peer, "n": n, "frames": frames, "budget_s": budget_s}
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-            if not select.select([self._process.stdout], [], [], ANSWER_S)[0]:
-                self._process.kill()  # otherwise its late answer would be read as the next one
-            answer = json.loads(self._process.stdout.readline() or '{"error": "its process ended"}')
-        except OSError as error:
-            answer = {"error": str(error)}
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return np.array(answer["times_ms"])
-
-
 def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int, float], dict[str, str]]:
     """Return medians in ms, ratios to ours, our p99 in ms, and why a peer is missing."""
     times: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -134,8 +74,7 @@ def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int,
     tails: dict[int, list[float]] = defaultdict(list)
     faults: dict[str, str] = {}
     with ExitStack() as stack:
-        installed = (PEERS_VENV / "bin" / "python").exists()
-        packages = {name: Peers(name, stack) for name in PACKAGES} if installed else {}
+        packages = {name: PeerProcess(name, stack) for name in PACKAGES} if are_installed() else {}
         for n in counts:
             length = FRAMES.get(n, 200)
             frames = scenes(n, length)
@@ -149,7 +88,8 @@ def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int,
                             continue
                         try:
                             budget_s = 60.0 if peer == BYTETRACK else BUDGET_S
-                            theirs = steady(packages[package].times(peer, n, length, budget_s))
+                            question = {"peer": peer, "n": n, "frames": length, "budget_s": budget_s}
+                            theirs = steady(np.array(packages[package].ask(ANSWER_S, **question)["times_ms"]))
                         except RuntimeError as error:
                             faults[peer] = str(error)
                             continue
@@ -205,7 +145,7 @@ def main() -> None:
         print(f"{name:22}" + "".join(f"{cell}{ratio:>8}" for cell, ratio in zip(cells, times, strict=True)))
     print(f"{'trackd, p99':22}" + "".join(f"{tails[n]:9.3f}{'':8}" for n in options.counts))
     if len(figures) == 1:
-        print("no peers: `make bench-peers` installs them")
+        print(NO_PEERS)
     else:
         print(NOT_COMPARED)
     for peer, why in faults.items():
