@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from trackd.compiled import FLOAT, FLOAT32_TABLE, FLOATS, GIVEN_BOXES, INTS, compiled
 
-# The best of 1.5 to 5 on fish of idtracker.ai at three frame rates and on the generator of bouncing boxes, with and
-# without false detections.
-REACH = 1.75
+# Chosen of 1.5 to 5, and 2 to 25, on fish and cells at three frame rates and on bouncing boxes, with and without false
+# detections: a longer reach lets more false detections take ids, a shorter one loses fast animals at low frame rates.
+REACH = 2.0
 ODDS_WORTH, SCORE_WORTH = 4.0, 0.25  # the most that a pair below its threshold counts: log odds, or a score
 
 

@@ -108,7 +108,7 @@ def test_a_detection_out_of_reach_of_each_missing_track_gets_no_id_until_the_tra
     stream = Stream(max_tracks=2)
     for _ in range(5):
         stream.frame((100, 100), (900, 100))
-    found = [stream.frame((100, 100), (900, 500)) for _ in range(8)]  # 400 px from its last place; boxes of 40 px
+    found = [stream.frame((100, 100), (900, 510)) for _ in range(8)]  # 410 px from its last place; boxes of 40 px
     assert [each.track_ids.tolist() for each in found] == [[0, -1]] * 5 + [[0, 1]] * 3
     assert [each.flags for each in found[:5]] == [("out_of_reach",)] * 5
     assert found[5].flags == ("forced",)
