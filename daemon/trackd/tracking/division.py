@@ -128,6 +128,18 @@ def _nearest(
                     farthest = other
 
 
+@piece
+def _are_children(off_centre: Any, one: Any, other: Any) -> bool:
+    """Whether two rows can be children, by their common centre and their sizes over the parent's."""
+    small, large = min(one, other), max(one, other)
+    return bool(
+        off_centre <= np.float32(MAX_OFF_CENTRE)
+        and small >= np.float32(MIN_SIZE)
+        and large <= np.float32(MAX_SIZE)
+        and small >= np.float32(MIN_LIKENESS) * large
+    )
+
+
 @compiled(INT, FLOAT32_TABLE, FLOATS32, INTS, INTS, FLOATS32, FLOAT32_TABLE, nogil=True)
 def _count(
     middles: NDArray[np.float32],
@@ -205,18 +217,10 @@ def _find(
         for first in range(n_rows):
             for second in range(first + 1, n_rows):
                 a, b = rows[first], rows[second]
-                small, large = sizes[a] / areas[parent], sizes[b] / areas[parent]
-                if large < small:
-                    small, large = large, small
                 x = (centres[a, 0] + centres[b, 0]) * np.float32(0.5) - middles[parent, 0]
                 y = (centres[a, 1] + centres[b, 1]) * np.float32(0.5) - middles[parent, 1]
                 off_centre = math.hypot(x, y) / diagonals[parent]
-                if (
-                    off_centre <= np.float32(MAX_OFF_CENTRE)
-                    and small >= np.float32(MIN_SIZE)
-                    and large <= np.float32(MAX_SIZE)
-                    and small >= np.float32(MIN_LIKENESS) * large
-                ):
+                if _are_children(off_centre, sizes[a] / areas[parent], sizes[b] / areas[parent]):
                     pairs[0, found], pairs[1, found], pairs[2, found] = parent, a, b
                     off_centres[found] = off_centre
                     found += 1

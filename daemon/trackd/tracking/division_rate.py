@@ -8,7 +8,7 @@ kind is rare where nothing divides. The share of divisions among the births is e
 Two objects that are seen as one, and later as two, look like a division. The opposite, two tracks that become one
 instance of their common size, is looked for in the same way, and for each of them one division is not believed.
 
-Letters: n instances, m matched, M tracks that may divide.
+Letters: n instances, S slots, M tracks that may divide.
 """
 
 from __future__ import annotations
@@ -18,8 +18,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking.division import Division, areas, find_divisions
-from trackd.tracking.window import State
+from trackd.tracking.division import (
+    MAX_DISTANCE,
+    MAX_OFF_CENTRE,
+    MAX_SIZE,
+    MIN_LIKENESS,
+    MIN_SIZE,
+    Division,
+    areas,
+)
+from trackd.tracking.division_signs import find_signs
+from trackd.tracking.scorer import Matches
+from trackd.tracking.window import Slots, State
 
 MAX_COMMON_SIZE = 1.4  # of both children over the parent's, in a division of the first kind
 # The probabilities of the three kinds among divisions and among other births: measured on both CTC training sets (also
@@ -29,6 +39,9 @@ OF_OTHERS = (0.02, 0.13, 0.85)
 PRIOR, PRIOR_BIRTHS = 0.02, 5.0  # the share of divisions among births before any evidence, and its weight
 MEMORY = 1000.0  # births
 MAX_MERGES = 16.0
+RARE = 0.01  # a share below which only divisions of the first kind are looked for: no other can be likely
+_SHAPE = [MAX_DISTANCE, MAX_OFF_CENTRE, MIN_SIZE, MAX_SIZE, MIN_LIKENESS, MAX_COMMON_SIZE]
+_LIMITS, _LIMITS_IF_RARE = np.array([*_SHAPE, np.inf]), np.array([*_SHAPE, MAX_COMMON_SIZE])
 
 
 class DivisionRate:
@@ -43,6 +56,31 @@ class DivisionRate:
     def share(self) -> float:
         """The share of births that are part of a division, 0 to 1."""
         return (self.divisions + PRIOR * PRIOR_BIRTHS) / (self.births + PRIOR_BIRTHS)
+
+    def may_divide(
+        self,
+        live: Slots,
+        missed: NDArray[np.int64],
+        boxes: NDArray[np.float32],
+        matches: Matches,
+        extents: NDArray[np.float32],
+    ) -> bool:
+        """Return whether a frame may hold a division, and count merges. If it holds none, learn from its births.
+
+        Args:
+            live: (M,) slots.
+            missed: (S,) frames in a row without the track.
+            boxes: (S, 4) the tracks' boxes in the previous frame.
+            matches: of the frame.
+            extents: (n, 4) the instances' boxes.
+        """
+        slots, rows, unmatched = matches.slots, matches.rows, matches.unmatched
+        given, limits = np.ascontiguousarray(extents, np.float32), _LIMITS_IF_RARE if self.share < RARE else _LIMITS
+        possible, merges = find_signs(live, missed, boxes, slots, rows, unmatched, given, limits)
+        self.merges = min(self.merges + merges, MAX_MERGES)
+        if not possible and len(live) and len(unmatched):
+            self._count(len(unmatched), len(unmatched) * _posterior(self.share, 2))
+        return bool(possible)
 
     def likely(
         self, found: Sequence[Division], parents: NDArray[np.float32], extents: NDArray[np.float32], n_births: int
@@ -66,32 +104,15 @@ class DivisionRate:
             expected += probability
             if probability > 0.5:
                 kept.append(one)
-        self.births += n_births
-        self.divisions += expected + max(n_others, 0) * _posterior(share, 2)
+        self._count(n_births, expected + max(n_others, 0) * _posterior(share, 2))
+        return kept
+
+    def _count(self, births: float, divisions: float) -> None:
+        self.births += births
+        self.divisions += divisions
         if self.births > MEMORY:
             self.divisions *= MEMORY / self.births
             self.births = MEMORY
-        return kept
-
-    def count_merges(
-        self,
-        before: NDArray[np.float32],
-        rows: NDArray[np.intp],
-        gone: NDArray[np.intp],
-        extents: NDArray[np.float32],
-    ) -> None:
-        """Count the pairs of tracks that became one instance: divisions of the frame's instances back in time.
-
-        Args:
-            before: (M, 4) boxes of the tracks of the previous frame.
-            rows: (M,) the row that each matched in this frame, -1 for none.
-            gone: ascending indices of those that matched none.
-            extents: (n, 4) the instances' boxes.
-        """
-        (own,) = np.nonzero(rows >= 0)
-        after = extents[rows[own]]
-        found = find_divisions(after, own, gone, before)
-        self.merges = min(self.merges + float(sum(keep_their_size(found, after, before))), MAX_MERGES)
 
     def snapshot(self) -> State:
         return {"births": self.births, "divisions": self.divisions, "merges": self.merges}

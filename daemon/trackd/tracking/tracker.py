@@ -293,21 +293,20 @@ class Tracker:
         Returns:
             The parent's id by the child's row, and the ids that ended.
         """
-        live, extents = self.window.live, instances.extents
-        limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
-        candidates = live[~self.lifecycle.lost[live]]
-        row_of = np.full(self.window.capacity, -1, np.intp)
-        row_of[matches.slots] = matches.rows
-        before, own = self.lifecycle.extents[candidates], row_of[candidates]
-        found = division.find_divisions(before, own, matches.unmatched, extents)
+        life, live, extents = self.lifecycle, self.window.live, instances.extents
         if self._learns_divisions:
             if instances.keypoints is not None and instances.keypoints.shape[1] > 1:  # a pose: it does not divide
                 return {}, []
-            (gone,) = np.nonzero(own < 0)
-            if len(gone):
-                self.division_rate.count_merges(before, own, gone, extents)
-            if len(live):
-                found = self.division_rate.likely(found, before, extents, len(matches.unmatched))
+            if not self.division_rate.may_divide(live, life.missed, life.extents, matches, extents):
+                return {}, []
+        limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
+        candidates = live[~life.lost[live]]
+        row_of = np.full(self.window.capacity, -1, np.intp)
+        row_of[matches.slots] = matches.rows
+        before, own = life.extents[candidates], row_of[candidates]
+        found = division.find_divisions(before, own, matches.unmatched, extents)
+        if self._learns_divisions:
+            found = self.division_rate.likely(found, before, extents, len(matches.unmatched))
         found = found[: max(limit - len(live), 0)]  # each division needs one more slot
         if not found:
             return {}, []

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trackd.config import TrackerConfig
 from trackd.models.motion.scorer import MotionScorer
-from trackd.tracking.division_rate import MAX_MERGES, MEMORY, DivisionRate
+from trackd.tracking.division import find_divisions
+from trackd.tracking.division_rate import _LIMITS, MAX_MERGES, MEMORY, DivisionRate
+from trackd.tracking.division_signs import find_signs
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment, Tracker
 from trackd_client.detections import Detections
@@ -121,6 +125,23 @@ def test_a_snapshot_of_an_earlier_version_has_no_evidence() -> None:
     assert stream.tracker.division_rate.snapshot() == DivisionRate().snapshot()
 
 
+@given(st.data())
+def test_each_possible_division_has_signs(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    n, m = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 8))
+    middles, sides = rng.uniform(0, 60, (n + m, 2)), rng.uniform(10, 40, (n + m, 2))
+    tables = np.concatenate([middles - sides / 2, middles + sides / 2], axis=1).astype(np.float32)
+    extents, boxes = tables[:n], tables[n:]
+    rows = np.flatnonzero(rng.random(n) < 0.5)[:m]
+    slots, live = np.sort(rng.permutation(m)[: len(rows)]), np.arange(m)
+    own = np.full(m, -1)
+    own[slots] = rows
+    unmatched = np.setdiff1d(np.arange(n), rows)
+    possible, _ = find_signs(live, np.zeros(m, np.int64), boxes, slots, rows, unmatched, extents, _LIMITS)
+    if find_divisions(boxes, own, unmatched, extents):
+        assert possible
+
+
 @pytest.mark.parametrize("n_births", [1, 7, 500])
 def test_the_evidence_stays_bounded(n_births: int) -> None:
     rate = DivisionRate()
@@ -129,9 +150,10 @@ def test_the_evidence_stays_bounded(n_births: int) -> None:
         rate.likely([], nothing, nothing, n_births)
     assert 0 <= rate.divisions <= rate.births <= MEMORY
     assert rate.share < 0.001
-    before = np.array([part for place in PLACES for part in halves(*place)], np.float32)
-    after = np.array([one for place in PLACES for one in whole(*place)], np.float32)
-    own = np.array([[k, -1] for k in range(len(PLACES))]).ravel()
+    stream = Stream()
+    most = 0.0
     for _ in range(20):
-        rate.count_merges(before, own, np.flatnonzero(own < 0), after)
-    assert rate.merges == MAX_MERGES
+        stream.frame(*[part for place in PLACES for part in halves(*place)])
+        stream.frame(*[one for place in PLACES for one in whole(*place)])
+        most = max(most, stream.tracker.division_rate.merges)
+    assert len(PLACES) <= most <= MAX_MERGES
