@@ -64,6 +64,12 @@ def _iou(value: Any) -> Any:
     return _IOU.get(value.lower(), value) if isinstance(value, str) else value
 
 
+def _divisions(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("should be true, false or auto")
+    return value
+
+
 def _checkpoint_paths(value: Any) -> Any:
     paths = value if isinstance(value, list) else [value]
     if value is not None and not all(isinstance(path, str) for path in paths):
@@ -106,7 +112,7 @@ class TrackerConfig(Section):
     front_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     back_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
-    divisions: Annotated[Literal["auto"] | bool, Field(union_mode="left_to_right")] = "auto"
+    divisions: Annotated[Literal["auto"] | bool, BeforeValidator(_divisions)] = "auto"
 
     @property
     def filters_nothing(self) -> bool:

@@ -45,6 +45,8 @@ def test_every_file_in_configs_is_valid(path):
         ({"tracker": {"window_size": "8"}}, "tracker.window_size should be a valid integer; got '8'"),
         ({"tracker": {"mult_thresh": 1}}, "tracker.mult_thresh should be a valid boolean; got 1"),
         ({"tracker": {"max_tracks": 0}}, "tracker.max_tracks should be greater than or equal to 1; got 0"),
+        ({"tracker": {"divisions": "yes"}}, "tracker.divisions should be true, false or auto; got 'yes'"),
+        ({"tracker": {"divisions": 1}}, "tracker.divisions should be true, false or auto; got 1"),
         ({"tracker": {"min_hits": 0}}, "tracker.min_hits should be greater than or equal to 1; got 0"),
         ({"tracker": {"min_hits": 1025}}, "tracker.min_hits should be less than or equal to 1024; got 1025"),
         ({"tracker": {"min_hits": 2.5}}, "tracker.min_hits should be a valid integer"),
