@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
-from trackd.tracking import sparse
+from trackd.tracking import odds, sparse
 from trackd.tracking.forced import ODDS_WORTH, SCORE_WORTH, weigh_forced
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
@@ -34,7 +34,6 @@ NO_SCORES = np.empty(0, np.float32)
 _LARGE = 65_536  # cells of a table that takes a millisecond and more: other threads run meanwhile
 _BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
 _LEAST_ODDS = 1e-12  # the threshold where `overlap_thresh` is 0
-_NO_ODDS = -1e3  # log odds of a track that the scorer left out
 _NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
 
@@ -61,21 +60,28 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     rows = query.rows
     if not len(columns) or not len(rows):
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
-    table = track_scores(logits, scores, columns, config.decay_time)
-    flags: list[str] = []
-    if rules:
-        table, flags = weigh_table(table, query, columns, config, rules)
-    if scores.one_each and not rules:
-        values, limits = log_odds(logits, scores, columns, config.overlap_thresh), np.zeros(len(columns))
+    by_odds = scores.one_each and not _change_scores(rules)
+    if by_odds:
+        log_odds, others = odds.spread(logits, scores, columns), 1
+        values, limits = log_odds - _log_threshold(config.overlap_thresh), np.zeros(len(columns))
+        table = odds.graded(log_odds, scores.caution)
+        flags = weigh_table(odds.with_no_match(table), query, columns, config, rules)[1] if rules else []
     else:
+        table, others = track_scores(logits, scores, columns, config.decay_time), len(live) - len(columns)
+        table, flags = weigh_table(table, query, columns, config, rules) if rules else (table, [])
         values, limits = table, _limits(query, scores, columns, config)
     if query.force:
-        matched, tracks = _force(values, limits, query, columns, ODDS_WORTH if values is not table else SCORE_WORTH)
+        matched, tracks = _force(values, limits, query, columns, ODDS_WORTH if by_odds else SCORE_WORTH)
     else:
-        matched, tracks = best_pairs(values if values is table else np.maximum(values, 0), limits)
+        matched, tracks = best_pairs(np.maximum(values, 0) if by_odds else values, limits)
     query.flags += flags
-    probabilities = pair_probabilities(table, matched, tracks, config.temperature, len(live) - len(columns))
+    probabilities = pair_probabilities(table, matched, tracks, config.temperature, others)
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
+
+
+def _change_scores(rules: Sequence[Rule]) -> bool:
+    """Whether a rule changes scores; others only flag frames."""
+    return bool(rules) and any(rule.weigh is not None for rule in rules)
 
 
 def _force(
@@ -125,20 +131,23 @@ def _associate_near(
     if len(rows) < n:
         kept = usable[pairs[0]]
         pairs, logits = pairs[:, kept], logits[kept]
-    values = sparse.softmax(pairs[0], logits)
-    if rules:
+    by_odds = not _change_scores(rules)
+    if by_odds:
+        values = odds.graded(logits, scores.caution)
+        gains, limits = np.maximum(logits - _log_threshold(config.overlap_thresh), 0), np.zeros(len(slots))
+        if rules:
+            given = odds.pairs_with_no_match(values, pairs, rows, len(slots))
+            query.flags += weigh_pairs(*given, query, np.append(slots, 0), config, rules)[2]
+        values = np.maximum(values, 0)
+    else:
+        values = sparse.softmax(pairs[0], logits)
         values, pairs, flags = weigh_pairs(values, pairs, query, slots, config, rules)
         query.flags += flags
-    at, references = pairs
-    if rules:
         gains, limits = values, _limits(query, scores, slots, config)
-    else:
-        gains = np.maximum(logits - _log_threshold(config.overlap_thresh), 0)
-        limits = np.zeros(len(slots))
+    at, references = pairs
     matched, tracks = sparse.assign_pairs(gains, at, references, limits, n)
-    probabilities = sparse.pair_probabilities(
-        values, at, references, matched, tracks, len(query.live_slots), config.temperature
-    )
+    n_tracks = None if by_odds else len(query.live_slots)
+    probabilities = sparse.pair_probabilities(values, at, references, matched, tracks, n_tracks, config.temperature)
     free = np.zeros(n, bool)
     free[rows] = True
     free[matched] = False
@@ -239,28 +248,6 @@ def track_scores(
 
 def _log_threshold(overlap_thresh: float) -> np.float32:
     return np.float32(math.log(max(overlap_thresh, _LEAST_ODDS)))
-
-
-def log_odds(
-    logits: NDArray[np.float32], scores: Scores, live_slots: Slots, overlap_thresh: float
-) -> NDArray[np.float32]:
-    """Return the log odds of each track over "no match", less the log of the threshold; (n, M).
-
-    The assignment with the largest sum of them is the likeliest one, since the matches of a frame exclude each other.
-    This needs one reference of each track.
-
-    Args:
-        logits: (n, R) finite.
-        scores: the slots of the references.
-        live_slots: (M,) ascending.
-        overlap_thresh: the odds at which the result is 0.
-    """
-    values = logits - _log_threshold(overlap_thresh)
-    if len(scores.slots) == len(live_slots):
-        return values
-    spread = np.full((len(logits), len(live_slots)), _NO_ODDS, np.float32)
-    spread[:, np.searchsorted(live_slots, scores.slots)] = values
-    return spread
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:

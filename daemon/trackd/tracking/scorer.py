@@ -56,6 +56,7 @@ class Scores:
     frames: NDArray[np.int64]  # (R,) rank of each reference's frame, 0 the oldest, at most T − 2
     n_frames: int  # T
     pairs: NDArray[np.intp] | None = None  # (2, K) row, ascending, and reference of each logit; others cannot match
+    caution: float = 0.0  # with `one_each`: by how much the logits are below the log odds of a match over a new object
     one_each: bool = False  # one reference of each track, by ascending slot, all in one frame
 
 

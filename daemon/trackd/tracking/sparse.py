@@ -52,7 +52,8 @@ def _pair_probabilities(
         while k < len(rows) and rows[k] == matched_rows[match]:
             top = max(top, scores[k])
             k += 1
-        total = (n_tracks - (k - start)) * math.exp(-top * sharpness)
+        others = n_tracks - (k - start) if n_tracks >= 0 else 1
+        total = others * math.exp(-top * sharpness)
         for pair in range(start, k):
             weight = math.exp((scores[pair] - top) * sharpness)
             total += weight
@@ -172,7 +173,7 @@ def pair_probabilities(
     columns: NDArray[np.intp],
     matched_rows: NDArray[np.intp],
     matched_columns: NDArray[np.intp],
-    n_tracks: int,
+    n_tracks: int | None,
     temperature: float,
 ) -> NDArray[np.float32]:
     """Return what `association.pair_probabilities` returns for a table in which every other pair scores 0; (m,).
@@ -183,12 +184,12 @@ def pair_probabilities(
         columns: (K,) ascending within a row.
         matched_rows: (m,) ascending; with their columns, each among the K.
         matched_columns: (m,).
-        n_tracks: M.
+        n_tracks: M; None: all pairs are given, and beside them there is "no match", with a score of 0.
         temperature: of the softmax.
     """
     probabilities = np.empty(len(matched_rows), np.float32)
     _pair_probabilities(
         np.ascontiguousarray(scores), np.ascontiguousarray(rows), np.ascontiguousarray(columns), matched_rows,
-        matched_columns, n_tracks, 1.0 / temperature, probabilities,
+        matched_columns, -1 if n_tracks is None else n_tracks, 1.0 / temperature, probabilities,
     )  # fmt: skip
     return probabilities

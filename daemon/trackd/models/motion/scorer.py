@@ -15,6 +15,7 @@ import numpy as np
 from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
 from trackd.models.motion.filter_bank import FilterBank
+from trackd.models.motion.predict import CAUTION
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.window import Slots, State
@@ -60,7 +61,7 @@ class MotionScorer(Scorer):
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
-        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, one_each=True)
+        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, CAUTION, one_each=True)
 
     def update(self, query: Query, matches: Matches) -> None:
         n_new, slots, rows = matches.n_new, matches.slots, matches.rows
