@@ -44,8 +44,12 @@ def main(given: argparse.Namespace) -> None:
     with connect(given) as client:
         streams = {name: client.open_stream(name, frame_shape=(480, 640)) for name in RATES}
         settlements = client.tracks(*streams, from_seq=0, until_closed=True)
-        for name, stream in streams.items():
-            threading.Thread(target=camera, args=(stream, RATES[name], given.seconds), daemon=True).start()
+        cameras = [
+            threading.Thread(target=camera, args=(stream, RATES[name], given.seconds), daemon=True)
+            for name, stream in streams.items()
+        ]
+        for each in cameras:
+            each.start()
         first_ns, counts = 0, dict.fromkeys(RATES, 0)
         for tracks in by_capture_time(settlements):
             first_ns = first_ns or tracks.t_ns
@@ -53,6 +57,8 @@ def main(given: argparse.Namespace) -> None:
             print(
                 f"{(tracks.t_ns - first_ns) / 1e9:.3f} s {tracks.stream} {tracks.frame_index}: ids {tracks.track_ids}"
             )
+        for each in cameras:
+            each.join()  # their streams are closed before the client
         print("merged", ", ".join(f"{count} frames of {name}" for name, count in counts.items()))
 
 

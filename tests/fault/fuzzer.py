@@ -144,9 +144,16 @@ def fuzz(name: str, address: str, seed: int, count: int, per_second: float) -> C
             dealer.send_multipart(mutated(rng, *valid(rng, seqs)))
             while number % 50 == 49 and dealer.poll(0):
                 collect([dealer.recv_multipart()], codes)
-        dealer.send_multipart([msgpack.packb({"v": 1, **CLOSING[name]})])
-        while not collect([dealer.recv_multipart()], codes):
-            pass
+        closing = [msgpack.packb({"v": 1, **CLOSING[name]})]
+        dealer.send_multipart(closing)
+        until = time.monotonic() + 60
+        while True:
+            if dealer.poll(2000):
+                if collect([dealer.recv_multipart()], codes):
+                    break
+            else:  # it was over the budget: then it is refused without its id
+                assert time.monotonic() < until, f"no answer within 60 s to the closing message; {codes}"
+                dealer.send_multipart(closing)
         while dealer.poll(500):  # the frames in the streams' queues are being settled
             collect([dealer.recv_multipart()], codes)
     finally:
