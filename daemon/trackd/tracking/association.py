@@ -62,9 +62,9 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
     by_odds = scores.one_each and not _change_scores(rules)
     if by_odds:
-        log_odds, others = odds.spread(logits, scores, columns), 1
+        log_odds, others = logits if len(scores.slots) == len(columns) else odds.spread(logits, scores, columns), 1
         values, limits = log_odds - _log_threshold(config.overlap_thresh), np.zeros(len(columns))
-        table = odds.graded(log_odds, scores.caution)
+        table = odds.SCALE * (log_odds + np.float32(scores.caution))
         flags = weigh_table(odds.with_no_match(table), query, columns, config, rules)[1] if rules else []
     else:
         table, others = track_scores(logits, scores, columns, config.decay_time), len(live) - len(columns)
@@ -133,7 +133,7 @@ def _associate_near(
         pairs, logits = pairs[:, kept], logits[kept]
     by_odds = not _change_scores(rules)
     if by_odds:
-        values = odds.graded(logits, scores.caution)
+        values = odds.SCALE * (logits + np.float32(scores.caution))
         gains, limits = np.maximum(logits - _log_threshold(config.overlap_thresh), 0), np.zeros(len(slots))
         if rules:
             given = odds.pairs_with_no_match(values, pairs, rows, len(slots))

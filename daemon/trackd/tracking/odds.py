@@ -21,23 +21,16 @@ _FAR = np.float32(10.0)  # scores by which a pair that is not given is below "no
 
 
 def spread(logits: NDArray[np.float32], scores: Scores, live_slots: Slots) -> NDArray[np.float32]:
-    """Return the log odds of each track, (n, M).
+    """Return the log odds of each track, (n, M), where the scorer left out some.
 
     Args:
         logits: (n, R) finite.
         scores: the slots of the references.
         live_slots: (M,) ascending.
     """
-    if len(scores.slots) == len(live_slots):
-        return logits
     values = np.full((len(logits), len(live_slots)), _NONE, np.float32)
     values[:, np.searchsorted(live_slots, scores.slots)] = logits
     return values
-
-
-def graded(odds: NDArray[np.float32], caution: float) -> NDArray[np.float32]:
-    """Return log odds of any shape as scores, where "no match" has 0."""
-    return SCALE * (odds + np.float32(caution))
 
 
 def with_no_match(table: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -53,7 +46,7 @@ def pairs_with_no_match(
     All scores are raised by 10, so that a pair that is not given, whose score is 0, counts as very unlikely.
 
     Args:
-        values: (K,) scores, as `graded` returns them.
+        values: (K,) scores.
         pairs: (2, K) rows, ascending, and columns.
         rows: (r,) that take part, ascending.
         n_tracks: M.
