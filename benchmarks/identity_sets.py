@@ -115,14 +115,17 @@ def detected(truth: Callable[[], list[Found]], found: Callable[[], list[Found]],
     return IdentitySet(read, n)
 
 
+def corners(rows: np.ndarray) -> np.ndarray:
+    """Return the boxes (n, 4) x1 y1 x2 y2 of MOTChallenge rows."""
+    return np.concatenate([rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]], axis=1)
+
+
 def pedestrians(folder: str) -> IdentitySet:
     def read() -> list[Sequence]:
         truth, found = (score.read_mot(DATA / folder / name) for name in ("gt.txt", "det.txt"))
         frames = range(1, int(max(truth[:, 0].max(), found[:, 0].max())) + 1)
         rows = [found[found[:, 0] == number] for number in frames]
-        boxes = [
-            np.concatenate([each[:, 2:4], each[:, 2:4] + each[:, 4:6]], axis=1).astype(np.float32) for each in rows
-        ]
+        boxes = [corners(each).astype(np.float32) for each in rows]
         scores = [np.clip(each[:, 6], 0, 1).astype(np.float32) for each in rows]
         return [Sequence.of_detector(boxes, scores, truth)]
 
@@ -134,9 +137,7 @@ def true_pedestrians(folder: str) -> list[Found]:
     if (rows[:, 7] == 1).any():  # a class; in MOT15 a coordinate
         rows = rows[(rows[:, 6] > 0) & (rows[:, 7] == 1)]
     frames = [rows[rows[:, 0] == number] for number in range(1, int(rows[:, 0].max()) + 1)]
-    return [
-        (each[:, 1].astype(int), np.concatenate([each[:, 2:4], each[:, 2:4] + each[:, 4:6]], axis=1)) for each in frames
-    ]
+    return [(each[:, 1].astype(int), corners(each)) for each in frames]
 
 
 def points(labels: str, side: float) -> list[Found]:

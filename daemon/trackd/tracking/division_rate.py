@@ -94,13 +94,12 @@ class DivisionRate:
             n_births: number of instances without a track.
         """
         share, kept, expected, n_others = self.share, [], 0.0, n_births
-        for one, is_alike in zip(found, keep_their_size(found, parents, extents), strict=True):
+        for one, is_conserved in zip(found, keep_their_size(found, parents, extents), strict=True):
             n_others -= 1
-            if is_alike and self.merges >= 1:
+            if is_conserved and self.merges >= 1:
                 self.merges -= 1
                 continue
-            kind = 0 if is_alike else 1
-            probability = _posterior(share, kind)
+            probability = _posterior(share, 0 if is_conserved else 1)
             expected += probability
             if probability > 0.5:
                 kept.append(one)

@@ -55,4 +55,4 @@ def pairs_with_no_match(
     together = np.concatenate([pairs, nothing], axis=1)
     order = np.argsort(together[0], kind="stable")
     scores = np.concatenate([np.maximum(values + _FAR, 0), np.full(len(rows), _FAR)])
-    return scores[order].astype(np.float32), together[:, order]
+    return scores[order], together[:, order]

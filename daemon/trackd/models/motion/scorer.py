@@ -61,7 +61,7 @@ class MotionScorer(Scorer):
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
-        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, CAUTION, one_each=True)
+        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
 
     def update(self, query: Query, matches: Matches) -> None:
         n_new, slots, rows = matches.n_new, matches.slots, matches.rows
