@@ -112,6 +112,7 @@ class TrackerConfig(Section):
     front_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     back_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    learn_identities: bool = False
     divisions: Annotated[Literal["auto"] | bool, BeforeValidator(_divisions)] = "auto"
 
     @property

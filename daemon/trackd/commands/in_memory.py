@@ -161,7 +161,7 @@ def _track(
 
 
 def _image(recorded: RecordedFrame, state: StreamState) -> Image | None:
-    return recorded.image if state.scorer.needs_image else None
+    return recorded.image if state.needs_image else None
 
 
 def _tracked(step: FrameStep, recorded: RecordedFrame) -> TrackedFrame:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trackd.config import LimitsConfig, StreamSettings
+from trackd.engine.identification import Identification
 from trackd.engine.stream_zones import StreamZones
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
@@ -53,6 +54,7 @@ class StreamState:
         self.epoch = epoch
         self.first_seq = first_seq
         self.scorer = self._make_scorer(self.settings)
+        self.identification = Identification() if self.settings.tracker.learn_identities else None
         self.tracker = Tracker(
             self.settings.tracker,
             self.scorer,
@@ -66,6 +68,8 @@ class StreamState:
         self.tracker.clip_length = self._clip_length(settings)
         self.tracker.configure(settings.tracker)
         self.scorer.configure(settings)
+        if settings.tracker.learn_identities != (self.identification is not None):
+            self.identification = Identification() if settings.tracker.learn_identities else None
         self.settings = settings
 
     def correct(self, correction: Correction) -> Applied:
@@ -101,10 +105,23 @@ class StreamState:
         self.zones = StreamZones(self.zones.number + 1, places, author, t_ns)
         return self.zones
 
+    @property
+    def needs_image(self) -> bool:
+        """Whether a step uses the pixels of its frame."""
+        return self.scorer.needs_image or self.identification is not None
+
     # --- what is stored of it ---
 
-    def stored(self, record: FrameRecord, seq: int) -> tuple[Record, ...]:
-        """Return the records to store for frame `seq`: its own, and a snapshot if one is due."""
+    def stored(self, record: FrameRecord, seq: int, corrected: bool = False) -> tuple[Record, ...]:
+        """Return the records to store for frame `seq`: its own, and a snapshot if one is due.
+
+        Args:
+            record: of the frame.
+            seq: of the frame.
+            corrected: the step has corrected the tracker after the frame: a snapshot is due.
+        """
+        if corrected:
+            return record, self.snapshot_record(seq)
         self._since_snapshot += 1
         self._bytes_since_snapshot += record.nbytes
         if self._since_snapshot >= SNAPSHOT_FRAMES or self._bytes_since_snapshot >= SNAPSHOT_BYTES:

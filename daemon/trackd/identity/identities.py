@@ -1,0 +1,266 @@
+"""Identities: what each animal looks like, learnt while the stream runs, and which id a fragment therefore has.
+
+Each id has the mean of the features of its confirmed fragments. A fragment that has other suspects than its own id is
+compared with the means of all of them. The best assignment of the fragments to the suspects is then
+
+- the one that the tracker gave: the fragments are *confirmed*, and their ids learn from them;
+- another one, by clear evidence: the ids were exchanged (`Exchange`);
+- neither clearly: more samples decide.
+
+The evidence of a difference of squared distances is calibrated by the fragments that are certain: `_Calibration`.
+
+Letters: k samples, D features, f fragments, s suspects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from trackd.identity.discriminant import Discriminant
+from trackd.identity.fragments import Fragment
+
+KNOWN = 20  # samples from which an id is known
+ENOUGH = 8  # samples from which a fragment is compared
+CHUNK = 15  # samples of a fragment that count as one measurement
+EXCHANGE = 4.5  # evidence (nats) by which another assignment must be better than the tracker's
+CONFIRM = 1.5  # by which the tracker's must be better than any other
+SUSPECT = 1.5  # by which another one must be better for an event
+BANK = 600.0  # samples that the mean of an id remembers
+CLIP = 8.0  # bound on the evidence of one fragment
+_REMEMBERED = 200  # distances of each kind
+_FEW = 10  # distances from which they can be weighed
+_PRIOR_SPREAD = 1.0  # variance of a log distance before any was measured
+_NEVER = 1e6
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of fragments."""
+
+    confirmed: tuple[Fragment, ...] = ()  # they have the ids of their tracks
+    moved: tuple[tuple[Fragment, int], ...] = ()  # they have these other ids: a permutation
+    suspected: bool = False  # `moved` is likely, not yet clear
+    evidence: float = 0.0  # nats for `moved` over the tracker's ids
+    known: frozenset[int] = frozenset()  # ids that were known before
+
+    def exchanges(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return `moved` as ids that are exchanged, a permutation, and as ids that go on as others after that."""
+        moved = {fragment.track: track for fragment, track in self.moved}
+        exchanged = {old: new for old, new in moved.items() if old in self.known}
+        # A track without samples gets an id that is free: it is lost, or touches another one.
+        left, free = sorted(set(exchanged.values()) - exchanged.keys()), sorted(exchanged.keys() - set(exchanged.values()))
+        exchanged.update(zip(left, free, strict=True))
+        return exchanged, {old: new for old, new in moved.items() if old not in self.known}
+
+
+@dataclass(slots=True)
+class _Bank:
+    """The mean features of one id."""
+
+    mean: Floats
+    count: float = 0.0
+
+    def add(self, total: Floats, count: int) -> None:
+        self.count = min(self.count, BANK) + count
+        self.mean += (total - count * self.mean) / self.count
+
+
+@dataclass(slots=True)
+class _Open:
+    """A fragment that was seen lately."""
+
+    fragment: Fragment
+    total: Floats
+    count: int = 0
+    track: int = -1  # the id that it is known to have; −1: not known yet
+    suspected: bool = False
+
+
+class _Calibration:
+    """From a distance to the evidence that it is that of the same animal, and not of another one.
+
+    The logarithms of both kinds of squared distances are taken as normal with one variance, so that the evidence is
+    linear in them. Their means are those of fragments that were confirmed, against their own id and against the others.
+    """
+
+    def __init__(self) -> None:
+        self._within: list[float] = []  # to its own id, of a fragment that this id knows already
+        self._across: list[float] = []  # to its own id, of a fragment when it was confirmed
+        self._other: list[float] = []
+        self._slope = self._middle = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether distances can be weighed."""
+        return self._slope > 0.0
+
+    def add(self, own: float, others: Floats, across: bool) -> None:
+        """Add log distances to the own id and to (s,) other ones."""
+        (self._across if across else self._within).append(own)
+        self._other += others.tolist()
+        for kept in (self._within, self._across, self._other):
+            del kept[: max(len(kept) - _REMEMBERED, 0)]
+
+    def update(self) -> None:
+        """Use what was added."""
+        same = self._across if len(self._across) >= _FEW else self._across + self._within
+        if len(same) < _FEW or len(self._other) < _FEW:
+            return
+        low, high = float(np.mean(same)), float(np.mean(self._other))
+        spread = np.var(same) * len(same) + np.var(self._other) * len(same) + _PRIOR_SPREAD * _FEW
+        variance = float(spread) / (2 * len(same) + _FEW)
+        self._slope, self._middle = max(high - low, 0.0) / variance, (high + low) / 2
+
+    def evidence(self, distances: Floats) -> Floats:
+        """Log likelihood ratios of the same animal against another one, of log squared distances."""
+        return np.asarray(np.clip(self._slope * (self._middle - distances), -CLIP, CLIP))
+
+
+class Identities:
+    """What the animals of one stream look like. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._banks: dict[int, _Bank] = {}
+        self._open: dict[int, _Open] = {}  # by the number of the fragment
+        self._discriminant: Discriminant | None = None
+        self._calibration = _Calibration()
+
+    def learn(self, samples: Sequence[tuple[Fragment, Floats]], live: set[int], current: set[int]) -> list[Verdict]:
+        """Take the samples of some frames, and return what follows from all so far.
+
+        Args:
+            samples: of each fragment that was seen, its features (k, D).
+            live: ids of the live tracks.
+            current: numbers of the fragments that have not ended.
+        """
+        self._banks = {track: bank for track, bank in self._banks.items() if track in live}
+        self._open = {number: each for number, each in self._open.items() if number in current}
+        for fragment, features in samples:
+            self._take(fragment, features)
+        if self._discriminant is None:
+            return []
+        self._discriminant.update()
+        verdicts = [verdict for group in self._groups() if (verdict := self._judge(group)) is not None]
+        self._calibration.update()
+        return verdicts
+
+    def _take(self, fragment: Fragment, features: Floats) -> None:
+        if self._discriminant is None:
+            self._discriminant = Discriminant(features.shape[1])
+        if fragment.number not in self._open:
+            certain = fragment.suspects == {fragment.track}
+            self._open[fragment.number] = _Open(fragment, np.zeros(features.shape[1]), 0, fragment.track if certain else -1)
+        each = self._open[fragment.number]
+        total = features.sum(axis=0)
+        bank = self._banks.get(each.track)
+        if bank is not None and bank.count >= KNOWN:
+            centre = bank.mean
+            if self._discriminant.ready and len(features) >= ENOUGH:
+                self._measure(total / len(features), each.track, False)
+        else:
+            centre = (each.total + total) / (each.count + len(features))
+        self._discriminant.add(features - centre)
+        each.total += total
+        each.count += len(features)
+        if each.track >= 0:
+            self._bank(each.track, len(total)).add(total, len(features))
+
+    def _bank(self, track: int, size: int) -> _Bank:
+        return self._banks.setdefault(track, _Bank(np.zeros(size)))
+
+    def _measure(self, mean: Floats, track: int, across: bool) -> None:
+        """Measure how much nearer a mean is to its own id than to the other ones."""
+        others = [other for other, bank in self._banks.items() if other != track and bank.count >= KNOWN]
+        if others:
+            distances = self._distances(mean[None], [track, *others])[0]
+            self._calibration.add(float(distances[0]), distances[1:], across)
+
+    def _distances(self, means: Floats, tracks: Sequence[int]) -> Floats:
+        """Logarithms of the squared distances of means (f, D) to ids: (f, s)."""
+        assert self._discriminant is not None
+        every = np.concatenate([means, np.stack([self._banks[track].mean for track in tracks])])
+        whitened = self._discriminant.whitened(every)
+        apart = whitened[: len(means), None] - whitened[None, len(means) :]
+        return np.asarray(np.log((apart * apart).sum(axis=2) + 1e-9))
+
+    def _groups(self) -> list[list[_Open]]:
+        """The fragments whose ids are not known yet, those with common suspects together."""
+        groups: list[tuple[set[int], list[_Open]]] = []
+        for each in self._open.values():
+            if each.track >= 0 or each.count < ENOUGH:
+                continue
+            suspects, members = set(each.fragment.suspects), [each]
+            apart = []
+            for group in groups:
+                if group[0] & suspects:
+                    suspects |= group[0]
+                    members = group[1] + members
+                else:
+                    apart.append(group)
+            groups = [*apart, (suspects, members)]
+        return [members for _, members in groups]
+
+    def _judge(self, group: list[_Open]) -> Verdict | None:
+        """Find which ids the fragments of one group have."""
+        if not self._calibration.ready:
+            return self._confirm(group)
+        taken = {each.track for each in self._open.values() if each.track >= 0}
+        known = {track for track, bank in self._banks.items() if bank.count >= KNOWN} - taken
+        suspects = sorted({track for each in group for track in each.fragment.suspects} & known)
+        if not suspects:
+            return self._confirm(group)
+        n, s = len(group), len(suspects)
+        means = np.stack([each.total / each.count for each in group])
+        costs = np.full((n, s + n), _NEVER)  # the last n: a fragment stays what it is, an animal without samples before
+        costs[:, :s] = -self._calibration.evidence(self._distances(means, suspects))
+        own = np.empty(n, np.intp)
+        for row, each in enumerate(group):
+            costs[row, :s][[track not in each.fragment.suspects for track in suspects]] = _NEVER
+            if each.fragment.track in suspects:
+                own[row] = suspects.index(each.fragment.track)
+            else:
+                own[row] = s + row
+                costs[row, s + row] = 0.0
+        rows = np.arange(n)
+        kept = costs[rows, own]
+        _, best = linear_sum_assignment(costs)
+        evidence = float((kept - costs[rows, best]).sum())
+        if (best == own).all():
+            return self._confirm([each for row, each in enumerate(group) if _lead(costs, own, row) >= CONFIRM])
+        changes = [(each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old]
+        moved = tuple((each.fragment, track) for each, track in changes)
+        if evidence >= EXCHANGE:
+            for each, track in changes:
+                self._settle(each, track)
+            return Verdict(moved=moved, evidence=evidence, known=frozenset(known))
+        if evidence >= SUSPECT and not all(each.suspected for each, _ in changes):
+            for each, _ in changes:
+                each.suspected = True
+            return Verdict(moved=moved, suspected=True, evidence=evidence)
+        return None
+
+    def _confirm(self, members: list[_Open]) -> Verdict | None:
+        for each in members:
+            self._settle(each, each.fragment.track)
+        return Verdict(confirmed=tuple(each.fragment for each in members)) if members else None
+
+    def _settle(self, each: _Open, track: int) -> None:
+        mean = each.total / each.count
+        if track in self._banks and self._banks[track].count >= KNOWN:
+            self._measure(mean, track, True)
+        each.track = track
+        self._bank(track, len(mean)).add(each.total, each.count)
+
+
+def _lead(costs: Floats, own: NDArray[np.intp], row: int) -> float:
+    """By how much the best assignment is worse that gives this row another column than its own."""
+    other = costs.copy()
+    other[row, own[row]] = _NEVER
+    rows, columns = linear_sum_assignment(other)
+    return float(other[rows, columns].sum() - costs[rows, own].sum())

@@ -1,0 +1,120 @@
+"""Fragments: the parts of tracks within which an id cannot have been exchanged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trackd.identity.fragments import Fragments
+
+
+def box(x: float, y: float = 0.0, side: float = 10.0) -> list[float]:
+    return [x, y, x + side, y + side]
+
+
+def observe(fragments: Fragments, index: int, tracks: dict[int, list[float]], ended: tuple[int, ...] = ()):
+    ids = np.array(list(tracks), np.int32)
+    boxes = np.array(list(tracks.values()), np.float32).reshape(-1, 4)
+    return dict(zip(tracks, fragments.observe(index, ids, boxes, ended), strict=True))
+
+
+def test_tracks_that_do_not_touch_stay_in_one_certain_fragment():
+    fragments = Fragments()
+    first = observe(fragments, 0, {0: box(0), 1: box(50)})
+    later = observe(fragments, 1, {0: box(3), 1: box(47)})
+    assert later[0] is first[0]
+    assert later[0].suspects == {0}
+    assert later[1].suspects == {1}
+
+
+def test_tracks_that_touch_are_in_no_fragment_and_suspect_each_other_afterwards():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50), 2: box(200)})
+    touching = observe(fragments, 1, {0: box(20), 1: box(25), 2: box(200)})
+    apart = observe(fragments, 2, {0: box(0), 1: box(50), 2: box(200)})
+    assert touching[0] is touching[1] is None
+    assert apart[0].suspects == apart[1].suspects == {0, 1}
+    assert apart[2].suspects == {2}
+
+
+def test_suspicion_passes_on_from_contact_to_contact():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50), 2: box(100)})
+    observe(fragments, 1, {0: box(20), 1: box(25), 2: box(100)})
+    observe(fragments, 2, {0: box(0), 1: box(50), 2: box(100)})
+    observe(fragments, 3, {0: box(0), 1: box(75), 2: box(80)})
+    apart = observe(fragments, 4, {0: box(0), 1: box(50), 2: box(100)})
+    assert apart[2].suspects == {0, 1, 2}
+
+
+def test_a_confirmed_fragment_takes_its_id_from_the_suspects_of_the_others():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50)})
+    observe(fragments, 1, {0: box(20), 1: box(25)})
+    apart = observe(fragments, 2, {0: box(0), 1: box(50)})
+    fragments.confirm(apart[0])
+    observe(fragments, 3, {0: box(0)})  # track 1 is lost, and goes on with a new fragment
+    again = observe(fragments, 4, {0: box(0), 1: box(50)})
+    assert again[1].suspects == {1}
+
+
+def test_a_track_that_is_lost_beside_another_one_is_suspected_in_it():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(12)})
+    observe(fragments, 1, {0: box(2)})
+    again = observe(fragments, 2, {0: box(2), 1: box(40)})
+    assert again[0].suspects == again[1].suspects == {0, 1}
+
+
+def test_a_new_track_may_be_any_lost_one_and_no_other():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(500)})
+    observe(fragments, 1, {0: box(0)})
+    born = observe(fragments, 2, {0: box(0), 7: box(300)})
+    assert born[7].suspects == {1, 7}
+    assert born[0].suspects == {0}
+
+
+def test_an_ended_track_is_suspected_nowhere():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50)})
+    observe(fragments, 1, {0: box(20), 1: box(25)})
+    apart = observe(fragments, 2, {0: box(0)}, ended=(1,))
+    assert apart[0].suspects == {0}
+
+
+def test_fragments_whose_ids_are_exchanged_go_on_under_their_new_ids():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50)})
+    observe(fragments, 1, {0: box(20), 1: box(25)})
+    apart = observe(fragments, 2, {0: box(0), 1: box(50)})
+    fragments.move({0: 1, 1: 0}, {}, [apart[0], apart[1]])
+    later = observe(fragments, 3, {1: box(0), 0: box(50)})
+    assert later[1] is apart[0]
+    assert later[0] is apart[1]
+
+
+
+def test_a_new_track_goes_on_as_the_lost_one_that_it_is():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(500)})
+    observe(fragments, 1, {0: box(0)})
+    born = observe(fragments, 2, {0: box(0), 7: box(300)})
+    fragments.move({}, {7: 1}, [born[7]])
+    later = observe(fragments, 3, {0: box(0), 1: box(300)}, ended=(7,))
+    assert later[1] is born[7]
+    assert sorted(fragments.tracks) == [0, 1]
+
+
+def test_an_id_that_a_person_corrected_begins_a_certain_fragment():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50)})
+    observe(fragments, 1, {0: box(20), 1: box(25)})
+    apart = observe(fragments, 2, {0: box(0), 1: box(50)})
+    fragments.trust([0, 1])
+    later = observe(fragments, 3, {0: box(0), 1: box(50)})
+    assert later[0] is not apart[0]
+    assert later[0].suspects == {0}
+
+
+def test_instances_without_a_track_have_no_fragment():
+    assert Fragments().observe(0, np.array([-1], np.int32), np.array([box(0)], np.float32), ()) == [None]
