@@ -19,6 +19,7 @@ import numpy as np
 
 from trackd.identity.aligned_crops import Crops, aligned_crops, features
 from trackd.identity.fragments import Fragment, Fragments
+from trackd.identity.gallery import Gallery
 from trackd.identity.identities import Identities, Verdict
 from trackd.tracking.assignment import Assignment
 from trackd.tracking.correction import Action, Correction, CorrectionError
@@ -47,10 +48,11 @@ def _thread() -> ThreadPoolExecutor:
 class Identification:
     """The identities of one stream. The thread that runs its steps uses it."""
 
-    def __init__(self) -> None:
-        """Start without samples."""
+    def __init__(self, gallery: Gallery | None = None) -> None:
+        """Start without samples, with what is known from a gallery."""
         self._fragments = Fragments()
-        self._identities = Identities()
+        self._identities = Identities(gallery)
+        self._named_by_people: set[int] = set()  # ids; they are not recognised
         self._crops: list[Crops] = []
         self._samples: list[tuple[Fragment, bool]] = []  # parallel to the rows of all crops
         self._frames = 0
@@ -88,8 +90,14 @@ class Identification:
             return False
         self._block_ends_ns, self._frames = t_ns + BLOCK_NS, 0
         corrected = self._take_verdicts(tracker, t_ns, assignment)
-        self._begin_learning()
+        self._begin_learning(names_of(tracker))
         return corrected
+
+    def gallery(self, names: dict[int, str]) -> Gallery | None:
+        """Return what the named animals look like; None if none of them is known well enough."""
+        if self._learning is not None:
+            self._learning.result(_WAIT_S)
+        return self._identities.gallery(names)
 
     def _is_due(self, t_ns: int) -> bool:
         if self._sampled_ns is not None and 0 <= t_ns - self._sampled_ns < SAMPLE_NS:
@@ -108,11 +116,13 @@ class Identification:
             (each, bool(known)) for each, known in zip((fragments[row] for row in rows), directed, strict=True) if each
         ]
 
-    def _begin_learning(self) -> None:
+    def _begin_learning(self, names: dict[int, str]) -> None:
         crops, samples = self._crops, self._samples
         self._crops, self._samples = [], []
         live, current = set(self._fragments.tracks), self._fragments.numbers
-        self._learning = _thread().submit(_learn, self._identities, crops, samples, live, current)
+        self._named_by_people &= live
+        known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
+        self._learning = _thread().submit(_learn, self._identities, crops, samples, live, current, known)
 
     def _take_verdicts(self, tracker: Tracker, t_ns: int, assignment: Assignment) -> bool:
         if self._learning is None:
@@ -124,6 +134,9 @@ class Identification:
             for fragment in verdict.confirmed:
                 if self._fragments.is_current(fragment):
                     self._fragments.confirm(fragment)
+            if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
+                events.append(_event(verdict))
+                corrected = True
             if not verdict.moved or not all(self._fragments.is_current(each) for each, _ in verdict.moved):
                 continue
             event = _event(verdict)
@@ -162,12 +175,33 @@ class Identification:
             tracker.correct(Correction(Action.MERGE, (track,), into, author=AUTHOR, t_ns=t_ns))
         self._fragments.move(exchanged, merged, [fragment for fragment, _ in verdict.moved])
 
+    def _name(self, tracker: Tracker, t_ns: int, recognised: tuple[Fragment, str]) -> bool:
+        """Give a track the name of its animal; returns whether it has it."""
+        fragment, name = recognised
+        if not self._fragments.is_current(fragment):
+            return False
+        try:
+            tracker.correct(Correction(Action.RENAME, (fragment.track,), name=name, author=AUTHOR, t_ns=t_ns))
+        except CorrectionError as error:
+            logger.debug("identities: %s", error)
+            return False
+        return True
+
     def _follow_corrections(self, assignment: Assignment) -> None:
         """Trust what people have corrected since the last frame."""
         for correction in assignment.corrections:
-            if correction["author"] != AUTHOR and correction["action"] != Action.RENAME:
-                ids = [*correction["tracks"], correction.get("into"), correction.get("new_id")]
-                self._fragments.trust([each for each in ids if each is not None])
+            if correction["author"] == AUTHOR:
+                continue
+            if correction["action"] == Action.RENAME:
+                self._named_by_people.update(correction["tracks"])
+                continue
+            ids = [*correction["tracks"], correction.get("into"), correction.get("new_id")]
+            self._fragments.trust([each for each in ids if each is not None])
+
+
+def names_of(tracker: Tracker) -> dict[int, str]:
+    """The names of the tracks that have one, by id."""
+    return {} if tracker.corrections is None else dict(tracker.corrections.names)
 
 
 def swaps(exchanged: dict[int, int]) -> list[tuple[int, int]]:
@@ -184,19 +218,29 @@ def swaps(exchanged: dict[int, int]) -> list[tuple[int, int]]:
 
 
 def _learn(
-    identities: Identities, crops: list[Crops], samples: list[tuple[Fragment, bool]], live: set[int], current: set[int]
+    identities: Identities,
+    crops: list[Crops],
+    samples: list[tuple[Fragment, bool]],
+    live: set[int],
+    current: set[int],
+    names: dict[int, str | None],
 ) -> list[Verdict]:
-    if not crops:
-        return identities.learn([], live, current)
+    if not crops or len({each.shape[3] for each in crops}) > 1:  # the number of channels has changed within the block
+        return identities.learn([], live, current, names)
     directed = np.array([known for _, known in samples])
     found = features(np.concatenate(crops), directed).astype(np.float64)
     by_fragment: dict[int, list[int]] = {}
     for row, (fragment, _) in enumerate(samples):
         by_fragment.setdefault(fragment.number, []).append(row)
-    return identities.learn([(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current)
+    return identities.learn([(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, names)
 
 
 def _event(verdict: Verdict) -> dict[str, Any]:
+    if verdict.recognised is not None:
+        fragment, name = verdict.recognised
+        return {
+            "event": "recognised", "tracks": [fragment.track], "name": name, "evidence": round(verdict.evidence, 3),
+        }  # fmt: skip
     return {
         "event": "swap_suspected" if verdict.suspected else "swap_corrected",
         "tracks": [fragment.track for fragment, _ in verdict.moved],

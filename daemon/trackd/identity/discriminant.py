@@ -25,6 +25,24 @@ class Discriminant:
         self._weight = 0.0
         self._factor: NDArray[np.float64] | None = None  # (D, D) lower Cholesky factor of the covariance
 
+    @classmethod
+    def of(cls, scatter: NDArray[np.float64], weight: float) -> Discriminant:
+        """Continue with what was learnt before."""
+        made = cls(len(scatter))
+        made._scatter, made._weight = scatter.copy(), weight
+        made.update()
+        return made
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return len(self._scatter)
+
+    @property
+    def learnt(self) -> tuple[NDArray[np.float64], float]:
+        """The sum (D, D) over the squared deviations, and the number of samples behind it."""
+        return self._scatter.copy(), self._weight
+
     @property
     def ready(self) -> bool:
         """Whether there were samples."""

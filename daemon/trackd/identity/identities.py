@@ -14,8 +14,9 @@ Letters: k samples, D features, f fragments, s suspects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from scipy.optimize import linear_sum_assignment
 
 from trackd.identity.discriminant import Discriminant
 from trackd.identity.fragments import Fragment
+from trackd.identity.gallery import Gallery
 
 KNOWN = 20  # samples from which an id is known
 ENOUGH = 8  # samples from which a fragment is compared
@@ -46,7 +48,8 @@ class Verdict:
     confirmed: tuple[Fragment, ...] = ()  # they have the ids of their tracks
     moved: tuple[tuple[Fragment, int], ...] = ()  # they have these other ids: a permutation
     suspected: bool = False  # `moved` is likely, not yet clear
-    evidence: float = 0.0  # nats for `moved` over the tracker's ids
+    evidence: float = 0.0  # nats for `moved` over the tracker's ids, or for the name over none
+    recognised: tuple[Fragment, str] | None = None  # a name of the gallery
     known: frozenset[int] = frozenset()  # ids that were known before
 
     def exchanges(self) -> tuple[dict[int, int], dict[int, int]]:
@@ -89,11 +92,18 @@ class _Calibration:
     linear in them. Their means are those of fragments that were confirmed, against their own id and against the others.
     """
 
-    def __init__(self) -> None:
-        self._within: list[float] = []  # to its own id, of a fragment that this id knows already
-        self._across: list[float] = []  # to its own id, of a fragment when it was confirmed
-        self._other: list[float] = []
+    def __init__(self, learnt: Mapping[str, Floats] = MappingProxyType({})) -> None:
+        self._within: list[float] = [*learnt.get("within", ())]  # to its own id, of a fragment that this id knows
+        self._across: list[float] = [*learnt.get("across", ())]  # to its own id, of a fragment when it was confirmed
+        self._other: list[float] = [*learnt.get("other", ())]
         self._slope = self._middle = 0.0
+        self.update()
+
+    @property
+    def learnt(self) -> dict[str, Floats]:
+        """All that was added, for a later session."""
+        kinds = {"within": self._within, "across": self._across, "other": self._other}
+        return {kind: np.array(values, np.float64) for kind, values in kinds.items()}
 
     @property
     def ready(self) -> bool:
@@ -125,19 +135,31 @@ class _Calibration:
 class Identities:
     """What the animals of one stream look like. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, gallery: Gallery | None = None) -> None:
+        """Start with what is known from a gallery, if there is one."""
         self._banks: dict[int, _Bank] = {}
         self._open: dict[int, _Open] = {}  # by the number of the fragment
+        self._gallery = gallery
         self._discriminant: Discriminant | None = None
         self._calibration = _Calibration()
+        if gallery is not None:
+            self._discriminant = Discriminant.of(gallery.scatter, gallery.weight)
+            self._calibration = _Calibration(gallery.calibration)
 
-    def learn(self, samples: Sequence[tuple[Fragment, Floats]], live: set[int], current: set[int]) -> list[Verdict]:
+    def learn(
+        self,
+        samples: Sequence[tuple[Fragment, Floats]],
+        live: set[int],
+        current: set[int],
+        names: Mapping[int, str | None] = MappingProxyType({}),
+    ) -> list[Verdict]:
         """Take the samples of some frames, and return what follows from all so far.
 
         Args:
             samples: of each fragment that was seen, its features (k, D).
             live: ids of the live tracks.
             current: numbers of the fragments that have not ended.
+            names: of the live tracks that are not to be recognised: their names, or None for none at all.
         """
         self._banks = {track: bank for track, bank in self._banks.items() if track in live}
         self._open = {number: each for number, each in self._open.items() if number in current}
@@ -148,11 +170,54 @@ class Identities:
         self._discriminant.update()
         verdicts = [verdict for group in self._groups() if (verdict := self._judge(group)) is not None]
         self._calibration.update()
-        return verdicts
+        return verdicts + self._recognise(names)
+
+    def gallery(self, names: Mapping[int, str]) -> Gallery | None:
+        """Return what the named animals look like; None if none of them is known well enough.
+
+        Animals of the gallery that this one began with are kept, unless they have a track.
+        """
+        found = {name: self._banks[track] for track, name in names.items() if self._knows(track)}
+        if not found or self._discriminant is None:
+            return None
+        if self._gallery is not None and self._gallery.means.shape[1] == self._discriminant.size:
+            before = zip(self._gallery.names, self._gallery.means, self._gallery.counts, strict=True)
+            found = {name: _Bank(mean, float(count)) for name, mean, count in before} | found
+        scatter, weight = self._discriminant.learnt
+        means = np.stack([bank.mean for bank in found.values()])
+        counts = np.array([bank.count for bank in found.values()])
+        return Gallery(tuple(found), means, counts, scatter, weight, self._calibration.learnt)
+
+    def _knows(self, track: int) -> bool:
+        return track in self._banks and self._banks[track].count >= KNOWN
+
+    def _recognise(self, names: Mapping[int, str | None]) -> list[Verdict]:
+        """Find the animals of the gallery among the tracks that have no names."""
+        if self._gallery is None or not self._calibration.ready:
+            return []
+        there = {each.track: each for each in self._open.values() if each.track not in names and self._knows(each.track)}
+        used = set(names.values())
+        free = [row for row, name in enumerate(self._gallery.names) if name not in used]
+        if not there or not free:
+            return []
+        n, s = len(there), len(free)
+        costs = np.full((n, s + n), _NEVER)
+        costs[np.arange(n), s + np.arange(n)] = 0.0  # the last n: an animal that is not in the gallery
+        tracks = np.stack([self._banks[track].mean for track in there])
+        costs[:, :s] = -self._calibration.evidence(self._log_distances(tracks, self._gallery.means[free]))
+        _, best = linear_sum_assignment(costs)
+        found = []
+        for row, (each, column) in enumerate(zip(there.values(), best, strict=True)):
+            if column < s and -costs[row, column] >= EXCHANGE and _lead(costs, best, row) >= EXCHANGE:
+                name = self._gallery.names[free[column]]
+                found.append(Verdict(recognised=(each.fragment, name), evidence=float(-costs[row, column])))
+        return found
 
     def _take(self, fragment: Fragment, features: Floats) -> None:
-        if self._discriminant is None:
-            self._discriminant = Discriminant(features.shape[1])
+        if self._discriminant is None or self._discriminant.size != features.shape[1]:
+            # The first samples, or images of another number of channels: nothing that was learnt can be compared.
+            self._banks, self._open, self._gallery = {}, {}, None
+            self._discriminant, self._calibration = Discriminant(features.shape[1]), _Calibration()
         if fragment.number not in self._open:
             certain = fragment.suspects == {fragment.track}
             self._open[fragment.number] = _Open(fragment, np.zeros(features.shape[1]), 0, fragment.track if certain else -1)
@@ -183,8 +248,11 @@ class Identities:
 
     def _distances(self, means: Floats, tracks: Sequence[int]) -> Floats:
         """Logarithms of the squared distances of means (f, D) to ids: (f, s)."""
+        return self._log_distances(means, np.stack([self._banks[track].mean for track in tracks]))
+
+    def _log_distances(self, means: Floats, others: Floats) -> Floats:
         assert self._discriminant is not None
-        every = np.concatenate([means, np.stack([self._banks[track].mean for track in tracks])])
+        every = np.concatenate([means, others])
         whitened = self._discriminant.whitened(every)
         apart = whitened[: len(means), None] - whitened[None, len(means) :]
         return np.asarray(np.log((apart * apart).sum(axis=2) + 1e-9))
