@@ -65,7 +65,7 @@ class StepCost:
             limit_ms: `limits.step_ms`; None: no limit.
         """
         self.limit_ns = None if limit_ms is None else int(limit_ms * 1e6)
-        learns = settings.tracker.learn_identities  # its step cuts crops, and may wait for the thread that learns
+        learns = settings.tracker.identifies  # its step cuts crops, and may wait for the thread that learns
         self.is_light, self.needs_image = scorer.is_light, scorer.needs_image or learns
         self.runs_inline = scorer.is_light and not learns
         self._window = settings.tracker.window_size

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trackd.config import LimitsConfig, StreamSettings
-from trackd.engine.identification import Identification
+from trackd.config import LimitsConfig, StreamSettings, TrackerConfig
+from trackd.engine.identification import Identification, names_of
 from trackd.engine.stream_zones import StreamZones
+from trackd.identity.gallery import Galleries, Gallery
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
 from trackd.tracking.correction import Applied, Correction, CorrectionError
@@ -38,6 +39,7 @@ class StreamState:
         make_scorer: ScorerFactory,
         limits: LimitsConfig,
         first_id: int = 0,
+        galleries: Galleries | None = None,
     ) -> None:
         self.name = name
         self.skeleton = skeleton
@@ -45,6 +47,7 @@ class StreamState:
         self._make_scorer = make_scorer
         self.limits = limits
         self.settings = settings
+        self._galleries = galleries
         self.zones = StreamZones()
         self.start(epoch, first_seq, first_id)
 
@@ -54,7 +57,7 @@ class StreamState:
         self.epoch = epoch
         self.first_seq = first_seq
         self.scorer = self._make_scorer(self.settings)
-        self.identification = Identification() if self.settings.tracker.learn_identities else None
+        self.identification = self._identification(self.settings.tracker)
         self.tracker = Tracker(
             self.settings.tracker,
             self.scorer,
@@ -68,9 +71,40 @@ class StreamState:
         self.tracker.clip_length = self._clip_length(settings)
         self.tracker.configure(settings.tracker)
         self.scorer.configure(settings)
-        if settings.tracker.learn_identities != (self.identification is not None):
-            self.identification = Identification() if settings.tracker.learn_identities else None
+        before, after = self.settings.tracker, settings.tracker
+        if (before.identifies, before.gallery) != (after.identifies, after.gallery):
+            self.identification = self._identification(after)
         self.settings = settings
+
+    def _identification(self, tracker: TrackerConfig) -> Identification | None:
+        if not tracker.identifies:
+            return None
+        known = None
+        if tracker.gallery is not None and self._galleries is not None:
+            known = self._galleries.load(tracker.gallery)
+        return Identification(known)
+
+    def gallery(self) -> Gallery:
+        """Return what the named animals of the stream look like.
+
+        Raises:
+            ProtocolError: nothing is learnt, or no animal is named and known (`bad_config`).
+        """
+        if self.identification is None:
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG,
+                "what animals look like is learnt with tracker.learn_identities: true, or with a tracker.gallery",
+                stream=self.name,
+            )
+        names = names_of(self.tracker)
+        gallery = self.identification.gallery(names)
+        if gallery is None:
+            why = f"{', '.join(names.values())} were not seen long enough" if names else "no track has a name"
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG, f"a gallery holds named animals; {why}. Name tracks first: `rename`",
+                stream=self.name,
+            )  # fmt: skip
+        return gallery
 
     def correct(self, correction: Correction) -> Applied:
         """Apply a person's correction from the next frame on.

@@ -1,8 +1,8 @@
 """Aligned crops: small images of the animals, all turned the same way, and the features that are learnt from.
 
 An aligned crop shows one animal along the x axis, its first node to the right where a pose was sent. Without a pose
-the axis is that of the brightness, which has no direction, so the features of a crop and of the same crop turned by half
-a turn are then averaged.
+the axis is that of the brightness. It has no direction, so the features are then the mean of those of the crop and of
+the crop turned by half a turn.
 
 Letters: n instances, k nodes, S pixels of a crop's side, c channels, D features.
 """
@@ -74,7 +74,7 @@ def features(crops: Crops, directed: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _axis(nodes: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float] | None:
-    """The centre of a pose, and the angle of the line from its last visible node to its first; None with fewer than 2."""
+    """The centre of a pose, and the angle of the line from its last visible node to its first; None with fewer."""
     seen = nodes[np.isfinite(nodes).all(axis=1)].astype(np.float64)
     if len(seen) < 2:
         return None

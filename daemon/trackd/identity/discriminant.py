@@ -1,6 +1,6 @@
 """The discriminant: distances in which animals differ from each other more than one animal differs from itself.
 
-Fisher's linear discriminant (1936): features are weighted by the inverse of their covariance within one animal, which is
+Fisher's linear discriminant (1936): features are weighted by the inverse of their covariance within one animal. It is
 learnt while the stream runs. The squared distance of two means is then that of Mahalanobis.
 
 Letters: k samples, D features.
@@ -64,6 +64,6 @@ class Discriminant:
         self._factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
 
     def whitened(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features (k, D) in which one animal varies by 1 in every direction; their squared distances are the measure."""
+        """Features (k, D) in which one animal varies by 1 in every direction; their squared distances count."""
         assert self._factor is not None
         return np.asarray(solve_triangular(self._factor, features.T, lower=True, check_finite=False)).T

@@ -155,9 +155,7 @@ class Fragments:
             suspects.discard(track)
 
 
-def _overlaps(
-    boxes: NDArray[np.float32], others: NDArray[np.float32], more: float
-) -> list[tuple[int, int]]:
+def _overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32], more: float) -> list[tuple[int, int]]:
     """The pairs of boxes of which one, widened by `more` of its sides on each side, covers a part of the other."""
     widened = boxes + np.concatenate([-(boxes[:, 2:] - boxes[:, :2]), boxes[:, 2:] - boxes[:, :2]], axis=1) * more
     low = np.maximum(widened[:, None, :2], others[None, :, :2])

@@ -9,6 +9,7 @@ Letters: N animals, D features.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd_client.configuration import ConfigError, nearest
+
+logger = logging.getLogger(__name__)
 
 MAX_ANIMALS = 256
 MAX_BYTES = 16 * 1024 * 1024
@@ -43,10 +46,17 @@ class Gallery:
 
 
 class Galleries:
-    """The galleries in one folder."""
+    """The galleries in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: may be absent.
+        lenient: a gallery that cannot be read is logged and left out. A stream that a restart continues does not end
+            since a file is gone.
+    """
+
+    def __init__(self, folder: Path, *, lenient: bool = False) -> None:
         self.folder = folder
+        self._lenient = lenient
 
     def names(self) -> list[str]:
         """The names of all galleries, sorted."""
@@ -62,7 +72,7 @@ class Galleries:
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"a gallery's name has 1 to 64 letters, digits or . _ -, and begins with a letter or digit; got {name!r}"
+                f"a gallery has a name of 1 to 64 letters, digits or . _ -, which begins with no . _ -; got {name!r}"
             )
         return self.folder / (name + _SUFFIX)
 
@@ -77,12 +87,21 @@ class Galleries:
             hint = nearest(name, known) if known else "there is none yet: `trackd identities save` makes one"
             raise ConfigError(f"tracker.gallery: {self.folder} has no gallery {name!r}; {hint}")
 
-    def load(self, name: str) -> Gallery:
-        """Read a gallery.
+    def load(self, name: str) -> Gallery | None:
+        """Read a gallery; None if it cannot be read and this is lenient.
 
         Raises:
             ConfigError: there is none, or the file is damaged.
         """
+        try:
+            return self._load(name)
+        except ConfigError as error:
+            if not self._lenient:
+                raise
+            logger.error("identities are learnt without a gallery: %s", error)
+            return None
+
+    def _load(self, name: str) -> Gallery:
         self.check(name)
         path = self.path(name)
         try:

@@ -57,7 +57,10 @@ class Verdict:
         moved = {fragment.track: track for fragment, track in self.moved}
         exchanged = {old: new for old, new in moved.items() if old in self.known}
         # A track without samples gets an id that is free: it is lost, or touches another one.
-        left, free = sorted(set(exchanged.values()) - exchanged.keys()), sorted(exchanged.keys() - set(exchanged.values()))
+        left, free = (
+            sorted(set(exchanged.values()) - exchanged.keys()),
+            sorted(exchanged.keys() - set(exchanged.values())),
+        )
         exchanged.update(zip(left, free, strict=True))
         return exchanged, {old: new for old, new in moved.items() if old not in self.known}
 
@@ -195,7 +198,9 @@ class Identities:
         """Find the animals of the gallery among the tracks that have no names."""
         if self._gallery is None or not self._calibration.ready:
             return []
-        there = {each.track: each for each in self._open.values() if each.track not in names and self._knows(each.track)}
+        there = {
+            each.track: each for each in self._open.values() if each.track not in names and self._knows(each.track)
+        }
         used = set(names.values())
         free = [row for row, name in enumerate(self._gallery.names) if name not in used]
         if not there or not free:
@@ -220,7 +225,9 @@ class Identities:
             self._discriminant, self._calibration = Discriminant(features.shape[1]), _Calibration()
         if fragment.number not in self._open:
             certain = fragment.suspects == {fragment.track}
-            self._open[fragment.number] = _Open(fragment, np.zeros(features.shape[1]), 0, fragment.track if certain else -1)
+            self._open[fragment.number] = _Open(
+                fragment, np.zeros(features.shape[1]), 0, fragment.track if certain else -1
+            )
         each = self._open[fragment.number]
         total = features.sum(axis=0)
         bank = self._banks.get(each.track)
@@ -301,7 +308,9 @@ class Identities:
         evidence = float((kept - costs[rows, best]).sum())
         if (best == own).all():
             return self._confirm([each for row, each in enumerate(group) if _lead(costs, own, row) >= CONFIRM])
-        changes = [(each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old]
+        changes = [
+            (each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old
+        ]
         moved = tuple((each.fragment, track) for each, track in changes)
         if evidence >= EXCHANGE:
             for each, track in changes:

@@ -1,4 +1,4 @@
-"""Identification beside the steps of a stream: animals that turn back where they meet keep their ids, by their looks."""
+"""Identification beside the steps of a stream: animals that turn back where they meet keep their ids."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ class Scene:
                 image[y : y + SIDE, x : x + SIDE] = pattern.clip(0, 255)
                 boxes.append([x, y, x + SIDE, y + SIDE])
             detections = Detections(boxes=np.array(boxes, np.float32))
-            frame = Frame(
-                "cam", index, index, round(index / 30 * 1e9), detections, image if self.with_images else None
-            )
+            frame = Frame("cam", index, index, round(index / 30 * 1e9), detections, image if self.with_images else None)
             step = FrameStep(self.queue, QueuedFrame(frame, 0, 0), self.state)
             for function in (prepare, encode, score, assign):
                 function([step])

@@ -93,7 +93,6 @@ def test_fragments_whose_ids_are_exchanged_go_on_under_their_new_ids():
     assert later[0] is apart[1]
 
 
-
 def test_a_new_track_goes_on_as_the_lost_one_that_it_is():
     fragments = Fragments()
     observe(fragments, 0, {0: box(0), 1: box(500)})

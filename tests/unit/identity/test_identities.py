@@ -31,7 +31,9 @@ class Arena:
         pairs = list(seen)
         found = []
         for _ in range(blocks):
-            samples = [(fragment, self.looks[animal] + self.random.normal(0, 1, (BLOCK, SIZE))) for fragment, animal in pairs]
+            samples = [
+                (fragment, self.looks[animal] + self.random.normal(0, 1, (BLOCK, SIZE))) for fragment, animal in pairs
+            ]
             found += self.identities.learn(samples, self.live, {fragment.number for fragment, _ in pairs})
         return found
 
@@ -45,7 +47,7 @@ def test_an_exchange_is_found_by_what_the_animals_look_like():
     one, other = arena.fragment(0, {0, 1}), arena.fragment(1, {0, 1})
     (verdict,) = arena.learn([(one, 1), (other, 0)])
     assert not verdict.suspected
-    assert dict((each.number, track) for each, track in verdict.moved) == {one.number: 1, other.number: 0}
+    assert {each.number: track for each, track in verdict.moved} == {one.number: 1, other.number: 0}
     assert verdict.exchanges() == ({0: 1, 1: 0}, {})
 
 
@@ -124,3 +126,68 @@ def test_an_ended_track_is_forgotten():
     arena.live.discard(1)
     (verdict,) = arena.learn([(arena.fragment(0, {0, 1}), 1)])
     assert not verdict.moved
+
+
+def saved(arena: Arena, names: dict[int, str]):
+    gallery = arena.identities.gallery(names)
+    assert gallery is not None
+    return gallery
+
+
+def recognised(verdicts) -> dict[int, str]:
+    return {verdict.recognised[0].track: verdict.recognised[1] for verdict in verdicts if verdict.recognised}
+
+
+def test_a_gallery_names_the_same_animals_in_another_session():
+    monday = Arena(4)
+    monday.begin()
+    tuesday = Arena(4)
+    tuesday.identities = Identities(saved(monday, {0: "ana", 1: "ben", 3: "dan"}))
+    order = [3, 1, 0]  # other ids than on Monday
+    verdicts = tuesday.learn([(tuesday.fragment(track), animal) for track, animal in enumerate(order)], 3)
+    assert recognised(verdicts) == {0: "dan", 1: "ben", 2: "ana"}
+
+
+def test_an_animal_that_is_not_in_the_gallery_stays_without_a_name():
+    monday = Arena(5)
+    monday.begin()
+    tuesday = Arena(5)
+    tuesday.identities = Identities(saved(monday, {0: "ana", 1: "ben", 2: "cem"}))
+    parts = [(tuesday.fragment(0), 4), (tuesday.fragment(1), 1)]
+    assert recognised(tuesday.learn(parts, 6)) == {1: "ben"}
+
+
+def test_a_name_that_is_in_use_is_given_to_no_other_track():
+    monday = Arena(4)
+    monday.begin()
+    tuesday = Arena(4)
+    tuesday.identities = Identities(saved(monday, {0: "ana", 1: "ben"}))
+    part = tuesday.fragment(0)
+    samples = [(part, tuesday.looks[0] + tuesday.random.normal(0, 1, (40, SIZE)))]
+    assert not recognised(tuesday.identities.learn(samples, {0, 1}, {part.number}, {1: "ana"}))
+    assert recognised(tuesday.identities.learn(samples, {0, 1}, {part.number}, {})) == {0: "ana"}
+
+
+def test_a_gallery_of_other_features_is_left_out():
+    monday = Arena(4)
+    monday.begin()
+    later = Identities(saved(monday, {0: "ana"}))
+    part = Fragment(0, 0, frozenset({0}), 0)
+    assert later.learn([(part, np.zeros((30, SIZE + 1)))], {0}, {0}) == []
+
+
+def test_a_gallery_keeps_the_animals_that_it_began_with():
+    monday = Arena(4)
+    monday.begin()
+    tuesday = Arena(4)
+    tuesday.identities = Identities(saved(monday, {0: "ana", 1: "ben"}))
+    tuesday.learn([(tuesday.fragment(0), 2)], 4)
+    assert saved(tuesday, {0: "cem"}).names == ("ana", "ben", "cem")
+
+
+def test_animals_without_a_name_or_without_samples_are_in_no_gallery():
+    arena = Arena(3)
+    assert arena.identities.gallery({0: "ana"}) is None
+    arena.begin()
+    assert arena.identities.gallery({}) is None
+    assert saved(arena, {1: "ben", 9: "none"}).names == ("ben",)
