@@ -124,7 +124,7 @@ class Identification:
         live, current = set(self._fragments.tracks), self._fragments.numbers
         self._named_by_people &= live
         known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
-        self._learning = _thread().submit(_learn, self._identities, crops, samples, live, current, known)
+        self._learning = _thread().submit(_learn, self._identities, crops, samples, live, current, self._fragments.seen, known)
 
     def _take_verdicts(self, tracker: Tracker, t_ns: int, assignment: Assignment) -> bool:
         if self._learning is None:
@@ -139,7 +139,9 @@ class Identification:
             if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
                 events.append(_event(verdict))
                 corrected = True
-            if not verdict.moved or not all(self._fragments.is_current(each) for each, _ in verdict.moved):
+            if not verdict.moved or not all(
+                self._fragments.is_continued(each) for each, _ in verdict.moved
+            ):
                 continue
             event = _event(verdict)
             if verdict.suspected:
@@ -227,16 +229,17 @@ def _learn(
     samples: list[tuple[Fragment, bool]],
     live: set[int],
     current: set[int],
+    seen: set[int],
     names: dict[int, str | None],
 ) -> list[Verdict]:
     if not crops or len({each.shape[3] for each in crops}) > 1:  # the number of channels has changed within the block
-        return identities.learn([], live, current, names)
+        return identities.learn([], live, current, seen, names)
     directed = np.array([known for _, known in samples])
     found = features(np.concatenate(crops), directed).astype(np.float64)
     by_fragment: dict[int, list[int]] = {}
     for row, (fragment, _) in enumerate(samples):
         by_fragment.setdefault(fragment.number, []).append(row)
-    return identities.learn([(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, names)
+    return identities.learn([(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, seen, names)
 
 
 def _event(verdict: Verdict) -> dict[str, Any]:

@@ -15,7 +15,7 @@ Letters: k samples, D features, f fragments, s suspects.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -29,15 +29,20 @@ from trackd.identity.gallery import Gallery
 KNOWN = 20  # samples from which an id is known
 ENOUGH = 8  # samples from which a fragment is compared
 CHUNK = 15  # samples of a fragment that count as one measurement
-EXCHANGE = 4.5  # evidence (nats) by which another assignment must be better than the tracker's
-CONFIRM = 1.5  # by which the tracker's must be better than any other
-SUSPECT = 1.5  # by which another one must be better for an event
+EXCHANGE = 2.5  # log odds by which another assignment must be better than the tracker's
+CONFIRM = 1.5  # evidence of its samples by which the tracker's must be better than any other
+SUSPECT = 1.0  # by which another one must be better for an event
+RECOGNISE = 4.5  # by which a name of the gallery must be better than none, and than any other
+UNEXPLAINED = 8.0  # cost of a fragment that is none of its suspects
+# Chance that a track has another animal after a contact, after a gap, and that a new track is a lost one.
+AFTER_CONTACT, AFTER_GAP, AFTER_BIRTH = 0.05, 0.4, 0.5
 BANK = 600.0  # samples that the mean of an id remembers
 CLIP = 8.0  # bound on the evidence of one fragment
 _REMEMBERED = 200  # distances of each kind
 _FEW = 10  # distances from which they can be weighed
 _PRIOR_SPREAD = 1.0  # variance of a log distance before any was measured
 _NEVER = 1e6
+_MOST_BELIEFS = 1024
 Floats = NDArray[np.float64]
 
 
@@ -86,13 +91,17 @@ class _Open:
     count: int = 0
     track: int = -1  # the id that it is known to have; −1: not known yet
     suspected: bool = False
+    prior: dict[int, float] = field(default_factory=dict)  # log probability of each suspect before its samples
+    evidence: dict[int, float] = field(default_factory=dict)  # of its samples, for each suspect that is known
+    belief: dict[int, float] = field(default_factory=dict)  # log probability of each suspect after them
 
 
 class _Calibration:
-    """From a distance to the evidence that it is that of the same animal, and not of another one.
+    """From a contrast to the evidence that it is that of the same animal, and not of another one.
 
-    The logarithms of both kinds of squared distances are taken as normal with one variance, so that the evidence is
-    linear in them. Their means are those of fragments that were confirmed, against their own id and against the others.
+    A contrast is the logarithm of the squared distance to an id, less the mean of those to the other ids. Those with the
+    own id and those with others are taken as normal with one variance, so that the evidence is linear in them. Their
+    means are those of fragments that were confirmed.
     """
 
     def __init__(self, learnt: Mapping[str, Floats] = MappingProxyType({})) -> None:
@@ -114,7 +123,7 @@ class _Calibration:
         return self._slope > 0.0
 
     def add(self, own: float, others: Floats, across: bool) -> None:
-        """Add log distances to the own id and to (s,) other ones."""
+        """Add the contrasts with the own id and with (s,) other ones."""
         (self._across if across else self._within).append(own)
         self._other += others.tolist()
         for kept in (self._within, self._across, self._other):
@@ -122,7 +131,7 @@ class _Calibration:
 
     def update(self) -> None:
         """Use what was added."""
-        same = self._across if len(self._across) >= _FEW else self._across + self._within
+        same = self._across + self._within
         if len(same) < _FEW or len(self._other) < _FEW:
             return
         low, high = float(np.mean(same)), float(np.mean(self._other))
@@ -130,9 +139,9 @@ class _Calibration:
         variance = float(spread) / (2 * len(same) + _FEW)
         self._slope, self._middle = max(high - low, 0.0) / variance, (high + low) / 2
 
-    def evidence(self, distances: Floats) -> Floats:
-        """Log likelihood ratios of the same animal against another one, of log squared distances."""
-        return np.asarray(np.clip(self._slope * (self._middle - distances), -CLIP, CLIP))
+    def evidence(self, contrasts: Floats) -> Floats:
+        """Log likelihood ratios of the same animal against another one."""
+        return np.asarray(np.clip(self._slope * (self._middle - contrasts), -CLIP, CLIP))
 
 
 class Identities:
@@ -142,6 +151,7 @@ class Identities:
         """Start with what is known from a gallery, if there is one."""
         self._banks: dict[int, _Bank] = {}
         self._open: dict[int, _Open] = {}  # by the number of the fragment
+        self._beliefs: dict[int, dict[int, float]] = {}  # of fragments that have ended, by number
         self._gallery = gallery
         self._discriminant: Discriminant | None = None
         self._calibration = _Calibration()
@@ -154,6 +164,7 @@ class Identities:
         samples: Sequence[tuple[Fragment, Floats]],
         live: set[int],
         current: set[int],
+        seen: set[int],
         names: Mapping[int, str | None] = MappingProxyType({}),
     ) -> list[Verdict]:
         """Take the samples of some frames, and return what follows from all so far.
@@ -162,18 +173,27 @@ class Identities:
             samples: of each fragment that was seen, its features (k, D).
             live: ids of the live tracks.
             current: numbers of the fragments that have not ended.
+            seen: ids of the tracks that are seen now.
             names: of the live tracks that are not to be recognised: their names, or None for none at all.
         """
         self._banks = {track: bank for track, bank in self._banks.items() if track in live}
-        self._open = {number: each for number, each in self._open.items() if number in current}
+        self._open = {number: each for number, each in self._open.items() if each.fragment.track in live}
         for fragment, features in samples:
             self._take(fragment, features)
         if self._discriminant is None:
             return []
         self._discriminant.update()
-        verdicts = [verdict for group in self._groups() if (verdict := self._judge(group)) is not None]
+        self._weigh()
+        verdicts = [verdict for group in self._groups(seen) if (verdict := self._judge(group, current)) is not None]
         self._calibration.update()
-        return verdicts + self._recognise(names)
+        verdicts += self._recognise(names)
+        kept = current | {each.fragment.number for each in self._latest().values()}
+        for number in [number for number in self._open if number not in kept]:
+            self._beliefs[number] = self._belief_of(number) or {}
+            del self._open[number]
+        for number in list(self._beliefs)[: max(len(self._beliefs) - _MOST_BELIEFS, 0)]:
+            del self._beliefs[number]
+        return verdicts
 
     def gallery(self, names: Mapping[int, str]) -> Gallery | None:
         """Return what the named animals look like; None if none of them is known well enough.
@@ -208,12 +228,16 @@ class Identities:
         n, s = len(there), len(free)
         costs = np.full((n, s + n), _NEVER)
         costs[np.arange(n), s + np.arange(n)] = 0.0  # the last n: an animal that is not in the gallery
-        tracks = np.stack([self._banks[track].mean for track in there])
-        costs[:, :s] = -self._calibration.evidence(self._log_distances(tracks, self._gallery.means[free]))
+        means = np.stack([self._banks[track].mean for track in there])
+        distances = self._log_distances(means, np.concatenate([self._gallery.means[free], means]))
+        distances[np.arange(n), s + np.arange(n)] = np.nan  # of a track to itself
+        if distances.shape[1] < 3:
+            return []  # one animal and one name: there is nothing to compare with
+        costs[:, :s] = -self._calibration.evidence(_contrasts(distances)[:, :s])
         _, best = linear_sum_assignment(costs)
         found = []
         for row, (each, column) in enumerate(zip(there.values(), best, strict=True)):
-            if column < s and -costs[row, column] >= EXCHANGE and _lead(costs, best, row) >= EXCHANGE:
+            if column < s and -costs[row, column] >= RECOGNISE and _lead(costs, best, row) >= RECOGNISE:
                 name = self._gallery.names[free[column]]
                 found.append(Verdict(recognised=(each.fragment, name), evidence=float(-costs[row, column])))
         return found
@@ -243,19 +267,46 @@ class Identities:
         if each.track >= 0:
             self._bank(each.track, len(total)).add(total, len(features))
 
+    def _prior(self, fragment: Fragment) -> dict[int, float]:
+        """The log probability of each suspect of a fragment, from the track's fragment before it."""
+        suspects = fragment.suspects
+        if len(suspects) == 1:
+            return {fragment.track: 0.0}
+        before = None if fragment.before is None else self._belief_of(fragment.before)
+        chance = AFTER_BIRTH if fragment.before is None else AFTER_GAP if fragment.after_gap else AFTER_CONTACT
+        known = {fragment.track: 0.0} if before is None else before
+        top = max(known.values())
+        weights = {track: np.exp(value - top) for track, value in known.items() if track in suspects}
+        total = sum(weights.values()) or 1.0
+        share = chance / len(suspects)
+        return {track: float(np.log((1 - chance) * weights.get(track, 0.0) / total + share)) for track in suspects}
+
+    def _belief_of(self, number: int) -> dict[int, float] | None:
+        """The log probability of each suspect of an earlier fragment; None if it is not remembered."""
+        each = self._open.get(number)
+        if each is None:
+            return self._beliefs.get(number)
+        return {each.track: 0.0} if each.track >= 0 else each.belief or each.prior or self._prior(each.fragment)
+
     def _bank(self, track: int, size: int) -> _Bank:
         return self._banks.setdefault(track, _Bank(np.zeros(size)))
 
     def _measure(self, mean: Floats, track: int, across: bool) -> None:
         """Measure how much nearer a mean is to its own id than to the other ones."""
-        others = [other for other, bank in self._banks.items() if other != track and bank.count >= KNOWN]
-        if others:
-            distances = self._distances(mean[None], [track, *others])[0]
-            self._calibration.add(float(distances[0]), distances[1:], across)
+        tracks = self._known()
+        if track in tracks and len(tracks) > 1:
+            found = self._contrasts(mean[None])[0]
+            own = tracks.index(track)
+            self._calibration.add(float(found[own]), np.delete(found, own), across)
 
-    def _distances(self, means: Floats, tracks: Sequence[int]) -> Floats:
-        """Logarithms of the squared distances of means (f, D) to ids: (f, s)."""
-        return self._log_distances(means, np.stack([self._banks[track].mean for track in tracks]))
+    def _known(self) -> list[int]:
+        """The ids that are known, ascending."""
+        return sorted(track for track in self._banks if self._knows(track))
+
+    def _contrasts(self, means: Floats) -> Floats:
+        """Contrasts of means (f, D) with all known ids, of which there are at least two: (f, ids)."""
+        banks = np.stack([self._banks[track].mean for track in self._known()])
+        return _contrasts(self._log_distances(means, banks))
 
     def _log_distances(self, means: Floats, others: Floats) -> Floats:
         assert self._discriminant is not None
@@ -264,11 +315,32 @@ class Identities:
         apart = whitened[: len(means), None] - whitened[None, len(means) :]
         return np.asarray(np.log((apart * apart).sum(axis=2) + 1e-9))
 
-    def _groups(self) -> list[list[_Open]]:
-        """The fragments whose ids are not known yet, those with common suspects together."""
+    def _latest(self) -> dict[int, _Open]:
+        """The last fragment of each track."""
+        return {each.fragment.track: each for each in self._open.values()}  # by number, ascending
+
+    def _weigh(self) -> None:
+        """Find how likely each suspect of each fragment is, from the fragments before it and its own samples."""
+        if not self._calibration.ready:
+            return
+        tracks = self._known()
+        for each in self._open.values():  # ascending, so that a fragment comes after those before it
+            if each.track >= 0:
+                continue
+            each.prior = each.prior or self._prior(each.fragment)
+            each.belief = dict(each.prior)
+            each.evidence = {}
+            if each.count >= ENOUGH and len(tracks) > 1:
+                found = self._calibration.evidence(self._contrasts((each.total / each.count)[None])[0])
+                each.evidence = {track: value for track, value in zip(tracks, found.tolist(), strict=True) if track in each.prior}
+                for track, evidence in each.evidence.items():
+                    each.belief[track] += evidence
+
+    def _groups(self, seen: set[int]) -> list[list[_Open]]:
+        """The last fragments of each track whose ids are not known yet, those with common suspects together."""
         groups: list[tuple[set[int], list[_Open]]] = []
-        for each in self._open.values():
-            if each.track >= 0 or each.count < ENOUGH:
+        for each in self._latest().values():
+            if each.track >= 0 or each.fragment.track not in seen or (each.count < ENOUGH and not self._calibration.ready):
                 continue
             suspects, members = set(each.fragment.suspects), [each]
             apart = []
@@ -281,45 +353,51 @@ class Identities:
             groups = [*apart, (suspects, members)]
         return [members for _, members in groups]
 
-    def _judge(self, group: list[_Open]) -> Verdict | None:
+    def _judge(self, group: list[_Open], current: set[int]) -> Verdict | None:
         """Find which ids the fragments of one group have."""
         if not self._calibration.ready:
-            return self._confirm(group)
-        taken = {each.track for each in self._open.values() if each.track >= 0}
+            return self._confirm([each for each in group if each.count >= ENOUGH])
+        taken = {each.track for each in self._latest().values() if each.track >= 0 and each.fragment.number in current}
         known = {track for track, bank in self._banks.items() if bank.count >= KNOWN} - taken
         suspects = sorted({track for each in group for track in each.fragment.suspects} & known)
         if not suspects:
-            return self._confirm(group)
+            return self._confirm([each for each in group if each.count >= ENOUGH])
         n, s = len(group), len(suspects)
-        means = np.stack([each.total / each.count for each in group])
-        costs = np.full((n, s + n), _NEVER)  # the last n: a fragment stays what it is, an animal without samples before
-        costs[:, :s] = -self._calibration.evidence(self._distances(means, suspects))
+        costs = np.full((n, s + n), _NEVER)  # the last n: a fragment is none of these
+        alone = costs.copy()  # what its samples say, without what was believed before
         own = np.empty(n, np.intp)
         for row, each in enumerate(group):
-            costs[row, :s][[track not in each.fragment.suspects for track in suspects]] = _NEVER
-            if each.fragment.track in suspects:
-                own[row] = suspects.index(each.fragment.track)
-            else:
-                own[row] = s + row
-                costs[row, s + row] = 0.0
+            for column, track in enumerate(suspects):
+                if track in each.belief:
+                    costs[row, column] = -each.belief[track]
+                    alone[row, column] = -each.evidence.get(track, 0.0)
+            track = each.fragment.track
+            own[row] = suspects.index(track) if track in suspects else s + row
+            costs[row, s + row] = UNEXPLAINED if track in suspects else -each.prior.get(track, 0.0)
+            alone[row, s + row] = UNEXPLAINED if track in suspects else 0.0
         rows = np.arange(n)
         kept = costs[rows, own]
         _, best = linear_sum_assignment(costs)
-        evidence = float((kept - costs[rows, best]).sum())
+        odds = float((kept - costs[rows, best]).sum())
         if (best == own).all():
-            return self._confirm([each for row, each in enumerate(group) if _lead(costs, own, row) >= CONFIRM])
-        changes = [
-            (each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old
-        ]
+            sampled = [
+                row
+                for row, each in enumerate(group)
+                if each.count >= ENOUGH and each.evidence.get(each.fragment.track, 1.0) > 0.0
+            ]
+            return self._confirm([group[row] for row in sampled if _lead(alone, own, row) >= CONFIRM])
+        if ((best >= s) & (best != own)).any():
+            return None  # two fragments look like one animal
+        changes = [(each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old]
         moved = tuple((each.fragment, track) for each, track in changes)
-        if evidence >= EXCHANGE:
+        if odds >= EXCHANGE:
             for each, track in changes:
                 self._settle(each, track)
-            return Verdict(moved=moved, evidence=evidence, known=frozenset(known))
-        if evidence >= SUSPECT and not all(each.suspected for each, _ in changes):
+            return Verdict(moved=moved, evidence=odds, known=frozenset(known))
+        if odds >= SUSPECT and not all(each.suspected for each, _ in changes):
             for each, _ in changes:
                 each.suspected = True
-            return Verdict(moved=moved, suspected=True, evidence=evidence)
+            return Verdict(moved=moved, suspected=True, evidence=odds)
         return None
 
     def _confirm(self, members: list[_Open]) -> Verdict | None:
@@ -333,6 +411,16 @@ class Identities:
             self._measure(mean, track, True)
         each.track = track
         self._bank(track, len(mean)).add(each.total, each.count)
+
+
+def _contrasts(distances: Floats) -> Floats:
+    """Each log distance (f, ids) less the mean of the others of its row; NaN counts nowhere.
+
+    So neither the number of samples nor the features' scale, which both change all distances of a row, counts.
+    """
+    count = np.isfinite(distances).sum(axis=1, keepdims=True)
+    total = np.nansum(distances, axis=1, keepdims=True)
+    return np.asarray(distances - (total - distances) / (count - 1))
 
 
 def _lead(costs: Floats, own: NDArray[np.intp], row: int) -> float:
