@@ -30,7 +30,7 @@ from trackd_client.detections import Image
 logger = logging.getLogger(__name__)
 
 AUTHOR = "trackd"  # of the corrections that follow from identities
-BLOCK_NS = 500_000_000  # capture time of a block
+BLOCK_NS = 250_000_000  # capture time of a block
 MAX_BLOCK_FRAMES = 64  # of a block; more frames per second are not sampled
 SAMPLE_NS = 25_000_000  # least capture time between two samples
 MAX_ANIMALS = 64  # instances of a frame; of a frame with more nothing is learnt
@@ -124,7 +124,9 @@ class Identification:
         live, current = set(self._fragments.tracks), self._fragments.numbers
         self._named_by_people &= live
         known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
-        self._learning = _thread().submit(_learn, self._identities, crops, samples, live, current, self._fragments.seen, known)
+        self._learning = _thread().submit(
+            _learn, self._identities, crops, samples, live, current, self._fragments.seen, known
+        )
 
     def _take_verdicts(self, tracker: Tracker, t_ns: int, assignment: Assignment) -> bool:
         if self._learning is None:
@@ -139,9 +141,7 @@ class Identification:
             if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
                 events.append(_event(verdict))
                 corrected = True
-            if not verdict.moved or not all(
-                self._fragments.is_continued(each) for each, _ in verdict.moved
-            ):
+            if not verdict.moved or not all(self._fragments.is_continued(each) for each, _ in verdict.moved):
                 continue
             event = _event(verdict)
             if verdict.suspected:
@@ -239,7 +239,9 @@ def _learn(
     by_fragment: dict[int, list[int]] = {}
     for row, (fragment, _) in enumerate(samples):
         by_fragment.setdefault(fragment.number, []).append(row)
-    return identities.learn([(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, seen, names)
+    return identities.learn(
+        [(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, seen, names
+    )
 
 
 def _event(verdict: Verdict) -> dict[str, Any]:

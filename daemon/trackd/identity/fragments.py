@@ -78,7 +78,8 @@ class Fragments:
             reached = _widened(last, missed)
             beside += [(gone[i], gone[j]) for i, j in _overlaps(reached, reached) if i < j]
             for track in {track for pair in beside for track in pair if track in lost}:
-                self._runs.pop(track, None)  # it may go on as another one's
+                self._runs.pop(track, None)  # it may go on with another animal
+                self._current.pop(track, None)
             changed = (lost - self._lost) | (self._lost - lost)  # lost, or seen again, in this frame
             touched |= {track for pair in beside if changed & set(pair) for track in pair}
             touching += beside

@@ -29,6 +29,7 @@ from trackd.identity.gallery import Gallery
 KNOWN = 20  # samples from which an id is known
 ENOUGH = 8  # samples from which a fragment is compared
 CHUNK = 15  # samples of a fragment that count as one measurement
+LAG = 4  # chunks that a known id learns later
 EXCHANGE = 2.5  # log odds by which another assignment must be better than the tracker's
 CONFIRM = 1.5  # evidence of its samples by which the tracker's must be better than any other
 SUSPECT = 1.0  # by which another one must be better for an event
@@ -39,7 +40,7 @@ AFTER_CONTACT, AFTER_GAP, AFTER_BIRTH = 0.05, 0.4, 0.5
 BANK = 600.0  # samples that the mean of an id remembers
 CLIP = 8.0  # bound on the evidence of one fragment
 _REMEMBERED = 200  # distances of each kind
-_FEW = 10  # distances from which they can be weighed
+_FEW = 6  # distances from which they can be weighed
 _PRIOR_SPREAD = 1.0  # variance of a log distance before any was measured
 _NEVER = 1e6
 _MOST_BELIEFS = 1024
@@ -91,6 +92,7 @@ class _Open:
     count: int = 0
     track: int = -1  # the id that it is known to have; −1: not known yet
     suspected: bool = False
+    waiting: list[_Bank] = field(default_factory=list)  # chunks that its id does not have yet
     prior: dict[int, float] = field(default_factory=dict)  # log probability of each suspect before its samples
     evidence: dict[int, float] = field(default_factory=dict)  # of its samples, for each suspect that is known
     belief: dict[int, float] = field(default_factory=dict)  # log probability of each suspect after them
@@ -187,6 +189,9 @@ class Identities:
         verdicts = [verdict for group in self._groups(seen) if (verdict := self._judge(group, current)) is not None]
         self._calibration.update()
         verdicts += self._recognise(names)
+        for number, each in self._open.items():
+            if number not in current:
+                self._end(each)
         kept = current | {each.fragment.number for each in self._latest().values()}
         for number in [number for number in self._open if number not in kept]:
             self._beliefs[number] = self._belief_of(number) or {}
@@ -257,15 +262,40 @@ class Identities:
         bank = self._banks.get(each.track)
         if bank is not None and bank.count >= KNOWN:
             centre = bank.mean
-            if self._discriminant.ready and len(features) >= ENOUGH:
-                self._measure(total / len(features), each.track, False)
         else:
             centre = (each.total + total) / (each.count + len(features))
         self._discriminant.add(features - centre)
         each.total += total
         each.count += len(features)
         if each.track >= 0:
-            self._bank(each.track, len(total)).add(total, len(features))
+            self._remember(each, total, len(features))
+
+    def _remember(self, each: _Open, total: Floats, count: int) -> None:
+        """Add samples to the id of a fragment, those of a known id after `LAG` more chunks.
+
+        A chunk is compared with what the id was some time before, as a fragment after a contact will be.
+        """
+        bank = self._bank(each.track, len(total))
+        if bank.count < KNOWN:
+            bank.add(total, count)
+            return
+        if each.waiting and each.waiting[-1].count < CHUNK:
+            each.waiting[-1].add(total, count)
+        else:
+            each.waiting.append(_Bank(total / count, count))
+        newest = each.waiting[-1]
+        if newest.count >= CHUNK:
+            if self._discriminant is not None and self._discriminant.ready:
+                self._measure(newest.mean, each.track, False)
+            if len(each.waiting) > LAG:
+                oldest = each.waiting.pop(0)
+                bank.add(oldest.mean * oldest.count, int(oldest.count))
+
+    def _end(self, each: _Open) -> None:
+        """A fragment has ended: its id has all its samples from now on."""
+        for chunk in each.waiting:
+            self._bank(each.track, len(chunk.mean)).add(chunk.mean * chunk.count, int(chunk.count))
+        each.waiting = []
 
     def _prior(self, fragment: Fragment) -> dict[int, float]:
         """The log probability of each suspect of a fragment, from the track's fragment before it."""
@@ -332,7 +362,9 @@ class Identities:
             each.evidence = {}
             if each.count >= ENOUGH and len(tracks) > 1:
                 found = self._calibration.evidence(self._contrasts((each.total / each.count)[None])[0])
-                each.evidence = {track: value for track, value in zip(tracks, found.tolist(), strict=True) if track in each.prior}
+                each.evidence = {
+                    track: value for track, value in zip(tracks, found.tolist(), strict=True) if track in each.prior
+                }
                 for track, evidence in each.evidence.items():
                     each.belief[track] += evidence
 
@@ -340,7 +372,11 @@ class Identities:
         """The last fragments of each track whose ids are not known yet, those with common suspects together."""
         groups: list[tuple[set[int], list[_Open]]] = []
         for each in self._latest().values():
-            if each.track >= 0 or each.fragment.track not in seen or (each.count < ENOUGH and not self._calibration.ready):
+            if (
+                each.track >= 0
+                or each.fragment.track not in seen
+                or (each.count < ENOUGH and not self._calibration.ready)
+            ):
                 continue
             suspects, members = set(each.fragment.suspects), [each]
             apart = []
@@ -388,7 +424,9 @@ class Identities:
             return self._confirm([group[row] for row in sampled if _lead(alone, own, row) >= CONFIRM])
         if ((best >= s) & (best != own)).any():
             return None  # two fragments look like one animal
-        changes = [(each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old]
+        changes = [
+            (each, suspects[column]) for each, column, old in zip(group, best, own, strict=True) if column != old
+        ]
         moved = tuple((each.fragment, track) for each, track in changes)
         if odds >= EXCHANGE:
             for each, track in changes:

@@ -52,9 +52,32 @@ def test_a_confirmed_fragment_takes_its_id_from_the_suspects_of_the_others():
     observe(fragments, 1, {0: box(20), 1: box(25)})
     apart = observe(fragments, 2, {0: box(0), 1: box(50)})
     fragments.confirm(apart[0])
-    observe(fragments, 3, {0: box(0)})  # track 1 is lost, and goes on with a new fragment
-    again = observe(fragments, 4, {0: box(0), 1: box(50)})
+    fragments.trust([1])
+    again = observe(fragments, 3, {0: box(0), 1: box(50)})
     assert again[1].suspects == {1}
+    assert again[0] is apart[0]
+
+
+def test_a_track_that_is_missed_alone_stays_in_its_fragment():
+    fragments = Fragments()
+    first = observe(fragments, 0, {0: box(0), 1: box(200)})
+    observe(fragments, 1, {1: box(200)})
+    again = observe(fragments, 2, {0: box(0), 1: box(200)})
+    assert again[0] is first[0]
+    assert fragments.is_continued(first[0])
+
+
+def test_two_tracks_that_are_lost_for_long_near_each_other_may_have_exchanged_their_ids():
+    fragments = Fragments()
+    first = observe(fragments, 0, {0: box(0), 1: box(60), 2: box(500)})
+    for index in range(1, 40):
+        observe(fragments, index, {2: box(500)})
+    again = observe(fragments, 40, {0: box(0), 1: box(60), 2: box(500)})
+    assert again[0].suspects == again[1].suspects == {0, 1}
+    assert again[0].after_gap
+    assert again[0].before == first[0].number
+    assert not fragments.is_continued(first[0])
+    assert again[2] is first[2]
 
 
 def test_a_track_that_is_lost_beside_another_one_is_suspected_in_it():
