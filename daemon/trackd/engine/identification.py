@@ -20,7 +20,8 @@ import numpy as np
 from trackd.identity.aligned_crops import Crops, aligned_crops, features
 from trackd.identity.fragments import Fragment, Fragments
 from trackd.identity.gallery import Gallery
-from trackd.identity.identities import Identities, Verdict
+from trackd.identity.identities import Identities
+from trackd.identity.verdict import Verdict
 from trackd.tracking.assignment import Assignment
 from trackd.tracking.correction import Action, Correction, CorrectionError
 from trackd.tracking.instances import Instances
