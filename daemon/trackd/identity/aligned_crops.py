@@ -22,7 +22,9 @@ GRID = 16  # the features hold the crop's brightness at GRID × GRID places
 BINS = 24  # and of each channel, the sorted values of the crop's middle, in so many bins
 SCALE = 1.1  # side of a crop over the diagonal of the box
 GRID_WEIGHT = 0.3  # of one place against one bin
-_MIDDLE = slice(SIDE // 4, SIDE - SIDE // 4)
+_MIDDLE = slice(SIDE // 4, SIDE - SIDE // 4, 2)  # rows and columns of it, every second one
+_AT = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2)
+_INSIDE = np.hypot(*np.meshgrid(_AT, _AT)) < SIDE / 2
 
 Crops = NDArray[np.uint8]  # (n, S, S, c)
 
@@ -60,17 +62,15 @@ def aligned_crops(
 
 def features(crops: Crops, directed: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Compute the features (n, D) of aligned crops: the brightness by place, and the colours of the middle by rank."""
-    n, channels = len(crops), crops.shape[3]
-    found = np.empty((n, GRID * GRID + BINS * channels), np.float32)
-    for i, crop in enumerate(crops):
-        grey = crop.mean(axis=2, dtype=np.float32)
-        places = cv2.resize(grey, (GRID, GRID), interpolation=cv2.INTER_AREA)
-        if not directed[i]:
-            places = (places + places[::-1, ::-1]) / 2
-        found[i, : GRID * GRID] = places.ravel() * (GRID_WEIGHT / 255)
-        ranked = np.sort(crop[_MIDDLE].reshape(-1, channels), axis=0).reshape(BINS, -1, channels)
-        found[i, GRID * GRID :] = ranked.mean(axis=1, dtype=np.float32).ravel() / 255
-    return found
+    n, channels, cell = len(crops), crops.shape[3], SIDE // GRID
+    grey = crops.mean(axis=3, dtype=np.float32)
+    places = grey.reshape(n, GRID, cell, GRID, cell).mean(axis=(2, 4))
+    places = np.where(directed[:, None, None], places, (places + places[:, ::-1, ::-1]) / 2)
+    ranked = np.sort(crops[:, _MIDDLE, _MIDDLE].reshape(n, -1, channels), axis=1)
+    bins = ranked.reshape(n, BINS, -1, channels).mean(axis=2, dtype=np.float32)
+    return np.concatenate([places.reshape(n, -1) * np.float32(GRID_WEIGHT), bins.reshape(n, -1)], axis=1) / np.float32(
+        255
+    )
 
 
 def _axis(nodes: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float] | None:
@@ -84,17 +84,17 @@ def _axis(nodes: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float]
 
 def _brightness_axis(crop: NDArray[np.uint8]) -> float:
     """The axis of the pixels that differ from the crop's edge, by their second moments; radians."""
-    grey = crop.reshape(SIDE, SIDE, -1).mean(axis=2)
+    grey = crop.mean(axis=2, dtype=np.float32)
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    weight = np.abs(grey - np.median(edge))
-    at = np.arange(SIDE) - (SIDE - 1) / 2
-    weight *= np.hypot(*np.meshgrid(at, at)) < SIDE / 2
-    total = weight.sum()
+    weight = np.abs(grey - np.median(edge)) * _INSIDE
+    total = float(weight.sum())
     if total <= 0:
         return 0.0
-    x, y = (weight.sum(axis=0) @ at) / total, (weight.sum(axis=1) @ at) / total
-    u, v = np.meshgrid(at - x, at - y)
-    return float(0.5 * np.arctan2(2 * (weight * u * v).sum(), (weight * (u * u - v * v)).sum()))
+    columns, rows = weight.sum(axis=0), weight.sum(axis=1)
+    x, y = float(columns @ _AT) / total, float(rows @ _AT) / total
+    cross = float(_AT @ weight @ _AT) / total - x * y
+    spread = float((columns - rows) @ (_AT * _AT)) / total - x * x + y * y
+    return 0.5 * float(np.arctan2(2 * cross, spread))
 
 
 def _cut(pixels: Image, centre: NDArray[np.float64], angle: float, scale: float) -> NDArray[np.uint8]:

@@ -293,7 +293,7 @@ def _costs(group: list[_Open], suspects: list[int]) -> tuple[Floats, Floats, NDA
     """Return what each assignment of fragments to suspects costs.
 
     Returns:
-        (n, s + n) by all that is believed, and by the samples alone; in column s + i fragment i is none of the suspects.
+        (n, s + n) by all that is believed, and by the samples alone; in column s + i fragment i is no suspect.
         (n,) The column of each fragment's own id; s + i if that is not known, as of a new track.
     """
     n, s = len(group), len(suspects)

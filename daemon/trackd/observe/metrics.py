@@ -54,7 +54,7 @@ class Metrics:
             "trackd_identity_events", "What was found of animals' identities, by event", ["event"],
             registry=self.registry,
         )  # fmt: skip
-        for event in ("swap_suspected", "swap_corrected"):
+        for event in ("swap_suspected", "swap_corrected", "recognised"):
             self.identity_events.labels(event=event)
         self.corrections = Counter(
             "trackd_corrections", "Corrections of tracks by people, by action", ["action"], registry=self.registry

@@ -92,9 +92,9 @@ def test_a_new_track_may_be_any_lost_one_and_no_other():
     fragments = Fragments()
     observe(fragments, 0, {0: box(0), 1: box(500)})
     observe(fragments, 1, {0: box(0)})
-    born = observe(fragments, 2, {0: box(0), 7: box(300)})
-    assert born[7].suspects == {1, 7}
-    assert born[0].suspects == {0}
+    fresh = observe(fragments, 2, {0: box(0), 7: box(300)})
+    assert fresh[7].suspects == {1, 7}
+    assert fresh[0].suspects == {0}
 
 
 def test_an_ended_track_is_suspected_nowhere():
@@ -120,10 +120,10 @@ def test_a_new_track_goes_on_as_the_lost_one_that_it_is():
     fragments = Fragments()
     observe(fragments, 0, {0: box(0), 1: box(500)})
     observe(fragments, 1, {0: box(0)})
-    born = observe(fragments, 2, {0: box(0), 7: box(300)})
-    fragments.move({}, {7: 1}, [born[7]])
+    fresh = observe(fragments, 2, {0: box(0), 7: box(300)})
+    fragments.move({}, {7: 1}, [fresh[7]])
     later = observe(fragments, 3, {0: box(0), 1: box(300)}, ended=(7,))
-    assert later[1] is born[7]
+    assert later[1] is fresh[7]
     assert sorted(fragments.tracks) == [0, 1]
 
 
