@@ -68,9 +68,8 @@ def features(crops: Crops, directed: NDArray[np.bool_]) -> NDArray[np.float32]:
     places = np.where(directed[:, None, None], places, (places + places[:, ::-1, ::-1]) / 2)
     ranked = np.sort(crops[:, _MIDDLE, _MIDDLE].reshape(n, -1, channels), axis=1)
     bins = ranked.reshape(n, BINS, -1, channels).mean(axis=2, dtype=np.float32)
-    return np.concatenate([places.reshape(n, -1) * np.float32(GRID_WEIGHT), bins.reshape(n, -1)], axis=1) / np.float32(
-        255
-    )
+    columns = [places.reshape(n, -1) * GRID_WEIGHT, bins.reshape(n, -1)]
+    return (np.concatenate(columns, axis=1) / 255).astype(np.float32)
 
 
 def _axis(nodes: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], float] | None:
