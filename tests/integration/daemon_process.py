@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import select
@@ -9,38 +10,57 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 READY_S = 60.0  # the first start on a machine compiles the tracker
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_reserved: set[int] = set()  # by this process
 
 
 def fixed_ports() -> list[str]:
     """Return overrides with fixed endpoints, so that clients reconnect to a daemon that is started again.
 
-    The ports lie outside the range from which the kernel chooses ports itself. Otherwise another process could get a
-    port while the daemon that owns it is down, and the next daemon could not bind it.
+    The ports lie outside the range from which the kernel chooses ports itself, and no test of any process gets one of
+    them again. Otherwise another daemon could get a port while the one that owns it is down.
     """
     first, last = 32768, 60999
     if _PORT_RANGE.exists():
         first, last = map(int, _PORT_RANGE.read_text().split())
     ports = [port for port in range(10_000, 65_000) if not first <= port <= last] or list(range(first, last + 1))
     found: list[str] = []
-    with ExitStack() as probes:  # all stay bound until the end, so that no port is chosen twice
-        for name in ("ingest", "tracks", "control"):
-            while True:
-                port = random.SystemRandom().choice(ports)
-                probe = probes.enter_context(socket.socket())
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:  # in use
-                    continue
-                found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{port}")
-                break
+    for name in ("ingest", "tracks", "control"):
+        port = random.SystemRandom().choice(ports)
+        while not _reserve(port):
+            port = random.SystemRandom().choice(ports)
+        found.append(f"daemon.endpoints.{name}=tcp://127.0.0.1:{port}")
     return found
+
+
+def _reserve(port: int) -> bool:
+    """Reserve a port until this process ends: a lock on one byte of a file that all test processes share."""
+    if port in _reserved:
+        return False
+    try:
+        fcntl.lockf(_port_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:  # another process has it
+        return False
+    _reserved.add(port)
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:  # in use by a program that is no test
+            return False
+    return True
+
+
+@cache
+def _port_locks() -> BinaryIO:
+    return (Path(tempfile.gettempdir()) / f"trackd-test-ports-{os.getuid()}").open("ab")  # never closed
 
 
 class DaemonProcess:

@@ -133,6 +133,7 @@ def test_a_line_is_two_clicks_and_a_click_on_it_selects_it(pages: Any, daemon: D
     shows(page, "slow")
     draw(page, "x", [(190, 200), (290, 300)], "door")
     assert list(tank.client.zones("slow").lines["door"]) == near([(190, 200), (290, 300)])
+    page.wait_state(lambda _: place(page, "door") is not None, "the line on the page")
     page.press("Escape")
     page.wait_state(lambda _: not place(page, "door")["isSelected"], "nothing selected")
     page.click(*on_screen(page, 240, 250))
