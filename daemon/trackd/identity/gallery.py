@@ -24,6 +24,7 @@ from trackd_client.configuration import ConfigError, nearest
 logger = logging.getLogger(__name__)
 
 MAX_ANIMALS = 256
+MAX_GALLERIES = 1024
 MAX_BYTES = 16 * 1024 * 1024
 _MAX_FEATURES = 1024
 _VERSION = 1
@@ -115,13 +116,15 @@ class Galleries:
         """Write a gallery; one of this name is replaced.
 
         Raises:
-            ConfigError: no name of a gallery, too many animals, or the file cannot be written.
+            ConfigError: no name of a gallery, too many animals or galleries, or the file cannot be written.
         """
         from safetensors.numpy import save
 
         path = self.path(name)
         if len(gallery.names) > MAX_ANIMALS:
             raise ConfigError(f"a gallery holds at most {MAX_ANIMALS} animals; got {len(gallery.names)}")
+        if not path.exists() and len(self.names()) >= MAX_GALLERIES:
+            raise ConfigError(f"{self.folder} holds at most {MAX_GALLERIES} galleries; remove some, or replace one")
         tensors = {
             "means": gallery.means.astype(np.float32),
             "counts": gallery.counts.astype(np.float32),

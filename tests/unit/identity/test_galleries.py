@@ -73,6 +73,15 @@ def test_a_restart_goes_on_without_a_gallery_that_is_gone(tmp_path, caplog):
     assert "without a gallery" in caplog.text
 
 
+def test_more_galleries_than_a_folder_holds_are_refused_and_one_can_still_be_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("trackd.identity.gallery.MAX_GALLERIES", 2)
+    galleries = Galleries(tmp_path)
+    for name in ("a", "b", "a"):
+        galleries.save(name, gallery("ana"))
+    with pytest.raises(ConfigError, match="at most 2 galleries"):
+        galleries.save("c", gallery("ana"))
+
+
 def test_more_animals_than_a_gallery_holds_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="at most 256"):
         Galleries(tmp_path).save("cage", gallery(*map(str, range(MAX_ANIMALS + 1))))

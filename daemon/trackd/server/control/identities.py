@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 from trackd.config import GALLERY_NAME
+from trackd.identity.gallery import MAX_GALLERIES
 from trackd.server.access.grants import Right
 from trackd.server.control.call import READERS, Call
 from trackd_client.excerpt import excerpt
 from trackd_client.protocol import fields as read
 from trackd_client.protocol.errors import bad_message
-
-MAX_LISTED = 1024
 
 
 def save(call: Call) -> None:
@@ -28,4 +27,4 @@ def save(call: Call) -> None:
 def list_galleries(call: Call) -> None:
     """Answer with the names of the first 1,024 galleries."""
     call.grant.require_any(READERS)
-    call.answer(call.daemon.streams.galleries.names()[:MAX_LISTED])
+    call.answer(call.daemon.streams.galleries.names()[:MAX_GALLERIES])
