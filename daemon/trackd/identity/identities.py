@@ -31,7 +31,9 @@ CHUNK = 15  # samples of a fragment that count as one measurement
 LAG = 4  # chunks that a known id learns later
 EXCHANGE = 2.5  # log odds by which another assignment must be better than the tracker's
 SUSPECT = 1.0  # by which it must be better for an event
-CONFIRM = 1.5  # evidence of its samples by which the tracker's must be better than any other
+# Evidence of its samples by which the tracker's id of a fragment must be better than any other: if it is known, and if it is
+# that of a new track, which cannot be given the id of a lost one later.
+CONFIRM, CONFIRM_NEW = 1.5, 4.0
 RECOGNISE = 4.5  # evidence by which a name must be better than none, and than any other
 UNEXPLAINED = 8.0  # cost of a fragment that is none of its suspects
 # Chance that a track has another animal after a contact, after a gap, and that a new track is a lost one.
@@ -227,18 +229,20 @@ class Identities:
         known = set(memory.known)
         suspects = sorted({track for each in group for track in each.fragment.suspects} & (known - taken))
         if not memory.calibration.ready or not suspects:
-            return self._confirm(memory, [each for each in group if each.is_comparable])
+            # Nothing can be compared: the tracker is believed. A new track waits, since it may be a lost one.
+            believed = [each for each in group if not suspects or memory.of(each.fragment.track).count]
+            return self._confirm(memory, [each for each in believed if each.is_comparable])
         costs, samples_alone, own = _costs(group, suspects)
         rows = np.arange(len(group))
         _, best = linear_sum_assignment(costs)
         if (best == own).all():
-            agree = [
-                each
-                for row, each in enumerate(group)
-                if each.is_comparable
-                and each.evidence.get(each.fragment.track, 1.0) > 0.0
-                and _lead(samples_alone, own, row) >= CONFIRM
-            ]
+            agree = []
+            for row, each in enumerate(group):
+                is_known = own[row] < len(suspects)
+                if is_known and each.evidence.get(each.fragment.track, 0.0) <= 0.0:
+                    continue
+                if each.is_comparable and _lead(samples_alone, own, row) >= (CONFIRM if is_known else CONFIRM_NEW):
+                    agree.append(each)
             return self._confirm(memory, agree)
         if ((best >= len(suspects)) & (best != own)).any():
             return None  # two fragments look like one animal
