@@ -31,8 +31,8 @@ CHUNK = 15  # samples of a fragment that count as one measurement
 LAG = 4  # chunks that a known id learns later
 EXCHANGE = 2.5  # log odds by which another assignment must be better than the tracker's
 SUSPECT = 1.0  # by which it must be better for an event
-# Evidence of its samples by which the tracker's id of a fragment must be better than any other: if it is known, and if it is
-# that of a new track, which cannot be given the id of a lost one later.
+# Evidence of its samples by which the id of a fragment must be better than any other: if it is known, and if it is
+# that of a new track, which cannot get the id of a lost one later.
 CONFIRM, CONFIRM_NEW = 1.5, 4.0
 RECOGNISE = 4.5  # evidence by which a name must be better than none, and than any other
 UNEXPLAINED = 8.0  # cost of a fragment that is none of its suspects
