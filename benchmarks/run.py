@@ -71,6 +71,9 @@ PARTS: tuple[Part, ...] = (
         needs_shared=True,
         picture="confidence.svg",
     ),
+    Part(
+        "Exchanged ids, corrected by what the animals look like", "python benchmarks/identities.py", needs_shared=True
+    ),
     Part("Recordings with ground truth", "python benchmarks/recordings.py", True),
 )
 

@@ -24,7 +24,10 @@ outputs = typer.Typer(help="Recover output files.", no_args_is_help=True)
 app.add_typer(outputs, name="outputs")
 journal = typer.Typer(help="Check and repair the journal of a daemon that is stopped.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
+identities = typer.Typer(help="Save what animals look like, for later sessions.", no_args_is_help=True)
+app.add_typer(identities, name="identities")
 
+CONTROL = "tcp://127.0.0.1:5572"
 OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it all defaults.")]
 RequiredConfig = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as a DREEM inference file.")]
 Overrides = Annotated[
@@ -34,6 +37,7 @@ ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon
 ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Your NAME.key_secret, if it uses CURVE.")]
 StateDir = Annotated[Path, typer.Argument(metavar="DIR", help="The daemon's state_dir.")]
 AllowRejected = Annotated[bool, typer.Option("--allow-rejected", help="Exit code 0 although frames were rejected.")]
+ControlEndpoint = Annotated[str, typer.Option("--endpoint", help="The daemon's control endpoint.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log the events of each stream.")]
 
 
@@ -133,7 +137,7 @@ def render(
 
 @app.command()
 def status(
-    endpoint: Annotated[str, typer.Option(help="The daemon's control endpoint.")] = "tcp://127.0.0.1:5572",
+    endpoint: ControlEndpoint = CONTROL,
     timeout_s: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 3.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -298,6 +302,32 @@ def repair(state_dir: StateDir) -> None:
     from trackd.commands.journal import repair_journal
 
     typer.echo("\n".join(repair_journal(state_dir)))
+
+
+@identities.command(name="save")
+def save_identities(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="A stream with named tracks.")],
+    gallery: Annotated[str, typer.Argument(metavar="GALLERY", help="The name of the gallery; replaced if it exists.")],
+    endpoint: ControlEndpoint = CONTROL,
+    server_key: ServerKey = None,
+    client_key: ClientKey = None,
+) -> None:
+    """Save what the named animals of a stream look like; `tracker.gallery` recognises them later."""
+    from trackd.commands.identities import save_gallery
+    from trackd_client.transport.curve import load_keys
+
+    save_gallery(endpoint, stream, gallery, load_keys(server_key, client_key))
+
+
+@identities.command(name="list")
+def list_identities(
+    endpoint: ControlEndpoint = CONTROL, server_key: ServerKey = None, client_key: ClientKey = None
+) -> None:
+    """List the galleries of a running daemon."""
+    from trackd.commands.identities import list_galleries
+    from trackd_client.transport.curve import load_keys
+
+    list_galleries(endpoint, load_keys(server_key, client_key))
 
 
 @app.command()

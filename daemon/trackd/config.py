@@ -89,6 +89,9 @@ MOST_CHARACTERS = 256  # of a text in it
 OptionalCount = Annotated[int | None, Field(ge=1), BeforeValidator(_unbounded_is_none)]
 
 
+GALLERY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
 class TrackerConfig(Section):
     """DREEM's `tracker` section and trackd's additions; each key's meaning is in docs/configuration.md."""
 
@@ -112,7 +115,14 @@ class TrackerConfig(Section):
     front_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     back_nodes: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     angle_diff_penalty_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    learn_identities: bool = False
+    gallery: Annotated[str | None, Field(pattern=GALLERY_NAME)] = None
     divisions: Annotated[Literal["auto"] | bool, BeforeValidator(_divisions)] = "auto"
+
+    @property
+    def identifies(self) -> bool:
+        """Whether it learns what the animals look like."""
+        return self.learn_identities or self.gallery is not None
 
     @property
     def filters_nothing(self) -> bool:
@@ -284,6 +294,11 @@ class Config(Section):
     security: SecurityConfig = SecurityConfig()
     viewer: ViewerConfig = ViewerConfig()
     recording: RecordingConfig = RecordingConfig()
+
+    @property
+    def galleries(self) -> Path:
+        """The folder of the galleries: beside the journal, else in `out_dir`."""
+        return Path(self.daemon.state_dir or self.out_dir) / "galleries"
 
     @property
     def checkpoints(self) -> list[str]:

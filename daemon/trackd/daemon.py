@@ -18,6 +18,7 @@ from trackd.engine.engine import LANES, Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.outcome import CommandResult, Outcome
+from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
@@ -136,7 +137,7 @@ class Daemon:
         )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
-            self._outputs, journaling=journal is not None,
+            self._outputs, Galleries(config.galleries), journaling=journal is not None,
         )  # fmt: skip
         if journal is not None:
             self._outputs.finish_closed(_recover(journal, streams))

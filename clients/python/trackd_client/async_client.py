@@ -269,6 +269,18 @@ class AsyncClient:
         params = zones_params(zones, lines, author, number)
         return read_zones(stream, await self.request("stream.set_zones", stream=stream, **params))
 
+    async def save_gallery(self, stream: str, gallery: str) -> list[str]:
+        """Save what the named animals of a stream look like, for later sessions; return the names in the gallery.
+
+        See `Client.save_gallery`.
+        """
+        reply = read_map(await self.request("identities.save", stream=stream, gallery=gallery), "identities.save")
+        return [str(name) for name in reply["animals"]]
+
+    async def galleries(self) -> list[str]:
+        """Return the names of the daemon's galleries, for `tracker.gallery`."""
+        return [str(name) for name in await self.request("identities.list")]
+
     async def start_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
         """Let the daemon record the published messages of a stream, from the next one on, in its own folder.
 

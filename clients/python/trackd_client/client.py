@@ -312,6 +312,23 @@ class Client:
         params = zones_params(zones, lines, author, number)
         return read_zones(stream, self.request("stream.set_zones", stream=stream, **params))
 
+    def save_gallery(self, stream: str, gallery: str) -> list[str]:
+        """Save what the named animals of a stream look like, for later sessions; return the names in the gallery.
+
+        Args:
+            stream: with `tracker.learn_identities: true`, or a `tracker.gallery`.
+            gallery: its name: 1 to 64 letters, digits or `. _ -`. One of this name is replaced.
+
+        Raises:
+            TrackdError: `bad_config`: nothing is learnt, or no named animal was seen long enough.
+        """
+        reply = read_map(self.request("identities.save", stream=stream, gallery=gallery), "identities.save")
+        return [str(name) for name in reply["animals"]]
+
+    def galleries(self) -> list[str]:
+        """Return the names of the daemon's galleries, for `tracker.gallery`."""
+        return [str(name) for name in self.request("identities.list")]
+
     def start_recording(self, stream: str, *, author: str | None = None) -> StreamRecording:
         """Let the daemon record the published messages of a stream, from the next one on, in its own folder.
 

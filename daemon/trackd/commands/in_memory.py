@@ -19,6 +19,7 @@ from trackd.engine.outcome import parents_of
 from trackd.engine.queue import QueuedFrame, StreamQueue
 from trackd.engine.step import FrameStep, assign, encode, prepare, score
 from trackd.engine.stream_state import StreamState
+from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd_client.apps.replay import with_pixel_range
 from trackd_client.configuration import ConfigError
@@ -150,7 +151,9 @@ def _track(
     registry.check_stream(registry.default, settings, frame_shape)
     make_scorer = registry.scorer_factory(registry.default)
     limits = config.limits.model_copy(update={"step_ms": None})
-    state = StreamState(name, 1, 0, settings, skeleton, frame_shape, make_scorer, limits)
+    state = StreamState(
+        name, 1, 0, settings, skeleton, frame_shape, make_scorer, limits, galleries=Galleries(config.galleries)
+    )  # fmt: skip
     queue = StreamQueue(name, 1)
     for seq, recorded in enumerate(frames):
         frame = Frame(name, seq, recorded.frame_index, recorded.t_ns, recorded.detections, _image(recorded, state))
@@ -161,7 +164,7 @@ def _track(
 
 
 def _image(recorded: RecordedFrame, state: StreamState) -> Image | None:
-    return recorded.image if state.scorer.needs_image else None
+    return recorded.image if state.needs_image else None
 
 
 def _tracked(step: FrameStep, recorded: RecordedFrame) -> TrackedFrame:

@@ -152,7 +152,7 @@ class Inbox:
         boxes = frame.detections.boxes
         n = len(frame.detections if boxes is None else boxes)
         is_small = cost.is_light and n * (n + queue.active_tracks) <= SMALL_PAIRS
-        if is_small and type(frame.image) is not EncodedImage:
+        if is_small and cost.runs_inline and type(frame.image) is not EncodedImage:
             return SHORT, n
         pairs = cost.pairs(n, queue.active_tracks)
         if is_small:

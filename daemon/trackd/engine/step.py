@@ -42,6 +42,7 @@ class FrameStep:
     query: Query | None = None
     scores: Scores | None = None  # None also if there is nothing to compare
     assignment: Assignment | None = None
+    corrected: bool = False  # the tracker was corrected after the frame, since its animals were identified
     error: Exception | None = None  # of the first function that failed; later ones skip this frame
 
 
@@ -124,7 +125,7 @@ class StepRunner:
         records: tuple[Record, ...] = ()
         if step.error is None and self._journaling:
             try:
-                records = state.stored(self._frame_record(step), frame.seq)
+                records = state.stored(self._frame_record(step), frame.seq, step.corrected)
             except Exception as error:
                 step.error = error
         if step.error is not None:
@@ -169,7 +170,7 @@ def _prepare(step: FrameStep) -> None:
     frame, state = step.item.frame, step.state
     detections, shape = frame.detections, state.frame_shape
     if frame.image is not None:
-        if state.scorer.needs_image and len(detections):
+        if (state.scorer.needs_image or state.identification is not None) and len(detections):
             step.image = decode_image(frame.image)
         shape = _checked_shape("image", image_shape(frame.image), shape)
     if detections.masks is not None:
@@ -250,6 +251,22 @@ def assign(steps: Sequence[FrameStep]) -> None:
 def _assign(step: FrameStep) -> None:
     assert step.query is not None
     step.assignment = step.state.tracker.finish(step.query, step.scores)
+    if step.state.identification is not None:
+        _identify(step)
+
+
+def _identify(step: FrameStep) -> None:
+    state, frame = step.state, step.item.frame
+    assert state.identification is not None
+    assert step.instances is not None
+    assert step.assignment is not None
+    try:
+        step.corrected = state.identification.observe(
+            state.tracker, frame.frame_index, frame.t_ns, step.image, step.instances, step.assignment
+        )
+    except Exception:  # the frame is tracked all the same
+        logger.error("stream=%s seq=%d: identities are not learnt any more", frame.stream, frame.seq, exc_info=True)
+        state.identification = None
 
 
 def _attempt(function: Callable[[FrameStep], None], step: FrameStep) -> None:

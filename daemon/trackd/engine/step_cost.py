@@ -46,6 +46,7 @@ class StepCost:
         self.limit_ns: int | None = None
         self.is_light = False
         self.needs_image = False
+        self.runs_inline = False  # its light steps
         self._window = 1
         self._clock = clock
         self._next_trial_ns = 0
@@ -64,7 +65,9 @@ class StepCost:
             limit_ms: `limits.step_ms`; None: no limit.
         """
         self.limit_ns = None if limit_ms is None else int(limit_ms * 1e6)
-        self.is_light, self.needs_image = scorer.is_light, scorer.needs_image
+        learns = settings.tracker.identifies  # its step cuts crops, and may wait for the thread that learns
+        self.is_light, self.needs_image = scorer.is_light, scorer.needs_image or learns
+        self.runs_inline = scorer.is_light and not learns
         self._window = settings.tracker.window_size
         self._forget()
 
@@ -83,7 +86,7 @@ class StepCost:
         if self.is_light:
             if pairs > SMALL_PAIRS and (not known or self.estimate_ns(n, pairs) > LIGHT_NS):
                 return LONG
-            if n > LIGHT_SIZE or (self.needs_image and type(image) is EncodedImage):
+            if n > LIGHT_SIZE or not self.runs_inline or (self.needs_image and type(image) is EncodedImage):
                 return SHARED
             return SHORT
         if known:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trackd.config import LimitsConfig, StreamSettings
+from trackd.config import LimitsConfig, StreamSettings, TrackerConfig
+from trackd.engine.identification import Identification, names_of
 from trackd.engine.stream_zones import StreamZones
+from trackd.identity.gallery import Galleries, Gallery
 from trackd.store.codec import DamagedError
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
 from trackd.tracking.correction import Applied, Correction, CorrectionError
@@ -37,6 +39,7 @@ class StreamState:
         make_scorer: ScorerFactory,
         limits: LimitsConfig,
         first_id: int = 0,
+        galleries: Galleries | None = None,
     ) -> None:
         self.name = name
         self.skeleton = skeleton
@@ -44,6 +47,7 @@ class StreamState:
         self._make_scorer = make_scorer
         self.limits = limits
         self.settings = settings
+        self._galleries = galleries
         self.zones = StreamZones()
         self.start(epoch, first_seq, first_id)
 
@@ -53,6 +57,7 @@ class StreamState:
         self.epoch = epoch
         self.first_seq = first_seq
         self.scorer = self._make_scorer(self.settings)
+        self.identification = self._identification(self.settings.tracker)
         self.tracker = Tracker(
             self.settings.tracker,
             self.scorer,
@@ -66,7 +71,40 @@ class StreamState:
         self.tracker.clip_length = self._clip_length(settings)
         self.tracker.configure(settings.tracker)
         self.scorer.configure(settings)
+        before, after = self.settings.tracker, settings.tracker
+        if (before.identifies, before.gallery) != (after.identifies, after.gallery):
+            self.identification = self._identification(after)
         self.settings = settings
+
+    def _identification(self, tracker: TrackerConfig) -> Identification | None:
+        if not tracker.identifies:
+            return None
+        known = None
+        if tracker.gallery is not None and self._galleries is not None:
+            known = self._galleries.load(tracker.gallery)
+        return Identification(known)
+
+    def gallery(self) -> Gallery:
+        """Return what the named animals of the stream look like.
+
+        Raises:
+            ProtocolError: nothing is learnt, or no animal is named and known (`bad_config`).
+        """
+        if self.identification is None:
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG,
+                "what animals look like is learnt with tracker.learn_identities: true, or with a tracker.gallery",
+                stream=self.name,
+            )
+        names = names_of(self.tracker)
+        gallery = self.identification.gallery(names)
+        if gallery is None:
+            why = f"{', '.join(names.values())} were not seen long enough" if names else "no track has a name"
+            raise ProtocolError(
+                ErrorCode.BAD_CONFIG, f"a gallery holds named animals; {why}. Name tracks first: `rename`",
+                stream=self.name,
+            )  # fmt: skip
+        return gallery
 
     def correct(self, correction: Correction) -> Applied:
         """Apply a person's correction from the next frame on.
@@ -101,10 +139,23 @@ class StreamState:
         self.zones = StreamZones(self.zones.number + 1, places, author, t_ns)
         return self.zones
 
+    @property
+    def needs_image(self) -> bool:
+        """Whether a step uses the pixels of its frame."""
+        return self.scorer.needs_image or self.identification is not None
+
     # --- what is stored of it ---
 
-    def stored(self, record: FrameRecord, seq: int) -> tuple[Record, ...]:
-        """Return the records to store for frame `seq`: its own, and a snapshot if one is due."""
+    def stored(self, record: FrameRecord, seq: int, corrected: bool = False) -> tuple[Record, ...]:
+        """Return the records to store for frame `seq`: its own, and a snapshot if one is due.
+
+        Args:
+            record: of the frame.
+            seq: of the frame.
+            corrected: the step has corrected the tracker after the frame: a snapshot is due.
+        """
+        if corrected:
+            return record, self.snapshot_record(seq)
         self._since_snapshot += 1
         self._bytes_since_snapshot += record.nbytes
         if self._since_snapshot >= SNAPSHOT_FRAMES or self._bytes_since_snapshot >= SNAPSHOT_BYTES:

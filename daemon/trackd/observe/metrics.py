@@ -50,6 +50,12 @@ class Metrics:
         self.output_errors = Counter(
             "trackd_output_errors", "Records that could not be written to an output", registry=self.registry
         )
+        self.identity_events = Counter(
+            "trackd_identity_events", "What was found of animals' identities, by event", ["event"],
+            registry=self.registry,
+        )  # fmt: skip
+        for event in ("swap_suspected", "swap_corrected", "recognised"):
+            self.identity_events.labels(event=event)
         self.corrections = Counter(
             "trackd_corrections", "Corrections of tracks by people, by action", ["action"], registry=self.registry
         )

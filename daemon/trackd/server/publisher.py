@@ -76,6 +76,8 @@ class Publisher:
             error = Error(settlement.code, settlement.reason or "", session.name, settlement.head.seq)
             self.reply(session.owner, error)
         session.settled_seq = settlement.head.seq
+        if tracks.identity_events:
+            self._identified(session, tracks)
         self._metrics.latency.observe(tracks.timing)
         if self._watched and (slot := self._watched.get(session.name)) is not None:
             slot.put(tracks, settlement)
@@ -143,6 +145,11 @@ class Publisher:
             tap.put(about, parts, nbytes)
         if self._hub.pages and event is not EventName.HEARTBEAT:
             self._hub.tell(message)
+
+    def _identified(self, session: Session, tracks: Tracks) -> None:
+        for found in tracks.identity_events:
+            self._metrics.identity_events.labels(event=str(found["event"])).inc()
+            self.event(session, EventName.IDENTITY, found)
 
     def corrected(self, session: Session, applied: Applied) -> None:
         """Publish and count a correction."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from trackd.config import LimitsConfig
@@ -11,6 +12,7 @@ from trackd.engine.inbox import Inbox
 from trackd.engine.outcome import output_record_of
 from trackd.engine.queue import AT_ONCE, Command
 from trackd.engine.stream_state import ScorerFactory, StreamState
+from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.session import Session, Sessions, restored_session
@@ -33,6 +35,7 @@ class Recovery:
         models: ModelRegistry,
         outputs: OutputsThread,
         unavailable: UnavailableStreams,
+        galleries: Path,
     ) -> None:
         self._limits = limits
         self._sessions = sessions
@@ -41,6 +44,7 @@ class Recovery:
         self._models = models
         self._outputs = outputs
         self._unavailable = unavailable
+        self._galleries = Galleries(galleries, lenient=True)
 
     def recover(self, stored: StoredStream, now_ns: int) -> list[Record]:
         """Open a stream as it was when the last daemon ended. Call this before any thread runs.
@@ -69,7 +73,7 @@ class Recovery:
             self._unavailable.add(UnavailableStream(session, message, stored, reason))
             return records
         make_scorer = self._models.scorer_factory(session.model)
-        state = rebuilt_state(session, message, stored, make_scorer, self._limits)
+        state = rebuilt_state(session, message, stored, make_scorer, self._limits, self._galleries)
         self._add_recovered(session, message, stored, state)
         self._engine.open(session.queue, state)
         if hole is None:
@@ -90,7 +94,7 @@ class Recovery:
         Raises:
             DamagedError: its stored frames are damaged, or are tracked with other ids than those published.
         """
-        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits)
+        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits, self._galleries)
 
     def restore(self, stream: UnavailableStream, state: StreamState, now_ns: int) -> None:
         """Open an unavailable stream again, without an owner, since its model is loaded now.

@@ -12,6 +12,7 @@ from trackd.engine.inbox import Inbox
 from trackd.engine.queue import AT_ONCE, Command, StreamQueue
 from trackd.engine.stream_state import StreamState
 from trackd.engine.stream_zones import StreamZones
+from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.session_log import EarlierSession
 from trackd.outputs.thread import OutputsThread
@@ -52,10 +53,12 @@ class Streams:
         models: ModelRegistry,
         publisher: Publisher,
         outputs: OutputsThread,
+        galleries: Galleries,
         journaling: bool = False,
     ) -> None:
         self.when_closed: Callable[[Session], None] = lambda session: None  # after its last event
         self._journaling = journaling
+        self.galleries = galleries
         self._defaults = defaults
         self._limits = limits
         self._sessions = sessions
@@ -68,7 +71,7 @@ class Streams:
             outputs, publisher, lambda waiting, earlier: self._create(waiting, earlier, looked=True)
         )
         self.unavailable = UnavailableStreams(inbox, engine, publisher)
-        self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable)
+        self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable, galleries.folder)
 
     # --- open ---
 
@@ -106,6 +109,7 @@ class Streams:
             )
         settings = changed_settings(self._defaults, message.config, message.stream)
         check_nodes(settings, message.skeleton, message.stream)
+        self._check_gallery(settings, message.stream)
         if settings.stream.outputs:
             opening = sum(len(other.settings.stream.outputs) for other in self._sessions if other.opening)
             n_open = self._outputs.n_open_files + opening
@@ -146,7 +150,7 @@ class Streams:
         def create() -> None:
             state = StreamState(
                 message.stream, epoch, 0, settings, message.skeleton, message.frame_shape, make_scorer, self._limits,
-                first_id,
+                first_id, self.galleries,
             )  # fmt: skip
             self._engine.open(queue, state)
             self._engine.record(lambda: opening_of(session, state))
@@ -245,6 +249,7 @@ class Streams:
                 stream=session.name,
             )
         check_nodes(settings, session.skeleton, session.name)
+        self._check_gallery(settings, session.name)
         self._check_model(session.model, settings, session.frame_shape, session.name)
         return settings
 
@@ -334,6 +339,29 @@ class Streams:
             done({"number": applied.number, "epoch": session.epoch, "seq": seq}, None)
 
         self._inbox.command(queue, Command(AT_ONCE, correct, corrected))
+
+    def save_gallery(self, session: Session, name: str, done: Done) -> None:
+        """Save what the named animals of a stream look like; answer with their names, once it is written."""
+        queue = session.queue
+
+        def save() -> dict[str, Any]:
+            gallery = self._engine.state(queue).gallery()
+            self.galleries.save(name, gallery)
+            return {"gallery": name, "animals": list(gallery.names)}
+
+        def saved(result: Any, error: Exception | None) -> None:
+            if error is None:
+                logger.info("stream=%s: gallery %s saved, with %s", session.name, name, ", ".join(result["animals"]))
+            done(result, error if error is None else as_protocol_error(error, session.name))
+
+        self._inbox.command(queue, Command(AT_ONCE, save, saved))
+
+    def _check_gallery(self, settings: StreamSettings, stream: str) -> None:
+        if settings.tracker.gallery is not None:
+            try:
+                self.galleries.check(settings.tracker.gallery)
+            except ConfigError as error:
+                raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
 
     def set_zones(
         self, session: Session, places: Places, author: str, t_ns: int, number: int | None, done: Done

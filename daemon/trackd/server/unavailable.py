@@ -12,6 +12,7 @@ from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import Command
 from trackd.engine.stream_state import ScorerFactory, StreamState
+from trackd.identity.gallery import Galleries
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session
 from trackd.store.records import CloseRecord, StoredStream
@@ -31,7 +32,12 @@ class UnavailableStream:
 
 
 def rebuilt_state(
-    session: Session, message: Open, stored: StoredStream, make_scorer: ScorerFactory, limits: LimitsConfig
+    session: Session,
+    message: Open,
+    stored: StoredStream,
+    make_scorer: ScorerFactory,
+    limits: LimitsConfig,
+    galleries: Galleries,
 ) -> StreamState:
     """Return the state of a stored stream in the engine: its snapshot, and the frames after that tracked again.
 
@@ -40,7 +46,7 @@ def rebuilt_state(
     """
     state = StreamState(
         session.name, session.epoch, stored.opened.first_seq, session.settings, message.skeleton,
-        message.frame_shape, make_scorer, limits,
+        message.frame_shape, make_scorer, limits, galleries=galleries,
     )  # fmt: skip
     state.zones = session.zones
     since = stored.opened.first_seq - 1

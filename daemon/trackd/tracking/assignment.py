@@ -25,5 +25,6 @@ class Assignment:
     flags: tuple[str, ...] = ()  # of low_confidence, forced, out_of_reach, invalid_detection, evicted
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
-    corrections: tuple[dict[str, Any], ...] = ()  # those of people since the last frame, as `Applied.as_map` gives them
+    corrections: tuple[dict[str, Any], ...] = ()  # those since the last frame, as `Applied.as_map` gives them
     tentative_tracks: tuple[int, ...] = ()  # ascending: those of track_ids that were seen in too few frames so far
+    identity_events: tuple[dict[str, Any], ...] = ()  # what was found of the animals' identities up to this frame

@@ -259,15 +259,16 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     ended = read.integers(h, "ended_tracks")
     flags, replayed = read.texts(h, "flags"), read.flag(h, "replayed")
     names = _names(h, track_ids) if h.get("names") else ()
-    corrections = _corrections(h) if h.get("corrections") else ()
+    corrections = _maps(h, "corrections") if h.get("corrections") else ()
     tentative = read.integers(h, "tentative_tracks") if h.get("tentative_tracks") else ()
+    identity_events = _maps(h, "identity_events") if h.get("identity_events") else ()
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
     # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
         new_tracks, lost, found, ended, flags, timing, replayed, parents, names,
-        corrections, tentative,
+        corrections, tentative, identity_events,
     )  # fmt: skip
 
 
@@ -281,11 +282,11 @@ def _names(h: Header, track_ids: Any) -> tuple[str | None, ...]:
     return tuple(names)
 
 
-def _corrections(h: Header) -> tuple[dict[str, Any], ...]:
-    corrections = h["corrections"]
-    if type(corrections) is not list or not {dict}.issuperset(map(type, corrections)):
-        raise bad_message(f"corrections must be a list of maps; got {excerpt(corrections)}")
-    return tuple(corrections)
+def _maps(h: Header, name: str) -> tuple[dict[str, Any], ...]:
+    maps = h[name]
+    if type(maps) is not list or not {dict}.issuperset(map(type, maps)):
+        raise bad_message(f"{name} must be a list of maps; got {excerpt(maps)}")
+    return tuple(maps)
 
 
 def _tracks(h: Header, parts: Sequence[Part], limits: Limits) -> Tracks:

@@ -182,6 +182,8 @@ def tracks_head(m: Tracks) -> Header:
         header["corrections"] = [dict(each) for each in m.corrections]
     if m.tentative_tracks:
         header["tentative_tracks"] = list(m.tentative_tracks)
+    if m.identity_events:
+        header["identity_events"] = [dict(each) for each in m.identity_events]
     return header
 
 

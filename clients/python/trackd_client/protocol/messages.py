@@ -40,6 +40,7 @@ class EventName(StrEnum):
     CONFIGURED = "configured"
     RESUMED = "resumed"
     CORRECTED = "corrected"  # a person changed its tracks
+    IDENTITY = "identity"  # the ids of its tracks seem to be exchanged, were corrected, or an animal was recognised
     ZONES = "zones"  # a person changed its zones or lines
     RECORDING = "recording"  # it is recorded from here on, or not any more
     HEARTBEAT = "heartbeat"
@@ -261,6 +262,7 @@ class Tracks(Message):
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track has a name
     corrections: tuple[Mapping[str, Any], ...] = ()  # by people, between the last tracked frame and this one
     tentative_tracks: tuple[int, ...] = ()  # those of track_ids seen in fewer than `tracker.min_hits` frames so far
+    identity_events: tuple[Mapping[str, Any], ...] = ()  # what was found of the animals' identities up to this frame
 
     @property
     def tentative(self) -> NDArray[np.bool_]:

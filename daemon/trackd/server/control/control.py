@@ -15,7 +15,7 @@ import zmq
 from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget, Client
-from trackd.server.control import corrections, drain, history, models, recordings, status, streams, zones
+from trackd.server.control import corrections, drain, history, identities, models, recordings, status, streams, zones
 from trackd.server.control.call import Answer, Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
 from trackd.server.unsent import LARGE_BYTES, UnsentReplies
@@ -76,6 +76,8 @@ class Control:
             "stream.correct": corrections.correct,
             "stream.zones": zones.zones,
             "stream.set_zones": zones.set_zones,
+            "identities.save": identities.save,
+            "identities.list": identities.list_galleries,
             "recording.start": recordings.start,
             "recording.stop": recordings.stop,
             "recording.list": recordings.list_recordings,

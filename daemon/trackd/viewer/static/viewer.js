@@ -2,6 +2,7 @@
 
 import { Connection } from "./connection.js";
 import { Corrections } from "./corrections.js";
+import { identityText } from "./identity.js";
 import { byId, icon, make, setHidden, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Keys } from "./keys.js";
@@ -186,6 +187,10 @@ class Viewer {
     }
     if (event === "zones") {
       stream?.zones.take(detail, epoch);
+      return;
+    }
+    if (event === "identity") {
+      this.log.add(`${name}: ${identityText(detail)}`, detail.event === "swap_suspected" ? "warn" : "good");
       return;
     }
     if (event === "recording") {

@@ -1,0 +1,260 @@
+"""Identification: who the animals of one stream are, learnt beside its steps, and the ids that it corrects.
+
+Each step cuts the aligned crops of the animals that touch no other one. After `BLOCK_NS` of capture time the crops of a
+block go to a thread, which learns from them and finds which fragments have which ids. Its result is taken at the end of
+the next block, always of the one before: so the ids are a function of the frames, whatever the thread's speed. A step
+waits for the thread only where the frames come faster than it learns.
+
+What was found is applied as a person's correction is, between two frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from trackd.identity.aligned_crops import Crops, aligned_crops, features
+from trackd.identity.fragments import Fragment, Fragments
+from trackd.identity.gallery import Gallery
+from trackd.identity.identities import Identities
+from trackd.identity.verdict import Verdict
+from trackd.tracking.assignment import Assignment
+from trackd.tracking.correction import Action, Correction, CorrectionError
+from trackd.tracking.instances import Instances
+from trackd.tracking.tracker import Tracker
+from trackd_client.detections import Image
+
+logger = logging.getLogger(__name__)
+
+AUTHOR = "trackd"  # of the corrections that follow from identities
+BLOCK_NS = 250_000_000  # capture time of a block
+MAX_BLOCK_FRAMES = 64  # of a block; more frames per second are not sampled
+SAMPLE_NS = 25_000_000  # least capture time between two samples
+MAX_ANIMALS = 64  # instances of a frame; of a frame with more nothing is learnt
+_WAIT_S = 30.0
+
+_Sample = tuple[Fragment, Any, bool]  # a crop and whether its direction is known
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    """The thread that learns, for all streams of the process."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="identities")
+
+
+class Identification:
+    """The identities of one stream. The thread that runs its steps uses it."""
+
+    def __init__(self, gallery: Gallery | None = None) -> None:
+        """Start without samples, with what is known from a gallery."""
+        self._fragments = Fragments()
+        self._identities = Identities(gallery)
+        self._named_by_people: set[int] = set()  # ids; they are not recognised
+        self._crops: list[Crops] = []
+        self._samples: list[tuple[Fragment, bool]] = []  # parallel to the rows of all crops
+        self._frames = 0
+        self._block_ends_ns: int | None = None
+        self._sampled_ns: int | None = None
+        self._learning: Future[list[Verdict]] | None = None
+
+    def observe(
+        self, tracker: Tracker, frame_index: int, t_ns: int, image: Image | None, instances: Instances,
+        assignment: Assignment,
+    ) -> bool:  # fmt: skip
+        """Take a tracked frame, and correct the tracker where that is due.
+
+        Args:
+            tracker: of the stream; corrections apply to its next frame.
+            frame_index: of the frame.
+            t_ns: its capture time.
+            image: the frame; None: nothing is learnt from it.
+            instances: the frame's instances.
+            assignment: the tracker's result; what was found is added to it.
+
+        Returns:
+            Whether the tracker was corrected.
+        """
+        self._follow_corrections(assignment)
+        fragments = self._fragments.observe(
+            frame_index, assignment.track_ids, instances.extents, assignment.ended_tracks
+        )
+        if image is not None and len(fragments) <= MAX_ANIMALS and self._is_due(t_ns):
+            self._sample(image, instances, fragments)
+        if (
+            self._block_ends_ns is None or t_ns < self._block_ends_ns - 2 * BLOCK_NS
+        ):  # the first, or the clock went back
+            self._block_ends_ns = t_ns + BLOCK_NS
+        self._frames += 1
+        if t_ns < self._block_ends_ns and self._frames < MAX_BLOCK_FRAMES:
+            return False
+        self._block_ends_ns, self._frames = t_ns + BLOCK_NS, 0
+        corrected = self._take_verdicts(tracker, t_ns, assignment)
+        self._begin_learning(names_of(tracker))
+        return corrected
+
+    def gallery(self, names: dict[int, str]) -> Gallery | None:
+        """Return what the named animals look like; None if none of them is known well enough."""
+        if self._learning is not None:
+            self._learning.result(_WAIT_S)
+        return self._identities.gallery(names)
+
+    def _is_due(self, t_ns: int) -> bool:
+        if self._sampled_ns is not None and 0 <= t_ns - self._sampled_ns < SAMPLE_NS:
+            return False
+        self._sampled_ns = t_ns
+        return True
+
+    def _sample(self, image: Image, instances: Instances, fragments: list[Fragment | None]) -> None:
+        rows = [row for row, each in enumerate(fragments) if each is not None]
+        if not rows:
+            return
+        keypoints = None if instances.keypoints is None else instances.keypoints[rows]
+        crops, directed = aligned_crops(image, instances.extents[rows], keypoints)
+        self._crops.append(crops)
+        self._samples += [
+            (each, bool(known)) for each, known in zip((fragments[row] for row in rows), directed, strict=True) if each
+        ]
+
+    def _begin_learning(self, names: dict[int, str]) -> None:
+        crops, samples = self._crops, self._samples
+        self._crops, self._samples = [], []
+        live, current = set(self._fragments.tracks), self._fragments.numbers
+        self._named_by_people &= live
+        known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
+        self._learning = _thread().submit(
+            _learn, self._identities, crops, samples, live, current, self._fragments.seen, known
+        )
+
+    def _take_verdicts(self, tracker: Tracker, t_ns: int, assignment: Assignment) -> bool:
+        if self._learning is None:
+            return False
+        verdicts = self._learning.result(_WAIT_S)
+        corrected = False
+        events: list[dict[str, Any]] = []
+        for verdict in verdicts:
+            for fragment in verdict.confirmed:
+                if self._fragments.is_current(fragment):
+                    self._fragments.confirm(fragment)
+            if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
+                events.append(_event(verdict))
+                corrected = True
+            if not verdict.moved or not all(self._fragments.is_continued(each) for each, _ in verdict.moved):
+                continue
+            event = _event(verdict)
+            if verdict.suspected:
+                events.append(event)
+                continue
+            try:
+                self._apply(tracker, t_ns, verdict)
+            except CorrectionError as error:
+                logger.debug("identities: %s", error)
+                continue
+            events.append(event)
+            corrected = True
+        assignment.identity_events = tuple(events)
+        return corrected
+
+    def _apply(self, tracker: Tracker, t_ns: int, verdict: Verdict) -> None:
+        """Give the tracks of a verdict's fragments their other ids.
+
+        Raises:
+            CorrectionError: a track has ended or is seen elsewhere; nothing has changed.
+        """
+        exchanged, merged = verdict.exchanges()
+        live = tracker.live()
+        lost = set(live.ids[~live.active].tolist())
+        gone = (exchanged.keys() | merged.keys() | set(merged.values())) - set(live.ids.tolist())
+        if gone:
+            raise CorrectionError(f"tracks {sorted(gone)} have ended")
+        now = {
+            exchanged.get(track, track): track for track in live.ids.tolist()
+        }  # after the exchanges: whose id was it
+        for track, into in merged.items():
+            if now[into] not in lost:
+                raise CorrectionError(f"tracks {track} and {into} are both in the last frame")
+        for swap in swaps(exchanged):
+            tracker.correct(Correction(Action.SWAP, swap, author=AUTHOR, t_ns=t_ns))
+        for track, into in merged.items():
+            tracker.correct(Correction(Action.MERGE, (track,), into, author=AUTHOR, t_ns=t_ns))
+        self._fragments.move(exchanged, merged, [fragment for fragment, _ in verdict.moved])
+
+    def _name(self, tracker: Tracker, t_ns: int, recognised: tuple[Fragment, str]) -> bool:
+        """Give a track the name of its animal; returns whether it has it."""
+        fragment, name = recognised
+        if not self._fragments.is_current(fragment):
+            return False
+        try:
+            tracker.correct(Correction(Action.RENAME, (fragment.track,), name=name, author=AUTHOR, t_ns=t_ns))
+        except CorrectionError as error:
+            logger.debug("identities: %s", error)
+            return False
+        return True
+
+    def _follow_corrections(self, assignment: Assignment) -> None:
+        """Trust what people have corrected since the last frame."""
+        for correction in assignment.corrections:
+            if correction["author"] == AUTHOR:
+                continue
+            if correction["action"] == Action.RENAME:
+                self._named_by_people.update(correction["tracks"])
+                continue
+            ids = [*correction["tracks"], correction.get("into"), correction.get("new_id")]
+            self._fragments.trust([each for each in ids if each is not None])
+
+
+def names_of(tracker: Tracker) -> dict[int, str]:
+    """The names of the tracks that have one, by id."""
+    return {} if tracker.corrections is None else dict(tracker.corrections.names)
+
+
+def swaps(exchanged: dict[int, int]) -> list[tuple[int, int]]:
+    """Return swaps of two ids each, which in this order give each track its new id by its old one (a permutation)."""
+    at = {track: track for track in exchanged}  # the id that each track has now, by its first one
+    found = []
+    for track, wanted in exchanged.items():
+        has = at[track]
+        if has != wanted:
+            found.append((has, wanted))
+            other = next(each for each, now in at.items() if now == wanted)
+            at[track], at[other] = wanted, has
+    return found
+
+
+def _learn(
+    identities: Identities,
+    crops: list[Crops],
+    samples: list[tuple[Fragment, bool]],
+    live: set[int],
+    current: set[int],
+    seen: set[int],
+    names: dict[int, str | None],
+) -> list[Verdict]:
+    if not crops or len({each.shape[3] for each in crops}) > 1:  # the number of channels has changed within the block
+        return identities.learn([], live, current, seen, names)
+    directed = np.array([known for _, known in samples])
+    found = features(np.concatenate(crops), directed).astype(np.float64)
+    by_fragment: dict[int, list[int]] = {}
+    for row, (fragment, _) in enumerate(samples):
+        by_fragment.setdefault(fragment.number, []).append(row)
+    return identities.learn(
+        [(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, seen, names
+    )
+
+
+def _event(verdict: Verdict) -> dict[str, Any]:
+    if verdict.recognised is not None:
+        fragment, name = verdict.recognised
+        return {
+            "event": "recognised", "tracks": [fragment.track], "name": name, "evidence": round(verdict.evidence, 3),
+        }  # fmt: skip
+    return {
+        "event": "swap_suspected" if verdict.suspected else "swap_corrected",
+        "tracks": [fragment.track for fragment, _ in verdict.moved],
+        "into": [track for _, track in verdict.moved],
+        "since": min(fragment.frame_index for fragment, _ in verdict.moved),
+        "evidence": round(verdict.evidence, 3),
+    }

@@ -1,0 +1,29 @@
+"""A verdict: what was found of some fragments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trackd.identity.fragments import Fragment
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of some fragments."""
+
+    confirmed: tuple[Fragment, ...] = ()  # they have the ids of their tracks
+    moved: tuple[tuple[Fragment, int], ...] = ()  # they have these other ids
+    suspected: bool = False  # `moved` is likely, not yet clear
+    recognised: tuple[Fragment, str] | None = None  # a name of the gallery
+    evidence: float = 0.0  # nats for `moved` over the tracker's ids, or for the name over none
+    known: frozenset[int] = frozenset()  # ids that were known before
+
+    def exchanges(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Return `moved` as ids that are exchanged, a permutation, and as ids that go on as others after that."""
+        moved = {fragment.track: track for fragment, track in self.moved}
+        exchanged = {old: new for old, new in moved.items() if old in self.known}
+        # A track without samples gets an id that is free: it is lost, or touches another one.
+        left = sorted(set(exchanged.values()) - exchanged.keys())
+        free = sorted(exchanged.keys() - set(exchanged.values()))
+        exchanged.update(zip(left, free, strict=True))
+        return exchanged, {old: new for old, new in moved.items() if old not in self.known}
