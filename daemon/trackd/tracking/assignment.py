@@ -27,3 +27,5 @@ class Assignment:
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
     corrections: tuple[dict[str, Any], ...] = ()  # those of people since the last frame, as `Applied.as_map` gives them
     tentative_tracks: tuple[int, ...] = ()  # ascending: those of track_ids that were seen in too few frames so far
+    merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
+    merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the instance

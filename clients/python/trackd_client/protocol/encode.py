@@ -182,6 +182,8 @@ def tracks_head(m: Tracks) -> Header:
         header["corrections"] = [dict(each) for each in m.corrections]
     if m.tentative_tracks:
         header["tentative_tracks"] = list(m.tentative_tracks)
+    if m.merged_tracks:
+        header["merged_tracks"], header["merged_rows"] = list(m.merged_tracks), list(m.merged_rows)
     return header
 
 
