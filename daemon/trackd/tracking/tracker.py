@@ -179,7 +179,9 @@ class Tracker:
         seen, seen_axes = slots, None if axes is None else axes[rows]
         if matches.hidden is not None and matches.hidden_rows is not None:
             seen, seen_rows = np.concatenate([slots, matches.hidden]), np.concatenate([rows, matches.hidden_rows])
-            extents, seen_axes = instances.extents[seen_rows], None if axes is None else axes[seen_rows]
+            extents = instances.extents[seen_rows]
+            if seen_axes is not None:  # the pose of the box is not theirs
+                seen_axes = np.concatenate([seen_axes, self.lifecycle.axes[matches.hidden]])
         sighting = self.lifecycle.see(seen, extents, seen_axes, frame_index, t_ns)
         if self._ends_gaps:
             ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, config.max_gap, config.max_gap_s))

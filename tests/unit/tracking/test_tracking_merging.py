@@ -222,6 +222,32 @@ def test_a_box_that_stays_as_large_as_one_track_does_not_hide_another_one_for_ev
     assert hidden in run.tracker.live().ids
 
 
+def test_a_track_that_was_missed_just_before_the_merge_is_found_in_the_box() -> None:
+    run = Run()
+    for t in range(FRAMES):
+        boxes, animals = merged(crossing(t))
+        if t == 26:
+            assert len(boxes) == 2
+            del boxes[1], animals[1]
+        run.step(boxes, animals)
+    assert run.results[26][0].lost_tracks == (1,)
+    assert run.results[27][0].found_tracks == (1,)
+    assert [sorted(ids) for ids in in_boxes(run.results[27][0]).values()] == [[0, 1]]
+    assert {animal: len(ids) for animal, ids in run.ids().items()} == {0: 1, 1: 1}
+
+
+def test_a_false_detection_beside_a_box_that_stays_as_large_takes_no_track_out_of_it() -> None:
+    run = Run()
+    for t in range(FRAMES):
+        boxes, animals = merged(crossing(t))
+        if t == MEET - 1:
+            boxes, animals = [*boxes, box(345, 240, 36, 36)], [*animals, []]
+        run.step(boxes, animals)
+    assert run.results[MEET - 1][0].track_ids.tolist() == [0, 2]
+    assert run.results[MEET - 1][0].merged_tracks == (1,)
+    assert {animal: len(ids) for animal, ids in run.ids().items()} == {0: 1, 1: 1}
+
+
 def test_both_tracks_of_a_box_are_lost_and_found_with_it() -> None:
     run = Run().go(crossing, frames=MEET)
     assert sorted(run.step([], []).lost_tracks) == [0, 1]

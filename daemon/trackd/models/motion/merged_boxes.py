@@ -20,6 +20,7 @@ from trackd.models.motion.records import EXPECTED, STATISTICS, TRACK
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+MAX_MISSED = 2  # frames in a row without a track that may be in a box now
 MAX_TESTS = 1 << 18  # pairs of missing tracks and instances
 MEMORY = 200.0  # missing tracks that met a box
 MAX_SHARE = 0.95  # of those that were in it
@@ -227,7 +228,7 @@ def find_signs(
         is_matched[slots[k]] = True
     gone = np.empty(n_kept - len(slots), np.int64)
     for j in range(n_kept):
-        if missed[kept[j]] == 0 and not is_matched[kept[j]]:
+        if missed[kept[j]] <= MAX_MISSED and not is_matched[kept[j]]:
             gone[n_gone] = j
             n_gone += 1
     if n_gone == 0 or n_gone * len(observed) > MAX_TESTS:
@@ -288,7 +289,7 @@ def find_merges(
         observed: (n, 4) x y, log width and height.
         columns: (k,) members of the groups.
         groups: (k,) ascending from 0.
-        gone: columns of tracks that were observed in the previous frame and are not in this one.
+        gone: columns of tracks that were missing from at most `MAX_MISSED` frames before, and are in this one.
         matched: (n,) the column of each instance's track, −1 for none, −2 for an instance that takes no part.
         log_odds: that a missing track is in a box that its own meets, before any evidence.
         outliers: the share of boxes whose size is unrelated to their track's.
@@ -343,6 +344,33 @@ def find_merges(
             if found == before:
                 hosts[first] = -1
     return found
+
+
+@compiled(None, records(EXPECTED), FLOAT_TABLE, INTS, FLOAT, FLOATS)
+def compare_with_hull(
+    expected: NDArray[np.void], observed: Floats, chosen: Indices, outliers: float, gains: Floats
+) -> None:
+    """Write the log likelihood ratio of each box: that of all tracks, against that of one of them.
+
+    Args:
+        expected: (k,) of the tracks.
+        observed: (p, 4) x y, log width and height.
+        chosen: (p,) the one track.
+        outliers: the share of boxes whose size is unrelated to their track's.
+        gains: (p,) written.
+    """
+    k = len(expected)
+    edges, variances = np.empty((k, 4)), np.empty((k, 4))
+    for j in range(k):
+        for edge in range(4):
+            edges[j, edge], variances[j, edge] = _edge(expected[j], edge), _edge_variance(expected[j], edge % 2)
+    hull, hull_variances = edges[0].copy(), variances[0].copy()
+    for j in range(1, k):
+        _join(edges, variances, j, hull, hull_variances)
+    for row in range(len(observed)):
+        one = chosen[row]
+        alone = _log_fit(observed, row, edges[one], variances[one], outliers)
+        gains[row] = _log_fit(observed, row, hull, hull_variances, outliers) - alone
 
 
 @compiled(

@@ -29,7 +29,7 @@ Indices = NDArray[np.intp]
 
 FIRST_SHARE, FIRST_WEIGHT = 0.03, 3.0  # of missing tracks that are in the box that they meet
 MAX_COVERED = 25  # frames in which a box may have the size of one track before the others count as lost
-MAX_MISSED = 3  # frames in a row without the box of a group
+MAX_WITHOUT_BOX = 3  # frames in a row without the box of a group
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,13 +176,12 @@ class Merging:
             wide = widened(frame, members) if wide is None else wide
             columns, observed = members.columns[at], np.ascontiguousarray(frame.observed[rows])
             near, anywhere = _logits(observed, frame.expected[columns]), _logits(observed, wide[0][columns])
-            whole = _logits(observed, wide[1][group : group + 1])[:, 0]
             confused = self.confusion[slots]
             with np.errstate(divide="ignore"):
                 table = np.logaddexp(near + np.log1p(-confused), anywhere + np.log(confused))
             if ratios is not None:
                 table += ratios[rows][:, at]
-            self._part(frame, matches, merged, slots, columns, rows, table, whole)
+            self._part(frame, matches, merged, slots, columns, rows, table)
 
     def _part(
         self,
@@ -193,9 +192,8 @@ class Merging:
         columns: Indices,
         rows: Indices,
         table: NDArray[np.float64],
-        whole: NDArray[np.float64],
     ) -> None:
-        """Give the (p,) boxes of a group to its members, by the log odds (p, k); `whole` (p,): if all are in one."""
+        """Give the (p,) boxes of a group to its members, by log odds (p, k); or one to all, if the others are new."""
         sizes = np.exp(frame.observed[rows, 2] + frame.observed[rows, 3])
         single = float(frame.predicted["area"][columns].mean())
         places = np.ones(len(rows), np.intp)
@@ -206,8 +204,14 @@ class Merging:
         order = np.lexsort((members, boxes[taken]))  # a host stays the host of the box that it is in
         boxes, chosen = boxes[taken[order]], members[order]
         first = np.flatnonzero(np.diff(boxes, prepend=-1))
-        if places.max() == 1 and whole.max() >= table[boxes, chosen].sum():
-            kept = int(whole.argmax())
+        gains = np.empty(len(rows))
+        if places.max() == 1:
+            one = np.ascontiguousarray(frame.observed[rows])
+            merged_boxes.compare_with_hull(frame.expected[columns], one, chosen, frame.outliers, gains)
+            odds = table[boxes, chosen]
+            gains -= odds.sum() - odds
+        if places.max() == 1 and gains.max() > 0:
+            kept = int(gains.argmax())
             _exchange(matches, rows[[kept]], slots[:1])
             _remove(matches, np.delete(rows, kept))
             return
@@ -224,7 +228,7 @@ class Merging:
         """End the merges whose boxes have the size of one track, or were missing, for too many frames."""
         hidden = merged.hidden
         hosts = merged.hosts[hidden]
-        is_missing = (missed[hosts] + 1 >= MAX_MISSED) & ~np.isin(hosts, matches.slots)
+        is_missing = (missed[hosts] + 1 >= MAX_WITHOUT_BOX) & ~np.isin(hosts, matches.slots)
         over = hidden[is_missing | (self.covered[hidden] > MAX_COVERED)]
         if len(over):
             self.counts[1] = max(self.counts[1] - len(over), FIRST_SHARE)  # they were none

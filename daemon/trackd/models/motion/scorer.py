@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
 from trackd.models.motion.filter_bank import FilterBank
+from trackd.models.motion.merged_boxes import MAX_MISSED
 from trackd.models.motion.predict import CAUTION
 from trackd.tracking.instances import Instances
 from trackd.tracking.merging import Merged
@@ -74,7 +75,7 @@ class MotionScorer(Scorer):
             slots = merged.members()[0]
             ratios = None if query.features is None else self.appearance.compare(query.features, slots)
             merging.separate(frame, matches, merged, ratios)
-        gone = np.setdiff1d(query.live_slots[missed[query.live_slots] == 0], matches.slots)
+        gone = np.setdiff1d(query.live_slots[missed[query.live_slots] <= MAX_MISSED], matches.slots)
         if merged.count:
             gone = gone[merged.hosts_of(gone) < 0]
         if len(gone):
