@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from viewer_page import daemon_here
 from viewer_steps import log_line, opened_pages, shows
 
 import trackd.viewer
-from trackd_client import Client
+from trackd_client import Client, Detections
 
 pytest.importorskip("websockets", reason="the browser is driven through websockets")
 pytestmark = pytest.mark.skipif(
@@ -361,6 +362,36 @@ def test_the_boxes_of_tentative_tracks_are_dashed_and_the_table_names_their_stat
         page.wait(f"{states} === 'present'")
         page.run("new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
         assert page.run(read) > 0.95
+
+
+def test_the_table_names_a_track_in_the_box_of_another_one(pages: Any, daemon: DaemonProcess) -> None:
+    states = "[...document.querySelectorAll('#table .state')].map(cell => cell.textContent).join()"
+    at, stop = daemon.addresses, threading.Event()
+
+    def send() -> None:
+        with (
+            Client(at["ingest"], at["tracks"], at["control"]) as client,
+            client.open_stream("pair", reply="tracks") as stream,
+        ):
+            seq = 0
+            while not stop.is_set():  # they meet, and stay in one box
+                away = 5.0 * (min(seq, 19) - 20)
+                boxes = np.array([[280 + away, 180, 320 + away, 220], [280 - away, 202, 320 - away, 242]], np.float32)
+                if seq > 16:
+                    boxes = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])[None]
+                stream.track(np.zeros((400, 600), np.uint8), Detections(boxes=boxes))
+                seq += 1
+                stop.wait(0.05)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        page = pages(daemon)
+        shows(page, "pair")
+        page.wait(f"{states} === 'present,merged with 0'")
+    finally:
+        stop.set()
+        sender.join(10)
 
 
 def test_the_token_is_asked_for_once_and_kept_in_memory_only(pages: Any, tmp_path: Path) -> None:

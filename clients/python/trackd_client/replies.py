@@ -48,7 +48,9 @@ class LiveTrack:
     """A track that has not ended, with its last detection."""
 
     id: int
-    state: str  # "active" or "lost"; "tentative" with fewer observations than `tracker.min_hits`
+    # "active" or "lost"; "merged" in the box of another track; "tentative" with fewer observations than
+    # `tracker.min_hits`
+    state: str
     box: tuple[float, ...]  # x1 y1 x2 y2, pixels
     frame_index: int  # of the last detection
     first_frame_index: int  # of the first detection; from an earlier daemon, of the last

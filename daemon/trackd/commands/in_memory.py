@@ -48,6 +48,8 @@ class TrackedFrame:
     parents: Mapping[int, int]  # new track -> the track that divided into it
     error: str | None = None  # why the frame was not tracked; then all ids are −1
     tentative_tracks: tuple[int, ...] = ()  # of track_ids: observed in fewer than `min_hits` frames so far
+    merged_tracks: tuple[int, ...] = ()  # in the box of another track
+    merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the row of that box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,4 +182,5 @@ def _tracked(step: FrameStep, recorded: RecordedFrame) -> TrackedFrame:
         recorded.frame_index, recorded.t_ns, assignment.track_ids, step.instances.extents, detections.scores,
         assignment.track_scores, detections.keypoints, assignment.new_tracks, assignment.ended_tracks,
         parents_of(assignment), tentative_tracks=assignment.tentative_tracks,
+        merged_tracks=assignment.merged_tracks, merged_rows=assignment.merged_rows,
     )  # fmt: skip

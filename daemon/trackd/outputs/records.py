@@ -44,6 +44,8 @@ class OutputRecord:
     parents: Mapping[int, int] = field(default_factory=dict)  # new track -> the track that divided into it
     names: Mapping[int, str] = field(default_factory=dict)  # track -> its name; the latest name of a track counts
     corrections: tuple[Mapping[str, Any], ...] = ()  # by people, between the last frame and this one
+    merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
+    merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the row of that box
 
     @property
     def nbytes(self) -> int:

@@ -28,3 +28,5 @@ class Assignment:
     corrections: tuple[dict[str, Any], ...] = ()  # those since the last frame, as `Applied.as_map` gives them
     tentative_tracks: tuple[int, ...] = ()  # ascending: those of track_ids that were seen in too few frames so far
     identity_events: tuple[dict[str, Any], ...] = ()  # what was found of the animals' identities up to this frame
+    merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
+    merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the instance

@@ -6,7 +6,8 @@ another possible division, or neither. An object that appears beside a track lea
 kind is rare where nothing divides. The share of divisions among the births is estimated by expectation-maximization.
 
 Two objects that are seen as one, and later as two, look like a division. The opposite, two tracks that become one
-instance of their common size, is looked for in the same way, and for each of them one division is not believed.
+instance of their common size, is looked for in the same way, and for each of them one division is not believed. Pairs
+that are known to be in one box (merging.py) come apart with their ids, and do not count.
 
 Letters: n instances, S slots, M tracks that may divide.
 """
@@ -75,6 +76,10 @@ class DivisionRate:
             extents: (n, 4) the instances' boxes.
         """
         slots, rows, unmatched = matches.slots, matches.rows, matches.unmatched
+        if (
+            matches.hidden is not None and matches.hidden_rows is not None
+        ):  # they come apart as the tracks that they are
+            slots, rows = np.concatenate([slots, matches.hidden]), np.concatenate([rows, matches.hidden_rows])
         given, limits = np.ascontiguousarray(extents, np.float32), _LIMITS_IF_RARE if self.share < RARE else _LIMITS
         possible, merges = find_signs(live, missed, boxes, slots, rows, unmatched, given, limits)
         self.merges = min(self.merges + merges, MAX_MERGES)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.tracking.instances import BoxesFrom, Instances
+from trackd.tracking.merging import Merged
 from trackd.tracking.window import RollingWindow, Slots, State
 from trackd_client.detections import Image
 
@@ -43,6 +44,7 @@ class Query:
     force: bool = False  # no more tracks may begin: pairs are accepted below their threshold
     last_boxes: NDArray[np.float32] | None = None  # (S, 4) by slot, with `force`: only pairs within reach are accepted
     missed: NDArray[np.int64] | None = None  # (S,) frames in a row without the track, with `last_boxes`
+    merged: Merged | None = None  # if tracks are in one box: which
     ended: list[int] = field(default_factory=list)  # ids of the tracks that ended before this frame
     flags: list[str] = field(default_factory=list)  # of this frame, as in `Assignment.flags`
 
@@ -70,6 +72,8 @@ class Matches:
     unmatched: NDArray[np.intp]  # ascending rows without a track
     n_new: int = 0  # the last n_new of the m are new tracks, whose slots hold nothing of theirs yet
     positions: NDArray[np.int64] | None = None  # (m,) ring positions of the observations in the window
+    hidden: Slots | None = None  # (h,) tracks that are in the box of another one; None: none
+    hidden_rows: NDArray[np.intp] | None = None  # (h,) the instances, each of which another track was matched with
 
 
 class Scorer(ABC):
@@ -88,6 +92,7 @@ class Scorer(ABC):
     # True: the scorer learns how often objects are new. The tracker then learns whether they divide, `divisions: auto`,
     # and with `max_tracks` no id goes to a place that its track cannot have reached.
     learns_births: bool = False
+    follows_merges: bool = False  # `merge` is called
     batch_key: Hashable | None = None  # set by a `BatchScorer`
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
@@ -123,6 +128,21 @@ class Scorer(ABC):
         unmatched. If `query.complete` is false, a scorer with one reference per track, all in one frame and by
         ascending slot, may leave out pairs, and unless `query.every_track` also tracks, of a probability below
         `NEGLIGIBLE`.
+        """
+
+    def merge(  # noqa: B027
+        self, query: Query, matches: Matches, merged: Merged, missed: NDArray[np.int64]
+    ) -> None:
+        """Find the boxes that are those of several tracks, and those that have come apart. With `follows_merges`.
+
+        Called between the association and `update`, in frames in which a track is not matched or is hidden. Changes
+        `matches`, where a box is in the row of one of its tracks, and `merged`.
+
+        Args:
+            query: as given to `score`.
+            matches: the association's.
+            merged: which tracks are in one box.
+            missed: (S,) frames in a row without the track.
         """
 
     @abstractmethod

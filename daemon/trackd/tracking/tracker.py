@@ -18,6 +18,7 @@ from trackd.tracking.correction import Applied, Correction, Corrections
 from trackd.tracking.division_rate import DivisionRate
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
+from trackd.tracking.merging import Merged
 from trackd.tracking.rules import orientation
 from trackd.tracking.rules.rules import active_rules, need_every_pair
 from trackd.tracking.scorer import NEGLIGIBLE, Matches, Query, Scorer, Scores
@@ -34,6 +35,7 @@ class LiveTracks:
 
     ids: NDArray[np.int32]  # (M,)
     active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
+    merged: NDArray[np.bool_]  # (M,) in the box of another track in it; active too
     tentative: NDArray[np.bool_]  # (M,) seen in fewer than `min_hits` frames so far
     boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
     frame_index: NDArray[np.int64]  # (M,) of the last observation
@@ -42,10 +44,11 @@ class LiveTracks:
 
     @property
     def states(self) -> list[str]:
-        """Each track's state: "tentative", else "active" or "lost"."""
+        """Each track's state: "tentative", else "merged", else "active" or "lost"."""
+        columns = (self.tentative.tolist(), self.merged.tolist(), self.active.tolist())
         return [
-            "tentative" if tentative else "active" if active else "lost"
-            for tentative, active in zip(self.tentative.tolist(), self.active.tolist(), strict=True)
+            "tentative" if tentative else "merged" if merged else "active" if active else "lost"
+            for tentative, merged, active in zip(*columns, strict=True)
         ]
 
 
@@ -78,6 +81,7 @@ class Tracker:
         self.window = RollingWindow(config.window_size, max_active_tracks)
         self.lifecycle = Lifecycle(self.window, first_id)
         self.division_rate = DivisionRate()
+        self.merged = Merged()
         self._clip = 0
         self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)
@@ -124,6 +128,7 @@ class Tracker:
         if self.clip_length and position // self.clip_length != self._clip:
             self._clip = position // self.clip_length
             if not config.persistent_tracking:
+                self.merged.release(self.window.live)
                 ended = self.lifecycle.end(self.window.live)
                 self.scorer.clear()
         if self._ends_gaps:
@@ -137,6 +142,8 @@ class Tracker:
             np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
             every_track=self._needs_every_pair, force=force, ended=ended,
         )  # fmt: skip
+        if self.merged.count:
+            query.merged = self.merged
         if force and self.scorer.learns_births:
             query.last_boxes, query.missed = self.lifecycle.extents, self.lifecycle.missed
         if not instances.all_valid and instances.spoiled.any():
@@ -157,13 +164,25 @@ class Tracker:
         matches = associate(query, scores, config, self._rules)
         ended, flags = query.ended, query.flags
         parents: dict[int, int] = {}
+        if (
+            self.scorer.follows_merges
+            and scores is not None
+            and (self.merged.count or len(matches.rows) < len(query.live_slots))
+        ):
+            self.scorer.merge(query, matches, self.merged, self.lifecycle.missed)
         if self._divides and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
             parents, divided = self._divide(matches, instances)
             ended += divided
         slots, rows = matches.slots, matches.rows
         all_matched = len(rows) == n  # then `rows` is in the order of the instances
         extents = instances.extents if all_matched else instances.extents[rows]
-        sighting = self.lifecycle.see(slots, extents, None if axes is None else axes[rows], frame_index, t_ns)
+        seen, seen_axes = slots, None if axes is None else axes[rows]
+        if matches.hidden is not None and matches.hidden_rows is not None:
+            seen, seen_rows = np.concatenate([slots, matches.hidden]), np.concatenate([rows, matches.hidden_rows])
+            extents = instances.extents[seen_rows]
+            if seen_axes is not None:  # the pose of the box is not theirs
+                seen_axes = np.concatenate([seen_axes, self.lifecycle.axes[matches.hidden]])
+        sighting = self.lifecycle.see(seen, extents, seen_axes, frame_index, t_ns)
         if self._ends_gaps:
             ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, config.max_gap, config.max_gap_s))
         if self._has_tentative:
@@ -202,6 +221,8 @@ class Tracker:
             new_tracks=tuple(new_ids),
             lost_tracks=lost,
             found_tracks=sighting.found,
+            merged_tracks=() if matches.hidden is None else tuple(self.window.ids[matches.hidden].tolist()),
+            merged_rows=() if matches.hidden_rows is None else tuple(matches.hidden_rows.tolist()),
             ended_tracks=tuple(ended),
             flags=tuple(flags),
             parents=tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
@@ -238,6 +259,7 @@ class Tracker:
         return LiveTracks(
             ids=self.window.ids[slots],
             active=~life.lost[slots],
+            merged=(self.merged.hosts_of(slots) >= 0) & ~life.lost[slots],
             tentative=life.is_tentative(slots, self.config.min_hits),
             boxes=life.extents[slots],
             frame_index=life.last_index[slots],
@@ -253,7 +275,9 @@ class Tracker:
             "lifecycle": self.lifecycle.snapshot(),
             "scorer": self.scorer.snapshot(self.window.live),
         }
-        if self.division_rate.births:
+        if self.merged.count:
+            state["merged"] = self.merged.snapshot()
+        if self.division_rate.births or self.division_rate.merges:
             state["divisions"] = self.division_rate.snapshot()
         if self.corrections is not None:
             state["corrections"] = self.corrections.snapshot()
@@ -265,6 +289,9 @@ class Tracker:
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
         self.scorer.restore(state["scorer"], self.window.live)
+        self.merged = Merged()
+        if "merged" in state:  # not in snapshots of earlier versions
+            self.merged.restore(state["merged"])
         self.division_rate = DivisionRate()
         if "divisions" in state:  # not in snapshots of earlier versions
             self.division_rate.restore(state["divisions"])
@@ -282,6 +309,7 @@ class Tracker:
             RuntimeError: names the invariant that does not hold.
         """
         self.window.check_integrity()
+        self.merged.check_integrity(self.window.live)
         if len(self.window.live) and int(self.window.ids[self.window.live].max()) >= self.next_id:
             raise RuntimeError("tracker: a live track has an id that was never given")
         if self.corrections is not None:
@@ -301,6 +329,8 @@ class Tracker:
                 return {}, []
         limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
         candidates = live[~life.lost[live]]
+        if self.merged.count:  # two objects in one box do not divide
+            candidates = candidates[~self.merged.are_members(candidates)]
         row_of = np.full(self.window.capacity, -1, np.intp)
         row_of[matches.slots] = matches.rows
         before, own = life.extents[candidates], row_of[candidates]
@@ -351,4 +381,6 @@ class Tracker:
         if not len(slots):
             return []
         self.scorer.end(slots)
+        if self.merged.count:
+            self.merged.release(slots)
         return self.lifecycle.end(slots)

@@ -260,6 +260,41 @@ def test_an_event_of_a_tentative_track_says_so():
     assert [as_text(row) for row in told] == ["cam frame 3: new track=1", "cam frame 3: new track=2 tentative"]
 
 
+def test_a_table_shows_which_tracks_are_in_the_box_of_another_one():
+    table = LiveTable("cam")
+    table.update(tracked(9, [1, 3]))
+    table.update(tracked(10, [1], merged_tracks=(3,), merged_rows=(0,)))
+    one, other = table.rows()
+    assert [(row.id, row.state, row.last_index) for row in (one, other)] == [(1, "active", 10), (3, "merged", 10)]
+    assert one.centre == other.centre
+    table.update(tracked(11, [], lost_tracks=(1, 3)))
+    assert [row.state for row in table.rows()] == ["lost", "lost"]
+    table.update(tracked(12, [1, 3], found_tracks=(1, 3)))
+    assert [row.state for row in table.rows()] == ["active", "active"]
+    table.complete(live(1, LiveTrack(7, "merged", (0.0, 0.0, 4.0, 8.0), 12, 8)))
+    assert table.rows()[-1].state == "merged"
+
+
+def test_events_tell_merges_and_separations_once():
+    rows = EventRows()
+
+    def told(index, ids, merged=(), **lists):
+        tracks = tracked(index, ids, merged_tracks=tuple(merged), merged_rows=(0,) * len(merged), **lists)
+        return [(row["event"], row["track"], row.get("with")) for row in rows.of_tracks(tracks)]
+
+    assert told(1, [1, 2, 3]) == []
+    assert told(2, [1, 3], [2]) == [("merged", 2, 1)]
+    assert told(3, [2, 3], [1]) == []  # the box has another one of its ids
+    assert told(4, [1], [2, 3]) == [("merged", 3, 1)]
+    assert told(5, [2, 1], [3]) == [("separated", 1, 2)]
+    assert told(6, [2, 3, 1]) == [("separated", 3, 2)]
+    assert told(7, [1, 3], [2]) == [("merged", 2, 1)]
+    assert told(8, [3], [], lost_tracks=(1, 2)) == [("lost", 1, None), ("lost", 2, None)]
+    assert as_text({"stream": "cam", "frame_index": 2, "event": "merged", "track": 2, "with": 1}) == (
+        "cam frame 2: merged track=2 with=1"
+    )
+
+
 # --- the command line ---
 
 

@@ -24,6 +24,8 @@ class EventRows:
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[int, int]] = {}  # by stream: frame index and capture time of the last settlement
+        # By stream: the epoch, and the tracks that are in the box of another one, with that.
+        self._merged: dict[str, tuple[int, dict[int, int]]] = {}
 
     def of_tracks(self, tracks: Tracks) -> Iterator[Row]:
         """Yield what a settlement reports of its tracks."""
@@ -32,6 +34,10 @@ class EventRows:
             self._last.pop(next(iter(self._last)))
         self._last[tracks.stream] = (tracks.frame_index, tracks.t_ns)
         listed = [(event, track) for event, name in _LISTS for track in getattr(tracks, name)]
+        hosts: dict[int, int] = {}
+        if tracks.merged_tracks or tracks.stream in self._merged:
+            merged, hosts = self._changed_merges(tracks)
+            listed += merged
         if not listed:
             return
         parents = dict(zip(tracks.new_tracks, tracks.parents, strict=True)) if tracks.parents else {}
@@ -56,7 +62,35 @@ class EventRows:
                 row["parent"] = parents[track]
             if track in tracks.tentative_tracks:
                 row["tentative"] = True
+            if event in ("merged", "separated"):
+                row["with"] = hosts[track]
             yield row
+
+    def _changed_merges(self, tracks: Tracks) -> tuple[list[tuple[str, int]], dict[int, int]]:
+        """Return which tracks have come into the box of another one and out of it, and the other one of each.
+
+        A track that is lost or has ended while it was in a box has not come out of it.
+        """
+        if tracks.track_ids is None:
+            return [], {}
+        ids = tracks.track_ids.tolist()
+        rows = zip(tracks.merged_tracks, tracks.merged_rows, strict=True)
+        now = {track: int(ids[row]) for track, row in rows}
+        epoch, before = self._merged.pop(tracks.stream, (tracks.epoch, {}))
+        before = before if epoch == tracks.epoch else {}
+        if now and len(self._merged) < MOST_STREAMS:
+            self._merged[tracks.stream] = tracks.epoch, now
+        gone = {*tracks.lost_tracks, *tracks.ended_tracks}
+        # Two tracks of a box may change places in the settlement; that is no event.
+        together = {*now, *now.values()}
+        came = [("merged", track) for track in now if track not in before and track not in before.values()]
+        left = [track for track in before if track not in together | gone]
+        hosts = {**before, **now}
+        for track, host in before.items():  # where the others stay together, the one that was matched has come out
+            if track in together and host not in together | gone and host not in left:
+                left.append(host)
+                hosts[host] = track
+        return came + [("separated", track) for track in left], hosts
 
     def of_event(self, event: Event) -> Iterator[Row]:
         """Yield an event, with the frame index and the capture time of the stream's last settlement."""
@@ -84,7 +118,7 @@ def as_json(row: Row) -> str:
 def as_text(row: Row) -> str:
     """Return a row as words for people."""
     first = f"{row['stream']} frame {row['frame_index'] if row['frame_index'] is not None else '–'}: {row['event']}"
-    rest = " ".join(f"{key}={row[key]}" for key in ("track", "name", "parent", "detail") if key in row)
+    rest = " ".join(f"{key}={row[key]}" for key in ("track", "name", "parent", "with", "detail") if key in row)
     return " ".join(filter(None, (first, rest, "tentative" if row.get("tentative") else "")))
 
 

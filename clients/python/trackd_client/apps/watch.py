@@ -41,11 +41,12 @@ class TrackRow:
     lost: bool = False
     name: str | None = None  # as a person named it
     tentative: bool = False
+    merged: bool = False  # in the box of another track
 
     @property
     def state(self) -> str:
-        """The first of "tentative" and "lost" that applies, else "active"."""
-        return "tentative" if self.tentative else "lost" if self.lost else "active"
+        """The first of "tentative", "merged" and "lost" that applies, else "active"."""
+        return "tentative" if self.tentative else "merged" if self.merged else "lost" if self.lost else "active"
 
 
 class LiveTable:
@@ -110,6 +111,7 @@ class LiveTable:
                         lost=track.state == "lost",
                         name=track.name,
                         tentative=track.state == "tentative",
+                        merged=track.state == "merged",
                     )
 
     def rows(self) -> list[TrackRow]:
@@ -167,9 +169,9 @@ class LiveTable:
     def _take(self, tracks: Tracks) -> None:
         if tracks.track_ids is None or tracks.track_scores is None or tracks.boxes is None:
             return
-        centres = (tracks.boxes[:, :2] + tracks.boxes[:, 2:]) / 2
+        centres = ((tracks.boxes[:, :2] + tracks.boxes[:, 2:]) / 2).tolist()
         names = tracks.names or [None] * len(centres)
-        columns = (tracks.track_ids.tolist(), centres.tolist(), tracks.track_scores.tolist(), names, tracks.tentative)
+        columns = (tracks.track_ids.tolist(), centres, tracks.track_scores.tolist(), names, tracks.tentative)
         for track_id, centre, score, name, tentative in zip(*columns, strict=True):
             if track_id < 0:
                 continue
@@ -182,9 +184,14 @@ class LiveTable:
                 track_id, first_index, tracks.frame_index, (centre[0], centre[1]), speed, score, name=name,
                 tentative=bool(tentative),
             )  # fmt: skip
+        for track_id, row in zip(tracks.merged_tracks, tracks.merged_rows, strict=True):
+            if track_id in self._rows:
+                merged = self._rows[track_id]
+                merged.last_index, merged.centre = tracks.frame_index, (centres[row][0], centres[row][1])
+                merged.lost, merged.merged, merged.speed, merged.score = False, True, math.nan, math.nan
         for track_id in tracks.lost_tracks:
             if track_id in self._rows:
-                self._rows[track_id].lost = True
+                self._rows[track_id].lost, self._rows[track_id].merged = True, False
         for track_id in tracks.ended_tracks:
             self._rows.pop(track_id, None)
 

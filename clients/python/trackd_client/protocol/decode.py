@@ -262,14 +262,25 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     corrections = _maps(h, "corrections") if h.get("corrections") else ()
     tentative = read.integers(h, "tentative_tracks") if h.get("tentative_tracks") else ()
     identity_events = _maps(h, "identity_events") if h.get("identity_events") else ()
+    merged, merged_rows = _merged(h, track_ids) if h.get("merged_tracks") else ((), ())
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
     # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
         new_tracks, lost, found, ended, flags, timing, replayed, parents, names,
-        corrections, tentative, identity_events,
+        corrections, tentative, identity_events, merged, merged_rows,
     )  # fmt: skip
+
+
+def _merged(h: Header, track_ids: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    merged, rows = read.integers(h, "merged_tracks"), read.integers(h, "merged_rows")
+    if len(rows) != len(merged):
+        raise bad_message(f"merged_rows must be as long as merged_tracks ({len(merged)}); got {len(rows)}")
+    n = 0 if track_ids is None else len(track_ids)
+    if not all(0 <= row < n for row in rows):
+        raise bad_message(f"merged_rows must be rows of track_ids, 0 to {n - 1}; got {excerpt(rows)}")
+    return merged, rows
 
 
 def _names(h: Header, track_ids: Any) -> tuple[str | None, ...]:

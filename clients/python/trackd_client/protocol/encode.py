@@ -184,6 +184,8 @@ def tracks_head(m: Tracks) -> Header:
         header["tentative_tracks"] = list(m.tentative_tracks)
     if m.identity_events:
         header["identity_events"] = [dict(each) for each in m.identity_events]
+    if m.merged_tracks:
+        header["merged_tracks"], header["merged_rows"] = list(m.merged_tracks), list(m.merged_rows)
     return header
 
 

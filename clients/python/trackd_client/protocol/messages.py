@@ -264,6 +264,17 @@ class Tracks(Message):
     tentative_tracks: tuple[int, ...] = ()  # those of track_ids seen in fewer than `tracker.min_hits` frames so far
     identity_events: tuple[Mapping[str, Any], ...] = ()  # what was found of the animals' identities up to this frame
 
+    merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
+    merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the row of that box
+
+    @property
+    def merged(self) -> dict[int, tuple[int, ...]]:
+        """By row of a box of several tracks: those that are in it beside its `track_ids`; empty if there is none."""
+        found: dict[int, tuple[int, ...]] = {}
+        for row, track in zip(self.merged_rows, self.merged_tracks, strict=True):
+            found[row] = (*found.get(row, ()), track)
+        return found
+
     @property
     def tentative(self) -> NDArray[np.bool_]:
         """(n,) whether each row's track is tentative; all False with `tracker.min_hits: 1`."""

@@ -40,6 +40,14 @@ class WithoutTentative:
             for name in ("track_ids", "track_scores", "boxes", "keypoints", "scores")
             if (array := getattr(tracks, name)) is not None
         }
+        row_of = (np.cumsum(rows) - 1).tolist()
+        merged = [
+            (track, row_of[row])
+            for track, row in zip(tracks.merged_tracks, tracks.merged_rows, strict=True)
+            if rows[row] and track not in known
+        ]
+        kept["merged_tracks"] = tuple(track for track, _ in merged)
+        kept["merged_rows"] = tuple(row for _, row in merged)
         for name in ("lost_tracks", "found_tracks", "ended_tracks"):
             kept[name] = tuple(track for track in getattr(tracks, name) if track not in out)
         return replace(

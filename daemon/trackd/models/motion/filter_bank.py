@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.models.motion import kalman, predict, update
+from trackd.models.motion import kalman, merged_boxes, predict, update
+from trackd.models.motion.merging import Frame, Members, Merging, compare_wholes, widened
 from trackd.models.motion.nearest import nearest_pairs
 from trackd.models.motion.records import EXPECTED, N_CLASSES, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
+from trackd.tracking.merging import Merged
 from trackd.tracking.window import Slots, State
 
 Indices = NDArray[np.intp]
@@ -44,6 +46,7 @@ class FilterBank:
         self._exposed, self._returned = np.zeros(N_CLASSES), np.zeros(N_CLASSES)
         self._last_frame: int | None = None
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
+        self.merging = Merging()
         self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
         # Of the current frame; the first M or n of each.
         self._kept = np.zeros(0, np.intp)  # slots, ascending
@@ -51,10 +54,16 @@ class FilterBank:
         self._predicted = np.zeros(0, TRACK)
         self._expected = np.zeros(0, EXPECTED)
         self._observed = np.zeros((0, 4))
-        self._n_kept = 0
+        self._n_kept, self._n_observed = 0, 0
 
     def compare(
-        self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
+        self,
+        instances: Instances,
+        slots: Slots,
+        frame_index: int,
+        complete: bool,
+        prune: bool,
+        merged: Merged | None = None,
     ) -> tuple[NDArray[np.float32], Slots, Indices | None]:
         """Compare a frame's instances with the tracks.
 
@@ -64,6 +73,7 @@ class FilterBank:
             frame_index: the frame's number.
             complete: score every pair.
             prune: leave out tracks that cannot match, if there are more than a few.
+            merged: which tracks are in one box; None if none are.
 
         Returns:
             logits (n, columns), or (K,) of near pairs; the slots of the columns; the near pairs (2, K), or None.
@@ -75,20 +85,69 @@ class FilterBank:
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
             self._kept, self._kinds, self._predicted, self._expected, self._exposed,
         )  # fmt: skip
-        self._n_kept = m
+        self._n_kept, self._n_observed = m, n
         if m < len(slots):
             slots = self._kept[:m].copy()
         observed = self._observe(instances)
-        expected = self._expected[:m]
+        expected, pairs = self._expected[:m], None
+        logits: NDArray[np.float32]
+        if merged is not None:
+            members = Members.of(merged, self.frame())
+            expected, wholes = widened(self.frame(), members)
         if complete or n * m <= DENSE_PAIRS:
-            table = np.empty((n, m), np.float32)
-            compare = predict.compare if table.size < LARGE_TABLE else predict.compare_many
-            compare(observed, expected, table)
-            return table, slots, None
-        pairs = _near_pairs(observed, expected)
-        logits = np.empty(pairs.shape[1], np.float32)
-        predict.compare_pairs(observed, expected, pairs, logits)
+            logits = np.empty((n, m), np.float32)
+            compare = predict.compare if logits.size < LARGE_TABLE else predict.compare_many
+            compare(observed, expected, logits)
+        else:
+            pairs = _near_pairs(observed, expected)
+            logits = np.empty(pairs.shape[1], np.float32)
+            predict.compare_pairs(observed, expected, pairs, logits)
+        if merged is not None:
+            compare_wholes(observed, wholes, members.columns[members.hosts], logits, pairs)
         return logits, slots, pairs
+
+    def may_merge(self, slots: Slots, rows: Indices, unmatched: Indices, missed: NDArray[np.int64]) -> bool:
+        """Return whether a box may be that of two tracks, where none is hidden; arguments as of `find_signs`."""
+        observed, outliers = self._observed[: self._n_observed], self._statistics["size_outliers"][0]
+        counts = self.merging.counts
+        return merged_boxes.find_signs(
+            self._expected, self._kept, self._n_kept, observed, slots, rows, unmatched, missed, outliers, counts
+        ) > 0  # fmt: skip
+
+    def frame(self) -> Frame:
+        """Return the tracks and observations that `compare` was called for, as views."""
+        m = self._n_kept
+        outliers = float(self._statistics["size_outliers"][0])
+        return Frame(
+            self._kept[:m], self._predicted[:m], self._expected[:m], self._observed[: self._n_observed], outliers
+        )
+
+    def follow(self, hidden: Slots, rows: Indices, hosts: Slots, frame_index: int) -> None:
+        """Update tracks that are in one box with others, and leave them out of the current frame.
+
+        Args:
+            hidden: (h,) slots.
+            rows: (h,) their boxes.
+            hosts: (h,) the slot that each box was matched with.
+            frame_index: the frame's number.
+        """
+        frame = self.frame()
+        of, first = np.unique(hosts, return_index=True)
+        order = np.argsort(np.concatenate([of, hosts]), kind="stable")
+        slots = np.concatenate([of, hidden])[order]
+        rows = np.concatenate([rows[first], rows])[order]
+        columns = frame.columns(slots)
+        groups = np.searchsorted(of, np.concatenate([of, hosts])[order])
+        merged_boxes.follow(
+            self._tracks, frame.predicted, self._statistics, self._model, frame.observed, slots, columns, groups, rows,
+            frame_index, self.merging.confusion, self.merging.covered,
+        )  # fmt: skip
+        np.subtract.at(self._exposed, self._kinds[columns], 1.0)
+        kept = np.ones(self._n_kept, bool)
+        kept[columns] = False
+        self._n_kept = int(kept.sum())
+        for array in (self._kept, self._kinds, self._predicted, self._expected):
+            array[: self._n_kept] = array[: len(kept)][kept]
 
     def update(self, slots: Slots, rows: Indices, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
@@ -145,12 +204,15 @@ class FilterBank:
 
     def snapshot(self, slots: Slots) -> State:
         """The statistics, and the tracks in these slots. The names are part of the journal's format."""
-        return {
+        state = {
             "learnt": _numbers(self._statistics)[0].copy(),
             "states": np.ascontiguousarray(_numbers(self._tracks[slots]).T),
             "stride": self._stride,
             "last_frame": self._last_frame,
         }
+        if self.merging.is_used:
+            state["merging"] = self.merging.snapshot(slots)
+        return state
 
     def restore(self, state: State, slots: Slots) -> None:
         """Replace the state by that of a snapshot."""
@@ -163,6 +225,9 @@ class FilterBank:
         self._stride = int(state["stride"])
         self._last_frame = None if state["last_frame"] is None else int(state["last_frame"])
         self._model = -1
+        self.merging = Merging()
+        if "merging" in state:  # not in snapshots of earlier versions
+            self.merging.restore(state["merging"], slots)
 
 
 def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:

@@ -11,12 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
 from trackd.models.motion.filter_bank import FilterBank
+from trackd.models.motion.merged_boxes import MAX_MISSED
 from trackd.models.motion.predict import CAUTION
 from trackd.tracking.instances import Instances
+from trackd.tracking.merging import Merged
 from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
@@ -28,6 +31,7 @@ class MotionScorer(Scorer):
     boxes_from = "detection"
     is_light = True
     learns_births = True
+    follows_merges = True
 
     def __init__(self, use_vis_feats: bool = True) -> None:
         """Start without tracks and statistics.
@@ -54,18 +58,43 @@ class MotionScorer(Scorer):
         return None if packed is None else Descriptors(packed["values"], packed["there"])
 
     def score(self, query: Query) -> Scores:
-        prune = not (query.complete or query.every_track)
+        prune = not (query.complete or query.every_track or query.merged is not None)
         logits, slots, pairs = self.motion.compare(
-            query.instances, query.live_slots, query.frame_index, query.complete, prune
+            query.instances, query.live_slots, query.frame_index, query.complete, prune, query.merged
         )
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
         return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
 
+    def merge(self, query: Query, matches: Matches, merged: Merged, missed: NDArray[np.int64]) -> None:
+        if not merged.count and not self.motion.may_merge(matches.slots, matches.rows, matches.unmatched, missed):
+            return
+        frame, merging = self.motion.frame(), self.motion.merging
+        if merged.count:
+            slots = merged.members()[0]
+            ratios = None if query.features is None else self.appearance.compare(query.features, slots)
+            merging.separate(frame, matches, merged, ratios)
+        gone = np.setdiff1d(query.live_slots[missed[query.live_slots] <= MAX_MISSED], matches.slots)
+        if merged.count:
+            gone = gone[merged.hosts_of(gone) < 0]
+        if len(gone):
+            merging.find(frame, matches, merged, gone)
+        if merged.count:
+            merging.end(merged, matches, missed)
+            hidden, rows = merged.in_boxes(matches.slots, matches.rows)
+            if len(hidden):
+                matches.hidden, matches.hidden_rows = hidden, rows
+
     def update(self, query: Query, matches: Matches) -> None:
         n_new, slots, rows = matches.n_new, matches.slots, matches.rows
         n_matched = len(slots) - n_new
+        if matches.hidden is not None and matches.hidden_rows is not None:
+            hosts = slots[np.searchsorted(rows[:n_matched], matches.hidden_rows)]
+            self.motion.follow(matches.hidden, matches.hidden_rows, hosts, query.frame_index)
+            alone = ~np.isin(slots, hosts)
+            slots, rows = slots[alone], rows[alone]
+            n_matched = len(slots) - n_new
         self.motion.update(slots[:n_matched], rows, query.frame_index)
         if n_new:
             self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)

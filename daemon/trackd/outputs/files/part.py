@@ -135,6 +135,8 @@ def read_records(path: Path) -> Iterator[OutputRecord]:
             parents=dict(frame["parents"]),
             names=dict(frame.get("names", ())),
             corrections=tuple(frame.get("corrections", ())),
+            merged_tracks=tuple(frame.get("merged_tracks", ())),
+            merged_rows=tuple(frame.get("merged_rows", ())),
             **arrays,
         )
 
@@ -177,6 +179,8 @@ def _record_map(record: OutputRecord) -> dict[str, Any]:
         frame["names"] = [[track_id, given] for track_id, given in record.names.items()]
     if record.corrections:
         frame["corrections"] = [dict(correction) for correction in record.corrections]
+    if record.merged_tracks:
+        frame["merged_tracks"], frame["merged_rows"] = list(record.merged_tracks), list(record.merged_rows)
     for name in ARRAYS:
         array = getattr(record, name)
         if array is not None:

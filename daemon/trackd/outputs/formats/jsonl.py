@@ -60,6 +60,8 @@ class JsonlWriter(LineWriter):
             frame["parents"] = {str(child): parent for child, parent in record.parents.items()}
         if record.corrections:
             frame["corrections"] = [dict(correction) for correction in record.corrections]
+        if record.merged_tracks:
+            frame["merged_tracks"], frame["merged_rows"] = list(record.merged_tracks), list(record.merged_rows)
         self.append(_line(frame))
 
 

@@ -123,7 +123,7 @@ function drawPose(ctx, settlement, row, view, colour, edges) {
 function textOf(settlement, row, layers) {
   const id = settlement.ids[row];
   const name = settlement.nameOf(row);
-  let text = layers.ids ? (name ? `${id} ${name}` : String(id)) : "";
+  let text = layers.ids ? [name ? `${id} ${name}` : id, ...settlement.mergedIn(row)].join(" + ") : "";
   if (layers.scores) {
     const score = settlement.trackScores[row];
     const part = score === score ? score.toFixed(2) : "new";

@@ -24,6 +24,11 @@ export class Settlement {
     this.parents = header.parents ?? [];
     this.flags = header.flags ?? [];
     this.tentative = new Set(header.tentative_tracks ?? []); // ids
+    this.merged = new Map(); // by row of a box of several tracks: the ids of those that are in it beside its own
+    (header.merged_tracks ?? []).forEach((id, k) => {
+      const row = header.merged_rows[k];
+      this.merged.set(row, [...(this.merged.get(row) ?? []), id]);
+    });
     this.names = header.names ?? null;
     this.corrections = header.corrections ?? []; // of the time between the last tracked frame and this one
     this.ids = NO_IDS; // (n)
@@ -44,6 +49,17 @@ export class Settlement {
   /** The row of an id, or -1. */
   rowOf(id) {
     return this.ids.indexOf(id);
+  }
+
+  /** The ids of the tracks that are in the box of a row beside its own. */
+  mergedIn(row) {
+    return this.merged.get(row) ?? [];
+  }
+
+  /** Whether an id is in the box of another one. */
+  isMerged(id) {
+    for (const ids of this.merged.values()) if (ids.includes(id)) return true;
+    return false;
   }
 
   isTentative(row) {

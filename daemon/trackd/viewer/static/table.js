@@ -88,6 +88,9 @@ export class Table {
       const isScored = score === score;
       const state = settlement.stateOf(row);
       entries.set(id, { name: settlement.nameOf(row), state, score: isScored ? score.toFixed(2) : "new" });
+      for (const merged of settlement.mergedIn(row)) {
+        entries.set(merged, { name: lanes?.lanes.get(merged)?.name ?? null, state: `merged with ${id}`, score: "" });
+      }
     }
     for (const lane of lanes?.lanes.values() ?? []) {
       if (!lane.isLost || entries.has(lane.id)) continue;

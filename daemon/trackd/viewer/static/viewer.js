@@ -314,7 +314,8 @@ class Viewer {
     return {
       id,
       name: row >= 0 ? settlement.nameOf(row) : (lane?.name ?? null),
-      state: row >= 0 ? settlement.stateOf(row) : lane?.ended ? "ended" : lane ? "lost" : "not in this frame",
+      state: row >= 0 ? settlement.stateOf(row) : settlement?.isMerged(id) ? "merged"
+        : lane?.ended ? "ended" : lane ? "lost" : "not in this frame",
       score: score === score ? score.toFixed(2) : "",
       isFollowed: id >= 0 && this.followed === id,
       isHidden: this.hidden.has(id),

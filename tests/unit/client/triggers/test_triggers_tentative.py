@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from test_triggers_engine import engine, fired, frame
 
@@ -82,3 +84,13 @@ def test_rows_keep_their_arrays_and_names_and_frames_without_tracks_pass():
     assert filtered.of(frame(2, {2: (2, 2)})).new_tracks == (2,)
     plain = frame(3, {2: (2, 2)})
     assert filtered.of(plain) is plain
+
+
+def test_the_tracks_in_the_box_of_another_one_keep_its_row():
+    sent = replace(
+        frame(3, {1: (0, 0), 2: (9, 9), 3: (20, 20)}),
+        tentative_tracks=(1,), merged_tracks=(7, 8), merged_rows=(2, 0),
+    )  # fmt: skip
+    kept = WithoutTentative().of(sent)
+    assert kept.track_ids.tolist() == [2, 3]
+    assert (kept.merged_tracks, kept.merged_rows) == ((7,), (1,))
