@@ -3,8 +3,8 @@
     scene = draw(Scene(animals=2, nodes=13), frames=600, seed=0)
 
 An animal is a bent midline with pairs of legs, which it moves. Of pairs, one animal acts on the other for a while, then
-both walk. What is detected is jittered; nodes and animals are missed, more often where animals lie on each other, and some
-poses have head and tail, or left and right, exchanged. Lengths are in pixels, times in frames, angles in radians.
+both walk. What is detected is jittered; nodes and animals are missed, more often where animals lie on each other, and
+some poses have head and tail, or left and right, exchanged. Lengths are in pixels, times in frames, angles in radians.
 
 Letters: a animals, k nodes, n detections of a frame.
 """

@@ -242,3 +242,43 @@ def test_of_many_nodes_some_are_compared() -> None:
     poses.weigh(logits, None, instances, slots, 1, 1)
     assert (logits.diagonal() == 3).all()
     assert (logits[[0, 1], [1, 0]] < 1).all()
+
+
+def of_poses(poses: np.ndarray) -> Instances:
+    return Instances.of(Detections(keypoints=np.asarray(poses, np.float32)), LiveDataset())
+
+
+def learnt_body() -> Poses:
+    poses, rng = Poses(), np.random.default_rng(7)
+    for index in range(200):
+        place = (*rng.uniform(100, 400, 2), rng.uniform(-np.pi, np.pi))
+        seen = posed(place)[None]
+        seen[0, rng.random(len(BODY)) < 0.2] = np.nan
+        poses.update(np.arange(1), np.arange(1), int(index == 0), of_poses(seen), index, 1)
+    return poses
+
+
+def test_missing_nodes_do_not_move_the_place_of_an_instance() -> None:
+    poses = learnt_body()
+    whole = posed((321, 123, 1.2))
+    for missing in ([0], [2, 3], [0, 1, 4]):
+        partly = whole.copy()
+        partly[missing] = np.nan
+        instances = of_poses(partly[None])
+        off = np.hypot(*(instances.centres[0] - whole.mean(axis=0)))
+        found = np.hypot(*(poses.placed(instances).centres[0] - whole.mean(axis=0)))
+        assert off > 4
+        assert found < 1
+
+
+def test_the_place_of_a_box_that_was_sent_is_its_own() -> None:
+    poses, partly = learnt_body(), posed((321, 123, 1.2))
+    partly[0] = np.nan
+    box = np.array([[300, 100, 350, 150]], np.float32)
+    sent = Instances.of(Detections(boxes=box, keypoints=partly[None].astype(np.float32)), LiveDataset())
+    assert poses.placed(sent) is sent
+
+
+def test_a_whole_pose_keeps_its_centre() -> None:
+    poses, whole = learnt_body(), of_poses(posed((321, 123, 1.2))[None])
+    assert poses.placed(whole) is whole

@@ -15,6 +15,7 @@ Letters: n instances, M tracks, m matched, S slots, k nodes, K pairs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,16 @@ class Poses:
             pose_model.weigh_table(*model, logits)
         else:
             pose_model.weigh_large_table(*model, logits)
+
+    def placed(self, instances: Instances) -> Instances:
+        """The instances, with centres that missing nodes do not move."""
+        points = _nodes_of(instances)
+        if points.shape[1] != self.n_nodes or self.n_nodes < 2:
+            return instances
+        middles = np.empty_like(instances.centres)
+        if not pose_model.find_middles(points, self._learnt, instances.centres, middles):
+            return instances
+        return replace(instances, centres=middles)
 
     def update(
         self, slots: Slots, rows: Indices, n_new: int, instances: Instances, frame_index: int, per_step: int

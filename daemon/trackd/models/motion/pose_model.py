@@ -19,7 +19,19 @@ import numpy as np
 from numba import from_dtype, types
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT, FLOAT32_TABLE, FLOATS32, INT, INT_TABLE, INTS, compiled, piece, records
+from trackd.compiled import (
+    FLAG,
+    FLOAT,
+    FLOAT32_TABLE,
+    FLOATS32,
+    GIVEN_BOXES,
+    INT,
+    INT_TABLE,
+    INTS,
+    compiled,
+    piece,
+    records,
+)
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -59,6 +71,9 @@ NODE = np.dtype(
         ("spread", np.float64),  # variance of the stream's poses
         ("mean_x", np.float64),  # their mean
         ("mean_y", np.float64),
+        ("body_x", np.float64),  # the mean of poses that are turned alike, relative to the mean of all nodes
+        ("body_y", np.float64),
+        ("body_poses", np.float64),  # number of poses behind it
     ]
 )
 STREAM = np.dtype(
@@ -415,7 +430,7 @@ def _learn_spread(pose: Floats, size: float, learnt: Any, rate: float) -> None:
 
 @piece
 def _read(points: Logits, row: int, pose: Floats) -> float:
-    """Write the nodes of an instance (k, 2), relative to their mean; their mean squared distance, −1 for fewer than 2."""
+    """Write the nodes of an instance (k, 2), relative to their mean; return their mean square, −1 for fewer than 2."""
     count, x, y, squares = 0, 0.0, 0.0, 0.0
     for node in range(len(pose)):
         pose[node, 0], pose[node, 1] = points[row, node, 0], points[row, node, 1]
@@ -433,6 +448,95 @@ def _read(points: Logits, row: int, pose: Floats) -> float:
         if not math.isnan(pose[node, 0]):
             squares += pose[node, 0] * pose[node, 0] + pose[node, 1] * pose[node, 1]
     return max(squares / count, MIN_SIZE_PX * MIN_SIZE_PX)
+
+
+@piece
+def _learn_body(pose: Floats, size: float, learnt: Any) -> None:
+    """Move the mean body towards a pose that is turned, scaled and moved as it; the first one is the pose itself."""
+    fit = _fit(pose, learnt)
+    known = fit[0] >= 2.0
+    if not known and learnt[0].body_poses > 0.0:
+        return
+    scale, cos, sin, x, y = 1.0 / math.sqrt(size), 1.0, 0.0, 0.0, 0.0
+    if known:
+        squared = fit[1] * fit[1] + fit[2] * fit[2]
+        scale, x, y = 1.0 / math.sqrt(squared), fit[3], fit[4]
+        cos, sin = fit[1] * scale, -fit[2] * scale
+    middle_x, middle_y = 0.0, 0.0
+    for node in range(len(learnt)):
+        if not math.isnan(pose[node, 0]):
+            u, v = (pose[node, 0] - x) * scale, (pose[node, 1] - y) * scale
+            learnt[node].body_poses = min(learnt[node].body_poses + 1.0, MEMORY)
+            rate = 1.0 / learnt[node].body_poses
+            learnt[node].body_x += rate * (cos * u - sin * v - learnt[node].body_x)
+            learnt[node].body_y += rate * (sin * u + cos * v - learnt[node].body_y)
+        middle_x += learnt[node].body_x / len(learnt)
+        middle_y += learnt[node].body_y / len(learnt)
+    for node in range(len(learnt)):
+        learnt[node].body_x -= middle_x
+        learnt[node].body_y -= middle_y
+
+
+@piece
+def _fit(pose: Floats, learnt: Any) -> tuple[float, float, float, float, float]:
+    """Fit the mean body to a pose by the least squares of their common nodes.
+
+    Returns:
+        the number of common nodes; the scaled cosine and sine of its turn; x and y of its middle in the pose.
+    """
+    count, x, y, u, v, inner, outer, squares = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for node in range(len(learnt)):
+        c, d = pose[node, 0], pose[node, 1]
+        if learnt[node].body_poses > 0.0 and abs(c) + abs(d) < np.inf:  # false for NaN
+            a, b = learnt[node].body_x, learnt[node].body_y
+            count += 1.0
+            x, y, u, v = x + a, y + b, u + c, v + d
+            inner += a * c + b * d
+            outer += a * d - b * c
+            squares += a * a + b * b
+    if count < 2.0:
+        return 0.0, 1.0, 0.0, 0.0, 0.0
+    squares -= (x * x + y * y) / count
+    cos, sin = (inner - (x * u + y * v) / count) / squares, (outer - (x * v - y * u) / count) / squares
+    if not 0.0 < cos * cos + sin * sin < np.inf:
+        return 0.0, 1.0, 0.0, 0.0, 0.0
+    return count, cos, sin, (u - cos * x + sin * y) / count, (v - sin * x - cos * y) / count
+
+
+@compiled(FLAG, _SENT, records(NODE), GIVEN_BOXES, FLOAT32_TABLE)
+def find_middles(points: Logits, learnt: NDArray[np.void], centres: Logits, middles: Logits) -> bool:
+    """Write the middles (n, 2) of the instances: the mean of all nodes, also of the missing ones.
+
+    Only where the centre that is given is the mean of the visible nodes, and some are missing.
+
+    Args:
+        points: (n, k, 2), NaN for a missing one.
+        learnt: (k,).
+        centres: (n, 2) that are given.
+        middles: (n, 2) written.
+
+    Returns:
+        whether a middle differs from its centre.
+    """
+    moved = False
+    pose = np.empty((len(learnt), 2))
+    for i in range(len(points)):
+        middles[i, 0], middles[i, 1] = centres[i, 0], centres[i, 1]
+        count, x, y = 0, 0.0, 0.0
+        for node in range(len(learnt)):
+            pose[node, 0], pose[node, 1] = points[i, node, 0] - centres[i, 0], points[i, node, 1] - centres[i, 1]
+            if abs(pose[node, 0]) + abs(pose[node, 1]) < np.inf:  # false for NaN
+                count += 1
+                x += pose[node, 0]
+                y += pose[node, 1]
+        if count < 2 or count == len(learnt) or abs(x) + abs(y) > 0.01 * count:
+            continue
+        fit = _fit(pose, learnt)
+        if fit[0] == count:
+            middles[i, 0] += np.float32(fit[3])
+            middles[i, 1] += np.float32(fit[4])
+            moved = True
+    return moved
 
 
 @piece
@@ -509,5 +613,6 @@ def learn(
         if (k + first) % every == 0:
             stream[0].poses = min(stream[0].poses + 1.0, MEMORY)
             _learn_spread(pose, track.size, learnt, 1.0 / stream[0].poses)
+            _learn_body(pose, track.size, learnt)
     if moves[-1].count > 0.0:
         _update_statistics(learnt, stream[0], moves, gaps)

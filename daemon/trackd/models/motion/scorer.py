@@ -57,8 +57,9 @@ class MotionScorer(Scorer):
 
     def score(self, query: Query) -> Scores:
         prune = not (query.complete or query.every_track)
+        instances = query.instances if query.instances.keypoints is None else self.poses.placed(query.instances)
         logits, slots, pairs = self.motion.compare(
-            query.instances, query.live_slots, query.frame_index, query.complete, prune
+            instances, query.live_slots, query.frame_index, query.complete, prune
         )
         if query.instances.keypoints is not None:
             per_step = self.motion.indices_per_step(query.frame_index)
@@ -73,7 +74,8 @@ class MotionScorer(Scorer):
         n_matched = len(slots) - n_new
         self.motion.update(slots[:n_matched], rows, query.frame_index)
         if n_new:
-            self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
+            instances = query.instances if query.instances.keypoints is None else self.poses.placed(query.instances)
+            self.motion.begin(slots[n_matched:], rows[n_matched:], instances, query.frame_index)
         if query.instances.keypoints is not None:
             per_step = self.motion.indices_per_step(query.frame_index)
             self.poses.update(slots, rows, n_new, query.instances, query.frame_index, per_step)
