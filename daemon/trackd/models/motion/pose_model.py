@@ -46,13 +46,14 @@ MOST_TURN = 0.5 * math.pi  # a greater turn between two frames is taken for an e
 MOST_TURNS = 8  # after so many steps a track's turn is over
 SIZE_GAIN = 0.2  # least weight of a new pose in the track's size
 MIN_SIZE_PX = 1e-3
-FIRST_NOISE, MIN_NOISE = 0.25**2, 0.01**2
+FIRST_NOISE, MIN_NOISE = 0.4**2, 0.01**2
 FIRST_SPREAD = 0.5  # the mean over the nodes, by the definition of the size
 GROWTH, MAX_GROWTH = 1.7, 100.0  # of the noise from one class of gaps to the next, before it is learnt; the most in all
 MAX_NOISE_RATIO = 4.0  # of a frame's noise over the running one: bounds the effect of a single frame
-FIRST_OUTLIERS, MIN_OUTLIERS, MAX_OUTLIERS = 0.05, 0.01, 0.3
+FIRST_OUTLIERS, MIN_OUTLIERS, MAX_OUTLIERS = 0.1, 0.01, 0.3
 FIRST_TURNS, TURNS_KEPT = 0.5, 0.998
 MOST_LEARNT = 64  # of the poses of a frame about so many are learnt from
+FIRST_BODIES = 50.0  # after so many poses the mean body is learnt from one pose of a frame
 # Poses that the first values count as, and the most that are remembered.
 FIRST_WEIGHT, FIRST_GAP_WEIGHT, FIRST_SPREAD_WEIGHT, MEMORY = 20.0, 5.0, 2.0, 600.0
 
@@ -613,6 +614,7 @@ def learn(
         if (k + first) % every == 0:
             stream[0].poses = min(stream[0].poses + 1.0, MEMORY)
             _learn_spread(pose, track.size, learnt, 1.0 / stream[0].poses)
-            _learn_body(pose, track.size, learnt)
+            if stream[0].poses < FIRST_BODIES or k == first % len(slots):
+                _learn_body(pose, track.size, learnt)
     if moves[-1].count > 0.0:
         _update_statistics(learnt, stream[0], moves, gaps)
