@@ -45,13 +45,6 @@ class Frame:
     true_poses: Floats  # (a, k, 2)
 
 
-def extents(poses: Floats) -> Floats:
-    """Return the boxes x1 y1 x2 y2 about the visible nodes, (n, 4)."""
-    if not len(poses):
-        return np.empty((0, 4))
-    return np.concatenate([np.nanmin(poses, axis=1), np.nanmax(poses, axis=1)], axis=1)
-
-
 def _layout(nodes: int) -> tuple[Floats, Floats, Floats]:
     """Return the place along the body (−0.5 tail, 0.5 head), the side of each node, and how far it moves; each (k,)."""
     spine = nodes if nodes <= 5 else 3 + (nodes - 3) % 2
@@ -163,7 +156,7 @@ class _Animals:
                 found[animal, spine::2].copy(),
             )
         gone = rng.random((a, k)) < scene.node_missed * np.where(covered, 2.5, 1.0)[:, None]
-        gone[gone.all(axis=1), 0] = False
+        gone[(~gone).sum(axis=1) < 2, :2] = False
         found[gone] = np.nan
         seen = np.flatnonzero(rng.random(a) >= scene.missed * np.where(covered, 5.0, 1.0))
         seen = rng.permutation(seen)
