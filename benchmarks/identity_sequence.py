@@ -24,6 +24,7 @@ import score  # noqa: E402
 
 Found = tuple[NDArray[np.int64], NDArray[np.float64]]  # ids (n,), boxes (n, 4) x1 y1 x2 y2
 PEDESTRIAN = 1
+NODE_MISSED = 0.1  # share of the nodes that are left out where poses are jittered
 UNKNOWN, UNKNOWN_FROM = (
     -2,
     0.1,
@@ -66,6 +67,7 @@ class Sequence:
     scores: list[NDArray[np.float32]]  # each (n,)
     owners: list[NDArray[np.int64]]  # each (n,), the true id, −1 for a false detection, UNKNOWN
     truth: NDArray[np.float64]  # (r, 9)
+    poses: list[NDArray[np.float32]] | None = None  # each (n, k, 2), NaN for a missing node; then the boxes are theirs
 
     @classmethod
     def of_truth(cls, frames: list[Found], variant: Variant, rng: np.random.Generator) -> Sequence:
@@ -97,7 +99,7 @@ class Sequence:
 
     def varied(self, variant: Variant, rng: np.random.Generator) -> Sequence:
         """Return the sequence made harder, and each frame's detections in another order."""
-        boxes, scores, owners = [], [], []
+        boxes, scores, owners, poses = [], [], [], []
         for number in range(0, len(self.boxes), variant.stride):
             order = rng.permutation(len(self.boxes[number]))
             order = order[rng.random(len(order)) >= variant.drop]
@@ -106,14 +108,18 @@ class Sequence:
             boxes.append((place + rng.normal(0, variant.jitter, place.shape) * sides).astype(np.float32))
             scores.append(self.scores[number][order])
             owners.append(self.owners[number][order])
+            if self.poses is not None:
+                poses.append(_jittered(self.poses[number][order], variant.jitter, rng))
+                boxes[-1] = extents(poses[-1])
         truth = self.truth[(self.truth[:, 0] - 1) % variant.stride == 0].copy()
         truth[:, 0] = (truth[:, 0] - 1) // variant.stride + 1
-        return Sequence(boxes, scores, owners, truth)
+        return Sequence(boxes, scores, owners, truth, None if self.poses is None else poses)
 
     def first(self, frames: int) -> Sequence:
         """Return the first frames."""
         truth = self.truth[self.truth[:, 0] <= frames]
-        return Sequence(self.boxes[:frames], self.scores[:frames], self.owners[:frames], truth)
+        poses = None if self.poses is None else self.poses[:frames]
+        return Sequence(self.boxes[:frames], self.scores[:frames], self.owners[:frames], truth, poses)
 
     @property
     def n_true(self) -> int:
@@ -128,6 +134,26 @@ class Sequence:
             "counts": np.array([len(each) for each in self.boxes]),
             "truth": self.truth,
         }
+
+
+def extents(poses: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the boxes (n, 4) x1 y1 x2 y2 about the visible nodes; each pose has one."""
+    if not len(poses):
+        return np.empty((0, 4), np.float32)
+    return np.concatenate([np.nanmin(poses, axis=1), np.nanmax(poses, axis=1)], axis=1)
+
+
+def _jittered(poses: NDArray[np.float32], jitter: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Move each node by a share of its box's diagonal; at a jitter above 0, leave out a tenth of the nodes."""
+    if jitter == 0 or not len(poses):
+        return poses
+    boxes = extents(poses)
+    diagonals = np.hypot(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    moved = (poses + rng.normal(0, jitter, poses.shape) * diagonals[:, None, None]).astype(np.float32)
+    missing = rng.random(poses.shape[:2]) < NODE_MISSED
+    missing[(~missing & np.isfinite(poses[..., 0])).sum(axis=1) < 2] = False
+    moved[missing] = np.nan
+    return moved
 
 
 def _counted(truth: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """The sets of identity.py: drawn scenes, and every recording of `$TRACKD_SHARED/data` with true identities.
 
-Drawn scenes have the seeds 10, 11 and 12, with which nothing was developed. Where a recording has only tracks, their
-boxes are the detections; where it has points, they are squares about the points.
+Drawn scenes have the seeds 10 to 12, those of poses 10 to 17, with which nothing was developed. Where a recording has
+only tracks, their boxes are the detections; where it has points, they are squares about the points. Sets named `posed`
+have keypoints, which trackd gets in place of boxes, and their boxes are those about the nodes that are seen.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 import sleap_io
 from scipy.ndimage import find_objects
 
-from identity_sequence import SHARED, VARIANTS, Found, Sequence, Variant, score, table
+from identity_sequence import SHARED, VARIANTS, Found, Sequence, Variant, extents, score, table
+from posed import Scene, draw
 from trackd_client.recordings.config import Dataloader, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.labels.label_files import read_spots
@@ -23,6 +25,7 @@ import gen  # isort: skip
 
 DATA = SHARED / "data"
 SEEDS = (10, 11, 12)
+POSED_SEEDS = range(10, 18)  # of two animals one swap decides over a whole sequence: these sets have more of them
 VARIANT_SEED = 10
 FEWEST_FRAMES = 20  # of a variant
 PLAIN = VARIANTS["plain"]
@@ -71,6 +74,48 @@ def bounced(kind: str, n: int) -> IdentitySet:
         return found
 
     return IdentitySet(read, n, varied=False)
+
+
+def posed(scene: Scene) -> IdentitySet:
+    """Drawn animals in contact, whose poses are the detections."""
+
+    def read() -> list[Sequence]:
+        return [
+            _of_poses([(each.poses, each.owners, each.true_poses) for each in draw(scene, 500, s)]) for s in POSED_SEEDS
+        ]
+
+    return IdentitySet(read, scene.animals, varied=False)
+
+
+def posed_recording(labels: str, n: int) -> IdentitySet:
+    """A recording whose true poses are the detections."""
+
+    def read() -> list[Sequence]:
+        read = sleap_io.load_slp(str(DATA / labels), open_videos=False)
+        frames = []
+        for frame in sorted(read.labeled_frames, key=lambda each: each.frame_idx):
+            owners = [read.tracks.index(each.track) for each in frame.instances]
+            found = np.array([each.numpy() for each in frame.instances], float)
+            truth = np.full((len(read.tracks), *found.shape[1:]), np.nan)
+            truth[owners] = found
+            frames.append((found, np.array(owners) + 1, truth))
+        return [_of_poses(frames)]
+
+    return IdentitySet(read, n)
+
+
+def _of_poses(frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Sequence:
+    """Return a sequence of poses, their true ids, and all true poses by id; a true box is that of its detection."""
+    poses = [found.astype(np.float32) for found, _, _ in frames]
+    boxes, truth = [extents(each) for each in poses], []
+    for (_, owners, true_poses), box in zip(frames, boxes, strict=True):
+        there = np.flatnonzero(np.isfinite(true_poses).any(axis=(1, 2)))
+        places = np.full((len(true_poses), 4), np.nan)
+        places[there] = extents(true_poses[there])
+        places[owners - 1] = box
+        truth.append((there + 1, places[there]))
+    scores = [np.full(len(each), 0.9, np.float32) for each in boxes]
+    return Sequence(boxes, scores, [owners for _, owners, _ in frames], table(truth), poses)
 
 
 def true(frames: Callable[[], list[Found]], n: int | None = None, noise: Variant | None = None) -> IdentitySet:
@@ -199,6 +244,12 @@ SETS: dict[str, IdentitySet] = {
     "wire6": bounced("wire", 6),
     "bounce6": bounced("bounce", 6),
     "bounce20": bounced("bounce", 20),
+    "posed_pair": posed(Scene(2, 13)),
+    "posed_pair_s3": posed(Scene(2, 13, stride=3)),
+    "posed_line": posed(Scene(2, 3)),
+    "posed_six": posed(Scene(6, 7)),
+    "posed_six_s3": posed(Scene(6, 7, stride=3)),
+    "posed_mount": posed(Scene(2, 7, acts=("mount",))),
     "single_fly": true(lambda: poses("dreem_single_fly/single_fly.slp"), 1),
     "two_flies": true(lambda: poses("dreem_two_flies/two_flies.slp"), 2),
     "two_flies_noisy": detected(
@@ -206,6 +257,9 @@ SETS: dict[str, IdentitySet] = {
         lambda: poses("dreem_two_flies/two_flies_noisy_detections.slp"),
     ),
     "three_flies": true(lambda: poses("dreem_three_flies/three_flies.slp"), 3),
+    "two_flies_posed": posed_recording("dreem_two_flies/two_flies.slp", 2),
+    "three_flies_posed": posed_recording("dreem_three_flies/three_flies.slp", 3),
+    "clip_pair_posed": posed_recording(CLIP, 2),
     "ten_zfish": true(lambda: poses("dreem_ten_zfish/ten_zfish.slp", 30), 10),
     "clip_pair": true(lambda: poses(CLIP), 2),
     "clip_pair_noisy": replace(true(lambda: poses(CLIP), 2, Variant(drop=0.05, jitter=0.03)), whole=True),

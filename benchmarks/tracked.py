@@ -20,8 +20,10 @@ def assignments(sequence: Sequence, **options: Any) -> Iterator[Assignment]:
     """Yield each frame's result; `options` are keys of the section `tracker`."""
     tracker, dataset = Tracker(TrackerConfig(**options), MotionScorer()), LiveDataset()
     for number, (boxes, scores) in enumerate(zip(sequence.boxes, sequence.scores, strict=True)):
-        instances = Instances.of(Detections(boxes=boxes, scores=scores), dataset)
-        yield tracker.step(number, number * FRAME_NS, instances, None, number)
+        found = Detections(boxes=boxes, scores=scores)
+        if sequence.poses is not None:
+            found = Detections(keypoints=sequence.poses[number], scores=scores)
+        yield tracker.step(number, number * FRAME_NS, Instances.of(found, dataset), None, number)
 
 
 def tracks(sequence: Sequence, **options: Any) -> Iterator[Found]:

@@ -80,7 +80,7 @@ class FilterBank:
         """
         n, m = len(instances), len(slots)
         self._reserve(n, m)
-        quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
+        quarters = kalman.QUARTERS / self.indices_per_step(frame_index)
         m, self._model = predict.predict(
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
             self._kept, self._kinds, self._predicted, self._expected, self._exposed,
@@ -185,7 +185,7 @@ class FilterBank:
             self._stride = min(self._stride, difference) if self._stride else difference
         self._last_frame = frame_index
 
-    def _indices_per_step(self, frame_index: int) -> int:
+    def indices_per_step(self, frame_index: int) -> int:
         """Frame indices per time step."""
         return self._stride or (max(frame_index - self._last_frame, 1) if self._last_frame is not None else 1)
 

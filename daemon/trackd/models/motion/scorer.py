@@ -1,4 +1,4 @@
-"""The checkpoint-free scorer: predicted position, size and appearance of every track.
+"""The checkpoint-free scorer: predicted position, size, pose and appearance of every track.
 
 Its logits are log-likelihood ratios, "the same track" against "something else": 0 is even odds. Each live track has one
 reference, so the cost does not grow with the window.
@@ -17,6 +17,7 @@ from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
 from trackd.models.motion.filter_bank import FilterBank
 from trackd.models.motion.merged_boxes import MAX_MISSED
+from trackd.models.motion.pose import Poses
 from trackd.models.motion.predict import CAUTION
 from trackd.tracking.instances import Instances
 from trackd.tracking.merging import Merged
@@ -26,7 +27,7 @@ from trackd_client.detections import Image
 
 
 class MotionScorer(Scorer):
-    """Predicted position, size and, with images, appearance of every track."""
+    """Predicted position and size of every track, with keypoints its pose, with images its appearance."""
 
     boxes_from = "detection"
     is_light = True
@@ -42,6 +43,7 @@ class MotionScorer(Scorer):
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
         self.motion = FilterBank()
+        self.poses = Poses()
 
     def configure(self, settings: StreamSettings) -> None:
         self.needs_image = settings.tracker.use_vis_feats
@@ -59,9 +61,13 @@ class MotionScorer(Scorer):
 
     def score(self, query: Query) -> Scores:
         prune = not (query.complete or query.every_track or query.merged is not None)
+        instances = query.instances if query.instances.keypoints is None else self.poses.placed(query.instances)
         logits, slots, pairs = self.motion.compare(
-            query.instances, query.live_slots, query.frame_index, query.complete, prune, query.merged
+            instances, query.live_slots, query.frame_index, query.complete, prune, query.merged
         )
+        if query.instances.keypoints is not None:
+            per_step = self.motion.indices_per_step(query.frame_index)
+            self.poses.weigh(logits, pairs, query.instances, slots, query.frame_index, per_step)
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
@@ -97,7 +103,13 @@ class MotionScorer(Scorer):
             n_matched = len(slots) - n_new
         self.motion.update(slots[:n_matched], rows, query.frame_index)
         if n_new:
-            self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
+            instances = query.instances if query.instances.keypoints is None else self.poses.placed(query.instances)
+            self.motion.begin(slots[n_matched:], rows[n_matched:], instances, query.frame_index)
+        if query.instances.keypoints is not None:
+            per_step = self.motion.indices_per_step(query.frame_index)
+            self.poses.update(slots, rows, n_new, query.instances, query.frame_index, per_step)
+        elif n_new and self.poses.n_nodes:
+            self.poses.forget(slots[n_matched:])
         self.motion.end_frame(query.frame_index)
         if query.features is not None and len(slots):
             self.appearance.update(slots, rows, query.features, n_new)
@@ -111,8 +123,12 @@ class MotionScorer(Scorer):
         """Do nothing, as `end`."""
 
     def snapshot(self, slots: Slots) -> State:
-        return {"appearance": self.appearance.snapshot(slots), "motion": self.motion.snapshot(slots)}
+        state = {"appearance": self.appearance.snapshot(slots), "motion": self.motion.snapshot(slots)}
+        if self.poses.n_nodes > 1:
+            state["poses"] = self.poses.snapshot(slots)
+        return state
 
     def restore(self, state: State, slots: Slots) -> None:
         self.appearance.restore(state["appearance"], slots)
         self.motion.restore(state["motion"], slots)
+        self.poses.restore(state.get("poses"), slots)  # not in snapshots of earlier versions, nor without poses
