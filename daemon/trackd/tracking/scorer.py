@@ -70,6 +70,7 @@ class Matches:
     unmatched: NDArray[np.intp]  # ascending rows without a track
     n_new: int = 0  # the last n_new of the m are new tracks, whose slots hold nothing of theirs yet
     positions: NDArray[np.int64] | None = None  # (m,) ring positions of the observations in the window
+    doubtful: NDArray[np.intp] | None = None  # ascending rows without a track that begin none: `Scorer.doubtful`
 
 
 class Scorer(ABC):
@@ -86,7 +87,8 @@ class Scorer(ABC):
     # run it inline.
     is_light: bool = False
     # True: the scorer learns how often objects are new. The tracker then learns whether they divide, `divisions: auto`,
-    # and with `max_tracks` no id goes to a place that its track cannot have reached.
+    # and asks which detections are `doubtful`; with `max_tracks` no id goes to a place that its track cannot have
+    # reached.
     learns_births: bool = False
     batch_key: Hashable | None = None  # set by a `BatchScorer`
 
@@ -124,6 +126,17 @@ class Scorer(ABC):
         ascending slot, may leave out pairs, and unless `query.every_track` also tracks, of a probability below
         `NEGLIGIBLE`.
         """
+
+    def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+        """Return which of these unmatched rows are probably no objects, so that they begin no track; None: none is.
+
+        Called for a scorer that `learns_births`, at most once for a frame, after `score` and before `update`.
+
+        Args:
+            query: as given to `score`.
+            rows: (r,) ascending.
+        """
+        return None
 
     @abstractmethod
     def update(self, query: Query, matches: Matches) -> None:

@@ -1,6 +1,6 @@
 """The motion scorer's state of one stream: its tracks by slot, its statistics, and the current frame.
 
-Letters: n instances, S slots, M live tracks, m of them matched, K pairs.
+Letters: n instances, S slots, M live tracks, m of them matched, K pairs, r unmatched rows, c doubtful ones.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, predict, update
+from trackd.models.motion.detector_scores import DetectorScores
 from trackd.models.motion.nearest import nearest_pairs
-from trackd.models.motion.records import EXPECTED, N_CLASSES, STATISTICS, TRACK
+from trackd.models.motion.records import EXPECTED, N_AGES, N_CLASSES, N_GAPS, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
 
@@ -24,6 +25,8 @@ FEW_TRACKS = 24  # above this number of tracks those that cannot match are left 
 MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the nearest tracks are scored then,
 MAX_COLUMNS = 32  # so many per instance
 
+AGAIN = predict.GATE  # least logit at which a detection is a doubtful one seen again
+_ESTABLISHED = (N_AGES - 1) * N_GAPS  # the class of tracks with many observations, seen in the frame before
 _TIME_STEPS = kalman.time_steps()
 _N_STATISTICS = STATISTICS.itemsize // 8
 _FIELDS: Any = STATISTICS.fields
@@ -33,16 +36,21 @@ _BEFORE_BIRTHS: int = _FIELDS["births"][1] // 8  # numbers that a snapshot of an
 class FilterBank:
     """Arrays of records that are written in place and grow by doubling.
 
-    The calls of one frame, in order: `compare` and `update` if the frame has instances and the stream has tracks;
-    `begin` for new tracks; `end_frame`.
+    The calls of one frame, in order: `compare` if the frame has instances and the stream has tracks; `doubtful` if rows
+    are unmatched; `update`; `begin` for new tracks; `end_frame`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, use_scores: bool = True) -> None:
+        """Start without tracks; `use_scores`: learn what the detector's scores say."""
         self._tracks = np.zeros(0, TRACK)  # (S,)
         self._statistics = update.initial_statistics()  # (1,)
         self._scratch = np.zeros(1, STATISTICS)
         self._exposed, self._returned = np.zeros(N_CLASSES), np.zeros(N_CLASSES)
         self._last_frame: int | None = None
+        self.use_scores = use_scores
+        self._scores = DetectorScores()
+        self._doubtful = np.zeros(0, TRACK)  # (c,) of the frame before, as tracks that began there
+        self.has_doubtful = False  # whether c is not 0
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
         self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
         # Of the current frame; the first M or n of each.
@@ -52,6 +60,10 @@ class FilterBank:
         self._expected = np.zeros(0, EXPECTED)
         self._observed = np.zeros((0, 4))
         self._n_kept = 0
+        self._evidence = np.zeros(0)  # log odds of a track over a birth that the scores add
+        self._nothing = np.zeros(0)  # the same without scores
+        self._unowned = np.zeros(0)
+        self._again: NDArray[np.bool_] | None = None  # (c,) which of the doubtful ones were seen again; None: none
 
     def compare(
         self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
@@ -71,9 +83,12 @@ class FilterBank:
         n, m = len(instances), len(slots)
         self._reserve(n, m)
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
+        lift, evidence = 0.0, self._nothing
+        if instances.scored and self.use_scores:
+            lift, evidence = self._scores.weigh(instances.scores, self._evidence), self._evidence
         m, self._model = predict.predict(
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
-            self._kept, self._kinds, self._predicted, self._expected, self._exposed,
+            lift, self._kept, self._kinds, self._predicted, self._expected, self._exposed,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
@@ -83,28 +98,67 @@ class FilterBank:
         if complete or n * m <= DENSE_PAIRS:
             table = np.empty((n, m), np.float32)
             compare = predict.compare if table.size < LARGE_TABLE else predict.compare_many
-            compare(observed, expected, table)
+            compare(observed, expected, evidence, table)
             return table, slots, None
-        pairs = _near_pairs(observed, expected)
+        pairs = _near_pairs(observed, expected, lift)
         logits = np.empty(pairs.shape[1], np.float32)
-        predict.compare_pairs(observed, expected, pairs, logits)
+        predict.compare_pairs(observed, expected, evidence, pairs, logits)
         return logits, slots, pairs
 
-    def update(self, slots: Slots, rows: Indices, frame_index: int) -> None:
+    def doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.bool_] | None:
+        """Return which of the unmatched (r,) rows are probably false detections, by their score; None: none is.
+
+        A row that continues a doubtful detection of the frame before is not.
+        """
+        if not (self.use_scores and instances.scored and self._scores.seen):
+            return None
+        stats = self._statistics[0]
+        chance = float(stats["returns"][_ESTABLISHED] / stats["exposures"][_ESTABLISHED])
+        doubtful = self._scores.doubt(instances.scores, rows, chance)
+        if self.has_doubtful:
+            near = self._continue_doubtful(instances, rows, frame_index)
+            self._again = np.asarray(near.any(axis=0))
+            doubtful &= ~near.any(axis=1)
+        return doubtful if doubtful.any() else None
+
+    def _continue_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.bool_]:
+        """Return (r, c): which rows continue which doubtful detections of the frame before."""
+        c = len(self._doubtful)
+        if self._model < 0:  # not compared
+            self._reserve(len(instances), 0)
+            self._observe(instances)
+            self._scores.weigh(instances.scores, self._evidence)
+        expected, logits = np.empty(c, EXPECTED), np.empty((len(rows), c), np.float32)
+        quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
+        predict.predict(
+            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False, 0.0,
+            np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
+        )  # fmt: skip
+        predict.compare(self._observed[rows], expected, self._evidence[rows], logits)
+        return logits > AGAIN
+
+    def update(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
 
         Args:
             slots: (m,) of the matched tracks.
-            rows: (≥ m,) of their instances, and behind them those that begin a track.
+            rows: (≥ m,) of their instances, and behind them those that begin a track or are doubtful.
+            instances: (n).
             frame_index: the frame's number.
         """
         if self._model < 0:
             return
+        scored = instances.scored and self.use_scores
         columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
         births, missed = predict.explain(
             self._observed, self._expected, self._kept, self._kinds, self._n_kept, slots, rows, columns, bursts,
-            self._returned,
+            self._returned, self._evidence if scored else self._nothing, self._unowned,
         )  # fmt: skip
+        if scored:
+            self._scores.learn(
+                instances.scores, rows, self._unowned, slots, columns, self._kept, self._n_kept, self._kinds,
+                len(self._tracks),
+            )  # fmt: skip
         update.update(
             self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
             births, missed, self._exposed, self._returned, frame_index, self._scratch,
@@ -117,6 +171,19 @@ class FilterBank:
             self._tracks = _grown(self._tracks, top)
         self._reserve(len(instances), 0)
         update.begin(self._tracks, self._statistics, slots, self._observe(instances), rows, frame_index)
+        if self._scores.seen or instances.scored:
+            self._scores.begin(slots, rows, instances.scores, len(self._tracks))
+
+    def doubt(self, rows: Indices, instances: Instances, frame_index: int) -> None:
+        """Remember the (c,) rows that are doubtful in this frame, in place of those of the frame before."""
+        if self.has_doubtful:
+            self._scores.count_doubtful(np.zeros(len(self._doubtful), np.bool_) if self._again is None else self._again)
+        self._doubtful, self._again, self.has_doubtful = np.zeros(len(rows), TRACK), None, len(rows) > 0
+        self._scores.remember_doubtful(instances.scores, rows)
+        if len(rows):
+            self._reserve(len(instances), 0)
+            observed = self._observe(instances)
+            update.begin(self._doubtful, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
 
     def end_frame(self, frame_index: int) -> None:
         """End the current frame."""
@@ -137,7 +204,9 @@ class FilterBank:
 
     def _reserve(self, n: int, m: int) -> None:
         if n > len(self._observed):
-            self._observed = np.zeros((max(n, 2 * len(self._observed), 16), 4))
+            capacity = max(n, 2 * len(self._observed), 16)
+            self._observed = np.zeros((capacity, 4))
+            self._evidence, self._nothing, self._unowned = np.zeros(capacity), np.zeros(capacity), np.zeros(capacity)
         if m > len(self._kept):
             capacity = max(m, 2 * len(self._kept), 16)
             self._kept, self._kinds = np.zeros(capacity, np.intp), np.zeros(capacity, np.intp)
@@ -145,12 +214,16 @@ class FilterBank:
 
     def snapshot(self, slots: Slots) -> State:
         """The statistics, and the tracks in these slots. The names are part of the journal's format."""
-        return {
+        state: State = {
             "learnt": _numbers(self._statistics)[0].copy(),
             "states": np.ascontiguousarray(_numbers(self._tracks[slots]).T),
             "stride": self._stride,
             "last_frame": self._last_frame,
         }
+        if self._scores.seen:
+            state["scores"] = self._scores.snapshot(slots)
+            state["doubtful"] = _numbers(self._doubtful).copy()
+        return state
 
     def restore(self, state: State, slots: Slots) -> None:
         """Replace the state by that of a snapshot."""
@@ -163,16 +236,22 @@ class FilterBank:
         self._stride = int(state["stride"])
         self._last_frame = None if state["last_frame"] is None else int(state["last_frame"])
         self._model = -1
+        self._scores, self._doubtful, self._again = DetectorScores(), np.zeros(0, TRACK), None
+        if "scores" in state:  # not in snapshots of earlier versions, and of streams without scores
+            self._scores.restore(state["scores"], slots)
+            self._doubtful = np.zeros(len(state["doubtful"]), TRACK)
+            _numbers(self._doubtful)[:] = state["doubtful"]
+        self.has_doubtful = len(self._doubtful) > 0
 
 
-def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
+def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void], lift: float) -> Indices:
     """The pairs whose logit can be above the gate, (2, K), by row and then by column."""
     by_x = np.argsort(observed[:, 0], kind="stable")
     starts = np.empty(len(observed) + 1, np.intp)
     capacity = 8 * len(observed)
     while True:
         pairs = np.empty((2, capacity), np.intp)
-        count = predict.near_pairs(observed, by_x, expected, pairs, starts, max(MAX_PAIRS, capacity))
+        count = predict.near_pairs(observed, by_x, expected, lift, pairs, starts, max(MAX_PAIRS, capacity))
         if count <= capacity:
             return np.ascontiguousarray(pairs[:, :count])
         if count > MAX_PAIRS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackd.config import StreamSettings
 from trackd.models.motion.appearance import Appearance, Descriptors, describe, relative_to_best
@@ -29,18 +30,20 @@ class MotionScorer(Scorer):
     is_light = True
     learns_births = True
 
-    def __init__(self, use_vis_feats: bool = True) -> None:
+    def __init__(self, use_vis_feats: bool = True, use_scores: bool = True) -> None:
         """Start without tracks and statistics.
 
         Args:
             use_vis_feats: with images, compare the appearance of instances.
+            use_scores: learn what the detector's scores say.
         """
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
-        self.motion = FilterBank()
+        self.motion = FilterBank(use_scores)
 
     def configure(self, settings: StreamSettings) -> None:
         self.needs_image = settings.tracker.use_vis_feats
+        self.motion.use_scores = settings.tracker.use_scores
 
     def encode(self, image: Image | None, instances: Instances) -> Descriptors | None:
         if not self.needs_image or image is None:
@@ -63,10 +66,16 @@ class MotionScorer(Scorer):
             logits += relative_to_best(appearance, logits, pairs)
         return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
 
+    def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+        return self.motion.doubtful(query.instances, rows, query.frame_index)
+
     def update(self, query: Query, matches: Matches) -> None:
-        n_new, slots, rows = matches.n_new, matches.slots, matches.rows
+        n_new, slots, rows, doubtful = matches.n_new, matches.slots, matches.rows, matches.doubtful
         n_matched = len(slots) - n_new
-        self.motion.update(slots[:n_matched], rows, query.frame_index)
+        unowned = rows if doubtful is None else np.concatenate([rows, doubtful])
+        self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
+        if doubtful is not None or self.motion.has_doubtful:
+            self.motion.doubt(rows[:0] if doubtful is None else doubtful, query.instances, query.frame_index)
         if n_new:
             self.motion.begin(slots[n_matched:], rows[n_matched:], query.instances, query.frame_index)
         self.motion.end_frame(query.frame_index)
