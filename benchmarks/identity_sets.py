@@ -14,6 +14,7 @@ import sleap_io
 from scipy.ndimage import find_objects
 
 from identity_sequence import SHARED, VARIANTS, Found, Sequence, Variant, score, table
+from static_spots import scene
 from trackd_client.recordings.config import Dataloader, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.labels.label_files import read_spots
@@ -71,6 +72,11 @@ def bounced(kind: str, n: int) -> IdentitySet:
         return found
 
     return IdentitySet(read, n, varied=False)
+
+
+def with_spots(**options: bool | float) -> IdentitySet:
+    """Animals that walk through static false detections."""
+    return IdentitySet(lambda: [scene(seed, **options) for seed in SEEDS], varied=False)
 
 
 def true(frames: Callable[[], list[Found]], n: int | None = None, noise: Variant | None = None) -> IdentitySet:
@@ -199,6 +205,9 @@ SETS: dict[str, IdentitySet] = {
     "wire6": bounced("wire", 6),
     "bounce6": bounced("bounce", 6),
     "bounce20": bounced("bounce", 20),
+    "spots": with_spots(),
+    "spots_low": with_spots(low_scores=True),
+    "spots_missed": with_spots(missed=0.1),
     "single_fly": true(lambda: poses("dreem_single_fly/single_fly.slp"), 1),
     "two_flies": true(lambda: poses("dreem_two_flies/two_flies.slp"), 2),
     "two_flies_noisy": detected(

@@ -328,10 +328,12 @@ class Tracker:
         """Return the unmatched rows that may begin a track, and note and flag the others."""
         unmatched = matches.unmatched
         doubtful = self.scorer.doubtful(query, unmatched)
-        if doubtful is not None and parents:
-            doubtful &= ~np.isin(unmatched, list(parents))
-        if doubtful is None or not doubtful.any():
+        if doubtful is None:
             return unmatched
+        if parents:
+            doubtful &= ~np.isin(unmatched, list(parents))
+            if not doubtful.any():
+                return unmatched
         matches.doubtful = unmatched[doubtful]
         query.flags.append("low_score")
         return np.asarray(unmatched[~doubtful])

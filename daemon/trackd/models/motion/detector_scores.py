@@ -19,14 +19,17 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAGS, FLOAT, FLOAT_TABLE, FLOATS, INT, INTS, compiled, piece
+from trackd.compiled import FLAG, FLAGS, FLOAT, FLOAT32_TABLE, FLOAT_TABLE, FLOATS, INT, INTS, compiled, piece, records
+from trackd.models.motion.records import STATISTICS
 from trackd.tracking.window import Slots, State
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-N_BINS = 64  # of the scores from 0 to 1; lower and higher ones are in the first and the last
+N_BINS = 48  # of the scores from 0 to 1; lower and higher ones are in the first and the last
 TRACKS, BIRTHS, FIRST, AGAIN = 0, 1, 2, 3  # rows of the counts
+ODDS, DOUBTFUL = 0, 1  # rows of what follows from them: what a score adds to the log odds; 1: a first sighting is false
+ESTABLISHED = 16  # the class of tracks with many observations, seen in the frame before: (N_AGES − 1) · N_GAPS
 NO_BIN = -1  # of a detection without a score
 MEMORY, FIRST_MEMORY = 4000.0, 1000.0  # observations, and first sightings, that are remembered
 PRIOR_WEIGHT = 10.0  # observations with the stream's own share that each class counts as
@@ -78,34 +81,24 @@ def _pool(part: Floats, whole: Floats, parts: Floats, wholes: Floats, ends: Indi
 
 
 @piece
-def _class_of(b: int, ends: Indices, count: int) -> int:
-    """The class of a bin; a bin between two classes belongs to the one of higher scores."""
-    k = 0
-    while k < count - 1 and ends[k] < b:
-        k += 1
-    return k
-
-
-@piece
-def _odds_of_classes(counts: Floats, ends: Indices, odds: Floats) -> int:
-    """Compute what the scores of each class add to the log odds of a track over a birth.
+def _conclude_odds(counts: Floats, meaning: Floats, parts: Floats, wholes: Floats, ends: Indices) -> bool:
+    """Write what the scores of each bin add to the log odds of a track over a birth; returns whether they say anything.
 
     Args:
         counts: (4, N_BINS).
-        ends: (N_BINS,) written: the last bin of each class.
-        odds: (N_BINS,) written.
-
-    Returns:
-        the number of classes; 0 if the scores say nothing.
+        meaning: (2, N_BINS), the first row is written.
+        parts: (N_BINS,) scratch, as the others.
+        wholes: (N_BINS,).
+        ends: (N_BINS,).
     """
-    parts, wholes = np.empty(N_BINS), np.empty(N_BINS)
+    meaning[ODDS, :] = 0.0
     count = _pool(counts[BIRTHS], counts[BIRTHS] + counts[TRACKS], parts, wholes, ends)
     births, total = 0.0, 0.0
     for k in range(count):
         births += parts[k]
         total += wholes[k]
     if count < 2 or not 0.0 < births < total:
-        return 0
+        return False
     share, significance = births / total, 0.0
     for k in range(count):
         births, tracks = parts[k], max(wholes[k] - parts[k], 0.0)
@@ -113,54 +106,61 @@ def _odds_of_classes(counts: Floats, ends: Indices, odds: Floats) -> int:
             significance += 2.0 * births * math.log(births / (wholes[k] * share))
         if tracks > 0.0:
             significance += 2.0 * tracks * math.log(tracks / (wholes[k] * (1.0 - share)))
-        tracks, births = tracks + PRIOR_WEIGHT * (1.0 - share), births + PRIOR_WEIGHT * share
-        odds[k] = min(max(math.log(tracks / births * (share / (1.0 - share))), 0.0), MOST_EVIDENCE)
-    return count if significance > LEAST_SIGNIFICANCE else 0
+    if significance <= LEAST_SIGNIFICANCE:
+        return False
+    k, odds = -1, 0.0
+    for b in range(N_BINS):
+        if k < 0 or (k < count - 1 and ends[k] < b):  # a bin between two classes belongs to the one of higher scores
+            k += 1
+            births, tracks = parts[k] + PRIOR_WEIGHT * share, wholes[k] - parts[k] + PRIOR_WEIGHT * (1.0 - share)
+            odds = min(max(math.log(tracks / births * (share / (1.0 - share))), 0.0), MOST_EVIDENCE)
+        meaning[ODDS, b] = odds
+    return True
 
 
-@compiled(FLOAT, _READ_ONLY_SCORES, FLOAT_TABLE, FLOATS)
-def _weigh(scores: NDArray[np.float32], counts: Floats, evidence: Floats) -> float:
-    """Write the log odds of a track over a birth that each score (n,) adds; returns the largest, or 0."""
-    odds, ends = np.empty(N_BINS), np.empty(N_BINS, np.int64)
-    count, most = _odds_of_classes(counts, ends, odds), 0.0
-    for i in range(len(scores)):
-        b = _bin(scores[i])
-        evidence[i] = odds[_class_of(b, ends, count)] if count > 0 and b != NO_BIN else 0.0
-        most = max(most, evidence[i])
-    return most
-
-
-@compiled(None, _READ_ONLY_SCORES, INTS, FLOAT_TABLE, FLOAT, FLAGS)
-def _doubt(
-    scores: NDArray[np.float32], rows: Indices, counts: Floats, chance: float, doubtful: NDArray[np.bool_]
+@piece
+def _conclude_doubt(
+    counts: Floats, chance: float, meaning: Floats, parts: Floats, wholes: Floats, ends: Indices
 ) -> None:
-    """Write for each of the (r,) rows whether a first sighting with its score is clearly false.
+    """Write for each bin whether a first sighting with its score is clearly false.
 
     Args:
-        scores: (n,).
-        rows: (r,).
         counts: (4, N_BINS).
-        chance: the chance that an object which was seen twice is seen in the next frame.
-        doubtful: (r,) written.
+        chance: the chance that an established track is seen in the next frame.
+        meaning: (2, N_BINS), the second row is written.
+        parts: (N_BINS,) scratch, as the others.
+        wholes: (N_BINS,).
+        ends: (N_BINS,).
     """
-    parts, wholes, ends = np.empty(N_BINS), np.empty(N_BINS), np.empty(N_BINS, np.int64)
-    says_something = _odds_of_classes(counts, ends, parts) > 0
     missing = np.empty(N_BINS)
     for b in range(N_BINS):
         missing[b] = max(counts[FIRST, b] - counts[AGAIN, b], 0.0)
     count = _pool(missing, counts[FIRST], parts, wholes, ends)
-    for k in range(len(rows)):
-        doubtful[k] = False
-        b = _bin(scores[rows[k]])
-        if b == NO_BIN or count < 2 or not says_something:
-            continue
-        at = _class_of(b, ends, count)
-        again = (wholes[at] - parts[at] + 1.0) / (wholes[at] + 2.0)
-        deviation = math.sqrt(again * (1.0 - again) / (wholes[at] + 3.0))
-        doubtful[k] = again + DEVIATIONS * deviation < LEAST_CHANCE * chance
+    if count < 2:
+        return
+    for k in range(count - 1, -1, -1):
+        again = (wholes[k] - parts[k] + 1.0) / (wholes[k] + 2.0)
+        deviation = math.sqrt(again * (1.0 - again) / (wholes[k] + 3.0))
+        if again + DEVIATIONS * deviation < LEAST_CHANCE * chance:
+            meaning[DOUBTFUL, : ends[k] + 1] = 1.0  # lower scores are not more often seen again
+            break
 
 
-@compiled(None, _READ_ONLY_SCORES, INTS, FLOATS, INTS, INTS, INTS, INT, INTS, INTS, FLOAT_TABLE)
+@compiled(FLOAT, _READ_ONLY_SCORES, FLOAT_TABLE, FLOATS)
+def _weigh(scores: NDArray[np.float32], meaning: Floats, evidence: Floats) -> float:
+    """Write the log odds of a track over a birth that each score (n,) adds; returns the largest, or 0."""
+    most = 0.0
+    for i in range(len(scores)):
+        b = _bin(scores[i])
+        evidence[i] = meaning[ODDS, b] if b != NO_BIN else 0.0
+        most = max(most, evidence[i])
+    return most
+
+
+@compiled(
+    None, _READ_ONLY_SCORES, INTS, FLOATS, INTS, INTS, INTS, INT, INTS, INTS, records(STATISTICS), FLOAT_TABLE,
+    FLOAT_TABLE,
+)  # fmt: skip
 def _learn(
     scores: NDArray[np.float32],
     rows: Indices,
@@ -171,9 +171,11 @@ def _learn(
     n_kept: int,
     kinds: Indices,
     first_bins: Indices,
+    statistics: NDArray[np.void],
     counts: Floats,
+    meaning: Floats,
 ) -> None:
-    """Count a frame.
+    """Count a frame, and conclude what the scores mean.
 
     Args:
         scores: (n,).
@@ -185,7 +187,9 @@ def _learn(
         n_kept: M.
         kinds: (M,) their classes; 0: seen once, in the frame before.
         first_bins: (≥ S,) the bin of each track's first sighting.
+        statistics: (1,) of the stream.
         counts: (4, N_BINS), written.
+        meaning: (2, N_BINS), written.
     """
     total, first = 0.0, 0.0
     for b in range(N_BINS):
@@ -210,6 +214,11 @@ def _learn(
     for k in range(len(slots)):
         if kinds[columns[k]] == 0 and first_bins[slots[k]] != NO_BIN:
             counts[AGAIN, first_bins[slots[k]]] += 1.0 - births[k]
+    parts, wholes, ends = np.empty(N_BINS), np.empty(N_BINS), np.empty(N_BINS, np.int64)
+    meaning[DOUBTFUL, :] = 0.0
+    if _conclude_odds(counts, meaning, parts, wholes, ends):
+        chance = statistics[0].returns[ESTABLISHED] / statistics[0].exposures[ESTABLISHED]
+        _conclude_doubt(counts, chance, meaning, parts, wholes, ends)
 
 
 @compiled(None, _READ_ONLY_SCORES, INTS, INTS)
@@ -219,30 +228,74 @@ def _find_bins(scores: NDArray[np.float32], rows: Indices, bins: Indices) -> Non
         bins[k] = _bin(scores[rows[k]])
 
 
+@compiled(FLAG, _READ_ONLY_SCORES, INTS, FLOAT_TABLE, FLOAT32_TABLE, FLOAT, INTS, FLOAT_TABLE, FLAGS)
+def _doubt(
+    scores: NDArray[np.float32],
+    rows: Indices,
+    meaning: Floats,
+    logits: NDArray[np.float32],
+    least: float,
+    bins: Indices,
+    counts: Floats,
+    doubtful: NDArray[np.bool_],
+) -> bool:
+    """Doubt unmatched rows (r,), and count the (c,) doubtful detections of the frame before that are seen again.
+
+    Args:
+        scores: (n,).
+        rows: (r,).
+        meaning: (2, N_BINS).
+        logits: (r, c) of the unmatched rows.
+        least: a row whose logit is above this continues a doubtful detection, and is not doubtful.
+        bins: (c,) of the doubtful detections of the frame before.
+        counts: (4, N_BINS), written.
+        doubtful: (r,) written: whether a row is clearly a false detection.
+
+    Returns:
+        whether a row is doubtful.
+    """
+    for i in range(len(rows)):
+        b = _bin(scores[rows[i]])
+        doubtful[i] = b != NO_BIN and meaning[DOUBTFUL, b] > 0.0
+    for j in range(len(bins)):
+        again = False
+        for i in range(len(logits)):
+            if logits[i, j] > least:
+                again, doubtful[i] = True, False
+        if bins[j] != NO_BIN:
+            counts[FIRST, bins[j]] += 1.0
+            counts[AGAIN, bins[j]] += 1.0 if again else 0.0
+    return bool(doubtful.any())
+
+
 class DetectorScores:
     """What the scores of one stream say: the counts, and the bin of each track's first sighting, by slot."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros((4, N_BINS))
+        self._counts, self._meaning = np.zeros((4, N_BINS)), np.zeros((2, N_BINS))
         self._first_bins = np.zeros(0, np.intp)  # (S,)
         self._doubtful_bins = np.zeros(0, np.intp)  # (c,) of the doubtful detections of the frame before
         self.seen = False  # whether any frame had scores
 
     def weigh(self, scores: NDArray[np.float32], evidence: Floats) -> float:
         """Write the log odds of a track over a birth that each score (n,) adds; returns the largest, or 0."""
-        return _weigh(scores, self._counts, evidence)
+        return _weigh(scores, self._meaning, evidence)
 
-    def doubt(self, scores: NDArray[np.float32], rows: Indices, chance: float) -> NDArray[np.bool_]:
-        """Return for each of the (r,) rows whether a first sighting with its score is clearly false.
+    def doubt(
+        self, scores: NDArray[np.float32], rows: Indices, logits: NDArray[np.float32], least: float
+    ) -> NDArray[np.bool_] | None:
+        """Return which of the unmatched (r,) rows are clearly false, or None; count what is seen again.
 
         Args:
             scores: (n,).
             rows: (r,).
-            chance: the chance that an established track is seen in the next frame.
+            logits: (r, c) of these rows against the doubtful detections of the frame before.
+            least: a row with a logit above this is one of those again.
         """
         doubtful = np.empty(len(rows), np.bool_)
-        _doubt(scores, rows, self._counts, chance, doubtful)
-        return doubtful
+        bins, self._doubtful_bins = self._doubtful_bins, self._doubtful_bins[:0]
+        found = _doubt(scores, rows, self._meaning, logits, least, bins, self._counts, doubtful)
+        return doubtful if found else None
 
     def learn(
         self,
@@ -254,12 +307,16 @@ class DetectorScores:
         kept: Slots,
         n_kept: int,
         kinds: Indices,
+        statistics: NDArray[np.void],
         capacity: int,
     ) -> None:
         """Count a frame; the arguments are those of `_learn`, and the number of slots."""
         self.seen = True
         self._reserve(capacity)
-        _learn(scores, rows, births, slots, columns, kept, n_kept, kinds, self._first_bins, self._counts)
+        _learn(
+            scores, rows, births, slots, columns, kept, n_kept, kinds, self._first_bins, statistics, self._counts,
+            self._meaning,
+        )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, scores: NDArray[np.float32], capacity: int) -> None:
         """Note the scores of the (m,) rows with which tracks begin in (m,) slots; `capacity` is the number of slots."""
@@ -268,14 +325,10 @@ class DetectorScores:
         _find_bins(scores, rows, bins)
         self._first_bins[slots] = bins
 
-    def count_doubtful(self, again: NDArray[np.bool_]) -> None:
-        """Count which (c,) of the doubtful detections of the frame before were seen again."""
-        bins = self._doubtful_bins
-        np.add.at(self._counts[FIRST], bins, 1.0)
-        np.add.at(self._counts[AGAIN], bins[again], 1.0)
-
     def remember_doubtful(self, scores: NDArray[np.float32], rows: Indices) -> None:
         """Note the scores of the (c,) rows that are doubtful in this frame."""
+        if len(self._doubtful_bins):  # no row was unmatched, so none was seen again
+            self.doubt(scores, rows[:0], np.empty((0, len(self._doubtful_bins)), np.float32), 0.0)
         self._doubtful_bins = np.empty(len(rows), np.intp)
         _find_bins(scores, rows, self._doubtful_bins)
 
@@ -290,6 +343,7 @@ class DetectorScores:
         self._reserve(int(slots.max(initial=-1)) + 1)
         return {
             "counts": self._counts.copy(),
+            "meaning": self._meaning.copy(),
             "first_bins": self._first_bins[slots],
             "doubtful_bins": self._doubtful_bins.copy(),
         }
@@ -297,7 +351,7 @@ class DetectorScores:
     def restore(self, state: State, slots: Slots) -> None:
         """Replace the state by that of a snapshot."""
         self.seen = True
-        self._counts = np.array(state["counts"])
+        self._counts, self._meaning = np.array(state["counts"]), np.array(state["meaning"])
         self._first_bins = np.zeros(0, np.intp)
         self._reserve(int(slots.max(initial=-1)) + 1)
         self._first_bins[slots] = state["first_bins"]

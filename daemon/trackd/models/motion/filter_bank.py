@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trackd.models.motion import kalman, predict, update
 from trackd.models.motion.detector_scores import DetectorScores
 from trackd.models.motion.nearest import nearest_pairs
-from trackd.models.motion.records import EXPECTED, N_AGES, N_CLASSES, N_GAPS, STATISTICS, TRACK
+from trackd.models.motion.records import EXPECTED, N_CLASSES, STATISTICS, TRACK
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
 
@@ -26,7 +26,6 @@ MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the ne
 MAX_COLUMNS = 32  # so many per instance
 
 AGAIN = predict.GATE  # least logit at which a detection is a doubtful one seen again
-_ESTABLISHED = (N_AGES - 1) * N_GAPS  # the class of tracks with many observations, seen in the frame before
 _TIME_STEPS = kalman.time_steps()
 _N_STATISTICS = STATISTICS.itemsize // 8
 _FIELDS: Any = STATISTICS.fields
@@ -52,6 +51,7 @@ class FilterBank:
         self._doubtful = np.zeros(0, TRACK)  # (c,) of the frame before, as tracks that began there
         self.has_doubtful = False  # whether c is not 0
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
+        self._per_step = 1  # frame indices per time step, at the current frame
         self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
         # Of the current frame; the first M or n of each.
         self._kept = np.zeros(0, np.intp)  # slots, ascending
@@ -63,7 +63,6 @@ class FilterBank:
         self._evidence = np.zeros(0)  # log odds of a track over a birth that the scores add
         self._nothing = np.zeros(0)  # the same without scores
         self._unowned = np.zeros(0)
-        self._again: NDArray[np.bool_] | None = None  # (c,) which of the doubtful ones were seen again; None: none
 
     def compare(
         self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
@@ -82,7 +81,8 @@ class FilterBank:
         """
         n, m = len(instances), len(slots)
         self._reserve(n, m)
-        quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
+        self._per_step = self._indices_per_step(frame_index)
+        quarters = kalman.QUARTERS / self._per_step
         lift, evidence = 0.0, self._nothing
         if instances.scored and self.use_scores:
             lift, evidence = self._scores.weigh(instances.scores, self._evidence), self._evidence
@@ -112,30 +112,26 @@ class FilterBank:
         """
         if not (self.use_scores and instances.scored and self._scores.seen):
             return None
-        stats = self._statistics[0]
-        chance = float(stats["returns"][_ESTABLISHED] / stats["exposures"][_ESTABLISHED])
-        doubtful = self._scores.doubt(instances.scores, rows, chance)
-        if self.has_doubtful:
-            near = self._continue_doubtful(instances, rows, frame_index)
-            self._again = np.asarray(near.any(axis=0))
-            doubtful &= ~near.any(axis=1)
-        return doubtful if doubtful.any() else None
+        logits = self._compare_doubtful(instances, rows, frame_index)
+        return self._scores.doubt(instances.scores, rows, logits, AGAIN)
 
-    def _continue_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.bool_]:
-        """Return (r, c): which rows continue which doubtful detections of the frame before."""
+    def _compare_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.float32]:
+        """Return the logits (r, c) of rows against the doubtful detections of the frame before."""
         c = len(self._doubtful)
-        if self._model < 0:  # not compared
-            self._reserve(len(instances), 0)
-            self._observe(instances)
+        logits = np.empty((len(rows), c), np.float32)
+        if not c:
+            return logits
+        observed = self._observe_once(instances)
+        if self._model < 0:
             self._scores.weigh(instances.scores, self._evidence)
-        expected, logits = np.empty(c, EXPECTED), np.empty((len(rows), c), np.float32)
+        expected = np.empty(c, EXPECTED)
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
         predict.predict(
             self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False, 0.0,
             np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
         )  # fmt: skip
-        predict.compare(self._observed[rows], expected, self._evidence[rows], logits)
-        return logits > AGAIN
+        predict.compare(observed[rows], expected, self._evidence[rows], logits)
+        return logits
 
     def update(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
@@ -157,11 +153,11 @@ class FilterBank:
         if scored:
             self._scores.learn(
                 instances.scores, rows, self._unowned, slots, columns, self._kept, self._n_kept, self._kinds,
-                len(self._tracks),
+                self._statistics, len(self._tracks),
             )  # fmt: skip
         update.update(
             self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
-            births, missed, self._exposed, self._returned, frame_index, self._scratch,
+            births, missed, self._exposed, self._returned, frame_index, self._per_step, self._scratch,
         )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
@@ -169,20 +165,16 @@ class FilterBank:
         top = int(slots.max()) + 1
         if top > len(self._tracks):
             self._tracks = _grown(self._tracks, top)
-        self._reserve(len(instances), 0)
-        update.begin(self._tracks, self._statistics, slots, self._observe(instances), rows, frame_index)
+        update.begin(self._tracks, self._statistics, slots, self._observe_once(instances), rows, frame_index)
         if self._scores.seen or instances.scored:
             self._scores.begin(slots, rows, instances.scores, len(self._tracks))
 
     def doubt(self, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Remember the (c,) rows that are doubtful in this frame, in place of those of the frame before."""
-        if self.has_doubtful:
-            self._scores.count_doubtful(np.zeros(len(self._doubtful), np.bool_) if self._again is None else self._again)
-        self._doubtful, self._again, self.has_doubtful = np.zeros(len(rows), TRACK), None, len(rows) > 0
+        self._doubtful, self.has_doubtful = np.zeros(len(rows), TRACK), len(rows) > 0
         self._scores.remember_doubtful(instances.scores, rows)
         if len(rows):
-            self._reserve(len(instances), 0)
-            observed = self._observe(instances)
+            observed = self._observe_once(instances)
             update.begin(self._doubtful, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
 
     def end_frame(self, frame_index: int) -> None:
@@ -201,6 +193,13 @@ class FilterBank:
         observed = self._observed[: len(instances)]
         predict.observe(instances.centres, instances.extents, observed)
         return observed
+
+    def _observe_once(self, instances: Instances) -> NDArray[np.float64]:
+        """The measurements of this frame, which `compare` has made if it was called."""
+        if self._model >= 0:
+            return self._observed[: len(instances)]
+        self._reserve(len(instances), 0)
+        return self._observe(instances)
 
     def _reserve(self, n: int, m: int) -> None:
         if n > len(self._observed):
@@ -232,11 +231,12 @@ class FilterBank:
         known = _N_STATISTICS if len(learnt) == _N_STATISTICS else _BEFORE_BIRTHS
         _numbers(self._statistics)[0, :known] = learnt[:known]
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
-        _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
+        states = np.asarray(state["states"]).T
+        _numbers(self._tracks)[slots, : states.shape[1]] = states  # earlier versions have fewer numbers
         self._stride = int(state["stride"])
         self._last_frame = None if state["last_frame"] is None else int(state["last_frame"])
         self._model = -1
-        self._scores, self._doubtful, self._again = DetectorScores(), np.zeros(0, TRACK), None
+        self._scores, self._doubtful = DetectorScores(), np.zeros(0, TRACK)
         if "scores" in state:  # not in snapshots of earlier versions, and of streams without scores
             self._scores.restore(state["scores"], slots)
             self._doubtful = np.zeros(len(state["doubtful"]), TRACK)
