@@ -106,16 +106,6 @@ def test_a_track_goes_on_with_a_low_score() -> None:
     assert found.track_ids.tolist() == ids.tolist()
 
 
-def test_a_high_score_raises_the_probability_of_a_track_and_a_low_one_does_not_lower_it() -> None:
-    one, _ = taught(0)
-    scorer = one.scorer
-    assert isinstance(scorer, MotionScorer)
-    evidence = np.full(3, 9.0)
-    most = scorer.motion._scores.weigh(np.array([0.2, 0.9, np.nan], np.float32), evidence)
-    assert evidence[0] == evidence[2] == 0
-    assert evidence[1] == most > 0.3
-
-
 @pytest.mark.parametrize("kind", ["equal", "random"])
 def test_scores_that_say_nothing_change_nothing(kind: str) -> None:
     rng = np.random.default_rng(5)

@@ -60,9 +60,7 @@ class FilterBank:
         self._expected = np.zeros(0, EXPECTED)
         self._observed = np.zeros((0, 4))
         self._n_kept = 0
-        self._evidence = np.zeros(0)  # log odds of a track over a birth that the scores add
-        self._nothing = np.zeros(0)  # the same without scores
-        self._unowned = np.zeros(0)
+        self._unowned = np.zeros(0)  # of each observation the chance that it belongs to no track
 
     def compare(
         self, instances: Instances, slots: Slots, frame_index: int, complete: bool, prune: bool
@@ -83,12 +81,9 @@ class FilterBank:
         self._reserve(n, m)
         self._per_step = self._indices_per_step(frame_index)
         quarters = kalman.QUARTERS / self._per_step
-        lift, evidence = 0.0, self._nothing
-        if instances.scored and self.use_scores:
-            lift, evidence = self._scores.weigh(instances.scores, self._evidence), self._evidence
         m, self._model = predict.predict(
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
-            lift, self._kept, self._kinds, self._predicted, self._expected, self._exposed,
+            self._kept, self._kinds, self._predicted, self._expected, self._exposed,
         )  # fmt: skip
         self._n_kept = m
         if m < len(slots):
@@ -98,11 +93,11 @@ class FilterBank:
         if complete or n * m <= DENSE_PAIRS:
             table = np.empty((n, m), np.float32)
             compare = predict.compare if table.size < LARGE_TABLE else predict.compare_many
-            compare(observed, expected, evidence, table)
+            compare(observed, expected, table)
             return table, slots, None
-        pairs = _near_pairs(observed, expected, lift)
+        pairs = _near_pairs(observed, expected)
         logits = np.empty(pairs.shape[1], np.float32)
-        predict.compare_pairs(observed, expected, evidence, pairs, logits)
+        predict.compare_pairs(observed, expected, pairs, logits)
         return logits, slots, pairs
 
     def doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.bool_] | None:
@@ -122,15 +117,13 @@ class FilterBank:
         if not c:
             return logits
         observed = self._observe_once(instances)
-        if self._model < 0:
-            self._scores.weigh(instances.scores, self._evidence)
         expected = np.empty(c, EXPECTED)
         quarters = kalman.QUARTERS / self._indices_per_step(frame_index)
         predict.predict(
-            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False, 0.0,
+            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
             np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
         )  # fmt: skip
-        predict.compare(observed[rows], expected, self._evidence[rows], logits)
+        predict.compare(observed[rows], expected, logits)
         return logits
 
     def update(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
@@ -144,13 +137,12 @@ class FilterBank:
         """
         if self._model < 0:
             return
-        scored = instances.scored and self.use_scores
         columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
         births, missed = predict.explain(
             self._observed, self._expected, self._kept, self._kinds, self._n_kept, slots, rows, columns, bursts,
-            self._returned, self._evidence if scored else self._nothing, self._unowned,
+            self._returned, self._unowned,
         )  # fmt: skip
-        if scored:
+        if instances.scored and self.use_scores:
             self._scores.learn(
                 instances.scores, rows, self._unowned, slots, columns, self._kept, self._n_kept, self._kinds,
                 self._statistics, len(self._tracks),
@@ -204,8 +196,7 @@ class FilterBank:
     def _reserve(self, n: int, m: int) -> None:
         if n > len(self._observed):
             capacity = max(n, 2 * len(self._observed), 16)
-            self._observed = np.zeros((capacity, 4))
-            self._evidence, self._nothing, self._unowned = np.zeros(capacity), np.zeros(capacity), np.zeros(capacity)
+            self._observed, self._unowned = np.zeros((capacity, 4)), np.zeros(capacity)
         if m > len(self._kept):
             capacity = max(m, 2 * len(self._kept), 16)
             self._kept, self._kinds = np.zeros(capacity, np.intp), np.zeros(capacity, np.intp)
@@ -244,14 +235,14 @@ class FilterBank:
         self.has_doubtful = len(self._doubtful) > 0
 
 
-def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void], lift: float) -> Indices:
+def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:
     """The pairs whose logit can be above the gate, (2, K), by row and then by column."""
     by_x = np.argsort(observed[:, 0], kind="stable")
     starts = np.empty(len(observed) + 1, np.intp)
     capacity = 8 * len(observed)
     while True:
         pairs = np.empty((2, capacity), np.intp)
-        count = predict.near_pairs(observed, by_x, expected, lift, pairs, starts, max(MAX_PAIRS, capacity))
+        count = predict.near_pairs(observed, by_x, expected, pairs, starts, max(MAX_PAIRS, capacity))
         if count <= capacity:
             return np.ascontiguousarray(pairs[:, :count])
         if count > MAX_PAIRS:

@@ -8,8 +8,7 @@ observation that belongs to no track. It is the log of
     density of the position · chance that the track is observed / (1 − that chance) / density of the births
 
 The births per frame, the area in which they occur and the chances are learnt from the stream (update.py). A chance is
-that of the track's class: few or many observations before, a short or a long gap. What the detector's score adds to a
-row of logits is `evidence` (detector_scores.py).
+that of the track's class: few or many observations before, a short or a long gap.
 
 A track that was often seen at one place, also after gaps, and never elsewhere, is expected there, with its own spread
 and its own chance, however long its gap is. So a static false detection keeps its id, and takes none of an animal that
@@ -172,8 +171,8 @@ def _expect_at_home(track: Any, row: Any, stats: Any, model: int, prior: float) 
 
 
 @compiled(
-    _COUNT_AND_MODEL, records(TRACK), INTS, FLOAT, FLOAT, records(TIME_STEP), records(STATISTICS), FLAG, FLOAT, INTS,
-    INTS, records(TRACK), records(EXPECTED), FLOATS,
+    _COUNT_AND_MODEL, records(TRACK), INTS, FLOAT, FLOAT, records(TIME_STEP), records(STATISTICS), FLAG, INTS, INTS,
+    records(TRACK), records(EXPECTED), FLOATS,
 )  # fmt: skip
 def predict(
     tracks: NDArray[np.void],
@@ -183,7 +182,6 @@ def predict(
     time_steps: NDArray[np.void],
     statistics: NDArray[np.void],
     prune: bool,
-    lift: float,
     kept: Indices,
     kinds: Indices,
     predicted: NDArray[np.void],
@@ -200,7 +198,6 @@ def predict(
         time_steps: (quarters,) from `kalman.time_steps`.
         statistics: (1,) of the stream.
         prune: leave out the tracks whose best possible logit is below the gate.
-        lift: the largest that a score adds to a logit.
         kept: (M,) written: the slots of the predicted tracks.
         kinds: (M,) written: their classes.
         predicted: (M,) written: the tracks at the frame.
@@ -228,7 +225,7 @@ def predict(
         if (
             prune
             and not stays
-            and max(size_peak - math.log1p(step.process_noise_x[model]) - log_noise, 0.0) + prior + lift <= GATE
+            and max(size_peak - math.log1p(step.process_noise_x[model]) - log_noise, 0.0) + prior <= GATE
         ):
             continue
         kept[count], kinds[count] = slot, kind
@@ -263,38 +260,36 @@ def _burst_likelihood(measurement: Floats, row: Any) -> float:
 
 
 @piece
-def _compare(observed: Floats, expected: NDArray[np.void], evidence: Floats, logits: NDArray[np.float32]) -> None:
+def _compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
     for i in range(len(observed)):
         for j in range(len(expected)):
-            likelihood = max(_usual_likelihood(observed[i], expected[j]), _burst_likelihood(observed[i], expected[j]))
-            logits[i, j] = math.log(likelihood) + evidence[i]
+            logits[i, j] = math.log(
+                max(_usual_likelihood(observed[i], expected[j]), _burst_likelihood(observed[i], expected[j]))
+            )
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOATS, FLOAT32_TABLE)
-def compare(observed: Floats, expected: NDArray[np.void], evidence: Floats, logits: NDArray[np.float32]) -> None:
-    """Logits (n, M) of every observation (n, 4), whose score adds `evidence` (≥ n,), and every track (M,)."""
-    _compare(observed, expected, evidence, logits)
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE)
+def compare(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
+    """Logits (n, M) of every observation (n, 4) and every track (M,)."""
+    _compare(observed, expected, logits)
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOATS, FLOAT32_TABLE, nogil=True)
-def compare_many(observed: Floats, expected: NDArray[np.void], evidence: Floats, logits: NDArray[np.float32]) -> None:
+@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOAT32_TABLE, nogil=True)
+def compare_many(observed: Floats, expected: NDArray[np.void], logits: NDArray[np.float32]) -> None:
     """As `compare`, for a table that takes milliseconds: other threads run meanwhile."""
-    _compare(observed, expected, evidence, logits)
+    _compare(observed, expected, logits)
 
 
-@compiled(None, FLOAT_TABLE, records(EXPECTED), FLOATS, INT_TABLE, FLOATS32, nogil=True)
-def compare_pairs(
-    observed: Floats, expected: NDArray[np.void], evidence: Floats, pairs: Indices, logits: NDArray[np.float32]
-) -> None:
+@compiled(None, FLOAT_TABLE, records(EXPECTED), INT_TABLE, FLOATS32, nogil=True)
+def compare_pairs(observed: Floats, expected: NDArray[np.void], pairs: Indices, logits: NDArray[np.float32]) -> None:
     """As `compare`, for pairs (2, K) of rows and columns: logits (K,)."""
     for k in range(len(logits)):
         measurement, row = observed[pairs[0, k]], expected[pairs[1, k]]
-        likelihood = max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row))
-        logits[k] = math.log(likelihood) + evidence[pairs[0, k]]
+        logits[k] = math.log(max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row)))
 
 
 @compiled(
-    _FLOAT_PAIR, FLOAT_TABLE, records(EXPECTED), INTS, INTS, INT, INTS, INTS, INTS, FLOATS, FLOATS, FLOATS, FLOATS
+    _FLOAT_PAIR, FLOAT_TABLE, records(EXPECTED), INTS, INTS, INT, INTS, INTS, INTS, FLOATS, FLOATS, FLOATS
 )  # fmt: skip
 def explain(
     observed: Floats,
@@ -307,7 +302,6 @@ def explain(
     columns: Indices,
     bursts: Floats,
     returned: Floats,
-    evidence: Floats,
     unowned: Floats,
 ) -> tuple[float, float]:
     """Explain the observations of a frame: each belongs to a track, or is a birth.
@@ -327,9 +321,7 @@ def explain(
         columns: (m,) written: the indices of the matched tracks in `kept`.
         bursts: (m,) written: the probability that each movement is a burst.
         returned: (N_CLASSES,) written: the expected number of tracks of each class that are observed.
-        evidence: (≥ n,) log odds of a track over a birth that an observation's score adds.
-        unowned: written, of each of the `rows`: its chance of being a birth without that evidence, so that what scores
-            say is not learnt from itself; NaN where it was not computed.
+        unowned: written, of each of the `rows`: its chance of being a birth; NaN where it was not computed.
 
     Returns:
         the expected numbers of births, and of movements between this frame and the one before that found no match.
@@ -344,9 +336,8 @@ def explain(
         measurement, row = observed[rows[k]], expected[j]
         burst, usual = _burst_likelihood(measurement, row), _usual_likelihood(measurement, row)
         bursts[k] = burst / (burst + usual)
-        likelihood = max(usual, burst) * (factor_after_gap if kinds[j] % N_GAPS else factor)
-        unowned[k] = 1.0 / (1.0 + likelihood)
-        birth = 1.0 / (1.0 + likelihood * math.exp(evidence[rows[k]]))
+        birth = 1.0 / (1.0 + max(usual, burst) * (factor_after_gap if kinds[j] % N_GAPS else factor))
+        unowned[k] = birth
         births += birth
         returned[kinds[j]] += 1.0 - birth
         free[j] = False
@@ -355,17 +346,15 @@ def explain(
     scale = unmatched / max(explained, 1)
     unowned[len(slots) + explained : len(rows)] = math.nan
     for k in range(len(slots), len(slots) + explained):
-        measurement, weight = observed[rows[k]], math.exp(evidence[rows[k]])
-        total, unweighted = 1.0, 1.0
+        measurement = observed[rows[k]]
+        total = 1.0
         for j in range(n_kept):
             if free[j]:
                 row = expected[j]
                 likelihood = max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row))
                 odds[j] = likelihood * (factor_after_gap if kinds[j] % N_GAPS else factor)
-                unweighted += odds[j]
-                odds[j] *= weight
                 total += odds[j]
-        unowned[k] = 1.0 / unweighted
+        unowned[k] = 1.0 / total
         births += scale / total
         for j in range(n_kept):
             if free[j]:
@@ -378,15 +367,9 @@ def explain(
     return births, missed
 
 
-@compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), FLOAT, INT_TABLE, INTS, INT, nogil=True)
+@compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, INT, nogil=True)
 def near_pairs(
-    observed: Floats,
-    by_x: Indices,
-    expected: NDArray[np.void],
-    lift: float,
-    pairs: Indices,
-    starts: Indices,
-    most: int,
+    observed: Floats, by_x: Indices, expected: NDArray[np.void], pairs: Indices, starts: Indices, most: int
 ) -> int:
     """Find the pairs whose logit can be above the gate, by row and then by column.
 
@@ -394,7 +377,6 @@ def near_pairs(
         observed: (n, 4).
         by_x: (n,) its rows by ascending x, NaN last.
         expected: (M,).
-        lift: the largest that a score adds to a logit.
         pairs: (2, capacity) of rows and columns, written if all pairs fit.
         starts: (n + 1,) scratch.
         most: more pairs are not counted to the end.
@@ -407,12 +389,12 @@ def near_pairs(
         n -= 1
     x = observed[by_x[:n], 0]
     starts[:] = 0
-    count, least = 0, math.exp(GATE - lift)
+    count = 0
     for filling in (False, True):
         for j in range(m):
             row = expected[j]
-            usual = (row.position_peak * max(row.size_peak, 1.0) / least) ** (2.0 / (USUAL_TAIL + 2.0)) - 1.0
-            burst = (row.burst_peak / least) ** (2.0 / (TAIL + 2.0)) - 1.0
+            usual = (row.position_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (USUAL_TAIL + 2.0)) - 1.0
+            burst = (row.burst_peak / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
             reach_x = math.sqrt(max(usual / row.position_precision[0], burst / row.burst_precision[0], 0.0))
             reach_y = math.sqrt(max(usual / row.position_precision[1], burst / row.burst_precision[1], 0.0))
             for k in range(np.searchsorted(x, row.centre[0] - reach_x), n):
