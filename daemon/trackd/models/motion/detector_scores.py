@@ -35,7 +35,7 @@ ESTABLISHED = 16  # the class of tracks with many observations, seen in the fram
 NO_BIN = -1  # of a detection without a score
 MEMORY, FIRST_MEMORY = 4000.0, 1000.0  # observations, and first sightings, that are remembered
 LEAST_SIGNIFICANCE = 25.0  # of the classes together, twice the log likelihood ratio over one class (a G-test)
-# A first sighting is doubtful if it is likelier to be false, also where its chance of being real is by so many standard
+# A first sighting is doubtful if its chance of being real is below this, also where that is by so many standard
 # deviations higher than measured.
 LEAST_CHANCE, DEVIATIONS = 0.4, 2.0
 
