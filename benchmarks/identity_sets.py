@@ -16,6 +16,7 @@ from scipy.ndimage import find_objects
 
 from identity_sequence import SHARED, VARIANTS, Found, Sequence, Variant, extents, score, table
 from posed import Scene, draw
+from static_spots import scene
 from trackd_client.recordings.config import Dataloader, TestDataset
 from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.labels.label_files import read_spots
@@ -116,6 +117,11 @@ def _of_poses(frames: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Sequen
         truth.append((there + 1, places[there]))
     scores = [np.full(len(each), 0.9, np.float32) for each in boxes]
     return Sequence(boxes, scores, [owners for _, owners, _ in frames], table(truth), poses)
+
+
+def with_spots(**options: bool | float) -> IdentitySet:
+    """Animals that walk through static false detections."""
+    return IdentitySet(lambda: [scene(seed, **options) for seed in SEEDS], varied=False)
 
 
 def true(frames: Callable[[], list[Found]], n: int | None = None, noise: Variant | None = None) -> IdentitySet:
@@ -250,6 +256,9 @@ SETS: dict[str, IdentitySet] = {
     "posed_six": posed(Scene(6, 7)),
     "posed_six_s3": posed(Scene(6, 7, stride=3)),
     "posed_mount": posed(Scene(2, 7, acts=("mount",))),
+    "spots": with_spots(),
+    "spots_low": with_spots(low_scores=True),
+    "spots_missed": with_spots(missed=0.1),
     "single_fly": true(lambda: poses("dreem_single_fly/single_fly.slp"), 1),
     "two_flies": true(lambda: poses("dreem_two_flies/two_flies.slp"), 2),
     "two_flies_noisy": detected(

@@ -97,6 +97,7 @@ class TrackerConfig(Section):
 
     window_size: Annotated[int, Field(ge=1, le=1024)] = 8
     use_vis_feats: bool = True
+    use_scores: bool = True
     overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
     mult_thresh: bool = True
     decay_time: Annotated[float | None, Field(gt=0, le=1)] = None

@@ -16,7 +16,7 @@ from numba.core.dispatcher import Dispatcher
 import trackd.models
 import trackd.tracking
 from trackd.compiled import FLOAT, FLOATS, compiled
-from trackd.models.motion import predict, records
+from trackd.models.motion import detector_scores, predict, records
 from trackd.tracking import scorer
 
 
@@ -61,6 +61,7 @@ def test_a_compiled_function_has_one_signature_and_refuses_other_types(name: str
 def test_constants_that_two_files_define_are_equal() -> None:
     assert math.log(scorer.NEGLIGIBLE) == predict.GATE
     assert records.N_GAPS == predict.N_GAPS
+    assert (records.N_AGES - 1) * records.N_GAPS == detector_scores.ESTABLISHED
 
 
 def test_a_function_is_compiled_even_without_a_place_for_the_cache(monkeypatch, caplog) -> None:

@@ -145,7 +145,7 @@ class ModelRegistry:
     def scorer_factory(self, name: str) -> Callable[[StreamSettings], Scorer]:
         """A function that makes a new scorer for one stream."""
         if name == MOTION:
-            return lambda settings: MotionScorer(use_vis_feats=settings.tracker.use_vis_feats)
+            return lambda settings: MotionScorer(settings.tracker.use_vis_feats, settings.tracker.use_scores)
         return self._checkpoints[name].make_scorer
 
     def rows(self) -> list[dict[str, object]]:

@@ -22,7 +22,7 @@ class Assignment:
     lost_tracks: tuple[int, ...] = ()  # not seen in this frame, but in the one before
     found_tracks: tuple[int, ...] = ()  # seen again after a gap
     ended_tracks: tuple[int, ...] = ()  # their ids are never used again
-    flags: tuple[str, ...] = ()  # of low_confidence, forced, out_of_reach, invalid_detection, evicted
+    flags: tuple[str, ...] = ()  # of low_confidence, forced, out_of_reach, low_score, invalid_detection, evicted
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
     corrections: tuple[dict[str, Any], ...] = ()  # those since the last frame, as `Applied.as_map` gives them

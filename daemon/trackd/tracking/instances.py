@@ -41,6 +41,7 @@ class Instances:
     valid: NDArray[np.bool_]  # (n,) takes part in the association
     spoiled: NDArray[np.bool_]  # (n,) NaN, infinite or inverted coordinates
     all_valid: bool  # every row takes part
+    scored: bool = False  # the detector gave scores
     skeleton: Skeleton | None = None
     frame_shape: tuple[int, int] | None = None  # (h, w) of the frame, pixels
 
@@ -79,8 +80,8 @@ class Instances:
                 valid, spoiled, unknown = _usual_columns(len(sent))
                 scores = unknown if detections.scores is None else np.asarray(detections.scores, np.float32)
                 return cls(
-                    sent[:, None], sent, centres, scores, None, valid, spoiled, all_valid=True, skeleton=skeleton,
-                    frame_shape=frame_shape,
+                    sent[:, None], sent, centres, scores, None, valid, spoiled, all_valid=True,
+                    scored=detections.scores is not None, skeleton=skeleton, frame_shape=frame_shape,
                 )  # fmt: skip
         n = len(detections)
         valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
@@ -109,6 +110,7 @@ class Instances:
             valid=valid,
             spoiled=spoiled,
             all_valid=bool(valid.all()),
+            scored=detections.scores is not None,
             skeleton=skeleton,
             frame_shape=frame_shape,
         )

@@ -74,6 +74,7 @@ class Matches:
     positions: NDArray[np.int64] | None = None  # (m,) ring positions of the observations in the window
     hidden: Slots | None = None  # (h,) tracks that are in the box of another one; None: none
     hidden_rows: NDArray[np.intp] | None = None  # (h,) the instances, each of which another track was matched with
+    doubtful: NDArray[np.intp] | None = None  # ascending rows without a track that begin none: `Scorer.doubtful`
 
 
 class Scorer(ABC):
@@ -90,7 +91,8 @@ class Scorer(ABC):
     # run it inline.
     is_light: bool = False
     # True: the scorer learns how often objects are new. The tracker then learns whether they divide, `divisions: auto`,
-    # and with `max_tracks` no id goes to a place that its track cannot have reached.
+    # and asks which detections are `doubtful`; with `max_tracks` no id goes to a place that its track cannot have
+    # reached.
     learns_births: bool = False
     follows_merges: bool = False  # `merge` is called
     batch_key: Hashable | None = None  # set by a `BatchScorer`
@@ -144,6 +146,17 @@ class Scorer(ABC):
             merged: which tracks are in one box.
             missed: (S,) frames in a row without the track.
         """
+
+    def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+        """Return which of these unmatched rows are probably no objects, so that they begin no track; None: none is.
+
+        Called for a scorer that `learns_births`, at most once for a frame, after `score` and before `update`.
+
+        Args:
+            query: as given to `score`.
+            rows: (r,) ascending.
+        """
+        return None
 
     @abstractmethod
     def update(self, query: Query, matches: Matches) -> None:

@@ -189,6 +189,8 @@ class Tracker:
             ended += self._end(self.lifecycle.missing_tentative(config.min_hits))
         new_ids: list[int] = []
         new_rows = matches.unmatched
+        if len(new_rows) and self.scorer.learns_births:
+            new_rows = self._leave_doubtful(query, matches, parents)
         if len(new_rows):
             new_rows, evicted = self._select_new_tracks(new_rows, instances.scores)
             if evicted:
@@ -351,6 +353,20 @@ class Tracker:
         matches.rows, matches.slots = matches.rows[~freed], matches.slots[~freed]
         matches.probabilities = matches.probabilities[~freed]
         return parents, self._end(np.sort(slots))
+
+    def _leave_doubtful(self, query: Query, matches: Matches, parents: dict[int, int]) -> NDArray[np.intp]:
+        """Return the unmatched rows that may begin a track, and note and flag the others."""
+        unmatched = matches.unmatched
+        doubtful = self.scorer.doubtful(query, unmatched)
+        if doubtful is None:
+            return unmatched
+        if parents:
+            doubtful &= ~np.isin(unmatched, list(parents))
+            if not doubtful.any():
+                return unmatched
+        matches.doubtful = unmatched[doubtful]
+        query.flags.append("low_score")
+        return np.asarray(unmatched[~doubtful])
 
     def _select_new_tracks(
         self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]

@@ -1,6 +1,6 @@
 """The motion scorer's state of one stream: its tracks by slot, its statistics, and the current frame.
 
-Letters: n instances, S slots, M live tracks, m of them matched, K pairs.
+Letters: n instances, S slots, M live tracks, m of them matched, K pairs, r unmatched rows, c doubtful ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.models.motion import kalman, merged_boxes, predict, update
+from trackd.models.motion.detector_scores import DetectorScores
 from trackd.models.motion.merging import Frame, Members, Merging, compare_wholes, widened
 from trackd.models.motion.nearest import nearest_pairs
 from trackd.models.motion.records import EXPECTED, N_CLASSES, STATISTICS, TRACK
@@ -26,6 +27,7 @@ FEW_TRACKS = 24  # above this number of tracks those that cannot match are left 
 MAX_PAIRS = 400_000  # more would take longer than a frame's period; only the nearest tracks are scored then,
 MAX_COLUMNS = 32  # so many per instance
 
+AGAIN = predict.GATE  # least logit at which a detection is a doubtful one seen again
 _TIME_STEPS = kalman.time_steps()
 _N_STATISTICS = STATISTICS.itemsize // 8
 _FIELDS: Any = STATISTICS.fields
@@ -35,18 +37,24 @@ _BEFORE_BIRTHS: int = _FIELDS["births"][1] // 8  # numbers that a snapshot of an
 class FilterBank:
     """Arrays of records that are written in place and grow by doubling.
 
-    The calls of one frame, in order: `compare` and `update` if the frame has instances and the stream has tracks;
-    `begin` for new tracks; `end_frame`.
+    The calls of one frame, in order: `compare` if the frame has instances and the stream has tracks; `doubtful` if rows
+    are unmatched; `update`; `begin` for new tracks; `end_frame`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, use_scores: bool = True) -> None:
+        """Start without tracks; `use_scores`: learn what the detector's scores say."""
         self._tracks = np.zeros(0, TRACK)  # (S,)
         self._statistics = update.initial_statistics()  # (1,)
         self._scratch = np.zeros(1, STATISTICS)
         self._exposed, self._returned = np.zeros(N_CLASSES), np.zeros(N_CLASSES)
         self._last_frame: int | None = None
+        self.use_scores = use_scores
+        self._scores = DetectorScores()
+        self._doubtful = np.zeros(0, TRACK)  # (c,) of the frame before, as tracks that began there
+        self.has_doubtful = False  # whether c is not 0
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
         self.merging = Merging()
+        self._per_step = 1  # frame indices per time step, at the current frame
         self._model = -1  # the filter that `compare` used for the current frame; -1: not compared
         # Of the current frame; the first M or n of each.
         self._kept = np.zeros(0, np.intp)  # slots, ascending
@@ -55,6 +63,7 @@ class FilterBank:
         self._expected = np.zeros(0, EXPECTED)
         self._observed = np.zeros((0, 4))
         self._n_kept, self._n_observed = 0, 0
+        self._unowned = np.zeros(0)  # of each observation the chance that it belongs to no track
 
     def compare(
         self,
@@ -80,7 +89,8 @@ class FilterBank:
         """
         n, m = len(instances), len(slots)
         self._reserve(n, m)
-        quarters = kalman.QUARTERS / self.indices_per_step(frame_index)
+        self._per_step = self.indices_per_step(frame_index)
+        quarters = kalman.QUARTERS / self._per_step
         m, self._model = predict.predict(
             self._tracks, slots, frame_index, quarters, _TIME_STEPS, self._statistics, prune and m > FEW_TRACKS,
             self._kept, self._kinds, self._predicted, self._expected, self._exposed,
@@ -149,12 +159,39 @@ class FilterBank:
         for array in (self._kept, self._kinds, self._predicted, self._expected):
             array[: self._n_kept] = array[: len(kept)][kept]
 
-    def update(self, slots: Slots, rows: Indices, frame_index: int) -> None:
+    def doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.bool_] | None:
+        """Return which of the unmatched (r,) rows are probably false detections, by their score; None: none is.
+
+        A row that continues a doubtful detection of the frame before is not.
+        """
+        if not (self.use_scores and instances.scored and self._scores.seen):
+            return None
+        logits = self._compare_doubtful(instances, rows, frame_index)
+        return self._scores.doubt(instances.scores, rows, logits, AGAIN)
+
+    def _compare_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.float32]:
+        """Return the logits (r, c) of rows against the doubtful detections of the frame before."""
+        c = len(self._doubtful)
+        logits = np.empty((len(rows), c), np.float32)
+        if not c:
+            return logits
+        observed = self._observe_once(instances)
+        expected = np.empty(c, EXPECTED)
+        quarters = kalman.QUARTERS / self.indices_per_step(frame_index)
+        predict.predict(
+            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
+            np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
+        )  # fmt: skip
+        predict.compare(observed[rows], expected, logits)
+        return logits
+
+    def update(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Update the matched tracks; does nothing unless `compare` was called for this frame.
 
         Args:
             slots: (m,) of the matched tracks.
-            rows: (≥ m,) of their instances, and behind them those that begin a track.
+            rows: (≥ m,) of their instances, and behind them those that begin a track or are doubtful.
+            instances: (n).
             frame_index: the frame's number.
         """
         if self._model < 0:
@@ -162,11 +199,16 @@ class FilterBank:
         columns, bursts = np.empty(len(slots), np.intp), np.empty(len(slots))
         births, missed = predict.explain(
             self._observed, self._expected, self._kept, self._kinds, self._n_kept, slots, rows, columns, bursts,
-            self._returned,
+            self._returned, self._unowned,
         )  # fmt: skip
+        if instances.scored and self.use_scores:
+            self._scores.learn(
+                instances.scores, rows, self._unowned, slots, columns, self._kept, self._n_kept, self._kinds,
+                self._statistics, len(self._tracks),
+            )  # fmt: skip
         update.update(
             self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
-            births, missed, self._exposed, self._returned, frame_index, self._scratch,
+            births, missed, self._exposed, self._returned, frame_index, self._per_step, self._scratch,
         )  # fmt: skip
 
     def begin(self, slots: Slots, rows: Indices, instances: Instances, frame_index: int) -> None:
@@ -174,8 +216,17 @@ class FilterBank:
         top = int(slots.max()) + 1
         if top > len(self._tracks):
             self._tracks = _grown(self._tracks, top)
-        self._reserve(len(instances), 0)
-        update.begin(self._tracks, self._statistics, slots, self._observe(instances), rows, frame_index)
+        update.begin(self._tracks, self._statistics, slots, self._observe_once(instances), rows, frame_index)
+        if self._scores.seen or instances.scored:
+            self._scores.begin(slots, rows, instances.scores, len(self._tracks))
+
+    def doubt(self, rows: Indices, instances: Instances, frame_index: int) -> None:
+        """Remember the (c,) rows that are doubtful in this frame, in place of those of the frame before."""
+        self._doubtful, self.has_doubtful = np.zeros(len(rows), TRACK), len(rows) > 0
+        self._scores.remember_doubtful(instances.scores, rows)
+        if len(rows):
+            observed = self._observe_once(instances)
+            update.begin(self._doubtful, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
 
     def end_frame(self, frame_index: int) -> None:
         """End the current frame."""
@@ -194,9 +245,17 @@ class FilterBank:
         predict.observe(instances.centres, instances.extents, observed)
         return observed
 
+    def _observe_once(self, instances: Instances) -> NDArray[np.float64]:
+        """The measurements of this frame, which `compare` has made if it was called."""
+        if self._model >= 0:
+            return self._observed[: len(instances)]
+        self._reserve(len(instances), 0)
+        return self._observe(instances)
+
     def _reserve(self, n: int, m: int) -> None:
         if n > len(self._observed):
-            self._observed = np.zeros((max(n, 2 * len(self._observed), 16), 4))
+            capacity = max(n, 2 * len(self._observed), 16)
+            self._observed, self._unowned = np.zeros((capacity, 4)), np.zeros(capacity)
         if m > len(self._kept):
             capacity = max(m, 2 * len(self._kept), 16)
             self._kept, self._kinds = np.zeros(capacity, np.intp), np.zeros(capacity, np.intp)
@@ -204,7 +263,7 @@ class FilterBank:
 
     def snapshot(self, slots: Slots) -> State:
         """The statistics, and the tracks in these slots. The names are part of the journal's format."""
-        state = {
+        state: State = {
             "learnt": _numbers(self._statistics)[0].copy(),
             "states": np.ascontiguousarray(_numbers(self._tracks[slots]).T),
             "stride": self._stride,
@@ -212,6 +271,9 @@ class FilterBank:
         }
         if self.merging.is_used:
             state["merging"] = self.merging.snapshot(slots)
+        if self._scores.seen:
+            state["scores"] = self._scores.snapshot(slots)
+            state["doubtful"] = _numbers(self._doubtful).copy()
         return state
 
     def restore(self, state: State, slots: Slots) -> None:
@@ -221,13 +283,20 @@ class FilterBank:
         known = _N_STATISTICS if len(learnt) == _N_STATISTICS else _BEFORE_BIRTHS
         _numbers(self._statistics)[0, :known] = learnt[:known]
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
-        _numbers(self._tracks)[slots] = np.asarray(state["states"]).T
+        states = np.asarray(state["states"]).T
+        _numbers(self._tracks)[slots, : states.shape[1]] = states  # earlier versions have fewer numbers
         self._stride = int(state["stride"])
         self._last_frame = None if state["last_frame"] is None else int(state["last_frame"])
         self._model = -1
         self.merging = Merging()
         if "merging" in state:  # not in snapshots of earlier versions
             self.merging.restore(state["merging"], slots)
+        self._scores, self._doubtful = DetectorScores(), np.zeros(0, TRACK)
+        if "scores" in state:  # not in snapshots of earlier versions, and of streams without scores
+            self._scores.restore(state["scores"], slots)
+            self._doubtful = np.zeros(len(state["doubtful"]), TRACK)
+            _numbers(self._doubtful)[:] = state["doubtful"]
+        self.has_doubtful = len(self._doubtful) > 0
 
 
 def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:

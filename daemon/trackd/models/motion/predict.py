@@ -10,6 +10,10 @@ observation that belongs to no track. It is the log of
 The births per frame, the area in which they occur and the chances are learnt from the stream (update.py). A chance is
 that of the track's class: few or many observations before, a short or a long gap.
 
+A track that was often seen at one place, also after gaps, and never elsewhere, is expected there, with its own spread
+and its own chance, however long its gap is. So a static false detection keeps its id, and takes none of an animal that
+passes over it.
+
 Letters: n instances, S slots, M predicted tracks, K pairs.
 """
 
@@ -55,6 +59,8 @@ USUAL_TAIL = 6.0  # degrees of freedom of a usual movement; fewer give heavier t
 TAIL = 4.0  # the same of bursts and sizes
 MAX_INNOVATION_RATIO = 9.0  # bound on the factor by which a track's `innovation_ratio` widens its density
 MIN_SIDE_PX = 1.0
+LEAST_HOME_HITS, LEAST_HOME_RETURNS = 12.0, 3.0  # of a track that is expected at its home
+MOST_HOME_SPREAD = 0.05**2  # its variance over size squared
 _COUNT_AND_MODEL = types.UniTuple(types.int64, 2)
 _FLOAT_PAIR = types.UniTuple(types.float64, 2)
 
@@ -104,14 +110,25 @@ def _predict_state(track: Any, step: Any, ahead: Any) -> None:
 
 
 @piece
-def _log_odds(track: Any, stats: Any, kind: int) -> float:
-    """The log odds of a track of a class over a birth, before any evidence but that it may be anywhere.
+def _stays(track: Any) -> bool:
+    """Whether a track is expected at its home."""
+    return bool(
+        track.home_returns >= LEAST_HOME_RETURNS
+        and track.home_hits >= LEAST_HOME_HITS
+        and track.home_left == 0.0
+        and track.home_spread <= MOST_HOME_SPREAD
+    )
+
+
+@piece
+def _log_odds(track: Any, stats: Any, chance: float) -> float:
+    """The log odds of a track over a birth, before any evidence but that it may be anywhere.
 
     The density of births is `births` over the area of all observations, in units of the box's area.
     """
     least = MIN_ARENA_SIDES * math.sqrt(track.area)
     arena = max(stats.high[0] - stats.low[0], least) * max(stats.high[1] - stats.low[1], least)
-    chance = min(stats.returns[kind] / stats.exposures[kind], MAX_CHANCE)
+    chance = min(chance, MAX_CHANCE)
     return PRIOR + math.log(arena / (track.area * stats.births) * (chance / (1.0 - chance)))
 
 
@@ -135,6 +152,22 @@ def _expected_measurement(track: Any, step: Any, stats: Any, model: int, prior: 
         row.size_precision[side] = 1.0 / (TAIL * variance)
         row.size_peak *= math.sqrt(max(stats.size_spread[side], stats.size_noise[side]) / variance)
     row.size_floor = stats.size_outliers
+
+
+@piece
+def _expect_at_home(track: Any, row: Any, stats: Any, model: int, prior: float) -> None:
+    """Write the expected place of a track that stays at its home.
+
+    It is not sharper than the stream's measurement noise. A burst is a departure, which was never seen.
+    """
+    row.centre[0], row.centre[1] = track.home_x, track.home_y
+    variance, odds = max(track.home_spread, 0.5 * (stats.noise_x[model] + stats.noise_y[model])), math.exp(prior)
+    burst_x, burst_y = variance + track.burst_var_x, variance + track.burst_var_y
+    row.position_precision[0] = row.position_precision[1] = 1.0 / (USUAL_TAIL * track.area * variance)
+    row.position_peak = odds / variance
+    row.burst_precision[0] = 1.0 / (TAIL * track.area * burst_x)
+    row.burst_precision[1] = 1.0 / (TAIL * track.area * burst_y)
+    row.burst_peak = odds * stats.bursts / (track.home_hits + 2.0) / math.sqrt(burst_x * burst_y)
 
 
 @compiled(
@@ -184,13 +217,23 @@ def predict(
         step = time_steps[min(int((frame_index - track.last_frame) * quarters + 0.5), len(time_steps) - 1)]
         kind = (0 if track.hits < 1.5 else (1 if track.hits < 4.5 else 2)) * N_GAPS + step.gap
         exposed[kind] += 1.0
-        prior = _log_odds(track, stats, kind) - (CAUTION_AFTER_GAP if step.gap else CAUTION)
-        if prune and max(size_peak - math.log1p(step.process_noise_x[model]) - log_noise, 0.0) + prior <= GATE:
+        stays = _stays(track)
+        chance = stats.returns[kind] / stats.exposures[kind]
+        if stays:
+            chance = (track.home_hits + 1.0) / (track.home_steps + 2.0)
+        prior = _log_odds(track, stats, chance) - (CAUTION_AFTER_GAP if step.gap and not stays else CAUTION)
+        if (
+            prune
+            and not stays
+            and max(size_peak - math.log1p(step.process_noise_x[model]) - log_noise, 0.0) + prior <= GATE
+        ):
             continue
         kept[count], kinds[count] = slot, kind
         predicted[count] = track
         _predict_state(track, step, predicted[count])
         _expected_measurement(predicted[count], step, stats, model, prior, expected[count])
+        if stays:
+            _expect_at_home(predicted[count], expected[count], stats, model, prior)
         count += 1
     return count, model
 
@@ -246,7 +289,7 @@ def compare_pairs(observed: Floats, expected: NDArray[np.void], pairs: Indices, 
 
 
 @compiled(
-    _FLOAT_PAIR, FLOAT_TABLE, records(EXPECTED), INTS, INTS, INT, INTS, INTS, INTS, FLOATS, FLOATS
+    _FLOAT_PAIR, FLOAT_TABLE, records(EXPECTED), INTS, INTS, INT, INTS, INTS, INTS, FLOATS, FLOATS, FLOATS
 )  # fmt: skip
 def explain(
     observed: Floats,
@@ -259,6 +302,7 @@ def explain(
     columns: Indices,
     bursts: Floats,
     returned: Floats,
+    unowned: Floats,
 ) -> tuple[float, float]:
     """Explain the observations of a frame: each belongs to a track, or is a birth.
 
@@ -273,10 +317,11 @@ def explain(
         kinds: their classes.
         n_kept: number of predicted tracks.
         slots: (m,) of the matched tracks, all in `kept`.
-        rows: (≥ m,) their observations, and behind them those that begin a track.
+        rows: (≥ m,) their observations, and behind them those that have no track.
         columns: (m,) written: the indices of the matched tracks in `kept`.
         bursts: (m,) written: the probability that each movement is a burst.
         returned: (N_CLASSES,) written: the expected number of tracks of each class that are observed.
+        unowned: written, of each of the `rows`: its chance of being a birth; NaN where it was not computed.
 
     Returns:
         the expected numbers of births, and of movements between this frame and the one before that found no match.
@@ -292,12 +337,14 @@ def explain(
         burst, usual = _burst_likelihood(measurement, row), _usual_likelihood(measurement, row)
         bursts[k] = burst / (burst + usual)
         birth = 1.0 / (1.0 + max(usual, burst) * (factor_after_gap if kinds[j] % N_GAPS else factor))
+        unowned[k] = birth
         births += birth
         returned[kinds[j]] += 1.0 - birth
         free[j] = False
     unmatched = len(rows) - len(slots)
     explained = min(unmatched, max(MAX_EXPLAINED // max(n_kept, 1), 1))
     scale = unmatched / max(explained, 1)
+    unowned[len(slots) + explained : len(rows)] = math.nan
     for k in range(len(slots), len(slots) + explained):
         measurement = observed[rows[k]]
         total = 1.0
@@ -307,6 +354,7 @@ def explain(
                 likelihood = max(_usual_likelihood(measurement, row), _burst_likelihood(measurement, row))
                 odds[j] = likelihood * (factor_after_gap if kinds[j] % N_GAPS else factor)
                 total += odds[j]
+        unowned[k] = 1.0 / total
         births += scale / total
         for j in range(n_kept):
             if free[j]:

@@ -35,6 +35,14 @@ TRACK = np.dtype(
         ("last_frame", np.float64),  # frame index of the last observation
         ("hits", np.float64),  # number of observations
         ("innovation_ratio", np.float64),  # running mean of the squared innovation over its variance; 1 is expected
+        # Where it stays, as long as it does: update.py. Snapshots of earlier versions end here.
+        ("home_x", np.float64),  # mean place
+        ("home_y", np.float64),
+        ("home_spread", np.float64),  # variance of x and y about it, over size squared
+        ("home_hits", np.float64),  # observations there; the oldest are forgotten
+        ("home_steps", np.float64),  # steps in which it could be observed there
+        ("home_returns", np.float64),  # gaps after which it was there
+        ("home_left", np.float64),  # 1 if the latest observation was elsewhere, else 0
     ]
 )
 

@@ -34,19 +34,22 @@ class MotionScorer(Scorer):
     learns_births = True
     follows_merges = True
 
-    def __init__(self, use_vis_feats: bool = True) -> None:
+    def __init__(self, use_vis_feats: bool = True, use_scores: bool = True) -> None:
         """Start without tracks and statistics.
 
         Args:
             use_vis_feats: with images, compare the appearance of instances.
+            use_scores: learn what the detector's scores say.
         """
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
         self.motion = FilterBank()
         self.poses = Poses()
+        self.motion = FilterBank(use_scores)
 
     def configure(self, settings: StreamSettings) -> None:
         self.needs_image = settings.tracker.use_vis_feats
+        self.motion.use_scores = settings.tracker.use_scores
 
     def encode(self, image: Image | None, instances: Instances) -> Descriptors | None:
         if not self.needs_image or image is None:
@@ -92,8 +95,11 @@ class MotionScorer(Scorer):
             if len(hidden):
                 matches.hidden, matches.hidden_rows = hidden, rows
 
+    def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+        return self.motion.doubtful(query.instances, rows, query.frame_index)
+
     def update(self, query: Query, matches: Matches) -> None:
-        n_new, slots, rows = matches.n_new, matches.slots, matches.rows
+        n_new, slots, rows, doubtful = matches.n_new, matches.slots, matches.rows, matches.doubtful
         n_matched = len(slots) - n_new
         if matches.hidden is not None and matches.hidden_rows is not None:
             hosts = slots[np.searchsorted(rows[:n_matched], matches.hidden_rows)]
@@ -101,7 +107,10 @@ class MotionScorer(Scorer):
             alone = ~np.isin(slots, hosts)
             slots, rows = slots[alone], rows[alone]
             n_matched = len(slots) - n_new
-        self.motion.update(slots[:n_matched], rows, query.frame_index)
+        unowned = rows if doubtful is None else np.concatenate([rows, doubtful])
+        self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
+        if doubtful is not None or self.motion.has_doubtful:
+            self.motion.doubt(rows[:0] if doubtful is None else doubtful, query.instances, query.frame_index)
         if n_new:
             instances = query.instances if query.instances.keypoints is None else self.poses.placed(query.instances)
             self.motion.begin(slots[n_matched:], rows[n_matched:], instances, query.frame_index)

@@ -6,6 +6,9 @@ observations remembered.
 Births, and the chances that a track of a class is observed, are expected numbers (`predict.explain`): that an
 observation begins a track is no evidence that it belongs to none.
 
+A track's home is the place that it has not left, if it has one: a static false detection, such as a reflection, never
+leaves it, also after a gap of any length. Predict.py uses it for a track that has been there often enough.
+
 Letters: n instances, S slots, M predicted tracks, m of them matched.
 """
 
@@ -48,6 +51,12 @@ MAX_NOISE_RATIO = 4.0  # of a frame's noise over the running one: bounds the eff
 MAX_VELOCITY_SQUARED = 8.0  # bound on one velocity's contribution, in squared sizes per squared step
 INNOVATION_GAIN = 0.2  # weight of a new value in a track's `innovation_ratio`
 SIZE_GAIN = 0.2  # least weight of a new observation in the track's size
+FIRST_HOME_SPREAD, MIN_HOME_SPREAD = 0.03**2, 0.015**2
+HOME_DEVIATIONS_SQUARED = 50.0  # a squared distance from home over its spread: from here on a track is elsewhere,
+HOME_REACH_SQUARED = 0.25**2  # or from this one on, in squared sizes
+HOME_MEMORY = 100.0  # steps
+MOVED = -1e9  # `home_returns` of a track that has left its home
+GAP_STEPS = 1.5  # a longer time between two observations is a gap
 BURST = 0.4  # std of a burst over the box's sides
 
 
@@ -180,9 +189,44 @@ def _update_statistics(stats: Any, sums: Any, count: int, missed: float) -> None
     stats.bursts = min(max(stats.bursts, MIN_SHARE), MAX_SHARE)
 
 
+@piece
+def _move_home(track: Any, measurement: Floats) -> None:
+    """Let a track's home begin at a measurement."""
+    track.home_x, track.home_y, track.home_spread = measurement[0], measurement[1], FIRST_HOME_SPREAD
+    track.home_hits = track.home_steps = 1.0
+    track.home_returns = track.home_left = 0.0
+
+
+@piece
+def _update_home(track: Any, measurement: Floats, steps: float) -> None:
+    """Update a track's home with a measurement, the given number of steps after the one before.
+
+    One measurement elsewhere is an exception, two in a row are a movement.
+    """
+    deviation_x, deviation_y = measurement[0] - track.home_x, measurement[1] - track.home_y
+    squared = (deviation_x * deviation_x + deviation_y * deviation_y) / track.area
+    limit = HOME_DEVIATIONS_SQUARED * max(track.home_spread, MIN_HOME_SPREAD)
+    if track.home_hits < 1.0 or (squared > min(limit, HOME_REACH_SQUARED) and track.home_left > 0.0):
+        _move_home(track, measurement)
+        track.home_returns = MOVED
+        return
+    track.home_steps += steps
+    track.home_left = 1.0 if squared > min(limit, HOME_REACH_SQUARED) else 0.0
+    if track.home_left == 0.0:
+        track.home_hits += 1.0
+        track.home_x += deviation_x / track.home_hits
+        track.home_y += deviation_y / track.home_hits
+        track.home_spread += (0.5 * squared - track.home_spread) / track.home_hits
+        if steps > GAP_STEPS:
+            track.home_returns += 1.0
+    if track.home_steps > HOME_MEMORY:
+        track.home_hits *= HOME_MEMORY / track.home_steps
+        track.home_steps = HOME_MEMORY
+
+
 @compiled(
     None, records(TRACK), records(STATISTICS), INT, records(TRACK), FLOAT_TABLE, INTS, INTS, INTS, FLOATS, FLOAT, FLOAT,
-    FLOATS, FLOATS, FLOAT, records(STATISTICS),
+    FLOATS, FLOATS, FLOAT, FLOAT, records(STATISTICS),
 )  # fmt: skip
 def update(
     tracks: NDArray[np.void],
@@ -199,6 +243,7 @@ def update(
     exposed: Floats,
     returned: Floats,
     frame_index: float,
+    indices_per_step: float,
     scratch: NDArray[np.void],
 ) -> None:
     """Update the matched tracks, and the stream's statistics.
@@ -218,6 +263,7 @@ def update(
         exposed: (N_CLASSES,) the number of tracks of each class.
         returned: (N_CLASSES,) the expected number of those that are observed.
         frame_index: the frame's number.
+        indices_per_step: frame indices per time step.
         scratch: (1,) overwritten.
     """
     stats, sums = statistics[0], scratch[0]
@@ -233,6 +279,7 @@ def update(
     for k in range(len(slots)):
         tracks[slots[k]] = predicted[columns[k]]
         track, measurement = tracks[slots[k]], observed[rows[k]]
+        _update_home(track, measurement, (frame_index - track.last_frame) / indices_per_step)
         track.last_frame = frame_index
         track.hits += 1.0
         _widen(stats, measurement)
@@ -269,4 +316,5 @@ def begin(
             track.vx[b] = track.vy[b] = 0.0
         track.log_w, track.log_h = measurement[2], measurement[3]
         track.last_frame, track.hits, track.innovation_ratio = frame_index, 1.0, 1.0
+        _move_home(track, measurement)
         _update_size_terms(track)
