@@ -80,13 +80,13 @@ class Identification:
         """
         self._follow_corrections(assignment)
         fragments = self._fragments.observe(
-            frame_index, assignment.track_ids, instances.extents, assignment.ended_tracks
-        )
+            frame_index, assignment.track_ids, instances.extents, assignment.ended_tracks,
+            zip(assignment.merged_rows, assignment.merged_tracks, strict=True),
+        )  # fmt: skip
         if image is not None and len(fragments) <= MAX_ANIMALS and self._is_due(t_ns):
             self._sample(image, instances, fragments)
-        if (
-            self._block_ends_ns is None or t_ns < self._block_ends_ns - 2 * BLOCK_NS
-        ):  # the first, or the clock went back
+        is_back = self._block_ends_ns is not None and t_ns < self._block_ends_ns - 2 * BLOCK_NS  # the clock was set back
+        if self._block_ends_ns is None or is_back:
             self._block_ends_ns = t_ns + BLOCK_NS
         self._frames += 1
         if t_ns < self._block_ends_ns and self._frames < MAX_BLOCK_FRAMES:

@@ -53,7 +53,12 @@ class Fragments:
         return list(self._boxes)
 
     def observe(
-        self, frame_index: int, track_ids: NDArray[np.int32], boxes: NDArray[np.float32], ended: Collection[int]
+        self,
+        frame_index: int,
+        track_ids: NDArray[np.int32],
+        boxes: NDArray[np.float32],
+        ended: Collection[int],
+        merged: Iterable[tuple[int, int]] = (),
     ) -> list[Fragment | None]:
         """Take a frame, and return the fragment of each instance, None where it touches another or has no track.
 
@@ -62,6 +67,7 @@ class Fragments:
             track_ids: (n,) −1 for none.
             boxes: (n, 4) x1 y1 x2 y2.
             ended: ids of the tracks that have ended since the last frame.
+            merged: rows whose box is that of a further track too, with the id of that one.
         """
         for track in ended:
             self._remove(track)
@@ -69,6 +75,7 @@ class Fragments:
         seen = {track for track in ids if track >= 0}
         lost = {track for track in self._boxes if track not in seen}
         touching = [(ids[i], ids[j]) for i, j in _overlaps(boxes, boxes) if i < j and ids[i] >= 0 and ids[j] >= 0]
+        touching += [(ids[row], track) for row, track in merged]
         touched = {track for pair in touching for track in pair}  # their fragments end
         if lost:
             gone = sorted(lost)

@@ -88,6 +88,16 @@ def test_a_track_that_is_lost_beside_another_one_is_suspected_in_it():
     assert again[0].suspects == again[1].suspects == {0, 1}
 
 
+def test_tracks_in_one_box_suspect_each_other_and_are_not_sampled():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(12)})
+    one_box = np.array([[0, 0, 22, 10]], np.float32)
+    assert fragments.observe(1, np.array([0], np.int32), one_box, (), [(0, 1)]) == [None]
+    assert fragments.observe(2, np.array([0], np.int32), one_box, (), [(0, 1)]) == [None]
+    apart = observe(fragments, 3, {0: box(0), 1: box(40)})
+    assert apart[0].suspects == apart[1].suspects == {0, 1}
+
+
 def test_a_new_track_may_be_any_lost_one_and_no_other():
     fragments = Fragments()
     observe(fragments, 0, {0: box(0), 1: box(500)})
