@@ -29,6 +29,7 @@ from trackd.tracking.division import (
     areas,
 )
 from trackd.tracking.division_signs import find_signs
+from trackd.tracking.merging import Merged
 from trackd.tracking.scorer import Matches
 from trackd.tracking.window import Slots, State
 
@@ -57,6 +58,17 @@ class DivisionRate:
     def share(self) -> float:
         """The share of births that are part of a division, 0 to 1."""
         return (self.divisions + PRIOR * PRIOR_BIRTHS) / (self.births + PRIOR_BIRTHS)
+
+    def count_lost(self, hidden: Slots, merged: Merged, matches: Matches) -> None:
+        """Count the tracks that were in a box with others and are lost now: their box may still come apart.
+
+        Args:
+            hidden: slots of the hidden tracks before this frame.
+            merged: those of now.
+            matches: of the frame.
+        """
+        lost = hidden[(merged.hosts_of(hidden) < 0) & ~np.isin(hidden, matches.slots)]
+        self.merges = min(self.merges + len(lost), MAX_MERGES)
 
     def may_divide(
         self,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from trackd.config import TrackerConfig
 
 
+NO_SLOTS: Slots = np.empty(0, np.intp)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveTracks:
     """The live tracks by ascending id."""
@@ -164,14 +167,21 @@ class Tracker:
         matches = associate(query, scores, config, self._rules)
         ended, flags = query.ended, query.flags
         parents: dict[int, int] = {}
+        together = NO_SLOTS  # tracks that were in one box with others, in the frame before or now
         if (
             self.scorer.follows_merges
             and scores is not None
             and (self.merged.count or len(matches.rows) < len(query.live_slots))
         ):
+            hidden = self.merged.hidden if self.merged.count else NO_SLOTS
+            together = self.merged.members()[0] if self.merged.count else NO_SLOTS
             self.scorer.merge(query, matches, self.merged, self.lifecycle.missed)
+            if len(hidden):
+                self.division_rate.count_lost(hidden, self.merged, matches)
+            if len(together) or self.merged.count:
+                together = np.union1d(together, self.merged.members()[0])
         if self._divides and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
-            parents, divided = self._divide(matches, instances)
+            parents, divided = self._divide(matches, instances, together)
             ended += divided
         slots, rows = matches.slots, matches.rows
         all_matched = len(rows) == n  # then `rows` is in the order of the instances
@@ -317,7 +327,7 @@ class Tracker:
         if self.corrections is not None:
             self.corrections.check_integrity()
 
-    def _divide(self, matches: Matches, instances: Instances) -> tuple[dict[int, int], list[int]]:
+    def _divide(self, matches: Matches, instances: Instances, together: Slots) -> tuple[dict[int, int], list[int]]:
         """End the tracks that have divided, and make their children unmatched rows, which begin tracks.
 
         Returns:
@@ -331,8 +341,8 @@ class Tracker:
                 return {}, []
         limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
         candidates = live[~life.lost[live]]
-        if self.merged.count:  # two objects in one box do not divide
-            candidates = candidates[~self.merged.are_members(candidates)]
+        if len(together):  # two objects in one box do not divide, and come apart as they are
+            candidates = candidates[~np.isin(candidates, together)]
         row_of = np.full(self.window.capacity, -1, np.intp)
         row_of[matches.slots] = matches.rows
         before, own = life.extents[candidates], row_of[candidates]

@@ -143,6 +143,17 @@ def _meet(observed: Floats, row: int, edges: Floats, j: int) -> bool:
 
 
 @piece
+def _overlap(boxes: Floats, i: int, edges: Floats, j: int) -> bool:
+    """As `_meet`, of boxes whose edges are computed."""
+    return bool(
+        edges[j, 0] < boxes[i, 2]
+        and edges[j, 2] > boxes[i, 0]
+        and edges[j, 1] < boxes[i, 3]
+        and edges[j, 3] > boxes[i, 1]
+    )
+
+
+@piece
 def _join(edges: Floats, variances: Floats, j: int, hull: Floats, hull_variances: Floats) -> None:
     """Extend a hull by a box."""
     for edge in range(4):
@@ -238,7 +249,10 @@ def find_signs(
         for edge in range(4):
             edges[g, edge] = _edge(expected[gone[g]], edge)
             variances[g, edge] = _edge_variance(expected[gone[g]], edge % 2)
-    best = np.zeros(n_gone)
+    best, boxes = np.zeros(n_gone), np.empty((len(observed), 4))
+    for row in range(len(observed)):
+        for edge in range(4):
+            boxes[row, edge] = _observed_edge(observed, row, edge)
     log_odds = math.log(counts[1] / (counts[0] - counts[1]))
     hull, hull_variances = np.empty(4), np.empty(4)
     found = 0
@@ -246,7 +260,7 @@ def find_signs(
         row, j = rows[k], -1
         alone = 0.0
         for g in range(n_gone):
-            if not _meet(observed, row, edges, g):
+            if not _overlap(boxes, row, edges, g):
                 continue
             if j < 0:
                 j = np.searchsorted(kept[:n_kept], slots[k])
@@ -260,7 +274,7 @@ def find_signs(
     for k in range(len(unmatched)):
         n_near = 0
         for g in range(n_gone):
-            n_near += _meet(observed, unmatched[k], edges, g)
+            n_near += _overlap(boxes, unmatched[k], edges, g)
         found |= n_near > 1
     _count(best, counts)
     return int(found)
