@@ -150,7 +150,10 @@ def _nodes_of(instances: Instances) -> NDArray[np.float32]:
     sent: Any = instances.keypoints
     if sent.shape[1] > MOST_NODES:
         sent = sent[:, np.linspace(0, sent.shape[1] - 1, MOST_NODES).astype(np.intp)]
-    return np.ascontiguousarray(sent, np.float32)
+    if sent.dtype == np.float32:
+        return np.ascontiguousarray(sent)
+    with np.errstate(over="ignore"):  # an instance beyond float32 is not valid
+        return np.ascontiguousarray(sent, np.float32)
 
 
 def _numbers(records: NDArray[np.void]) -> NDArray[Any]:
