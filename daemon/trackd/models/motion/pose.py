@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.models.motion import pose_model
+from trackd.models.motion import pose_body, pose_model, pose_records
 from trackd.models.motion.predict import GATE
 from trackd.tracking.instances import Instances
 from trackd.tracking.window import Slots, State
@@ -29,6 +29,7 @@ from trackd.tracking.window import Slots, State
 Indices = NDArray[np.intp]
 
 MOST_NODES = 32  # of poses with more nodes so many are compared, at equal distances in their order
+FIRST_BODIES = 50  # after so many poses the mean body is learnt from one instance of a frame
 LARGE_TABLE = 65_536  # a table of so many pairs takes milliseconds: other threads run meanwhile
 
 
@@ -42,10 +43,10 @@ class Poses:
         """Forget everything; the stream's poses have so many nodes from now on."""
         self.n_nodes = n_nodes  # k; 0 before the first frame with keypoints
         self._nodes = np.zeros((0, n_nodes, 2))  # (S, k, 2) pixels relative to the mean of the visible ones; else NaN
-        self._tracks = np.zeros(0, pose_model.TRACK)  # (S,)
-        self._learnt = pose_model.first_nodes(n_nodes)  # (k,)
-        self._stream = pose_model.first_stream()  # (1,)
-        self._expected = np.zeros((0, n_nodes), pose_model.EXPECTED)  # (≥ M, k) scratch of one frame
+        self._tracks = np.zeros(0, pose_records.TRACK)  # (S,)
+        self._learnt = pose_records.first_nodes(n_nodes)  # (k,)
+        self._stream = pose_records.first_stream()  # (1,)
+        self._expected = np.zeros((0, n_nodes), pose_records.EXPECTED)  # (≥ M, k) scratch of one frame
 
     def weigh(
         self,
@@ -87,7 +88,7 @@ class Poses:
         if points.shape[1] != self.n_nodes or self.n_nodes < 2:
             return instances
         middles = np.empty_like(instances.centres)
-        if not pose_model.find_middles(points, self._learnt, instances.centres, middles):
+        if not pose_body.find_middles(points, self._learnt, instances.centres, middles):
             return instances
         return replace(instances, centres=middles)
 
@@ -104,6 +105,8 @@ class Poses:
         pose_model.learn(
             points, self._nodes, self._tracks, slots, rows, n_new, frame_index, per_step, self._learnt, self._stream
         )
+        step = 1 if self._stream["poses"][0] < FIRST_BODIES else len(slots)
+        pose_body.learn_body(points, rows, frame_index % step, step, self._learnt)
 
     def forget(self, slots: Slots) -> None:
         """Remove the poses of the tracks in these slots."""
@@ -114,11 +117,11 @@ class Poses:
         old = len(self._tracks)
         if n_slots > old:
             more = max(n_slots, 2 * old, 16) - old
-            self._tracks = np.concatenate([self._tracks, np.zeros(more, pose_model.TRACK)])
+            self._tracks = np.concatenate([self._tracks, np.zeros(more, pose_records.TRACK)])
             self._nodes = np.concatenate([self._nodes, np.full((more, self.n_nodes, 2), np.nan)])
         if n_columns > len(self._expected):
             capacity = max(n_columns, 2 * len(self._expected), 16)
-            self._expected = np.zeros((capacity, self.n_nodes), pose_model.EXPECTED)
+            self._expected = np.zeros((capacity, self.n_nodes), pose_records.EXPECTED)
 
     def snapshot(self, slots: Slots) -> State:
         """The statistics, and the tracks in these slots. The names are part of the journal's format."""
@@ -147,7 +150,10 @@ def _nodes_of(instances: Instances) -> NDArray[np.float32]:
     sent: Any = instances.keypoints
     if sent.shape[1] > MOST_NODES:
         sent = sent[:, np.linspace(0, sent.shape[1] - 1, MOST_NODES).astype(np.intp)]
-    return np.ascontiguousarray(sent, np.float32)
+    if sent.dtype == np.float32:
+        return np.ascontiguousarray(sent)
+    with np.errstate(over="ignore"):  # an instance beyond float32 is not valid
+        return np.ascontiguousarray(sent, np.float32)
 
 
 def _numbers(records: NDArray[np.void]) -> NDArray[Any]:

@@ -20,11 +20,9 @@ from numba import from_dtype, types
 from numpy.typing import NDArray
 
 from trackd.compiled import (
-    FLAG,
     FLOAT,
     FLOAT32_TABLE,
     FLOATS32,
-    GIVEN_BOXES,
     INT,
     INT_TABLE,
     INTS,
@@ -32,6 +30,7 @@ from trackd.compiled import (
     piece,
     records,
 )
+from trackd.models.motion.pose_records import EXPECTED, NODE, STREAM, TRACK
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -46,79 +45,19 @@ MOST_TURN = 0.5 * math.pi  # a greater turn between two frames is taken for an e
 MOST_TURNS = 8  # after so many steps a track's turn is over
 SIZE_GAIN = 0.2  # least weight of a new pose in the track's size
 MIN_SIZE_PX = 1e-3
-FIRST_NOISE, MIN_NOISE = 0.4**2, 0.01**2
-FIRST_SPREAD = 0.5  # the mean over the nodes, by the definition of the size
-GROWTH, MAX_GROWTH = 1.7, 100.0  # of the noise from one class of gaps to the next, before it is learnt; the most in all
+MIN_NOISE = 0.01**2
+MAX_GROWTH = 100.0  # of the noise after a gap
 MAX_NOISE_RATIO = 4.0  # of a frame's noise over the running one: bounds the effect of a single frame
-FIRST_OUTLIERS, MIN_OUTLIERS, MAX_OUTLIERS = 0.1, 0.01, 0.3
-FIRST_TURNS, TURNS_KEPT = 0.5, 0.998
+MIN_OUTLIERS, MAX_OUTLIERS = 0.01, 0.3
+TURNS_KEPT = 0.998  # share of the sums over turns that a new one leaves
 MOST_LEARNT = 64  # of the poses of a frame about so many are learnt from
-FIRST_BODIES = 50.0  # after so many poses the mean body is learnt from one pose of a frame
-# Poses that the first values count as, and the most that are remembered.
-FIRST_WEIGHT, FIRST_GAP_WEIGHT, FIRST_SPREAD_WEIGHT, MEMORY = 20.0, 5.0, 2.0, 600.0
+MEMORY = 600.0  # the most poses that are remembered
 
-# What is known of a track. Its nodes are in a table of their own, (S, k, 2), relative to the mean of those visible.
-TRACK = np.dtype(
-    [
-        ("size", np.float64),  # squared, in pixels²; a running mean
-        ("frame", np.float64),  # frame index of the pose
-        ("turn", np.float64),  # of the last step, in radians
-        ("hits", np.float64),  # number of poses; 0: none
-    ]
-)
-NODE = np.dtype(
-    [
-        ("noise", np.float64),  # variance about the expected pose, one step after the last one
-        ("spread", np.float64),  # variance of the stream's poses
-        ("mean_x", np.float64),  # their mean
-        ("mean_y", np.float64),
-        ("body_x", np.float64),  # the mean of poses that are turned alike, relative to the mean of all nodes
-        ("body_y", np.float64),
-        ("body_poses", np.float64),  # number of poses behind it
-    ]
-)
-STREAM = np.dtype(
-    [
-        ("outliers", np.float64),  # share of poses that are unrelated to their track's
-        ("poses", np.float64),  # number of poses behind the means over all poses
-        ("moves", np.float64),  # the same for the means over poses that had a last one
-        ("turn_kept", np.float64),  # share of a turn that goes on in the next step
-        ("turns", np.float64),  # sum of the squared turns, of which old ones are forgotten
-        ("turns_on", np.float64),  # the same of the products of a turn and the one before
-        ("growth", np.float64, (N_GAPS,)),  # factor on the noise by class of the gap
-        ("gap_weights", np.float64, (N_GAPS,)),  # number of poses behind it
-    ]
-)
-# A node of a track at one frame.
-EXPECTED = np.dtype(
-    [
-        ("x", np.float64),
-        ("y", np.float64),
-        ("precision", np.float64),  # 1 / (size² · variance); 0: missing
-        ("gain", np.float64),  # the variance of the stream's poses over that about the expected pose
-    ]
-)
 _SUMS = np.dtype([("square", np.float64), ("count", np.float64)])
 
 _NODES = types.float64[:, :, ::1]
 _SENT = types.Array(types.float32, 3, "C", readonly=True)
 _EXPECTED_TABLE: Any = from_dtype(EXPECTED)[:, ::1]
-
-
-def first_nodes(nodes: int) -> NDArray[np.void]:
-    """(k,) `NODE` of a stream without poses."""
-    made = np.zeros(nodes, NODE)
-    made["noise"], made["spread"] = FIRST_NOISE, FIRST_SPREAD
-    return made
-
-
-def first_stream() -> NDArray[np.void]:
-    """(1,) `STREAM` of a stream without poses."""
-    made = np.zeros(1, STREAM)
-    made["outliers"], made["poses"], made["moves"] = FIRST_OUTLIERS, FIRST_SPREAD_WEIGHT, FIRST_WEIGHT
-    made["turns"], made["gap_weights"] = FIRST_TURNS, FIRST_GAP_WEIGHT
-    made["growth"] = np.minimum(GROWTH ** np.arange(N_GAPS), MAX_GROWTH)
-    return made
 
 
 @piece
@@ -452,95 +391,6 @@ def _read(points: Logits, row: int, pose: Floats) -> float:
 
 
 @piece
-def _learn_body(pose: Floats, size: float, learnt: Any) -> None:
-    """Move the mean body towards a pose that is turned, scaled and moved as it; the first one is the pose itself."""
-    fit = _fit(pose, learnt)
-    known = fit[0] >= 2.0
-    if not known and learnt[0].body_poses > 0.0:
-        return
-    scale, cos, sin, x, y = 1.0 / math.sqrt(size), 1.0, 0.0, 0.0, 0.0
-    if known:
-        squared = fit[1] * fit[1] + fit[2] * fit[2]
-        scale, x, y = 1.0 / math.sqrt(squared), fit[3], fit[4]
-        cos, sin = fit[1] * scale, -fit[2] * scale
-    middle_x, middle_y = 0.0, 0.0
-    for node in range(len(learnt)):
-        if not math.isnan(pose[node, 0]):
-            u, v = (pose[node, 0] - x) * scale, (pose[node, 1] - y) * scale
-            learnt[node].body_poses = min(learnt[node].body_poses + 1.0, MEMORY)
-            rate = 1.0 / learnt[node].body_poses
-            learnt[node].body_x += rate * (cos * u - sin * v - learnt[node].body_x)
-            learnt[node].body_y += rate * (sin * u + cos * v - learnt[node].body_y)
-        middle_x += learnt[node].body_x / len(learnt)
-        middle_y += learnt[node].body_y / len(learnt)
-    for node in range(len(learnt)):
-        learnt[node].body_x -= middle_x
-        learnt[node].body_y -= middle_y
-
-
-@piece
-def _fit(pose: Floats, learnt: Any) -> tuple[float, float, float, float, float]:
-    """Fit the mean body to a pose by the least squares of their common nodes.
-
-    Returns:
-        the number of common nodes; the scaled cosine and sine of its turn; x and y of its middle in the pose.
-    """
-    count, x, y, u, v, inner, outer, squares = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for node in range(len(learnt)):
-        c, d = pose[node, 0], pose[node, 1]
-        if learnt[node].body_poses > 0.0 and abs(c) + abs(d) < np.inf:  # false for NaN
-            a, b = learnt[node].body_x, learnt[node].body_y
-            count += 1.0
-            x, y, u, v = x + a, y + b, u + c, v + d
-            inner += a * c + b * d
-            outer += a * d - b * c
-            squares += a * a + b * b
-    if count < 2.0:
-        return 0.0, 1.0, 0.0, 0.0, 0.0
-    squares -= (x * x + y * y) / count
-    cos, sin = (inner - (x * u + y * v) / count) / squares, (outer - (x * v - y * u) / count) / squares
-    if not 0.0 < cos * cos + sin * sin < np.inf:
-        return 0.0, 1.0, 0.0, 0.0, 0.0
-    return count, cos, sin, (u - cos * x + sin * y) / count, (v - sin * x - cos * y) / count
-
-
-@compiled(FLAG, _SENT, records(NODE), GIVEN_BOXES, FLOAT32_TABLE)
-def find_middles(points: Logits, learnt: NDArray[np.void], centres: Logits, middles: Logits) -> bool:
-    """Write the middles (n, 2) of the instances: the mean of all nodes, also of the missing ones.
-
-    Only where the centre that is given is the mean of the visible nodes, and some are missing.
-
-    Args:
-        points: (n, k, 2), NaN for a missing one.
-        learnt: (k,).
-        centres: (n, 2) that are given.
-        middles: (n, 2) written.
-
-    Returns:
-        whether a middle differs from its centre.
-    """
-    moved = False
-    pose = np.empty((len(learnt), 2))
-    for i in range(len(points)):
-        middles[i, 0], middles[i, 1] = centres[i, 0], centres[i, 1]
-        count, x, y = 0, 0.0, 0.0
-        for node in range(len(learnt)):
-            pose[node, 0], pose[node, 1] = points[i, node, 0] - centres[i, 0], points[i, node, 1] - centres[i, 1]
-            if abs(pose[node, 0]) + abs(pose[node, 1]) < np.inf:  # false for NaN
-                count += 1
-                x += pose[node, 0]
-                y += pose[node, 1]
-        if count < 2 or count == len(learnt) or abs(x) + abs(y) > 0.01 * count:
-            continue
-        fit = _fit(pose, learnt)
-        if fit[0] == count:
-            middles[i, 0] += np.float32(fit[3])
-            middles[i, 1] += np.float32(fit[4])
-            moved = True
-    return moved
-
-
-@piece
 def _update_statistics(learnt: Any, stream: Any, moves: Any, gaps: Any) -> None:
     """Move the running means towards those of a frame."""
     moved = moves[-1].count
@@ -614,7 +464,5 @@ def learn(
         if (k + first) % every == 0:
             stream[0].poses = min(stream[0].poses + 1.0, MEMORY)
             _learn_spread(pose, track.size, learnt, 1.0 / stream[0].poses)
-            if stream[0].poses < FIRST_BODIES or k == first % len(slots):
-                _learn_body(pose, track.size, learnt)
     if moves[-1].count > 0.0:
         _update_statistics(learnt, stream[0], moves, gaps)
