@@ -85,7 +85,9 @@ class Identification:
         )  # fmt: skip
         if image is not None and len(fragments) <= MAX_ANIMALS and self._is_due(t_ns):
             self._sample(image, instances, fragments)
-        is_back = self._block_ends_ns is not None and t_ns < self._block_ends_ns - 2 * BLOCK_NS  # the clock was set back
+        is_back = (
+            self._block_ends_ns is not None and t_ns < self._block_ends_ns - 2 * BLOCK_NS
+        )  # the clock was set back
         if self._block_ends_ns is None or is_back:
             self._block_ends_ns = t_ns + BLOCK_NS
         self._frames += 1
