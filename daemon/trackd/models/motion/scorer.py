@@ -43,7 +43,6 @@ class MotionScorer(Scorer):
         """
         self.needs_image = use_vis_feats
         self.appearance = Appearance()
-        self.motion = FilterBank()
         self.poses = Poses()
         self.motion = FilterBank(use_scores)
 
