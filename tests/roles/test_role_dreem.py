@@ -291,9 +291,12 @@ def test_every_key_has_a_case() -> None:
     elsewhere = {
         "divisions",
         "det_files",
+        "gallery",
         "gt_files",
+        "learn_identities",
         "min_hits",
         "pixel_size",
         "track_files",
+        "use_scores",
     }  # trackd's own, with tests of their own
     assert [key for key in sorted(keys - elsewhere) if not re.search(rf'\b{key}[=:."]', text)] == []
