@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MAX_MISSED = 2  # frames in a row without a track that may be in a box now
-MAX_TESTS = 1 << 18  # pairs of missing tracks and instances
+MAX_TESTS = 1 << 13  # pairs of missing tracks and instances: up to 4 ms, in which no other thread runs
 MEMORY = 200.0  # missing tracks that met a box
 MAX_SHARE = 0.95  # of those that were in it
 USUAL_TAIL, TAIL = 6.0, 4.0  # as of `predict`
