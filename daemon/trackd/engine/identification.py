@@ -85,10 +85,8 @@ class Identification:
         )  # fmt: skip
         if image is not None and len(fragments) <= MAX_ANIMALS and self._is_due(t_ns):
             self._sample(image, instances, fragments)
-        is_back = (
-            self._block_ends_ns is not None and t_ns < self._block_ends_ns - 2 * BLOCK_NS
-        )  # the clock was set back
-        if self._block_ends_ns is None or is_back:
+        # The first frame, or the clock was set back.
+        if self._block_ends_ns is None or t_ns < self._block_ends_ns - 2 * BLOCK_NS:
             self._block_ends_ns = t_ns + BLOCK_NS
         self._frames += 1
         if t_ns < self._block_ends_ns and self._frames < MAX_BLOCK_FRAMES:
@@ -172,9 +170,8 @@ class Identification:
         gone = (exchanged.keys() | merged.keys() | set(merged.values())) - set(live.ids.tolist())
         if gone:
             raise CorrectionError(f"tracks {sorted(gone)} have ended")
-        now = {
-            exchanged.get(track, track): track for track in live.ids.tolist()
-        }  # after the exchanges: whose id was it
+        # Whose id each one is after the exchanges.
+        now = {exchanged.get(track, track): track for track in live.ids.tolist()}
         for track, into in merged.items():
             if now[into] not in lost:
                 raise CorrectionError(f"tracks {track} and {into} are both in the last frame")

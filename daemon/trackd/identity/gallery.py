@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.config import GALLERY_NAME
 from trackd_client.configuration import ConfigError, nearest
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ MAX_BYTES = 16 * 1024 * 1024
 _MAX_FEATURES = 1024
 _VERSION = 1
 _SUFFIX = ".safetensors"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CALIBRATION = ("within", "across", "other")
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class Galleries:
         Raises:
             ConfigError: no name of a gallery.
         """
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(GALLERY_NAME, name):
             raise ConfigError(
                 f"a gallery has a name of 1 to 64 letters, digits or . _ -, which begins with no . _ -; got {name!r}"
             )
