@@ -79,6 +79,7 @@ class Feed(threading.Thread):
         self.ids: dict[int, set[int]] = {}  # by epoch
         self.stopping = threading.Event()
         self.fault: Exception | None = None
+        self.stream: Stream | None = None
         self._view = threading.Thread(target=self._follow, daemon=True)
         self._view.start()
         self.start()
@@ -90,6 +91,7 @@ class Feed(threading.Thread):
     def run(self) -> None:
         try:
             stream = self.sender.open_stream("cam", frame_shape=SHAPE, source="/lab/cam.mp4", config={"outputs": KINDS})
+            self.stream = stream
             while not self.stopping.wait(0.004):
                 # The first frames are empty, so that the nodes of the tables are not known at first.
                 boxes = walking_boxes(self.sent, N_ANIMALS) if self.sent >= 5 else np.empty((0, 4), np.float32)
@@ -106,6 +108,10 @@ class Feed(threading.Thread):
         """Wait until so many more frames are acked."""
         until = self.acked + n_more
         wait_until(lambda: self.acked >= until or self.fault, 90)
+
+    def wait_for_viewer(self) -> None:
+        """Wait until the second client, which connects again in its own time, sees the epoch that is sent now."""
+        wait_until(lambda: (self.stream and self.stream.epoch in self.ids) or self.fault, 90)
 
     def stop(self) -> int:
         """Close the stream; return the number of frames."""
@@ -161,19 +167,22 @@ def test_after_three_kills_one_session_is_one_file_of_each_format_with_each_fram
         for _ in range(rounds(1, 20)):
             run.start()
             feed.wait_for(30)
+            feed.wait_for_viewer()
             time.sleep(rng.uniform(0, 0.3))
             run.kill()
         run.start()
         feed.wait_for(30)
+        feed.wait_for_viewer()
         n = feed.stop()
         log = run.stop()
     assert run.names() == NAMES
     assert "its outputs continue the files of a daemon that was killed" in log
     ids = assert_each_frame_once(run.out_dir, n)
     epochs = [found - {-1} for found in feed.ids.values()]
-    assert len(epochs) == 3 + rounds(1, 20)
+    unseen = 3 + rounds(1, 20) - len(epochs)
+    assert 0 <= unseen <= 2  # the two that die at a set frame, which may be before the viewer has connected again
     assert sum(map(len, epochs)) == len(set.union(*epochs))  # no id means two animals
-    assert ids <= set.union(*epochs)
+    assert len(ids - set.union(*epochs)) <= unseen * N_ANIMALS
 
 
 class RawSession:
