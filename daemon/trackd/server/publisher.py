@@ -166,7 +166,20 @@ class Publisher:
     def refuse(self, owner: bytes, error: ProtocolError, *, fatal: bool = False) -> None:
         """Count a message that cannot be used, and send the error to its sender."""
         self.count_refusal(error.code)
-        self.reply(owner, Error(error.code, error.message, error.stream, error.seq, error.expected, fatal))
+        self.reply(
+            owner,
+            Error(
+                error.code,
+                error.message,
+                error.stream,
+                error.seq,
+                error.expected,
+                fatal,
+                error.member,
+                error.endpoints,
+                error.term,
+            ),
+        )
 
     def count_refusal(self, code: ErrorCode) -> None:
         """Count a message that was refused, also if there is no way to reply."""

@@ -59,6 +59,7 @@ EVERYTHING = Detections(
     gt_ids=np.array([3, -1], "<i8"),
 )
 RAW = np.arange(18, dtype="|u1").reshape(2, 3, 3)
+ENDPOINTS = {"ingest": "tcp://10.0.0.2:5570", "tracks": "tcp://10.0.0.2:5571", "control": "tcp://10.0.0.2:5572"}
 SHM = SharedImage("trackd-123-ab", 64, (2, 3), "<u2", 5)
 
 MESSAGES: dict[str, Message] = {
@@ -67,6 +68,7 @@ MESSAGES: dict[str, Message] = {
         "flies", "tracks", True, "/data/a.mp4",
     ),
     "open_plain": Open("cam-1"),
+    "open_member": Open("cam-1", takeover=True, member="rack2-a"),
     "open_session": Open("cam-1", session="5f0c2a9be71d4380"),
     "frame": Frame("cam-1", 7, 70, T_NS, EVERYTHING, RAW),
     "frame_plain": Frame("cam-1", 0, 0, 0, Detections.empty()),
@@ -82,6 +84,10 @@ MESSAGES: dict[str, Message] = {
     "error_forbidden": Error(ErrorCode.FORBIDDEN, "key 'cam1' has no right to publish", "cam-1", 3),
     "error": Error(ErrorCode.SEQ_GAP, "seq must be 3; got 5", "cam-1", 5, 3),
     "error_fatal": Error(ErrorCode.STREAM_BUSY, "another connection has it", "cam-1", fatal=True),
+    "error_moved": Error(
+        ErrorCode.MOVED, "stream 'cam-1' is at member 'rack2-a'", "cam-1", 5, None, False, "rack2-a", ENDPOINTS, 7
+    ),
+    "error_away": Error(ErrorCode.MOVED, "this member has no contact to the fleet's store", "cam-1"),
     "error_plain": Error(ErrorCode.BAD_MESSAGE, "the header is not MessagePack"),
     "closed": Closed("cam-1", 3, -1),
     "pong": Pong(T_NS, T_NS + 1),
@@ -98,6 +104,9 @@ MESSAGES: dict[str, Message] = {
     "tracks_dropped": Tracks("cam-1", 3, 8, 80, T_NS, Status.DROPPED, "overload"),
     "event": Event("cam-1", EventName.HEARTBEAT, 3, 41),
     "event_detail": Event("cam-1", EventName.CLOSED, 3, 41, {"reason": "closed by its owner"}),
+    "event_moved": Event(
+        "cam-1", EventName.MOVED, 3, 41, {"member": "rack2-a", "endpoints": ENDPOINTS, "term": 7}
+    ),
     "event_corrected": Event(
         "cam-1", EventName.CORRECTED, 3, 41,
         {"number": 2, "action": "merge", "author": "ada", "t_ns": T_NS, "tracks": [4], "into": 1},

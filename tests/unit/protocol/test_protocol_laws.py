@@ -120,19 +120,24 @@ def settlements(draw: st.DrawFn) -> Tracks:
 
 
 FRAME_SHAPE = st.none() | SHAPE
+ENDPOINT = st.from_regex(r"[ -~]{1,256}", fullmatch=True)
+ENDPOINTS = st.fixed_dictionaries({}, optional=dict.fromkeys(("ingest", "tracks", "control", "http"), ENDPOINT))
 MAYBE_INT = st.none() | INT64
 CODE = st.sampled_from(ErrorCode)
 MESSAGE = st.one_of(
     st.builds(
         Open, STREAM, MAP, FRAME_SHAPE, st.none() | skeletons(), OPTIONAL_TEXT, st.sampled_from(["ack", "tracks"]),
-        st.booleans(), OPTIONAL_TEXT,
+        st.booleans(), OPTIONAL_TEXT, member=st.none() | STREAM,
     ),
     st.builds(Frame, STREAM, COUNT, INT64, INT64, detections(), IMAGE),
     st.builds(Close, STREAM),
     st.builds(Ping, INT64),
     st.builds(Opened, STREAM, COUNT, COUNT, COUNT, MAP),
     st.builds(Ack, STREAM, st.integers(-1, 2**63 - 1), COUNT),
-    st.builds(Error, CODE, st.text(max_size=20), st.none() | STREAM, MAYBE_INT, MAYBE_INT, st.booleans()),
+    st.builds(
+        Error, CODE, st.text(max_size=20), st.none() | STREAM, MAYBE_INT, MAYBE_INT, st.booleans(),
+        member=st.none() | STREAM, endpoints=st.none() | ENDPOINTS, term=st.none() | COUNT,
+    ),
     st.builds(Closed, STREAM, COUNT, st.integers(-1, 2**63 - 1)),
     st.builds(Pong, INT64, INT64),
     settlements(),

@@ -99,6 +99,8 @@ def test_unknown_keys_are_ignored():
         ("open", "model", 3, "model must be a string; got 3"),
         ("open", "reply", "both", "got 'both'"),
         ("open", "takeover", 1, "takeover must be a boolean; got 1"),
+        ("open", "member", 3, "member must be a string; got 3"),
+        ("open", "member", "a b", "member must be 1 to 128 of letters"),
         ("open", "session", 3, "session must be a string; got 3"),
         ("open", "session", "", "session must be 1 to 64 printable letters; got ''"),
         ("open", "session", "x" * 65, "session must be 1 to 64 printable letters"),
@@ -113,6 +115,15 @@ def test_unknown_keys_are_ignored():
         ("ack", "seq", -2, "got -2"),
         ("ack", "credit", -1, "got -1"),
         ("error", "code", "oops", "got 'oops'"),
+        ("error_moved", "member", "", "member must be 1 to 128 of letters"),
+        ("error_moved", "member", "x" * 129, "member must be 1 to 128 of letters"),
+        ("error_moved", "term", -1, "term must be from 0"),
+        ("error_moved", "term", "7", "term must be an integer; got '7'"),
+        ("error_moved", "endpoints", "tcp://a", "endpoints must be a map; got 'tcp://a'"),
+        ("error_moved", "endpoints.ingest", 5570, "ingest must be a string; got 5570"),
+        ("error_moved", "endpoints.ingest", "", "endpoints.ingest must be 1 to 256 printable letters; got ''"),
+        ("error_moved", "endpoints.http", "x" * 257, "endpoints.http must be 1 to 256 printable letters"),
+        ("error_moved", "endpoints.tracks", "tcp://a\n", "endpoints.tracks must be 1 to 256 printable letters"),
         ("error", "message", None, "message must be a string; got None"),
         ("event", "event", "sneezed", "got 'sneezed'"),
         ("tracks", "status", "lost", "got 'lost'"),
@@ -146,6 +157,12 @@ def test_a_missing_field_is_named(name, key):
     assert error.code is ErrorCode.BAD_MESSAGE
     assert f"{key} must be" in error.message
     assert "got nothing" in error.message
+
+
+def test_unknown_endpoints_of_a_member_are_ignored():
+    error = MESSAGES["error_moved"]
+    more = replace(error, endpoints={**error.endpoints, "grpc": "tcp://10.0.0.2:1"})
+    assert decode(encode(more)) == error
 
 
 def test_an_error_names_the_stream_and_seq_of_its_message():

@@ -192,6 +192,7 @@ def _open(h: Header, parts: Sequence[Part], limits: Limits) -> Open:
         takeover=read.flag(h, "takeover"),
         source=read.text(h, "source") if h.get("source") is not None else None,
         session=read.session_token(h) if h.get("session") is not None else None,
+        member=read.member_name(h) if h.get("member") is not None else None,
     )
 
 
@@ -236,6 +237,9 @@ def _error(h: Header, parts: Sequence[Part], limits: Limits) -> Error:
         seq=read.integer(h, "seq") if "seq" in h else None,
         expected=read.integer(h, "expected") if "expected" in h else None,
         fatal=read.flag(h, "fatal"),
+        member=read.member_name(h) if h.get("member") is not None else None,
+        endpoints=read.endpoints(h) if h.get("endpoints") is not None else None,
+        term=read.integer(h, "term", 0) if h.get("term") is not None else None,
     )
 
 

@@ -74,6 +74,8 @@ def _open(m: Open, parts: PartList) -> Header:
         header["source"] = m.source
     if m.session is not None:
         header["session"] = m.session
+    if m.member is not None:
+        header["member"] = m.member
     return header
 
 
@@ -138,12 +140,14 @@ def _opened(m: Opened, parts: PartList) -> Header:
 
 def _error(m: Error, parts: PartList) -> Header:
     header: Header = {"code": str(m.code), "message": m.message}
-    for name in ("stream", "seq", "expected"):
+    for name in ("stream", "seq", "expected", "member", "term"):
         value = getattr(m, name)
         if value is not None:
             header[name] = value
     if m.fatal:
         header["fatal"] = True
+    if m.endpoints is not None:
+        header["endpoints"] = dict(m.endpoints)
     return header
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,7 @@ class ErrorCode(StrEnum):
     DRAINING = "draining"
     FORBIDDEN = "forbidden"
     OVER_BUDGET = "over_budget"
+    MOVED = "moved"
     INTERNAL = "internal"
 
 
@@ -51,6 +53,8 @@ class ProtocolError(Exception):
         message: what is wrong, with the value, and what would be right.
         stream, seq: of the refused message, where they could be read.
         expected: with `seq_gap`, the seq that is expected.
+        member, endpoints, term: with `moved`, the member of the fleet that has the stream or should get it, its
+            endpoints and the term of its ownership, 0 if nobody owns it. None: the daemon cannot say who has it.
         head: of a frame that has a valid head and invalid arrays: it settles as `rejected`.
     """
 
@@ -63,6 +67,9 @@ class ProtocolError(Exception):
         seq: int | None = None,
         expected: int | None = None,
         head: FrameHead | None = None,
+        member: str | None = None,
+        endpoints: Mapping[str, str] | None = None,
+        term: int | None = None,
     ) -> None:
         message = message[:MOST_CHARACTERS]
         super().__init__(f"{code}: {message}")
@@ -71,6 +78,7 @@ class ProtocolError(Exception):
         self.stream = head.stream if head else stream
         self.seq = head.seq if head else seq
         self.expected = expected
+        self.member, self.endpoints, self.term = member, endpoints, term
         self.head = head
 
 

@@ -16,6 +16,9 @@ E = TypeVar("E", bound=StrEnum)
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SESSION_LETTERS = 64
+MEMBER_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+ENDPOINTS = ("ingest", "tracks", "control", "http")  # of a member of a fleet
+ENDPOINT_LETTERS = 256
 INT64_MAX = 2**63 - 1
 _INTEGER, _TEXT = frozenset({int}), frozenset({str})
 
@@ -106,6 +109,31 @@ def session_token(header: Header) -> str:
     if not 1 <= len(value) <= SESSION_LETTERS or not value.isprintable():
         raise bad_message(f"session must be 1 to {SESSION_LETTERS} printable letters; got {_shown(header, 'session')}")
     return value
+
+
+def member_name(header: Header) -> str:
+    """The name of a member of a fleet."""
+    value = text(header, "member")
+    if not MEMBER_NAME.fullmatch(value):
+        raise bad_message(
+            f"member must be 1 to 128 of letters, digits, '.', '_' and '-'; got {_shown(header, 'member')}"
+        )
+    return value
+
+
+def endpoints(header: Header) -> dict[str, str]:
+    """The endpoints of a member of a fleet: those of `ENDPOINTS` that are there; other keys are ignored."""
+    values = mapping(header, "endpoints")
+    found: dict[str, str] = {}
+    for key in ENDPOINTS:
+        if values.get(key) is None:
+            continue
+        value = found[key] = text(values, key)
+        if not 1 <= len(value) <= ENDPOINT_LETTERS or not value.isprintable():
+            raise bad_message(
+                f"endpoints.{key} must be 1 to {ENDPOINT_LETTERS} printable letters; got {_shown(values, key)}"
+            )
+    return found
 
 
 def _shown(header: Header, key: str) -> str:

@@ -43,6 +43,7 @@ class EventName(StrEnum):
     IDENTITY = "identity"  # the ids of its tracks seem to be exchanged, were corrected, or an animal was recognised
     ZONES = "zones"  # a person changed its zones or lines
     RECORDING = "recording"  # it is recorded from here on, or not any more
+    MOVED = "moved"  # it has left this member of a fleet
     HEARTBEAT = "heartbeat"
 
 
@@ -88,6 +89,7 @@ class Open(Message):
     takeover: bool = False
     source: str | None = None  # the video's path or URL, for outputs that name it
     session: str | None = None  # the client's name of this stream's session: its files go on after a kill of the daemon
+    member: str | None = None  # of a fleet: the one that the client was sent to
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,9 @@ class Error(Message):
     seq: int | None = None
     expected: int | None = None
     fatal: bool = False  # the stream is closed for this client
+    member: str | None = None  # with `moved`: the member of the fleet that has the stream, or should get it
+    endpoints: Mapping[str, str] | None = None  # of that member: ingest, tracks, control, http
+    term: int | None = None  # of its ownership; 0: nobody owns the stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
