@@ -7,9 +7,12 @@ Example:
 """
 
 from trackd_client.async_client import AsyncClient
+from trackd_client.async_fleet_client import AsyncFleetClient
 from trackd_client.client import Client
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.errors import StreamLost, Timeout, TrackdError
+from trackd_client.fleet.place import Place
+from trackd_client.fleet_client import FleetClient
 from trackd_client.following.subscription import EventSubscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import EncodedImage, Error, ErrorCode, Event, EventName, SharedImage, Status, Timing, Tracks
@@ -30,6 +33,7 @@ from trackd_client.transport.shared_memory import ImageRing
 
 __all__ = [
     "AsyncClient",
+    "AsyncFleetClient",
     "AsyncStream",
     "CaptureLatency",
     "Client",
@@ -43,10 +47,12 @@ __all__ = [
     "Event",
     "EventName",
     "EventSubscription",
+    "FleetClient",
     "ImageRing",
     "KeyFileError",
     "LiveTrack",
     "LiveTracks",
+    "Place",
     "SharedImage",
     "Skeleton",
     "Status",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
+from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError, Unreachable
 from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
 from trackd_client.requests import READ_ONLY, result_of
 from trackd_client.sending.exchange import RETRY_S
@@ -31,12 +31,13 @@ class AsyncRequests:
         self._watch: Watch | None = None
         self._closed = False
 
-    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+    async def ask(self, method: str, params: Mapping[str, Any], timeout_s: float, *, must_connect: bool = False) -> Any:
         """Send a control request and return its result. A cancelled request may have been done.
 
         Raises:
             TrackdError: the daemon refuses, the connection was lost before the answer, or the client is closed.
             Timeout: the daemon did not answer.
+            Unreachable: with `must_connect`, the daemon refuses connections; the request was not sent.
         """
         async with self._lock:
             request = Request(next(self._ids), method, params)
@@ -58,6 +59,10 @@ class AsyncRequests:
                         if isinstance(reply, Reply) and reply.id == request.id:
                             return result_of(reply)
                 connection.check()
+                if must_connect and connection.unreachable and not connection.disconnected:
+                    connection.reconnect()
+                    watch.refresh()
+                    raise Unreachable(f"the daemon at {self._endpoint} cannot be reached")
                 if connection.disconnected:
                     if connection.refusal is not None:
                         await asyncio.sleep(min(RETRY_S, left))

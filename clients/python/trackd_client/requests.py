@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
+from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError, Unreachable
 from trackd_client.protocol import REPLY_LIMITS, ProtocolError, Reply, Request, decode, encode
 from trackd_client.sending.exchange import RETRY_S
 from trackd_client.transport.connection import Connection, Context
@@ -31,12 +31,13 @@ class Requests:
         self._connection: Connection | None = None
         self._closed = False
 
-    def ask(self, method: str, params: Mapping[str, Any], timeout_s: float) -> Any:
+    def ask(self, method: str, params: Mapping[str, Any], timeout_s: float, *, must_connect: bool = False) -> Any:
         """Send a control request and return its result.
 
         Raises:
             TrackdError: the daemon refuses, the connection was lost before the answer, or the client is closed.
             Timeout: the daemon did not answer.
+            Unreachable: with `must_connect`, the daemon refuses connections; the request was not sent.
         """
         with self._lock:
             if self._closed:
@@ -61,6 +62,9 @@ class Requests:
                         reply = decode(received, REPLY_LIMITS)
                         if isinstance(reply, Reply) and reply.id == request.id:
                             return result_of(reply)
+                if must_connect and connection.unreachable and not connection.disconnected:
+                    connection.reconnect()
+                    raise Unreachable(f"the daemon at {self._endpoint} cannot be reached")
                 if connection.disconnected:
                     if connection.refusal is not None:
                         time.sleep(max(0.0, min(RETRY_S, deadline - time.monotonic())))

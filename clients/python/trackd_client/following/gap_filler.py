@@ -16,13 +16,16 @@ logger = logging.getLogger(__name__)
 
 # A heartbeat may arrive shortly before the settlements that it counts, so wait before a request to `history`.
 GRACE_S = 0.25
+WARN_S = 2.0  # between two warnings of requests that are repeated
 SILENCE_S = 3.0  # without a message; then ask whether the stream is still open
 
 
 class HistorySource(Protocol):
     """The requests of a subscription to the client."""
 
-    tracks_endpoint: str
+    @property
+    def tracks_endpoint(self) -> str | None:
+        """Where the streams are published; None if that changes."""
 
     def live_position(self, stream: str) -> tuple[int, int]:
         """Return the epoch and the last settled seq."""
@@ -66,6 +69,7 @@ class GapFiller:
         self._behind_since: float | None = None  # since when a heartbeat is ahead of `_next`
         self._known_last = -1  # the highest settled seq of the epoch, as far as known
         self._message_at = now
+        self._warned_at = now - WARN_S
 
     def begin(self, from_seq: int | None, now: float) -> None:
         """Request the stream's position. Call this after subscribing, so that no settlement is missed.
@@ -122,7 +126,9 @@ class GapFiller:
 
     def _retry_later(self, error: Timeout, now: float) -> None:
         """Handle a daemon that does not answer: it may be restarting with its history, so repeat the request later."""
-        logger.warning("stream=%s seq=%d: the request to history is repeated: %s", self.stream, self._next, error)
+        if now - self._warned_at >= WARN_S:
+            self._warned_at = now
+            logger.warning("stream=%s seq=%d: the request to history is repeated: %s", self.stream, self._next, error)
         self._behind_since = now
 
     def _check_open(self) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from trackd_client.following.gap_filler import HistorySource
+from trackd_client.following.subscription import Places
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import Event, EventName, Message, Tracks, encode, topic
 from trackd_client.transport.connection import Context
@@ -48,10 +49,11 @@ class RawSubscription(TracksSubscription):
         from_seq: int | None = None,
         *,
         keys: CurveKeys | None = None,
+        places: Places | None = None,
     ) -> None:
         self._received: list[tuple[RawMessage, Message | None]] = []  # in this step, with what it is decoded to
         self._expected: dict[str, tuple[int, int]] = {}  # by stream: the epoch and the seq of the next settlement
-        super().__init__(client, context, streams, from_seq, keys=keys)
+        super().__init__(client, context, streams, from_seq, keys=keys, places=places)
 
     def step(self, timeout_s: float) -> list[RawMessage | Missing]:
         """Wait for the next message, at most `timeout_s`, and return it with what it showed to be missing."""

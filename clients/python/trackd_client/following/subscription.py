@@ -9,7 +9,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Protocol
 
 import zmq
 
@@ -25,25 +27,53 @@ RECEIVE_MESSAGES = 4096  # the queue of a slow reader; messages beyond it are lo
 SLICE_S = 0.1  # the longest time for which a reader holds the lock, so that `close` can get it
 
 
+class Places(Protocol):
+    """Where the streams of a subscription are published, if they may move from one daemon to another."""
+
+    def start(self, connect: Callable[[str], None], disconnect: Callable[[str], None]) -> None:
+        """Use these functions for the socket; each gets an endpoint."""
+
+    def follow(self, stream: str) -> None:
+        """Connect to the daemon of one more stream."""
+
+    def heard(self, message: Message) -> None:
+        """Handle a message that was received."""
+
+    def check(self) -> None:
+        """Handle what is overdue; called at least each `SLICE_S`."""
+
+
 class Subscription:
-    """A SUB socket on some topics. One thread at a time may iterate; any thread may call `close`."""
+    """A SUB socket on some topics. One thread at a time may iterate; any thread may call `close`.
+
+    Args:
+        context: the ZeroMQ context.
+        endpoint: of the daemon; None: `places` connects the socket.
+        streams: the streams' names, for errors.
+        topics: to subscribe to.
+        timeout_s: how long the iterator waits; None: without a limit.
+        keys: the CURVE keys, or None.
+        places: follows the streams from daemon to daemon; None: they do not move.
+    """
 
     def __init__(
         self,
         context: Context,
-        endpoint: str,
+        endpoint: str | None,
         streams: tuple[str, ...],
         topics: tuple[bytes, ...],
         timeout_s: float | None,
         keys: CurveKeys | None,
+        places: Places | None = None,
     ) -> None:
         self.streams = streams
         self.closed = False
-        self._endpoint = endpoint
+        self._endpoint = endpoint or "the fleet"
+        self._places = places
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._socket = context.socket(zmq.SUB)
-        set_socket_options(self._socket, endpoint, keys)
+        set_socket_options(self._socket, endpoint or "tcp://", keys)
         self._monitor: zmq.Socket[bytes] | None = None
         if keys is not None:
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
@@ -51,7 +81,10 @@ class Subscription:
         self._receive_timeout_ms = -1  # the socket's RCVTIMEO; -1: no limit
         self.received_ns = 0  # when the last message was read from the socket, by `time.monotonic_ns`
         self._subscribe(*topics)
-        self._socket.connect(endpoint)
+        if endpoint is not None:
+            self._socket.connect(endpoint)
+        if places is not None:
+            places.start(self._connect, self._disconnect)
 
     def close(self) -> None:
         """End the iteration and close the socket."""
@@ -70,10 +103,27 @@ class Subscription:
             for name in topics:
                 self._socket.setsockopt(zmq.SUBSCRIBE, name)
 
+    def _connect(self, endpoint: str) -> None:
+        with self._lock:
+            if self.closed:
+                return
+            try:
+                self._socket.connect(endpoint)
+            except zmq.ZMQError as error:
+                logger.warning("endpoint=%s: cannot be used: %s", endpoint, error)
+
+    def _disconnect(self, endpoint: str) -> None:
+        with self._lock:
+            if not self.closed:
+                with suppress(zmq.ZMQError):  # it could not be connected
+                    self._socket.disconnect(endpoint)
+
     def _receive(self, timeout_s: float) -> Message | None:
         """Return the next valid message, or None after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not self.closed:
+            if self._places is not None:
+                self._places.check()
             left = deadline - time.monotonic()
             parts = self._parts(min(left, SLICE_S))
             if parts is None:
@@ -82,9 +132,13 @@ class Subscription:
                     return None
                 continue
             try:
-                return decode(parts[1:], REPLY_LIMITS)
+                message = decode(parts[1:], REPLY_LIMITS)
             except ProtocolError as error:
                 logger.warning("stream=%s: cannot read a published message: %s", ",".join(self.streams), error)
+                continue
+            if self._places is not None:
+                self._places.heard(message)
+            return message
         return None
 
     def _parts(self, timeout_s: float) -> list[bytes] | None:
@@ -124,12 +178,15 @@ class EventSubscription(Subscription, Iterator[Event]):
     def __init__(
         self,
         context: Context,
-        endpoint: str,
+        endpoint: str | None,
         stream: str,
         timeout_s: float | None = None,
         keys: CurveKeys | None = None,
+        places: Places | None = None,
     ) -> None:
-        super().__init__(context, endpoint, (stream,), (topic("events", stream),), timeout_s, keys)
+        super().__init__(context, endpoint, (stream,), (topic("events", stream),), timeout_s, keys, places)
+        if places is not None:
+            places.follow(stream)
 
     def __next__(self) -> Event:
         start = time.monotonic()

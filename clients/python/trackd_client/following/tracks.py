@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from trackd_client.following.gap_filler import GRACE_S, GapFiller, HistorySource
-from trackd_client.following.subscription import SLICE_S, Subscription
+from trackd_client.following.subscription import SLICE_S, Places, Subscription
 from trackd_client.protocol import Event, Tracks, topic
 from trackd_client.transport.connection import Context
 from trackd_client.transport.curve import CurveKeys
@@ -31,6 +31,7 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         until_closed: end when all streams are closed and all their settlements were returned.
         keys: the CURVE keys, or None.
         on_event: is called with each event when it is received: after `next` has returned the settlements before it.
+        places: follows the streams from daemon to daemon; None: they do not move.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         until_closed: bool = False,
         keys: CurveKeys | None = None,
         on_event: Callable[[Event], None] | None = None,
+        places: Places | None = None,
     ) -> None:
-        super().__init__(context, client.tracks_endpoint, (), (), timeout_s, keys)
+        super().__init__(context, client.tracks_endpoint, (), (), timeout_s, keys, places)
         self._client = client
         self._until_closed = until_closed
         self._on_event = on_event
@@ -70,6 +72,8 @@ class TracksSubscription(Subscription, Iterator[Tracks]):
         self._subscribe(*(topic(kind, stream) for stream in new for kind in ("tracks", "events")))
         self.streams = (*self.streams, *new)
         for stream in new:
+            if self._places is not None:
+                self._places.follow(stream)
             self._gap_fillers[stream] = GapFiller(
                 self._client, stream, self._ready.append, lambda: self.closed, until_closed=self._until_closed, now=now
             )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trackd_client.errors import TrackdError
+from trackd_client.errors import IS_IT_RUNNING, TrackdError
 from trackd_client.sending.driver import CLOCK_PINGS, CLOCK_S, KEEPALIVE_S, PONG_S
 from trackd_client.sending.exchange import RETRY_S, Exchange
 from trackd_client.sending.session import StreamSession
@@ -21,16 +21,33 @@ _TICK_S = 0.5
 class AsyncIngestDriver:
     """All streams of one client over one connection, in the event loop that makes it. No other thread is used."""
 
-    def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        keys: CurveKeys | None = None,
+        exchange_of: Callable[[Connection], Exchange] = Exchange,
+    ) -> None:
         self._connection = Connection(context, endpoint, keys)
-        self._exchange = Exchange(self._connection)
+        self._exchange = exchange_of(self._connection)
         self.sessions = self._exchange.sessions
         self.clock = self._exchange.clock
         self.clock_wanted = False
         self.closed = False
         self._watch = Watch(self._connection, self._on_event)
         self._keepalive = asyncio.create_task(self._keep_alive(), name="trackd-keepalive")
+
+    @property
+    def endpoint(self) -> str:
+        """The daemon's endpoint."""
+        return self._connection.endpoint
+
+    def unopened(self, stream: str, limit_s: float) -> str:
+        """Return the text of the error of a stream that was not opened in time."""
+        return (
+            f"the daemon at {self.endpoint} did not open stream {stream!r} within {limit_s:g} s: "
+            f"{self.refusal or IS_IT_RUNNING}"
+        )
 
     @property
     def refusal(self) -> str | None:
@@ -112,7 +129,9 @@ class AsyncIngestDriver:
 
     async def _keep_alive(self) -> None:
         while not self.closed:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(RETRY_S if self._exchange.retry_due else _TICK_S)
+            if self.closed:
+                return
             now = time.monotonic()
             self._connection.check()
             self.pump()

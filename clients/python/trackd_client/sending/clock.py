@@ -50,6 +50,10 @@ class Clock:
         self.samples = 0
         self._kept: tuple[int, int, int] | None = None  # offset, half of the round trip, time of receipt; all in ns
 
+    def clear(self) -> None:
+        """Forget the samples: the next ones are of another daemon's clock."""
+        self._kept = None
+
     def add_sample(self, sent_ns: int, daemon_ns: int, received_ns: int) -> None:
         """Add the sample of an answered ping.
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from trackd_client.errors import TrackdError
+from trackd_client.errors import IS_IT_RUNNING, TrackdError
 from trackd_client.sending.exchange import RETRY_S, Exchange
 from trackd_client.sending.session import StreamSession
 from trackd_client.transport.connection import Connection, Context
@@ -45,10 +45,15 @@ class IngestDriver:
     releases it when another thread wants to send. The keepalive thread uses the socket only after a time without calls.
     """
 
-    def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        keys: CurveKeys | None = None,
+        exchange_of: Callable[[Connection], Exchange] = Exchange,
+    ) -> None:
         self._connection = Connection(context, endpoint, keys)
-        self._exchange = Exchange(self._connection)
+        self._exchange = exchange_of(self._connection)
         self.sessions = self._exchange.sessions
         self.clock = self._exchange.clock
         self._turn = threading.Condition(
@@ -61,6 +66,18 @@ class IngestDriver:
         self._closed = threading.Event()
         self._keepalive = threading.Thread(target=self._keep_alive, name="trackd-keepalive", daemon=True)
         self._keepalive.start()
+
+    @property
+    def endpoint(self) -> str:
+        """The daemon's endpoint."""
+        return self._connection.endpoint
+
+    def unopened(self, stream: str, limit_s: float) -> str:
+        """Return the text of the error of a stream that was not opened in time."""
+        return (
+            f"the daemon at {self.endpoint} did not open stream {stream!r} within {limit_s:g} s: "
+            f"{self.refusal or IS_IT_RUNNING}"
+        )
 
     @property
     def round_trip_s(self) -> float | None:
@@ -205,6 +222,8 @@ class IngestDriver:
                     return
                 self._connection.check()
                 self.pump()
+                if self._exchange.retry_due:  # nobody else may wait for it
+                    self.wait(lambda: not self._exchange.retry_due, _TICK_S)
                 idle = time.monotonic() - self._exchange.sent_at >= KEEPALIVE_S
                 if (idle or clock_due) and not self._connection.disconnected:
                     self._ping(PONG_S)

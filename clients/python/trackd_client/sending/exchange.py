@@ -97,6 +97,10 @@ class Exchange:
             self.round_trip_s = (now_ns - message.t_ns) / 1e9
             self.clock.add_sample(message.t_ns, message.daemon_t_ns, now_ns)
             return
+        self._receive(message)
+
+    def _receive(self, message: Message) -> None:
+        """Pass a message on to its session."""
         if isinstance(message, Error) and message.code is ErrorCode.STREAM_BUSY and not message.fatal:
             # ZeroMQ may have reconnected by itself. The daemon then sees a new connection that does not own the
             # stream. If the monitor reports the loss, ignore the error: the next `pump` reconnects and takes over.

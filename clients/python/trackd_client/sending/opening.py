@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from trackd_client.errors import IS_IT_RUNNING, Timeout, TrackdError
+from trackd_client.errors import Timeout, TrackdError
 from trackd_client.protocol import Open, ProtocolError, decode, encode
 from trackd_client.sending.session import SessionState, StreamSession
 
@@ -26,18 +26,20 @@ def check_opening(opening: Open) -> None:
         raise TrackdError(error.message, error.code) from None
 
 
-def check_opened(session: StreamSession, answered: bool, endpoint: str, limit_s: float, refusal: str | None) -> None:
+def check_opened(session: StreamSession, answered: bool, unopened: str) -> None:
     """Raise unless the daemon has opened the stream.
+
+    Args:
+        session: the stream.
+        answered: whether there was an answer in time.
+        unopened: the text of the error if there was none.
 
     Raises:
         TrackdError: the daemon refused it.
-        Timeout: there was no answer within `limit_s`.
+        Timeout: there was no answer in time.
     """
     if session.state is SessionState.LOST and session.error is not None:
         raise TrackdError(session.error.message, session.error.code)
     if not answered:
         last = f"; last error {session.error.code}: {session.error.message}" if session.error else ""
-        raise Timeout(
-            f"the daemon at {endpoint} did not open stream {session.stream!r} within {limit_s:g} s{last}: "
-            f"{refusal or IS_IT_RUNNING}"
-        )
+        raise Timeout(f"{unopened}{last}")

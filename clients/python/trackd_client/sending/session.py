@@ -20,6 +20,7 @@ import numpy as np
 
 from trackd_client.causes import Causes
 from trackd_client.detections import Detections, Image
+from trackd_client.errors import FOLLOWS
 from trackd_client.protocol import (
     Ack,
     Close,
@@ -212,6 +213,15 @@ class StreamSession:
             self.state = SessionState.OPENING
             self.open_due = True
 
+    def directed(self, member: str) -> None:
+        """Name the member of a fleet that the stream is opened at next."""
+        self._opening = replace(self._opening, member=member)
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the stream was open before; it is then opened with `takeover`."""
+        return self.epoch >= 0
+
     def outgoing(self) -> Iterator[Parts]:
         """Yield the messages to send now, in order. Each counts as sent once it is yielded."""
         if self.open_due and not self.ended:
@@ -333,6 +343,10 @@ class StreamSession:
             # Another daemon may follow this one. The unacked frames are resent to it.
             self.disconnected()
             self.error = error
+        elif error.code is ErrorCode.MOVED:
+            at = ", ".join(f"{name} {value}" for name, value in (error.endpoints or {}).items())
+            at = f" ({at})" if at else ""
+            self._end(SessionState.LOST, replace(error, message=f"{error.message}{at}. {FOLLOWS}"))
         elif error.fatal or error.code in (ErrorCode.STREAM_BUSY, ErrorCode.FORBIDDEN):
             self._end(SessionState.LOST, error)
         elif error.code is ErrorCode.UNKNOWN_STREAM:

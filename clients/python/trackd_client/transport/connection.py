@@ -25,6 +25,7 @@ LINGER_MS = 500
 HEARTBEAT_MS = 2_000
 _EVENTS = (
     zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -76,6 +77,7 @@ class Connection:
     def __init__(self, context: Context, endpoint: str, keys: CurveKeys | None = None) -> None:
         self.endpoint = endpoint
         self.disconnected = False
+        self.unreachable = False  # the last attempt to connect failed
         self.refusal: str | None = None  # why the handshake failed, if it did
         self._readable = False  # `poll` found that a message may be available
         self._keys = keys
@@ -133,13 +135,16 @@ class Connection:
                 os.read(self._wake_read, 4096)
 
     def check(self) -> None:
-        """Read the events of the socket's monitor and set `disconnected` and `refusal`."""
+        """Read the events of the socket's monitor and set `disconnected`, `unreachable` and `refusal`."""
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
             if event == zmq.EVENT_DISCONNECTED:
                 self.disconnected = True
+            elif event == zmq.EVENT_CONNECT_RETRIED:
+                self.unreachable = True
             elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.refusal = None
+                self.unreachable = False
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 self.refusal = NOT_AUTHORIZED
             elif self._keys is not None:
@@ -157,6 +162,16 @@ class Connection:
         self._close_sockets(linger_ms=0)
         self._open()
 
+    def redirect(self, endpoint: str) -> None:
+        """Close the socket, discard its queue and connect a new one to another endpoint, which may be any string."""
+        self.endpoint = endpoint
+        self.refusal = None
+        try:
+            self.reconnect()
+        except zmq.ZMQError as error:
+            logger.warning("endpoint=%s: cannot be used: %s", endpoint, error)
+            self.unreachable = True
+
     def close(self) -> None:
         """Close the socket. Queued messages may be sent for another `LINGER_MS`."""
         self._close_sockets(LINGER_MS)
@@ -164,7 +179,7 @@ class Connection:
         os.close(self._wake_write)
 
     def _open(self) -> None:
-        self.disconnected = False
+        self.disconnected = self.unreachable = False
         self._readable = False
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         set_socket_options(self._socket, self.endpoint, self._keys)
