@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trackd.commands.fleet import app as fleet_app
 from trackd_client.apps.camera import arguments as of
 from trackd_client.apps.command_line import LogFormat, Logged, Version, log, run_command
 from trackd_client.configuration import ConfigError
@@ -26,6 +27,7 @@ journal = typer.Typer(help="Check and repair the journal of a daemon that is sto
 app.add_typer(journal, name="journal")
 identities = typer.Typer(help="Save what animals look like, for later sessions.", no_args_is_help=True)
 app.add_typer(identities, name="identities")
+app.add_typer(fleet_app, name="fleet")
 
 CONTROL = "tcp://127.0.0.1:5572"
 OptionalConfig = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; without it all defaults.")]

@@ -154,13 +154,59 @@ class EndpointsConfig(Section):
     control: Endpoint = "tcp://127.0.0.1:5572"
 
 
+def _nats_server(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"(nats|tls)://[^\s/?#@]+:\d{1,5}", value):
+        raise ValueError("should be the address of a NATS server, such as nats://10.0.0.1:4222 or tls://host:4222")
+    return value
+
+
+def _monitoring(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#@]+", value):
+        raise ValueError("should be the address of a NATS server's monitoring, such as http://10.0.0.1:8222")
+    return value
+
+
+class MemberEndpointsConfig(Section):
+    """The addresses under which clients reach this member."""
+
+    ingest: Endpoint
+    tracks: Endpoint
+    control: Endpoint
+
+
+class FleetConfig(Section):
+    """This daemon as a member of a fleet; see docs/fleet.md."""
+
+    servers: Annotated[list[Annotated[str, BeforeValidator(_nats_server)]], Field(min_length=1, max_length=16)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+    member: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
+    credentials: str | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    monitoring: Annotated[list[Annotated[str, BeforeValidator(_monitoring)]], Field(max_length=16)] = Field(
+        default_factory=list
+    )
+    endpoints: MemberEndpointsConfig | None = None
+    capacity: Annotated[int, Field(ge=0, le=100_000)] = 64
+    lease_s: Annotated[int, Field(ge=3, le=60)] = 3
+    replicas: Literal[1, 3, 5] = 3
+
+    @model_validator(mode="after")
+    def _has_key(self) -> FleetConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key must be given together")
+        return self
+
+
 class DaemonConfig(Section):
     """The process: sockets, HTTP, state, device."""
 
     endpoints: EndpointsConfig = EndpointsConfig()
     http: str | None = "127.0.0.1:9570"
     state_dir: str | None = None
-    durability: Literal["process", "power"] = "process"
+    durability: Literal["process", "power", "fleet"] = "process"
+    fleet: FleetConfig | None = None
     journal_bytes: Annotated[int, Field(ge=1_048_576)] = 1_073_741_824
     device: Annotated[str, AfterValidator(_device)] = "auto"
     encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -169,6 +215,14 @@ class DaemonConfig(Section):
     drain_s: Annotated[float, Field(gt=0)] = 30.0
     telemetry: Annotated[str, AfterValidator(_collector)] | None = None
     telemetry_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _stores_in_one_place(self) -> DaemonConfig:
+        if self.durability == "fleet" and self.fleet is None:
+            raise ValueError("durability: fleet needs daemon.fleet, whose servers hold the log")
+        if self.durability == "power" and self.fleet is not None:
+            raise ValueError("durability is 'power', which is of the journal; with daemon.fleet the log replaces it")
+        return self
 
 
 def _output_name(value: Any) -> Any:

@@ -18,8 +18,12 @@ from trackd.engine.engine import LANES, Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
 from trackd.engine.outcome import CommandResult, Outcome
+from trackd.fleet.log import FleetLog
+from trackd.fleet.membership import Membership
+from trackd.fleet.ownership import Ownership
 from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
+from trackd.observe.fleet_metrics import FleetMetrics
 from trackd.observe.health import Health
 from trackd.observe.http import HttpServer, make_app
 from trackd.observe.metrics import Metrics
@@ -35,6 +39,8 @@ from trackd.server.access.viewer import admission
 from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
+from trackd.server.fleet_member import member_of, open_log
+from trackd.server.fleet_streams import FleetStreams
 from trackd.server.ingest import Ingest
 from trackd.server.pages import Pages
 from trackd.server.publisher import Publisher
@@ -91,8 +97,14 @@ class Daemon:
         self._traces = open_traces(config.daemon, self.metrics.traces)
         models = self._models = ModelRegistry(config, base)
         journal = self._journal = _open_journal(config, outbox)
+        log = self._log = _open_log(config, outbox, self.metrics, base)
         remembered = _recall(config, models)
-        if journal is None:
+        if log is not None:
+            self._engine = Engine(
+                inbox, log.put, journaling=True, has_room=log.has_room, wake_inline=outbox.wake,
+                on_long_step=self.metrics.long_steps.observe,
+            )  # fmt: skip
+        elif journal is None:
             self._engine = Engine(
                 inbox, outbox.put, wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe
             )
@@ -101,7 +113,7 @@ class Daemon:
                 inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_inline=journal.store,
                 wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe,
             )  # fmt: skip
-        self.health = Health(self._engine, inbox, config.daemon.stall_s, journal)
+        self.health = Health(self._engine, inbox, config.daemon.stall_s, log or journal)
         if config.limits.step_ms is not None:  # a step over the limit may still take some times as long
             self.health.long_step_s = _HANGING * config.limits.step_ms / 1e3 + config.daemon.stall_s
         security = self._security = _open_security(config, self.context, self.metrics, base)
@@ -145,6 +157,8 @@ class Daemon:
         ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs, budget=budget)
         recordings = StreamRecordings(recorder, sessions, publisher)
         streams.when_closed = recordings.stream_closed
+        if log is not None:
+            streams.fleet = self._join_fleet(config, log, sessions, publisher, streams)
         if journal is not None:
             recordings.go_on()
         parts = DaemonParts(
@@ -153,12 +167,27 @@ class Daemon:
         control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
-            journal, self.health, limits.parts, security, budget=budget,
+            log or journal, self.health, limits.parts, security, budget=budget,
             pages=Pages(hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of),
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._drain_s = config.daemon.drain_s
+
+    def _join_fleet(
+        self, config: Config, log: FleetLog[Outcome], sessions: Sessions, publisher: Publisher, streams: Streams
+    ) -> FleetStreams:
+        assert config.daemon.fleet is not None
+        me = member_of(config.daemon.fleet, self.addresses, log.instance)
+        membership = Membership(me, log, config.daemon.fleet.lease_s, log.figures)
+        ownership = Ownership(log, membership, log.figures, config.stream.history_frames)
+        log.submit(membership.run)
+        fleet = FleetStreams(
+            log, membership, ownership, sessions, publisher, _on_io_thread(self._outbox), _limits_here(config.limits),
+            self._models, Galleries(config.galleries, lenient=True),
+        )  # fmt: skip
+        fleet.life = streams
+        return fleet
 
     # --- life ---
 
@@ -169,6 +198,8 @@ class Daemon:
             self._start("security", self._security.run)
         if self._journal is not None:
             self._start("journal", self._journal.run)
+        if self._log is not None:
+            self._start("fleet", self._log.run)
         self._start("engine", self._engine.run)
         for number in range(LANES):
             self._start(f"lane {number}", self._engine.run_lane)
@@ -210,6 +241,8 @@ class Daemon:
         self._inbox.stop()
         if self._journal is not None:
             self._journal.stop()
+        if self._log is not None:
+            self._log.stop()
         self._outputs.stop()
         if self._security is not None:
             self._security.stop()
@@ -303,7 +336,7 @@ def _open_security(
 
 def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
     state_dir = config.daemon.state_dir
-    if state_dir is None:
+    if state_dir is None or config.daemon.fleet is not None:
         return None
     sync = config.daemon.durability == "power"
 
@@ -311,6 +344,19 @@ def _open_journal(config: Config, outbox: Outbox) -> Journal[Outcome] | None:
         outbox.put(outcomes, time.monotonic_ns())
 
     return Journal(Path(state_dir), sync, deliver, config.stream.history_frames, config.daemon.journal_bytes)
+
+
+def _open_log(config: Config, outbox: Outbox, metrics: Metrics, base: Path | None) -> FleetLog[Outcome] | None:
+    fleet = config.daemon.fleet
+    if fleet is None:
+        return None
+
+    def deliver(outcomes: list[Outcome]) -> None:
+        outbox.put(outcomes, time.monotonic_ns())
+
+    log = open_log(fleet, deliver, base)
+    FleetMetrics(log.figures, metrics.registry)
+    return log
 
 
 def _recall(config: Config, models: ModelRegistry) -> RememberedModels | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from trackd.config import TRAINING_ONLY, Config
+from trackd.config import TRAINING_ONLY, Config, FleetConfig
 from trackd.engine.inbox import Inbox
 from trackd.observe.metrics import Metrics
 from trackd.outputs.writer import WRITERS
@@ -113,6 +113,7 @@ def test_the_configuration_page_names_no_unknown_key() -> None:
         known.setdefault(section, set()).add(key)
     text = page("configuration")
     known["daemon"] |= {f"endpoints.{key}" for key in known["daemon.endpoints"]}
+    known["daemon"] |= {f"fleet.{key}" for key in FleetConfig.model_fields}
     known["dataset.test_dataset"] |= {f"dir.{name}" for name in Folder.model_fields}
     for section in (
         "tracker", "dataset.test_dataset", "dataloader.test_dataloader", "model", "daemon", "stream", "limits",

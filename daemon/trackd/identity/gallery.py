@@ -132,14 +132,22 @@ class Galleries:
             **{key: np.asarray(gallery.calibration[key], np.float32) for key in _CALIBRATION},
         }
         about = {"trackd_gallery": json.dumps({"version": _VERSION, "names": gallery.names, "weight": gallery.weight})}
+        self.replace_file(path, save(tensors, about))
+        return path
+
+    def replace_file(self, path: Path, data: bytes) -> None:
+        """Write the file of a gallery as a whole.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{os.getpid()}")
-            part.write_bytes(save(tensors, about))
+            part.write_bytes(data)
             part.replace(path)
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-        return path
 
 
 def _read(path: Path) -> Gallery:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.outputs.thread import OutputsThread
-from trackd.store.journal import Journal
+from trackd.store.journal import OutcomeLog
 
 
 @dataclass(slots=True)
@@ -28,7 +27,7 @@ class Health:
     engine: Engine
     inbox: Inbox
     stall_s: float
-    journal: Journal[Any] | None = None
+    journal: OutcomeLog | None = None
     outputs: OutputsThread | None = None
     clock: Callable[[], int] = time.monotonic_ns
     last_io_ns: int = field(default_factory=time.monotonic_ns)

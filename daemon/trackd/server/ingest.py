@@ -50,6 +50,10 @@ _MOST_UNWRITTEN = 16_384  # frames of a stream that the journal keeps for its ou
 _MOST_SKIPS = 1024  # settlements that may wait to be published, in addition to four times the queue's depth
 
 
+class _LeavingError(Exception):
+    """A message for a stream that another member of the fleet gets."""
+
+
 class Ingest:
     """Handles one message at a time. A message that is not valid gets an error and changes nothing else."""
 
@@ -109,6 +113,8 @@ class Ingest:
             message = decode(parts, self._limits, kinds)
             is_frame = type(message) is Frame
             self._dispatch(owner, message, parts, now, grant)
+        except _LeavingError:
+            pass  # its client is told where to go, and sends the frame again there
         except ProtocolError as error:
             if error.head is None:
                 self._publisher.refuse(owner, error)
@@ -117,6 +123,8 @@ class Ingest:
             # The frame's head is valid, so it gets its place in the stream and is settled as rejected.
             try:
                 self._admit(owner, error.head, None, error, 0, now, grant)
+            except _LeavingError:
+                pass
             except ProtocolError as refusal:
                 self._publisher.refuse(owner, refusal)
         except Exception as error:
@@ -133,7 +141,7 @@ class Ingest:
                 self._admit(owner, message, message, None, _nbytes(message, parts), now, grant)
             case Open():
                 grant.require(Right.PUBLISH, message.stream)
-                if self.draining:
+                if self.draining and self._streams.fleet is None:
                     _refuse_draining(message.stream)
                 self._streams.open(owner, message, now, grant.key)
             case Close():
@@ -147,6 +155,8 @@ class Ingest:
             grant.require(Right.PUBLISH, name, seq)
         session = self._sessions.get(name)
         if session is None or session.closing:
+            if session is not None and session.leaving:
+                raise _LeavingError
             self._streams.unavailable.check(name, seq)
             raise ProtocolError(
                 ErrorCode.UNKNOWN_STREAM, f"stream {name!r} is not open; send open first", stream=name, seq=seq

@@ -12,7 +12,7 @@ import zmq
 from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.outbox import Outbox
-from trackd.engine.outcome import CommandResult, Outcome, Settlement, output_record
+from trackd.engine.outcome import CommandResult, Settlement, output_record
 from trackd.observe.health import Health
 from trackd.outputs.thread import OutputsThread
 from trackd.server.access.curve import Security
@@ -27,7 +27,7 @@ from trackd.server.session import Session, Sessions
 from trackd.server.sockets import Sockets, confirmed_key
 from trackd.server.stream_lifecycle import Streams
 from trackd.server.subscriptions import Subscriptions
-from trackd.store.journal import Journal
+from trackd.store.journal import OutcomeLog
 from trackd.viewer.hub import Hub
 from trackd_client.protocol import Error, ErrorCode, EventName, ProtocolError
 from trackd_client.protocol.arrays import Part
@@ -57,7 +57,7 @@ class Server:
         outbox: Outbox,
         engine: Engine,
         outputs: OutputsThread,
-        journal: Journal[Outcome] | None,
+        journal: OutcomeLog | None,
         health: Health,
         max_parts: int,
         security: Security | None = None,
@@ -147,8 +147,13 @@ class Server:
 
     def _drained(self) -> bool:
         """Return whether all received frames are published; checked in the order in which they are handed on."""
+        fleet = self._streams.fleet
+        if fleet is not None:
+            fleet.drain()
         if not self._inbox.idle or not (self._journal is None or self._journal.idle) or self._outbox:
             return False
+        if fleet is not None:
+            return fleet.idle and not len(self._sessions)
         if self._journal is not None and not self._snapshots_stored:
             self._snapshots_stored = True
             self._streams.store_snapshots()
@@ -279,13 +284,17 @@ class Server:
         return session
 
     def _heartbeat(self, now: int) -> None:
-        fault = None if self._journal is None else self._journal.fault
+        fault, fleet = None if self._journal is None else self._journal.fault, self._streams.fleet
+        has_contact = fleet is None or fleet.membership.has_lease
         for session in self._sessions:
-            self._publisher.event(session, EventName.HEARTBEAT)
+            if has_contact:
+                self._publisher.event(session, EventName.HEARTBEAT)
             if session.ack_due and session.settled_seq >= 0 and not self._outputs.is_behind(session.name):
                 self._ack({session: None})
             reason = fault or self._outputs.fault(session.name)
-            if reason is not None and session.owner:
+            if fleet is not None and not has_contact:
+                fleet.lose_contact(session)
+            elif reason is not None and session.owner:
                 self._publisher.reply(session.owner, Error(ErrorCode.INTERNAL, reason, session.name))
         self._publisher.look_at_subscribers()
         self._control.look_at_replies()

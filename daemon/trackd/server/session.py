@@ -55,6 +55,7 @@ class Session:
     zones: StreamZones = field(default_factory=StreamZones)  # as they are stored; the engine's state has the newest
     opening: bool = True  # the engine has not created the stream yet, and may fail to
     closing: bool = False
+    leaving: bool = False  # with `closing`: another member of the fleet gets it, and its log stays
     ack_due: bool = False  # the client's pipe was full for the last ack, or the client waits for the outputs
     hole: str | None = None  # which settled frames a restart has found missing; told at the next `open`
     on_closed: list[Callable[[], None]] = field(default_factory=list)
@@ -118,7 +119,7 @@ class Sessions:
         if self._by_name.get(session.name) is session:
             del self._by_name[session.name]
         self._disown(session)
-        if session.opening:  # it could not be opened
+        if session.opening or session.leaving:  # it could not be opened, or another member has it
             return
         _remember(self._closed_histories, session.name, session.history, _REMEMBERED_HISTORIES)
         _remember(self._closed_names, session.name, None, _REMEMBERED_NAMES)
@@ -163,14 +164,18 @@ class Sessions:
         for owner, last_ns in self._last_message_ns.items():
             self._last_message_ns[owner] = min(last_ns + ns, now_ns)
 
-    def next_epoch(self) -> int:
-        """Return an epoch above all earlier ones of all streams.
+    def next_epoch(self, above: int = 0) -> int:
+        """Return an epoch above all earlier ones of all streams here, and above one of another member.
 
         Epochs follow the wall clock in µs, so they also rise over a restart of a daemon that keeps no state, unless
         the clock is set back. A daemon with a journal stores the highest one, and does not depend on the clock.
         """
-        self._highest_epoch = max(self._highest_epoch + 1, int(self._clock_s() * 1e6))
+        self._highest_epoch = max(self._highest_epoch + 1, above + 1, int(self._clock_s() * 1e6))
         return self._highest_epoch
+
+    def note_epoch(self, epoch: int) -> None:
+        """Note the epoch of a stream that another member has opened; later ones are above it."""
+        self._highest_epoch = max(self._highest_epoch, epoch)
 
 
 def _remember(kept: OrderedDict[str, Any], name: str, value: Any, most: int) -> None:

@@ -23,6 +23,7 @@ from trackd.server.checks import (
     check_nodes,
     check_output_files,
 )
+from trackd.server.fleet_streams import FleetStreams, TakenStream
 from trackd.server.history import History
 from trackd.server.publisher import Publisher
 from trackd.server.recovery import Recovery
@@ -68,10 +69,11 @@ class Streams:
         self._publisher = publisher
         self._outputs = outputs
         self._waiting_opens = WaitingOpens(
-            outputs, publisher, lambda waiting, earlier: self._create(waiting, earlier, looked=True)
+            outputs, publisher, lambda waiting, earlier, above: self._create(waiting, earlier, looked=True, above=above)
         )
         self.unavailable = UnavailableStreams(inbox, engine, publisher)
         self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable, galleries.folder)
+        self.fleet: FleetStreams | None = None
 
     # --- open ---
 
@@ -89,9 +91,14 @@ class Streams:
         """
         session = self._sessions.get(message.stream)
         self.unavailable.check(message.stream)
+        if self.fleet is not None:
+            self.fleet.check_contact(message.stream)
         if session is None:
             self._waiting_opens.check(owner, message)
-            self._create(WaitingOpen(owner, message, now_ns, key))
+            if self.fleet is None:
+                self._create(WaitingOpen(owner, message, now_ns, key))
+            else:
+                self.fleet.open(WaitingOpen(owner, message, now_ns, key))
         elif session.closing:
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream
@@ -99,7 +106,9 @@ class Streams:
         else:
             self._resume(session, owner, message, now_ns, key)
 
-    def _create(self, asked: WaitingOpen, earlier: EarlierSession | None = None, *, looked: bool = False) -> None:
+    def _create(
+        self, asked: WaitingOpen, earlier: EarlierSession | None = None, *, looked: bool = False, above: int = 0
+    ) -> None:
         owner, message = asked.owner, asked.message
         if len(self._sessions) + len(self.unavailable) >= self._limits.streams:
             raise ProtocolError(
@@ -117,9 +126,9 @@ class Streams:
         model = self._model(message)
         self._check_model(model, settings, message.frame_shape, message.stream)
         if settings.stream.outputs and message.session is not None and not self._journaling and not looked:
-            self._waiting_opens.add(asked, settings.stream.outputs)
+            self._waiting_opens.add(asked, settings.stream.outputs, above)
             return
-        epoch = self._sessions.next_epoch()
+        epoch = self._sessions.next_epoch(above)
         first_id = 0 if earlier is None else earlier.next_id
         queue = StreamQueue(message.stream, settings.stream.queue_depth)
         session = Session(
@@ -158,6 +167,7 @@ class Streams:
         def created(_: Any, error: Exception | None) -> None:
             if error is not None:
                 self._remove(session)
+                self._release(session)
                 self._publisher.refuse(owner, as_protocol_error(error, session.name), fatal=True)
                 return
             if settings.stream.outputs:
@@ -352,6 +362,8 @@ class Streams:
         def saved(result: Any, error: Exception | None) -> None:
             if error is None:
                 logger.info("stream=%s: gallery %s saved, with %s", session.name, name, ", ".join(result["animals"]))
+                if self.fleet is not None:
+                    self.fleet.share_gallery(name)
             done(result, error if error is None else as_protocol_error(error, session.name))
 
         self._inbox.command(queue, Command(AT_ONCE, save, saved))
@@ -456,6 +468,7 @@ class Streams:
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
             self._remove(session)
+            self._release(session)
             self.when_closed(session)
             for callback in session.on_closed:
                 callback()
@@ -479,6 +492,78 @@ class Streams:
     def _remove(self, session: Session) -> None:
         self._sessions.remove(session)
         self._inbox.remove(session.queue)
+
+    # --- in a fleet ---
+
+    def create(self, asked: WaitingOpen, above: int) -> None:
+        """Open a new stream that this member has claimed, with an epoch above another one.
+
+        Raises:
+            ProtocolError: it cannot be opened so.
+        """
+        self._create(asked, above=above)
+
+    def take_over(self, asked: WaitingOpen, taken: TakenStream) -> None:
+        """Open a stream that this member has claimed as its log has it, and answer its client.
+
+        Raises:
+            ProtocolError: the client asks for what does not fit it.
+        """
+        session, queue = taken.session, taken.session.queue
+        self._sessions.note_epoch(session.epoch)
+        session.opening = True
+        queue.active_tracks = taken.state.n_live
+        self._sessions.add(session)
+        self._inbox.add(queue)
+        kinds = session.settings.stream.outputs
+        if kinds:
+            session.written_seq = session.settled_seq
+            self._outputs.open(session.name, kinds, taken.message, session.epoch)
+
+        def opened(_: Any, error: Exception | None) -> None:
+            session.opening = False
+
+        self._inbox.command(queue, Command(AT_ONCE, lambda: self._engine.open(queue, taken.state), opened))
+        self._resume(session, asked.owner, asked.message, asked.now_ns, asked.key)
+
+    def leave(self, session: Session, stored: bool, done: Callable[[], None]) -> None:
+        """End a stream here after its queued frames, without closing it.
+
+        Args:
+            session: the stream.
+            stored: with a snapshot in its log, so that the next owner tracks nothing again.
+            done: called on the IO thread.
+        """
+        queue = session.queue
+
+        def end() -> None:
+            state = self._engine.state(queue)
+            if stored:
+                self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
+            self._engine.close(queue)
+
+        def end_stream() -> None:
+            self._inbox.command(queue, Command(AT_ONCE, end, lambda result, error: done()))
+
+        def end_outputs(_: Any, error: Exception | None) -> None:
+            self._outputs.end(session.name, end_stream)
+
+        if session.settings.stream.outputs:
+            self._inbox.command(queue, Command(session.next_seq - 1, lambda: None, end_outputs))
+        else:
+            self._inbox.command(queue, Command(session.next_seq - 1, end, lambda result, error: done()))
+
+    def forget(self, session: Session) -> None:
+        """Remove a stream that has left."""
+        self._outputs.close(session.name)
+        self._remove(session)
+        self.when_closed(session)
+        for callback in session.on_closed:
+            callback()
+
+    def _release(self, session: Session) -> None:
+        if self.fleet is not None:
+            self.fleet.release(session.name)
 
     def close_idle(self, now_ns: int) -> None:
         """Close streams whose owners have been silent for too long."""

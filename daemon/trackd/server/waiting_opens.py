@@ -29,14 +29,14 @@ class WaitingOpens:
     Args:
         outputs: finds the files.
         publisher: of refusals.
-        create: opens the stream, with the session that was found, or None.
+        create: opens the stream, with the session that was found, or None, and an epoch above the given one.
     """
 
     def __init__(
         self,
         outputs: OutputsThread,
         publisher: Publisher,
-        create: Callable[[WaitingOpen, EarlierSession | None], None],
+        create: Callable[[WaitingOpen, EarlierSession | None, int], None],
     ) -> None:
         self._outputs = outputs
         self._publisher = publisher
@@ -57,23 +57,24 @@ class WaitingOpens:
                 stream=message.stream,
             )
 
-    def add(self, waiting: WaitingOpen, kinds: Sequence[str]) -> None:
+    def add(self, waiting: WaitingOpen, kinds: Sequence[str], above: int = 0) -> None:
         """Let an `open` wait.
 
         Args:
             waiting: the `open`.
             kinds: the formats of the stream's outputs.
+            above: the stream's epoch is above this one.
         """
         name = waiting.message.stream
         self._by_stream[name] = waiting
-        self._outputs.find_session(name, kinds, waiting.message, partial(self._found, waiting))
+        self._outputs.find_session(name, kinds, waiting.message, partial(self._found, waiting, above))
 
-    def _found(self, waiting: WaitingOpen, earlier: EarlierSession | None) -> None:
+    def _found(self, waiting: WaitingOpen, above: int, earlier: EarlierSession | None) -> None:
         name = waiting.message.stream
         if self._by_stream.get(name) is not waiting:
             return  # a later `open` waits
         del self._by_stream[name]
         try:
-            self._create(waiting, earlier)
+            self._create(waiting, earlier, above)
         except Exception as error:
             self._publisher.refuse(waiting.owner, as_protocol_error(error, name))

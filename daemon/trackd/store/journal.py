@@ -39,6 +39,18 @@ class Outcome(Protocol):
         """About how many bytes it takes in memory."""
 
 
+class OutcomeLog(Protocol):
+    """Stores outcomes: the journal, or the log of a fleet."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be stored now; None while it can."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether all outcomes have been delivered."""
+
+
 AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 
 
@@ -75,7 +87,7 @@ class Journal(Generic[AnyOutcome]):
         self._changed = threading.Condition()
         self._busy = False
         self._stopping = False
-        self.fault: str | None = None  # why nothing can be stored now
+        self._fault: str | None = None
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
         """Add a step's outcomes. The engine's thread calls this, and waits here while the journal is full."""
@@ -91,7 +103,7 @@ class Journal(Generic[AnyOutcome]):
     def store(self, outcomes: list[AnyOutcome]) -> None:
         """Store a step's outcomes on the calling thread if that takes no wait, else add them as `put` does."""
         with self._changed:
-            free = not (self._sync or self._waiting or self._busy or self._stopping or self.fault)
+            free = not (self._sync or self._waiting or self._busy or self._stopping or self._fault)
             self._busy = self._busy or free
         if not free:
             self.put(outcomes)
@@ -110,6 +122,11 @@ class Journal(Generic[AnyOutcome]):
                 self._waiting_bytes += sum(size for _, size in sized)
             if self._waiting or self._stopping:
                 self._changed.notify_all()
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be stored now; None while it can."""
+        return self._fault
 
     def has_room(self) -> bool:
         """Whether `put` would not wait."""
@@ -173,15 +190,15 @@ class Journal(Generic[AnyOutcome]):
                 self._write(batch)
                 break
             except (sqlite3.Error, OSError) as error:
-                if self.fault is None:
+                if self._fault is None:
                     logger.error("the journal cannot be written; no frame is acked until it can: %s", error)
-                self.fault = f"the journal {self.database.path} cannot be written: {error}"
+                self._fault = f"the journal {self.database.path} cannot be written: {error}"
                 if self._stopping:
                     raise
                 time.sleep(_RETRY_S)
-        if self.fault is not None:
+        if self._fault is not None:
             logger.warning("the journal can be written again")
-            self.fault = None
+            self._fault = None
 
     def _write(self, batch: list[AnyOutcome]) -> None:
         records = [record for outcome in batch for record in outcome.records]

@@ -15,7 +15,18 @@ import zmq
 from trackd.observe.metrics import Metrics
 from trackd.server.access.grants import UNRESTRICTED, Grant
 from trackd.server.budget import Budget, Client
-from trackd.server.control import corrections, drain, history, identities, models, recordings, status, streams, zones
+from trackd.server.control import (
+    corrections,
+    drain,
+    fleet,
+    history,
+    identities,
+    models,
+    recordings,
+    status,
+    streams,
+    zones,
+)
 from trackd.server.control.call import Answer, Call, DaemonParts, Method
 from trackd.server.ingest import REVOKED
 from trackd.server.unsent import LARGE_BYTES, UnsentReplies
@@ -86,6 +97,11 @@ class Control:
             "models": models.list_models,
             "model.load": models.load_model,
             "drain": drain.drain,
+            "locate": fleet.locate,
+            "fleet.status": fleet.status,
+            "fleet.drain": fleet.drain,
+            "fleet.move": fleet.move,
+            "fleet.rebalance": fleet.rebalance,
             **extra,
         }
 
@@ -164,7 +180,11 @@ class Control:
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {name[:60]!r} is not known; {hint}")
             method(Call(self._daemon, params, grant, counted, answer_with_rows))
         except ProtocolError as error:
-            counted(None, error)
+            fleet = self._daemon.streams.fleet
+            if fleet is not None and error.code is ErrorCode.UNKNOWN_STREAM and error.stream is not None:
+                fleet.refuse_elsewhere(error, counted)
+            else:
+                counted(None, error)
         except Exception as error:
             # A fault of the daemon in one request must not end the daemon for all clients.
             logger.exception("a request could not be handled")

@@ -1,0 +1,33 @@
+"""A stream that this member owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trackd.fleet.retained import RetainedMessages
+from trackd.store.records import OpenRecord, Record, SnapshotRecord
+
+
+@dataclass(slots=True)
+class HeldStream:
+    """What the next append of a stream needs; the event loop of the fleet's thread uses it."""
+
+    term: int
+    sequence: int  # of the last message of its log
+    link: int  # the checksum of its last frame
+    epoch: int  # the highest one so far
+    retained: RetainedMessages
+    opened: OpenRecord | None = None  # the last one
+
+    def complete(self, records: list[Record]) -> list[Record]:
+        """Return the records of a message; one with a snapshot gets the opening too, so that it can be the first."""
+        whole: list[Record] = []
+        has_opening = False
+        for record in records:
+            if isinstance(record, OpenRecord):
+                self.opened, has_opening = record, True
+            elif isinstance(record, SnapshotRecord) and not has_opening and self.opened is not None:
+                whole.append(self.opened)
+                has_opening = True
+            whole.append(record)
+        return whole
