@@ -59,6 +59,14 @@ PARTS: tuple[Part, ...] = (
         "python benchmarks/memory.py",
         full="python benchmarks/memory.py 200000",
     ),
+    Part("What a stream costs", "python benchmarks/stream_cost.py"),
+    Part("A fleet on this machine, beside one daemon", "python benchmarks/fleet.py"),
+    Part("The store of a fleet, on this machine", "python benchmarks/fleet_log.py"),
+    Part(
+        "A lost rack, simulated",
+        "python benchmarks/fleet_simulation.py --plot benchmarks/fleet_simulation.svg",
+        picture="fleet_simulation.svg",
+    ),
     Part(
         "Identity on drawn and recorded sets, compared with the best peer",
         "python benchmarks/identity.py --plot benchmarks/identity.svg",
