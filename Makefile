@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test browser soak docs site lint format bench bench-peers clean
+.PHONY: install demo fleet-demo test browser soak docs site lint format bench bench-peers clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -31,6 +31,10 @@ $(STAMP): pyproject.toml clients/python/pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/trackd demo --out demo
+
+# Three NATS servers, three daemons and six cameras on loopback; one of the daemons is killed in the middle.
+fleet-demo: $(STAMP)
+	$(BIN)/trackd fleet demo --out fleet-demo
 
 # Two processes, each with whole files of tests: the tests wait for daemons and clocks for half of their time.
 test: $(STAMP) browser
@@ -84,4 +88,4 @@ $(PEERS_STAMP): benchmarks/requirements-peers.txt $(STAMP)
 	@touch $(PEERS_STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEERS) demo results site
+	rm -rf $(VENV) $(PEERS) demo fleet-demo results site
