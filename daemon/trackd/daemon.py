@@ -40,6 +40,7 @@ from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.fleet_member import member_of, open_log
+from trackd.server.fleet_pages import FleetPages
 from trackd.server.fleet_streams import FleetStreams
 from trackd.server.ingest import Ingest
 from trackd.server.pages import Pages
@@ -165,10 +166,13 @@ class Daemon:
             sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), recordings, remembered
         )
         control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
+        pages = Pages(
+            hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of,
+            fleet=None if streams.fleet is None else FleetPages(streams.fleet),
+        )  # fmt: skip
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
-            log or journal, self.health, limits.parts, security, budget=budget,
-            pages=Pages(hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of),
+            log or journal, self.health, limits.parts, security, budget=budget, pages=pages,
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from browser import Browser, chromium
 from daemon_process import DaemonProcess, wait_until
 from fleet_of_daemons import FleetMember, FleetOfDaemons
 from nats_cluster import NatsCluster
@@ -150,6 +153,85 @@ def test_a_closed_stream_begins_anew_with_a_higher_epoch_at_any_member(fleet):
     assert epochs == sorted(set(epochs))
 
 
+def run_cli(*words: str) -> str:
+    """Run `trackd fleet`; return what it prints."""
+    command = [sys.executable, "-m", "trackd.cli", "fleet", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_program_shows_moves_rebalances_and_drains(fleet):
+    names = [f"cli{number}" for number in range(3)]
+    first, second, third = fleet.members
+    at = ("--endpoint", second.at["control"])
+    clients = []
+    for name in names:  # all at one member, whatever the placement
+        clients.append(RawClient(first.at))
+        assert clients[-1].open(name, member=first.name, frame_shape=[480, 640])["kind"] == "opened"
+    assert "nobody owns it" in run_cli("locate", "unknown", *at)
+    assert run_cli("locate", "cli0", *at).startswith("cli0: m0 (term 1)")
+    found = json.loads(run_cli("status", "--json", *at))
+    assert {row["name"] for row in found["members"]} == {"m0", "m1", "m2"}
+    assert [row["member"] for row in found["streams"] if row["stream"] in names] == ["m0"] * 3
+    assert "cli1" in run_cli("status", *at)
+
+    run_cli("move", "cli0", "m1", *at)
+    assert clients[0].recv_kind("error")["member"] == "m1"
+    clients[0].close()
+    clients[0] = RawClient(second.at)
+    assert clients[0].open("cli0", member="m1")["kind"] == "opened"
+    run_cli("move", "cli0", "m0", *at)
+    clients[0].recv_kind("error")
+    clients[0].close()
+    clients[0] = RawClient(first.at)
+    assert clients[0].open("cli0", member="m0")["kind"] == "opened"
+
+    moves = json.loads(run_cli("rebalance", "--json", *at))
+    assert sorted(each["member"] for each in moves) == ["m1", "m2"]
+    for name, client in zip(names, clients, strict=True):
+        if name in {each["stream"] for each in moves}:
+            moved = client.recv_kind("error")
+            assert moved["member"] == next(each["member"] for each in moves if each["stream"] == name)
+        client.close()
+    with RawClient(third.at) as client:
+        assert client.open("cli9", member="m2", frame_shape=[480, 640])["kind"] == "opened"
+        assert "has left the fleet" in run_cli("drain", "m2", *at)
+        assert client.recv_kind("error")["code"] == "moved"
+    assert third.process.process.wait(10) == 0
+    third.start()
+    wait_until(third.is_ready, 30)
+    command = [sys.executable, "-m", "trackd.cli", "fleet", "drain", "nobody", *at]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "no living member" in done.stderr) == (1, True)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium")
+def test_a_page_of_any_member_shows_the_streams_of_all(fleet, tmp_path):
+    first, second, _ = fleet.members
+    browser = Browser(tmp_path)
+    with RawClient(first.at) as one, RawClient(second.at) as two:
+        assert one.open("paged.1", member=first.name, frame_shape=[480, 640])["kind"] == "opened"
+        assert two.open("paged.2", member=second.name, frame_shape=[480, 640])["kind"] == "opened"
+        try:
+            page = browser.open(first.process.addresses["http"] + "/")
+            page.wait_for("a.elsewhere")
+            rows = page.run("[...document.querySelectorAll('a.elsewhere')].map((row) => [row.textContent, row.href])")
+            assert ["paged.2m1", second.process.addresses["http"] + "/#paged.2"] in rows
+            assert not any("paged.1" in text for text, _ in rows)
+            assert page.run("document.querySelector('.fleet-head').textContent").startswith(
+                "member m0 of the fleet: m0 "
+            )
+            page.click_on("a.elsewhere[href$='#paged.2']")
+            page.wait(f"location.origin === '{second.process.addresses['http']}'")
+            page.wait("document.querySelector('.tile[aria-current] .tile-name')?.textContent === 'paged.2'")
+        finally:
+            browser.close()
+        for client, name in ((one, "paged.1"), (two, "paged.2")):
+            client.send({"kind": "close", "stream": name})
+            client.recv_kind("closed")
+
+
 def test_an_open_that_is_refused_leaves_no_owner(fleet):
     member = fleet.members[0]
     with RawClient(member.at) as client:
@@ -204,7 +286,5 @@ def test_a_member_whose_servers_cannot_hold_the_fleet_ends_with_the_reason(tmp_p
 
 
 def test_a_single_daemon_imports_nothing_of_nats():
-    import subprocess
-
     code = "import trackd.daemon, sys; sys.exit('nats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from nats_cluster import NatsCluster
 from tcp_proxy import TcpProxy
@@ -17,6 +18,8 @@ from trackd.fleet.check import check_sync, check_version
 from trackd.fleet.jetstream import JetStreamStore
 from trackd.fleet.settings import FleetSettings
 from trackd.fleet.store import AwayError, FencedError, Member, NameTakenError, OwnedError, Owner
+from trackd.identity.gallery import Galleries, Gallery
+from trackd.server.fleet_galleries import FleetGalleries
 from trackd_client.configuration import ConfigError
 
 
@@ -219,6 +222,27 @@ def test_files_are_shared(cluster):
             await m.a.put_file("galleries/mice", b"two" * 100_000)
             assert await m.b.get_file("galleries/mice") == b"two" * 100_000
             assert await m.b.files() == ["galleries/mice"]
+
+    run(test())
+
+
+def test_a_gallery_that_one_member_has_saved_is_used_by_another(cluster, tmp_path):
+    async def test() -> None:
+        async with Members(cluster, "galleries") as m:
+            one, other = Galleries(tmp_path / "one"), Galleries(tmp_path / "other")
+            saved = Gallery(
+                ("Ann", "Ben"), np.eye(2, 8), np.full(2, 40.0), np.eye(8), 1.0,
+                {key: np.ones(4) for key in ("within", "across", "other")},
+            )  # fmt: skip
+            path = one.save("mice", saved)
+            await FleetGalleries(m.a, one).share("mice")
+            shared = FleetGalleries(m.b, other)
+            await shared.fetch("mice")
+            assert other.path("mice").read_bytes() == path.read_bytes()
+            assert other.names() == ["mice"]
+            for name in ("unknown", "../mice"):  # nothing changes, and nothing is written elsewhere
+                await shared.fetch(name)
+            assert other.names() == ["mice"]
 
     run(test())
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from trackd.config import LimitsConfig
 from trackd.engine.outcome import Outcome
-from trackd.engine.stream_state import StreamState
 from trackd.fleet.log import FleetLog
 from trackd.fleet.membership import Membership
 from trackd.fleet.ownership import ElsewhereError, Ownership, Place
@@ -24,26 +21,16 @@ from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd.server.checks import as_protocol_error
 from trackd.server.fleet_galleries import FleetGalleries
+from trackd.server.fleet_takeover import TakenStream, Takeovers
+from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
-from trackd.server.session import NO_OWNER, Session, Sessions, restored_session
-from trackd.server.unavailable import rebuilt_state
+from trackd.server.session import NO_OWNER, Session, Sessions
 from trackd.server.waiting_opens import WaitingOpen
-from trackd.store.codec import DamagedError
-from trackd.store.records import StoredStream
-from trackd_client.protocol import ErrorCode, EventName, Open, ProtocolError
+from trackd_client.protocol import ErrorCode, EventName, ProtocolError
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4  # streams that a drain hands on at the same time
-
-
-@dataclass(frozen=True, slots=True)
-class TakenStream:
-    """A stream of another member, or of an earlier process, made ready to be opened here."""
-
-    session: Session
-    message: Open  # that made it
-    state: StreamState
 
 
 class StreamLife(Protocol):
@@ -86,7 +73,6 @@ class FleetStreams:
         limits: LimitsConfig,
         models: ModelRegistry,
         galleries: Galleries,
-        clock_s: Callable[[], float] = time.time,
     ) -> None:
         self.membership = membership
         self.ownership = ownership
@@ -95,11 +81,9 @@ class FleetStreams:
         self._sessions = sessions
         self._publisher = publisher
         self.on_io = on_io
-        self._limits = limits
-        self._models = models
-        self._galleries = galleries
+        self._most_streams = limits.streams
+        self._takeovers = Takeovers(membership.me.name, limits, models, galleries)
         self.galleries = FleetGalleries(log.store, galleries)
-        self._clock_s = clock_s
         self._claiming: dict[str, WaitingOpen] = {}
         self._terms: dict[str, int] = {}  # of the streams that are open here
         self._to_hand_on: deque[Session] = deque()
@@ -122,7 +106,7 @@ class FleetStreams:
         """Claim a stream that is not open here, and open it; else tell the client where it is.
 
         Raises:
-            ProtocolError: another connection opens it (`stream_busy`).
+            ProtocolError: another connection opens it (`stream_busy`), too many are open, or this member drains.
         """
         name = asked.message.stream
         before = self._claiming.get(name)
@@ -132,9 +116,19 @@ class FleetStreams:
                 f"another connection is opening stream {name!r}; open it with takeover to become its owner",
                 stream=name,
             )
+        if self._draining:
+            others = [member for member in self.membership.roster.members if member.name != self.membership.me.name]
+            target = place(name, others)
+            raise moved_error(name, None if target is None else Place(target))
+        if before is None and len(self._sessions) + len(self._claiming) >= self._most_streams:
+            raise ProtocolError(
+                ErrorCode.TOO_LARGE,
+                f"at most {self._most_streams} streams may be open at member {self.membership.me.name!r}; close one",
+                stream=name,
+            )
         self._claiming[name] = asked
         if before is None:
-            sent_here = asked.message.member == self.membership.me.name and not self._draining
+            sent_here = asked.message.member == self.membership.me.name
             self.log.submit(lambda: self._claim(name, sent_here))
 
     async def _claim(self, name: str, sent_here: bool) -> None:
@@ -144,7 +138,7 @@ class FleetStreams:
             stored, term = await self.ownership.claim(name, sent_here)
             if (gallery := self._gallery(name, stored)) is not None:
                 await self.galleries.fetch(gallery)
-            taken = await asyncio.to_thread(self._prepare, stored)
+            taken = await asyncio.to_thread(self._takeovers.prepare, stored)
         except ElsewhereError as elsewhere:
             self.on_io(partial(self._refuse, name, moved_error(name, elsewhere.place)))
         except AwayError as error:
@@ -167,37 +161,6 @@ class FleetStreams:
         if asked is None and log.opened is not None:
             asked = log.opened.opened["settings"]["tracker"].get("gallery")
         return asked if isinstance(asked, str) else None
-
-    def _prepare(self, log: StoredLog) -> TakenStream | None:
-        """Make a stream ready on a thread of its own; None: it is new, or was closed."""
-        stored = log.result()
-        if stored is None:
-            return None
-        reason = self._models.fault(stored.opened.opened["model"], stored.opened.opened.get("model_digest"))
-        if reason is not None:
-            raise ProtocolError(
-                ErrorCode.UNKNOWN_MODEL,
-                f"stream {log.stream!r} cannot go on at member {self.membership.me.name!r}: {reason}",
-                stream=log.stream,
-            )
-        if stored.hole is None:
-            try:
-                return self._rebuilt(stored)
-            except DamagedError as error:
-                stored = replace(stored, hole=str(error))
-        return self._rebuilt(stored.in_new_epoch(max(log.epoch + 1, int(self._clock_s() * 1e6))), stored.hole)
-
-    def _rebuilt(self, stored: StoredStream, hole: str | None = None) -> TakenStream:
-        session, message = restored_session(stored, self._limits.history_bytes, time.monotonic_ns())
-        session.hole = hole
-        if hole is not None:
-            logger.error(
-                "stream=%s epoch=%d: %s. The stream begins this epoch, without tracks, at seq %d",
-                session.name, session.epoch, hole, session.next_seq,
-            )  # fmt: skip
-        make_scorer = self._models.scorer_factory(session.model)
-        state = rebuilt_state(session, message, stored, make_scorer, self._limits, self._galleries)
-        return TakenStream(session, message, state)
 
     def _refuse(self, name: str, error: ProtocolError) -> None:
         asked = self._claiming.pop(name)
@@ -339,6 +302,7 @@ class FleetStreams:
                 self.membership.change(draining=True)
 
             self.log.submit(announce)
+        if not self._leaving:  # also those that were being claimed when the drain began
             self._to_hand_on.extend(session for session in self._sessions if not session.closing)
             for _ in range(min(_AT_ONCE, len(self._to_hand_on))):
                 self.hand_on(self._to_hand_on.popleft())
@@ -351,19 +315,3 @@ class FleetStreams:
     def lose_contact(self, session: Session) -> None:
         """Tell a stream's client and subscribers that this member cannot serve it now; called each second meanwhile."""
         self._tell_moved(session, None)
-
-
-def moved_error(stream: str, place: Place | None) -> ProtocolError:
-    """Return the error that sends a client to the member that has a stream, or should get it."""
-    if place is None or place.member is None:
-        return ProtocolError(
-            ErrorCode.MOVED,
-            f"this member cannot say who has stream {stream!r}, since it has no contact to the fleet's store, or no "
-            "living member takes streams; ask another member",
-            stream=stream,
-        )
-    member = place.member
-    text = f"stream {stream!r} is at member {member.name!r}, {member.endpoints.get('ingest')}; open it there"
-    return ProtocolError(
-        ErrorCode.MOVED, text, stream=stream, member=member.name, endpoints=member.endpoints, term=place.term
-    )

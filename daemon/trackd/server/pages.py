@@ -10,6 +10,7 @@ from typing import Any
 from trackd.server.access.viewer import ACTOR, ACTS, READER, READS
 from trackd.server.budget import Budget
 from trackd.server.control.control import Control, code_and_text
+from trackd.server.fleet_pages import FleetPages
 from trackd.server.session import Sessions
 from trackd.server.unavailable import UnavailableStreams
 from trackd.viewer.hub import Hub, PageRequest, StreamRow
@@ -30,6 +31,7 @@ class Pages:
         budget: the handling time of each client; each page is one.
         clock: monotonic ns.
         recording_of: returns what is told of the recording of a stream.
+        fleet: the other members' streams; None: there is no fleet.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Pages:
         budget: Budget,
         clock: Callable[[], int] = time.monotonic_ns,
         recording_of: Callable[[str], Mapping[str, Any] | None] = lambda stream: None,
+        fleet: FleetPages | None = None,
     ) -> None:
         self.hub = hub
         self._control = control
@@ -50,6 +53,7 @@ class Pages:
         self._clock = clock
         self._recording_of = recording_of
         self._next_list_ns = 0
+        self._fleet = fleet
 
     def run(self) -> None:
         """Run the requests that are due, for a short time."""
@@ -89,6 +93,8 @@ class Pages:
                     session.frame_shape, session.queue.depth, stream.reason, session.zones.number,
                 )
             )  # fmt: skip
+        if self._fleet is not None:
+            self.hub.fleet = self._fleet.found()
         self.hub.list_streams(rows)
         now = self._clock()
         self._next_list_ns = now + _PAUSE * (now - started)

@@ -23,8 +23,10 @@ from trackd.server.checks import (
     check_nodes,
     check_output_files,
 )
-from trackd.server.fleet_streams import FleetStreams, TakenStream
+from trackd.server.fleet_streams import FleetStreams
+from trackd.server.fleet_takeover import TakenStream
 from trackd.server.history import History
+from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
 from trackd.server.recovery import Recovery
 from trackd.server.session import NO_OWNER, Session, Sessions, opening_of
@@ -99,6 +101,8 @@ class Streams:
                 self._create(WaitingOpen(owner, message, now_ns, key))
             else:
                 self.fleet.open(WaitingOpen(owner, message, now_ns, key))
+        elif session.leaving:
+            raise moved_error(session.name, None)  # soon it is known where it goes
         elif session.closing:
             raise ProtocolError(
                 ErrorCode.STREAM_BUSY, f"stream {message.stream!r} is being closed; try again", stream=message.stream

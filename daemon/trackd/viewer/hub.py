@@ -170,6 +170,7 @@ class Hub:
         pages: those that are admitted.
         due: requests of pages that wait for the IO thread; None asks it for the rows of `streams`.
         rows: the open streams, as the IO thread last listed them.
+        fleet: what is known of the other members of a fleet; None: there is none, or nothing is known yet.
         events: of streams, not told yet.
         wake_io: wakes the IO thread.
     """
@@ -178,6 +179,7 @@ class Hub:
     pages: tuple[Viewing, ...] = ()
     due: deque[PageRequest | None] = field(default_factory=deque)
     rows: list[StreamRow] | None = None
+    fleet: Mapping[str, Any] | None = None
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_MOST_EVENTS))
     calls: SimpleQueue[None] = field(default_factory=SimpleQueue)
     wake_io: Callable[[], None] = lambda: None

@@ -173,9 +173,12 @@ def refused_message(reason: str) -> bytes:
     return _packed({"type": "refused", "reason": reason})
 
 
-def streams_message(rows: list[dict[str, Any]], stats: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Encode the open streams and their figures."""
-    return _packed({"type": "streams", "streams": rows, "stats": stats})
+def streams_message(
+    rows: list[dict[str, Any]], stats: Mapping[str, Mapping[str, Any]], fleet: Mapping[str, Any] | None = None
+) -> bytes:
+    """Encode the open streams and their figures, and in a fleet what the other members have."""
+    message = {"type": "streams", "streams": rows, "stats": stats}
+    return _packed(message if fleet is None else {**message, "fleet": fleet})
 
 
 def reply_message(reply: Reply) -> bytes:

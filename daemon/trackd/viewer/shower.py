@@ -82,7 +82,7 @@ class Shower:
                 page.tell_event(message)
         rows, hub.rows = hub.rows, None
         if rows is not None:
-            message = streams_message(*self._figures.of(rows, hub.watched, self._clock()))
+            message = streams_message(*self._figures.of(rows, hub.watched, self._clock()), hub.fleet)
             for page in hub.pages:
                 page.tell_streams(message)
 

@@ -10,7 +10,8 @@ from trackd.fleet.placement import rebalance as moves_to_balance
 from trackd.fleet.store import AwayError, Member
 from trackd.server.access.grants import Right
 from trackd.server.control.call import Call, unknown_stream
-from trackd.server.fleet_streams import FleetStreams, moved_error
+from trackd.server.fleet_streams import FleetStreams
+from trackd.server.moved import moved_error
 from trackd_client.protocol import ErrorCode, ProtocolError
 from trackd_client.protocol import fields as read
 

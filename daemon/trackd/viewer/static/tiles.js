@@ -56,9 +56,10 @@ export class Tiles {
     this.list = list;
     this.onSelect = onSelect;
     this.tiles = new Map(); // name -> Tile
+    this.hasOthers = false; // whether other members of a fleet have streams
   }
 
-  /** Show one tile for each stream; hide the list if there is only one. */
+  /** Show one tile for each stream; hide the list if there is only one, and none at other members of a fleet. */
   update(streams, selected) {
     for (const [name, tile] of this.tiles) {
       if (streams.get(name) === tile.stream) continue;
@@ -69,13 +70,13 @@ export class Tiles {
       if (this.tiles.has(stream.name)) continue;
       const tile = new Tile(stream, this.onSelect);
       this.tiles.set(stream.name, tile);
-      this.list.append(tile.button);
+      this.list.insertBefore(tile.button, this.list.querySelector(".fleet-head"));
     }
     for (const [name, tile] of this.tiles) {
       if (name === selected) tile.button.setAttribute("aria-current", "true");
       else tile.button.removeAttribute("aria-current");
     }
-    document.body.classList.toggle("one-stream", streams.size <= 1);
+    document.body.classList.toggle("one-stream", streams.size <= 1 && !this.hasOthers);
   }
 
   invalidate(stream, scheme) {

@@ -5,6 +5,7 @@ import { Corrections } from "./corrections.js";
 import { identityText } from "./identity.js";
 import { byId, icon, make, setHidden, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
+import { Elsewhere } from "./elsewhere.js";
 import { Keys } from "./keys.js";
 import { LanesCanvas } from "./lanes_canvas.js";
 import { Log } from "./log.js";
@@ -55,6 +56,7 @@ class Viewer {
     this.stage = new Stage(byId("picture"), this);
     this.lanes = new LanesCanvas(byId("lanes"), byId("lanes-caption"), this);
     this.tiles = new Tiles(byId("tiles"), (name) => this.select(name));
+    this.elsewhere = new Elsewhere(byId("tiles"));
     this.strip = new Strip(byId("strip"));
     this.table = new Table({ body: byId("table"), search: byId("search"), count: byId("track-count"),
       empty: byId("table-note"), showAll: byId("show-all") }, this);
@@ -140,7 +142,7 @@ class Viewer {
   }
 
   /** The daemon's table of streams. */
-  listed({ streams: rows, stats }) {
+  listed({ streams: rows, stats, fleet }) {
     const open = new Set();
     for (const row of rows) {
       open.add(row.stream);
@@ -158,9 +160,12 @@ class Viewer {
       else this.streams.delete(name);
     }
     if (this.stream === null || !this.streams.has(this.stream.name) || (!this.stream.isOpen && rows.length > 0)) {
-      this.select(rows[0]?.stream ?? null);
+      const wanted = decodeURIComponent(location.hash.slice(1)); // of a link from another member's page
+      this.select((rows.find((row) => row.stream === wanted) ?? rows[0])?.stream ?? null);
     }
+    this.tiles.hasOthers = (fleet?.streams.length ?? 0) > 0;
     this.tiles.update(this.streams, this.stream?.name);
+    this.elsewhere.update(fleet);
     this.stream?.readHistory((method, params) => this.connection.request(method, params));
     this.strip.update(this.stream);
     this.recording.update();
