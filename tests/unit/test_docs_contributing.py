@@ -106,7 +106,7 @@ def test_the_control_method_is_answered(monkeypatch: pytest.MonkeyPatch) -> None
 
     sessions = Sessions(lambda: 0.0)
     monkeypatch.setattr(sessions, "get", lambda name: Session() if name == "cam" else None)
-    streams = SimpleNamespace(unavailable=UnavailableStreams(None, None, None))  # type: ignore[arg-type]
+    streams = SimpleNamespace(unavailable=UnavailableStreams(None, None, None), fleet=None)  # type: ignore[arg-type]
     parts = DaemonParts(sessions, streams, Inbox(1), Outbox(), ModelRegistry(Config()), None, lambda: None, 0.0, None)  # type: ignore[arg-type]
     control = Control(None, parts, Metrics(Inbox(1)), wire_limits(Config().limits), {"stream.epoch": module.epoch})  # type: ignore[arg-type]
     for stream in ("cam", "none"):

@@ -180,9 +180,8 @@ class Control:
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, f"method {name[:60]!r} is not known; {hint}")
             method(Call(self._daemon, params, grant, counted, answer_with_rows))
         except ProtocolError as error:
-            fleet = self._daemon.streams.fleet
-            if fleet is not None and error.code is ErrorCode.UNKNOWN_STREAM and error.stream is not None:
-                fleet.refuse_elsewhere(error, counted)
+            if error.code is ErrorCode.UNKNOWN_STREAM and error.stream is not None and self._daemon.streams.fleet:
+                self._daemon.streams.fleet.refuse_elsewhere(error, counted)
             else:
                 counted(None, error)
         except Exception as error:
