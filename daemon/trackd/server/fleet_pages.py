@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from trackd.fleet.store import AwayError, Member, Owner
@@ -39,10 +40,9 @@ class FleetPages:
 
     async def _look(self) -> None:
         store, here = self._fleet.log.store, self._fleet.membership.me.name
-        try:
+        found = self._found
+        with suppress(AwayError):
             found = fleet_rows(here, await store.members(), await store.owners())
-        except AwayError:
-            found = self._found
 
         def done() -> None:
             self._found, self._looking = found, False
