@@ -40,6 +40,7 @@ from trackd.server.budget import Budget
 from trackd.server.control.call import DaemonParts
 from trackd.server.control.control import Control
 from trackd.server.fleet_member import member_of, open_log
+from trackd.server.fleet_pages import FleetPages
 from trackd.server.fleet_streams import FleetStreams
 from trackd.server.ingest import Ingest
 from trackd.server.pages import Pages
@@ -168,7 +169,10 @@ class Daemon:
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
             log or journal, self.health, limits.parts, security, budget=budget,
-            pages=Pages(hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of),
+            pages=Pages(
+                hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of,
+                fleet=_fleet_pages(streams.fleet),
+            ),
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -357,6 +361,13 @@ def _open_log(config: Config, outbox: Outbox, metrics: Metrics, base: Path | Non
     log = open_log(fleet, deliver, base)
     FleetMetrics(log.figures, metrics.registry)
     return log
+
+
+def _fleet_pages(fleet: FleetStreams | None) -> FleetPages | None:
+    """Return what the viewer's pages show of the fleet; None where this daemon is in none."""
+    if fleet is None:
+        return None
+    return FleetPages(lambda: fleet.membership.me, fleet.log.store, fleet.log.submit, fleet.on_io)
 
 
 def _recall(config: Config, models: ModelRegistry) -> RememberedModels | None:

@@ -10,6 +10,7 @@ from typing import Any
 from trackd.server.access.viewer import ACTOR, ACTS, READER, READS
 from trackd.server.budget import Budget
 from trackd.server.control.control import Control, code_and_text
+from trackd.server.fleet_pages import FleetPages
 from trackd.server.session import Sessions
 from trackd.server.unavailable import UnavailableStreams
 from trackd.viewer.hub import Hub, PageRequest, StreamRow
@@ -30,6 +31,7 @@ class Pages:
         budget: the handling time of each client; each page is one.
         clock: monotonic ns.
         recording_of: returns what is told of the recording of a stream.
+        fleet: the streams of the other members; None where this daemon is in no fleet.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Pages:
         budget: Budget,
         clock: Callable[[], int] = time.monotonic_ns,
         recording_of: Callable[[str], Mapping[str, Any] | None] = lambda stream: None,
+        fleet: FleetPages | None = None,
     ) -> None:
         self.hub = hub
         self._control = control
@@ -49,6 +52,7 @@ class Pages:
         self._budget = budget
         self._clock = clock
         self._recording_of = recording_of
+        self._fleet = fleet
         self._next_list_ns = 0
 
     def run(self) -> None:
@@ -70,6 +74,8 @@ class Pages:
     def list_streams(self) -> None:
         """Hand the open streams to the pages; called each second too."""
         if not self.hub.pages:
+            if self._fleet is not None:
+                self._fleet.forget()
             return
         started = self._clock()
         rows = [
@@ -89,7 +95,7 @@ class Pages:
                     session.frame_shape, session.queue.depth, stream.reason, session.zones.number,
                 )
             )  # fmt: skip
-        self.hub.list_streams(rows)
+        self.hub.list_streams(rows, None if self._fleet is None else self._fleet.view())
         now = self._clock()
         self._next_list_ns = now + _PAUSE * (now - started)
 
