@@ -166,13 +166,13 @@ class Daemon:
             sessions, streams, inbox, outbox, models, self.health, self.drain, time.monotonic(), recordings, remembered
         )
         control = Control(self._sockets.control, parts, self.metrics, limits, budget=budget)
-        pages = Pages(
-            hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of,
-            fleet=None if streams.fleet is None else FleetPages(streams.fleet),
-        )  # fmt: skip
         self._server = Server(
             self._sockets, ingest, control, publisher, sessions, streams, inbox, outbox, self._engine, self._outputs,
-            log or journal, self.health, limits.parts, security, budget=budget, pages=pages,
+            log or journal, self.health, limits.parts, security, budget=budget,
+            pages=Pages(
+                hub, control, sessions, streams.unavailable, budget, recording_of=recordings.of,
+                fleet=_fleet_pages(streams.fleet),
+            ),
         )  # fmt: skip
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -361,6 +361,13 @@ def _open_log(config: Config, outbox: Outbox, metrics: Metrics, base: Path | Non
     log = open_log(fleet, deliver, base)
     FleetMetrics(log.figures, metrics.registry)
     return log
+
+
+def _fleet_pages(fleet: FleetStreams | None) -> FleetPages | None:
+    """Return what the viewer's pages show of the fleet; None where this daemon is in none."""
+    if fleet is None:
+        return None
+    return FleetPages(lambda: fleet.membership.me, fleet.log.store, fleet.log.submit, fleet.on_io)
 
 
 def _recall(config: Config, models: ModelRegistry) -> RememberedModels | None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from browser import Browser, chromium
 from daemon_process import DaemonProcess, wait_until
 from fleet_of_daemons import FleetMember, FleetOfDaemons
 from nats_cluster import NatsCluster
@@ -209,32 +208,6 @@ def test_the_program_shows_moves_rebalances_and_drains(fleet):
     command = [sys.executable, "-m", "trackd.cli", "fleet", "drain", "nobody", *at]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "no living member" in done.stderr) == (1, True)
-
-
-@pytest.mark.skipif(chromium() is None, reason="no Chromium")
-def test_a_page_of_any_member_shows_the_streams_of_all(fleet, tmp_path):
-    first, second, _ = fleet.members
-    browser = Browser(tmp_path)
-    with RawClient(first.at) as one, RawClient(second.at) as two:
-        assert one.open("paged.1", member=first.name, frame_shape=[480, 640])["kind"] == "opened"
-        assert two.open("paged.2", member=second.name, frame_shape=[480, 640])["kind"] == "opened"
-        try:
-            page = browser.open(first.process.addresses["http"] + "/")
-            page.wait_for("a.elsewhere")
-            rows = page.run("[...document.querySelectorAll('a.elsewhere')].map((row) => [row.textContent, row.href])")
-            assert ["paged.2m1", second.process.addresses["http"] + "/#paged.2"] in rows
-            assert not any("paged.1" in text for text, _ in rows)
-            assert page.run("document.querySelector('.fleet-head').textContent").startswith(
-                "member m0 of the fleet: m0 "
-            )
-            page.click_on("a.elsewhere[href$='#paged.2']")
-            page.wait(f"location.origin === '{second.process.addresses['http']}'")
-            page.wait("document.querySelector('.tile[aria-current] .tile-name')?.textContent === 'paged.2'")
-        finally:
-            browser.close()
-        for client, name in ((one, "paged.1"), (two, "paged.2")):
-            client.send({"kind": "close", "stream": name})
-            client.recv_kind("closed")
 
 
 def test_an_open_that_is_refused_leaves_no_owner(fleet):

@@ -1,72 +1,87 @@
-"""The streams of other members, for the pages of the viewer."""
+"""Reads for the viewer's pages what the members of the fleet own; never on the IO thread."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Protocol
 
+from trackd.fleet.log import Work
 from trackd.fleet.store import AwayError, Member, Owner
-from trackd.server.fleet_streams import FleetStreams
+from trackd.viewer.fleet import FleetView, view_of
 
-MOST_ROWS = 1000  # streams of other members that a page is told
-_PAUSE_S = 2.0  # between two looks
-_SCHEMES = ("http://", "https://")
+logger = logging.getLogger(__name__)
+
+_BETWEEN_NS = 2_000_000_000  # at least, between two reads of the store
+
+
+class ReadStore(Protocol):
+    """What is read of a fleet's store."""
+
+    async def members(self) -> dict[str, Member]:
+        """Return the living members by name."""
+
+    async def owners(self) -> dict[str, Owner]:
+        """Return the owners of all streams."""
 
 
 class FleetPages:
-    """What pages are told of the fleet; the IO thread asks for it each second while there are pages.
+    """Keeps the newest state of the fleet for the pages; the IO thread uses it.
 
     Args:
-        fleet: of this member.
-        clock_s: monotonic.
+        me: returns this member.
+        store: of the fleet; its coroutines run on the fleet's thread.
+        submit: runs a coroutine function on the fleet's thread.
+        on_io: runs a function on the IO thread; any thread may call it.
+        clock: monotonic ns.
     """
 
-    def __init__(self, fleet: FleetStreams, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._fleet = fleet
-        self._clock_s = clock_s
-        self._found: dict[str, Any] | None = None
-        self._looked_s = -_PAUSE_S
-        self._looking = False
+    def __init__(
+        self,
+        me: Callable[[], Member],
+        store: ReadStore,
+        submit: Callable[[Work], None],
+        on_io: Callable[[Callable[[], None]], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._me = me
+        self._store = store
+        self._submit = submit
+        self._on_io = on_io
+        self._clock = clock
+        self._view = self._unread()
+        self._reading = False
+        self._next_ns = 0
 
-    def found(self) -> dict[str, Any] | None:
-        """Return what is known of the fleet, and look again where that is due; None before the first answer."""
-        now = self._clock_s()
-        if not self._looking and now - self._looked_s >= _PAUSE_S:
-            self._looking, self._looked_s = True, now
-            self._fleet.log.submit(self._look)
-        return self._found
+    def view(self) -> FleetView:
+        """Return the newest state, and let the next one be read if it is due."""
+        if not self._reading and self._clock() >= self._next_ns:
+            self._reading = True
+            self._next_ns = self._clock() + _BETWEEN_NS
+            self._submit(self._read)
+        return self._view
 
-    async def _look(self) -> None:
-        store, here = self._fleet.log.store, self._fleet.membership.me.name
-        found = self._found
-        with suppress(AwayError):
-            found = fleet_rows(here, await store.members(), await store.owners())
+    def forget(self) -> None:
+        """Forget the state: no page is open, and the next one must not be shown an old one."""
+        self._view = self._unread()
 
-        def done() -> None:
-            self._found, self._looking = found, False
+    def _unread(self) -> FleetView:
+        return FleetView(self._me().name, {})
 
-        self._fleet.on_io(done)
+    async def _read(self) -> None:
+        """Read the store on the fleet's thread."""
+        view: FleetView | None = None
+        try:
+            owners, members = await self._store.owners(), await self._store.members()
+            view = await asyncio.to_thread(view_of, self._me(), owners, members)  # thousands of streams are sorted
+        except AwayError as error:
+            logger.debug("the fleet cannot be shown to the viewer's pages: %s", error)
+        finally:
+            self._on_io(partial(self._take, view))
 
-
-def fleet_rows(here: str, members: dict[str, Member], owners: dict[str, Owner]) -> dict[str, Any]:
-    """Return the members with their numbers of streams, and the streams of the others.
-
-    A stream has the address of its member's page, or None where there is no page; its member is None where nobody
-    living owns it.
-    """
-    rows: list[dict[str, Any]] = []
-    counts = dict.fromkeys(sorted(members), 0)
-    for stream, owner in sorted(owners.items()):
-        member = members.get(owner.member)
-        if member is None or member.instance != owner.instance:
-            rows.append({"stream": stream, "member": None, "url": None})
-            continue
-        counts[member.name] += 1
-        if member.name != here:
-            url = member.endpoints.get("http", "")
-            rows.append({"stream": stream, "member": member.name, "url": url if url.startswith(_SCHEMES) else None})
-    more = max(0, len(rows) - MOST_ROWS)
-    named = [{"member": name, "streams": count} for name, count in counts.items()]
-    return {"member": here, "members": named, "streams": rows[:MOST_ROWS], "more": more}
+    def _take(self, view: FleetView | None) -> None:
+        self._reading = False
+        self._view = self._view.as_away() if view is None else view

@@ -31,7 +31,7 @@ class Pages:
         budget: the handling time of each client; each page is one.
         clock: monotonic ns.
         recording_of: returns what is told of the recording of a stream.
-        fleet: the other members' streams; None: there is no fleet.
+        fleet: the streams of the other members; None where this daemon is in no fleet.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Pages:
         self._budget = budget
         self._clock = clock
         self._recording_of = recording_of
-        self._next_list_ns = 0
         self._fleet = fleet
+        self._next_list_ns = 0
 
     def run(self) -> None:
         """Run the requests that are due, for a short time."""
@@ -74,6 +74,8 @@ class Pages:
     def list_streams(self) -> None:
         """Hand the open streams to the pages; called each second too."""
         if not self.hub.pages:
+            if self._fleet is not None:
+                self._fleet.forget()
             return
         started = self._clock()
         rows = [
@@ -93,9 +95,7 @@ class Pages:
                     session.frame_shape, session.queue.depth, stream.reason, session.zones.number,
                 )
             )  # fmt: skip
-        if self._fleet is not None:
-            self.hub.fleet = self._fleet.found()
-        self.hub.list_streams(rows)
+        self.hub.list_streams(rows, None if self._fleet is None else self._fleet.view())
         now = self._clock()
         self._next_list_ns = now + _PAUSE * (now - started)
 

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from trackd.engine.outcome import Settlement
+from trackd.viewer.fleet import FleetView
 from trackd.viewer.messages import Ask, Change, Wish, change_of
 from trackd.viewer.pictures import AnyImage
 from trackd_client.detections import IntArray, Skeleton
@@ -170,7 +171,7 @@ class Hub:
         pages: those that are admitted.
         due: requests of pages that wait for the IO thread; None asks it for the rows of `streams`.
         rows: the open streams, as the IO thread last listed them.
-        fleet: what is known of the other members of a fleet; None: there is none, or nothing is known yet.
+        fleet: the streams of the other members; None where this daemon is in no fleet.
         events: of streams, not told yet.
         wake_io: wakes the IO thread.
     """
@@ -179,7 +180,7 @@ class Hub:
     pages: tuple[Viewing, ...] = ()
     due: deque[PageRequest | None] = field(default_factory=deque)
     rows: list[StreamRow] | None = None
-    fleet: Mapping[str, Any] | None = None
+    fleet: FleetView | None = None
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_MOST_EVENTS))
     calls: SimpleQueue[None] = field(default_factory=SimpleQueue)
     wake_io: Callable[[], None] = lambda: None
@@ -196,8 +197,9 @@ class Hub:
         self.due.append(None)
         self.calls.put(None)
 
-    def list_streams(self, rows: list[StreamRow]) -> None:
-        """Hand over the open streams."""
+    def list_streams(self, rows: list[StreamRow], fleet: FleetView | None = None) -> None:
+        """Hand over the open streams, and those of the other members of a fleet."""
+        self.fleet = fleet  # before the rows: they are what the viewer's thread looks for
         self.rows = rows
         self.calls.put(None)
 

@@ -176,9 +176,17 @@ def refused_message(reason: str) -> bytes:
 def streams_message(
     rows: list[dict[str, Any]], stats: Mapping[str, Mapping[str, Any]], fleet: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Encode the open streams and their figures, and in a fleet what the other members have."""
-    message = {"type": "streams", "streams": rows, "stats": stats}
-    return _packed(message if fleet is None else {**message, "fleet": fleet})
+    """Encode the open streams and their figures.
+
+    Args:
+        rows: the streams of this daemon.
+        stats: their figures, by stream.
+        fleet: the streams of the other members; None where this daemon is in no fleet.
+    """
+    message: dict[str, Any] = {"type": "streams", "streams": rows, "stats": stats}
+    if fleet is not None:
+        message["fleet"] = fleet
+    return _packed(message)
 
 
 def reply_message(reply: Reply) -> bytes:

@@ -82,7 +82,10 @@ class Shower:
                 page.tell_event(message)
         rows, hub.rows = hub.rows, None
         if rows is not None:
-            message = streams_message(*self._figures.of(rows, hub.watched, self._clock()), hub.fleet)
+            shown, figures = self._figures.of(rows, hub.watched, self._clock())
+            fleet = hub.fleet
+            others = None if fleet is None else fleet.message({row.stream for row in rows})
+            message = streams_message(shown, figures, others)
             for page in hub.pages:
                 page.tell_streams(message)
 

@@ -52,15 +52,20 @@ class Tile {
 }
 
 export class Tiles {
-  constructor(list, onSelect) {
+  /**
+   * @param {HTMLElement} list gets the tiles
+   * @param {HTMLElement} after a child of it that stays behind the tiles
+   * @param {function(string)} onSelect is called with the name of a stream
+   */
+  constructor(list, after, onSelect) {
     this.list = list;
+    this.after = after;
     this.onSelect = onSelect;
     this.tiles = new Map(); // name -> Tile
-    this.hasOthers = false; // whether other members of a fleet have streams
   }
 
-  /** Show one tile for each stream; hide the list if there is only one, and none at other members of a fleet. */
-  update(streams, selected) {
+  /** Show one tile for each stream; hide the list if there is only one, and no row of another member. */
+  update(streams, selected, hasOthers) {
     for (const [name, tile] of this.tiles) {
       if (streams.get(name) === tile.stream) continue;
       tile.button.remove();
@@ -70,13 +75,13 @@ export class Tiles {
       if (this.tiles.has(stream.name)) continue;
       const tile = new Tile(stream, this.onSelect);
       this.tiles.set(stream.name, tile);
-      this.list.insertBefore(tile.button, this.list.querySelector(".fleet-head"));
+      this.list.insertBefore(tile.button, this.after);
     }
     for (const [name, tile] of this.tiles) {
       if (name === selected) tile.button.setAttribute("aria-current", "true");
       else tile.button.removeAttribute("aria-current");
     }
-    document.body.classList.toggle("one-stream", streams.size <= 1 && !this.hasOthers);
+    document.body.classList.toggle("one-stream", streams.size <= 1 && !hasOthers);
   }
 
   invalidate(stream, scheme) {

@@ -5,7 +5,7 @@ import { Corrections } from "./corrections.js";
 import { identityText } from "./identity.js";
 import { byId, icon, make, setHidden, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
-import { Elsewhere } from "./elsewhere.js";
+import { Fleet, streamOfAddress } from "./fleet.js";
 import { Keys } from "./keys.js";
 import { LanesCanvas } from "./lanes_canvas.js";
 import { Log } from "./log.js";
@@ -43,6 +43,7 @@ class Viewer {
     this.watched = "";
     this.trails = { of: null, trails: new Map() };
     this.labelledAt = 0;
+    this.addressed = streamOfAddress(location.hash); // the stream of the address, until it is shown or another one is chosen
 
     this.log = new Log(byId("log"));
     this.theme = new Theme(() => this.redraw());
@@ -55,8 +56,8 @@ class Viewer {
     this.drawing = new Drawing(this);
     this.stage = new Stage(byId("picture"), this);
     this.lanes = new LanesCanvas(byId("lanes"), byId("lanes-caption"), this);
-    this.tiles = new Tiles(byId("tiles"), (name) => this.select(name));
-    this.elsewhere = new Elsewhere(byId("tiles"));
+    this.fleet = new Fleet();
+    this.tiles = new Tiles(byId("tiles"), byId("others"), (name) => this.choose(name));
     this.strip = new Strip(byId("strip"));
     this.table = new Table({ body: byId("table"), search: byId("search"), count: byId("track-count"),
       empty: byId("table-note"), showAll: byId("show-all") }, this);
@@ -67,6 +68,10 @@ class Viewer {
     this.addButtons();
     document.addEventListener("visibilitychange", () => this.watch());
     addEventListener("resize", () => this.watch());
+    addEventListener("hashchange", () => {
+      this.addressed = streamOfAddress(location.hash);
+      this.showAddressed();
+    });
     this.panel.update();
     this.notice();
     this.connection.open();
@@ -159,13 +164,12 @@ class Viewer {
       if (stream === this.stream && rows.length === 0) stream.close(); // its last picture stays
       else this.streams.delete(name);
     }
+    this.fleet.update(fleet);
+    this.showAddressed();
     if (this.stream === null || !this.streams.has(this.stream.name) || (!this.stream.isOpen && rows.length > 0)) {
-      const wanted = decodeURIComponent(location.hash.slice(1)); // of a link from another member's page
-      this.select((rows.find((row) => row.stream === wanted) ?? rows[0])?.stream ?? null);
+      this.select(rows[0]?.stream ?? null);
     }
-    this.tiles.hasOthers = (fleet?.streams.length ?? 0) > 0;
-    this.tiles.update(this.streams, this.stream?.name);
-    this.elsewhere.update(fleet);
+    this.tiles.update(this.streams, this.stream?.name, this.fleet.hasRows);
     this.stream?.readHistory((method, params) => this.connection.request(method, params));
     this.strip.update(this.stream);
     this.recording.update();
@@ -392,7 +396,8 @@ class Viewer {
     if (!this.isConnected) {
       text = { refused: "The daemon asks for a token.", connecting: "Connecting to the daemon …" }[this.connectionState]
         ?? "No connection to the daemon. The page connects again by itself.";
-    } else if (stream === null) text = "No stream is open. The first frames that a client sends appear here.";
+    } else if (stream === null && this.fleet?.hasRows) text = "No stream is open at this member. The list has those of the others.";
+    else if (stream === null) text = "No stream is open. The first frames that a client sends appear here.";
     else if (!stream.isOpen) text = "The stream was closed.";
     else if (stream.row?.unavailable) text = `The stream is unavailable: ${stream.row.unavailable}`;
     else if (stream.shown === null) text = "Waiting for a frame …";
@@ -452,17 +457,28 @@ class Viewer {
     this.stage.view.reset(true);
     this.stage.zoomed();
     this.labelledAt = 0;
-    this.tiles.update(this.streams, name);
+    this.tiles.update(this.streams, name, this.fleet.hasRows);
     stream?.readHistory((method, params) => this.connection.request(method, params));
     this.watch();
     this.titles();
     this.redraw();
   }
 
+  /** Show the stream that the user has chosen. */
+  choose(name) {
+    this.addressed = null;
+    this.select(name);
+  }
+
+  /** Show the stream that the address names, once it is open. */
+  showAddressed() {
+    if (this.addressed !== null && this.streams.has(this.addressed)) this.choose(this.addressed);
+  }
+
   selectStream(direction) {
     const names = [...this.streams.keys()];
     if (names.length < 2) return;
-    this.select(names[(names.indexOf(this.stream?.name) + direction + names.length) % names.length]);
+    this.choose(names[(names.indexOf(this.stream?.name) + direction + names.length) % names.length]);
   }
 
   /** Ids mean other tracks now. */
