@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,6 +210,19 @@ def test_the_program_shows_moves_rebalances_and_drains(fleet):
     command = [sys.executable, "-m", "trackd.cli", "fleet", "drain", "nobody", *at]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "no living member" in done.stderr) == (1, True)
+
+
+def test_the_program_of_the_sdk_page_runs(fleet):
+    text = (Path(__file__).parents[2] / "docs/sdk.md").read_text(encoding="utf-8")
+    [code] = [code for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S) if "FleetClient" in code]
+    members = '["tcp://127.0.0.1:5572", "tcp://127.0.0.1:6572"]'
+    assert members in code
+    code = code.replace(members, json.dumps(fleet.controls()[:2]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *frames = done.stdout.splitlines()
+    assert first.split()[0] in {member.name for member in fleet.members}
+    assert [int(line.split()[0]) for line in frames] == list(range(90, 100))
 
 
 def test_an_open_that_is_refused_leaves_no_owner(fleet):
