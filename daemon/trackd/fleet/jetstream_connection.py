@@ -73,7 +73,6 @@ class Connection:
         self._connecting = asyncio.Lock()
         self._connected = asyncio.Event()
         self._trouble = "no server answers"
-        self.generation = 0  # counts the connections; another one after each cut
 
     # --- its life ---
 
@@ -177,7 +176,6 @@ class Connection:
         self._trouble = text
 
     async def _on_connected(self) -> None:
-        self.generation += 1
         self._connected.set()
 
     async def _on_disconnected(self) -> None:

@@ -25,7 +25,7 @@ from trackd.server.fleet_takeover import TakenStream, Takeovers
 from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
 from trackd.server.session import NO_OWNER, Session, Sessions
-from trackd.server.waiting_opens import WaitingOpen
+from trackd.server.waiting_opens import WaitingOpen, check_not_opening
 from trackd_client.protocol import ErrorCode, EventName, ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -110,16 +110,9 @@ class FleetStreams:
         """
         name = asked.message.stream
         before = self._claiming.get(name)
-        if before is not None and before.owner != asked.owner and not asked.message.takeover:
-            raise ProtocolError(
-                ErrorCode.STREAM_BUSY,
-                f"another connection is opening stream {name!r}; open it with takeover to become its owner",
-                stream=name,
-            )
+        check_not_opening(before, asked.owner, asked.message)
         if self._draining:
-            others = [member for member in self.membership.roster.members if member.name != self.membership.me.name]
-            target = place(name, others)
-            raise moved_error(name, None if target is None else Place(target))
+            raise moved_error(name, self._place_elsewhere(name))
         if before is None and len(self._sessions) + len(self._claiming) >= self._most_streams:
             raise ProtocolError(
                 ErrorCode.TOO_LARGE,
@@ -261,13 +254,16 @@ class FleetStreams:
             return
 
         def left() -> None:
-            here = self.membership.me.name
-            others = [member for member in self.membership.roster.members if member.name != here]
-            member = target or place(session.name, others)
-            found = None if member is None else Place(member)
+            found = self._place_elsewhere(session.name) if target is None else Place(target)
             self.release(session.name, lambda: self._moved(session, found), moved=True)
 
         self._leave(session, stored=True, left=left)
+
+    def _place_elsewhere(self, name: str) -> Place | None:
+        """Return where a stream belongs without this member; None where no other one takes streams."""
+        here = self.membership.me.name
+        member = place(name, (member for member in self.membership.roster.members if member.name != here))
+        return None if member is None else Place(member)
 
     def _leave(self, session: Session, stored: bool, left: Callable[[], None]) -> None:
         session.closing = session.leaving = True

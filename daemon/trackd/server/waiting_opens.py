@@ -23,6 +23,25 @@ class WaitingOpen:
     key: str  # the public key of the connection; "" without CURVE
 
 
+def check_not_opening(waiting: WaitingOpen | None, owner: bytes, message: Open) -> None:
+    """Check that no other connection opens a stream, or that this one takes it over.
+
+    Args:
+        waiting: the `open` of the stream that is under way; None: there is none.
+        owner: the routing id of the connection that asks.
+        message: its `open`.
+
+    Raises:
+        ProtocolError: another one does (`stream_busy`).
+    """
+    if waiting is not None and waiting.owner != owner and not message.takeover:
+        raise ProtocolError(
+            ErrorCode.STREAM_BUSY,
+            f"another connection is opening stream {message.stream!r}; open it with takeover to become its owner",
+            stream=message.stream,
+        )
+
+
 class WaitingOpens:
     """Opens that wait until the disk was read: the first track id depends on it. Only the IO thread uses it.
 
@@ -49,13 +68,7 @@ class WaitingOpens:
         Raises:
             ProtocolError: another one does (`stream_busy`).
         """
-        waiting = self._by_stream.get(message.stream)
-        if waiting is not None and waiting.owner != owner and not message.takeover:
-            raise ProtocolError(
-                ErrorCode.STREAM_BUSY,
-                f"another connection is opening stream {message.stream!r}; open it with takeover to become its owner",
-                stream=message.stream,
-            )
+        check_not_opening(self._by_stream.get(message.stream), owner, message)
 
     def add(self, waiting: WaitingOpen, kinds: Sequence[str], above: int = 0) -> None:
         """Let an `open` wait.
