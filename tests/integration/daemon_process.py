@@ -63,6 +63,17 @@ def _port_locks() -> BinaryIO:
     return (Path(tempfile.gettempdir()) / f"trackd-test-ports-{os.getuid()}").open("ab")  # never closed
 
 
+def serve_command(*overrides: str, config: Path | None = None) -> list[str]:
+    """Return the command of a daemon on free ports, unless the overrides (`key=value`) name others."""
+    free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
+    command = [sys.executable, "-m", "trackd.cli", "serve"]
+    if config is not None:
+        command.append(str(config))
+    for override in [*free, "daemon.http=127.0.0.1:0", *overrides]:
+        command += ["--set", override]
+    return command
+
+
 class DaemonProcess:
     """Starts the daemon, waits for its ready line, and ends it by its pid.
 
@@ -80,15 +91,10 @@ class DaemonProcess:
         env: dict[str, str] | None = None,
         may_be_killed: bool = False,
     ) -> None:
-        free = [f"daemon.endpoints.{name}=tcp://127.0.0.1:*" for name in ("ingest", "tracks", "control")]
-        command = [sys.executable, "-m", "trackd.cli", "serve"]
-        if config is not None:
-            command.append(str(config))
-        for override in [*free, "daemon.http=127.0.0.1:0", *overrides]:
-            command += ["--set", override]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-        )
+            serve_command(*overrides, config=config),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})},
+        )  # fmt: skip
         self.addresses = self._wait_until_ready(may_be_killed)
 
     def _wait_until_ready(self, may_be_killed: bool = False) -> dict[str, str]:

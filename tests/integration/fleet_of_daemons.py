@@ -18,16 +18,16 @@ class FleetMember:
 
     def __init__(self, name: str, servers: Sequence[str], out_dir: Path, overrides: Sequence[str] = ()) -> None:
         self.name = name
-        self._overrides = [
+        self.overrides = [
             *fixed_ports(), f"daemon.fleet.servers={json.dumps(list(servers))}", "daemon.fleet.name=test",
             f"daemon.fleet.member={name}", f"out_dir={out_dir / name}", *overrides,
         ]  # fmt: skip
-        named = (text.removeprefix("daemon.endpoints.") for text in self._overrides if "daemon.endpoints" in text)
+        named = (text.removeprefix("daemon.endpoints.") for text in self.overrides if "daemon.endpoints" in text)
         self.at = dict(text.split("=", 1) for text in named)
         self.daemon: DaemonProcess | None = None
 
     def start(self, **env: str) -> FleetMember:
-        self.daemon = DaemonProcess(*self._overrides, env=env)
+        self.daemon = DaemonProcess(*self.overrides, env=env)
         return self
 
     @property

