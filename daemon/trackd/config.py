@@ -166,12 +166,19 @@ def _monitoring(value: Any) -> Any:
     return value
 
 
+def _page(value: Any) -> Any:
+    if value is not None and (not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/?#@]+/?", value)):
+        raise ValueError("should be the address of the member's pages, such as http://daemon-0.example.org:9570")
+    return value
+
+
 class MemberEndpointsConfig(Section):
-    """The addresses under which clients reach this member."""
+    """The addresses under which clients reach this member, and browsers its pages."""
 
     ingest: Endpoint
     tracks: Endpoint
     control: Endpoint
+    http: Annotated[str | None, BeforeValidator(_page)] = None
 
 
 class FleetConfig(Section):

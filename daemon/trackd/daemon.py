@@ -184,7 +184,7 @@ class Daemon:
         assert config.daemon.fleet is not None
         me = member_of(config.daemon.fleet, self.addresses, log.instance)
         membership = Membership(me, log, config.daemon.fleet.lease_s, log.figures)
-        ownership = Ownership(log, membership, log.figures, config.stream.history_frames)
+        ownership = Ownership(log, membership, log.figures, config.stream)
         log.submit(membership.run)
         fleet = FleetStreams(
             log, membership, ownership, sessions, publisher, _on_io_thread(self._outbox), _limits_here(config.limits),

@@ -18,6 +18,7 @@ from nats_cluster import NatsCluster
 from raw_client import RawClient, array, walking_boxes
 
 from trackd import track
+from trackd.engine.stream_state import SNAPSHOT_FRAMES
 from trackd_client import Client, Detections
 
 N = 120
@@ -138,6 +139,48 @@ def test_a_stream_goes_on_with_its_ids_after_its_owner_was_killed_moved_and_drai
     counts = fourth.ask("fleet.status")["counts"]
     assert counts["claims"] >= 1
     assert fourth.process.metrics()["trackd_fleet_streams_owned"] == counts["claims"] - counts["moved"]
+
+
+def history(member: FleetMember, stream: str, n: int) -> list[str]:
+    """Return n settlements from the first on, as texts; a reply has some hundred of them."""
+    rows: list[dict] = []
+    while len(rows) < n:
+        some = member.ask("history", stream=stream, from_seq=len(rows), limit=1024)
+        assert some, f"only {len(rows)} of {n} settlements"
+        rows += some
+    assert [row["seq"] for row in rows] == list(range(n))
+    return [str(sorted((name, row[name]) for name in row.keys() - {"timing", "replayed"})) for row in rows]
+
+
+def test_a_takeover_after_a_snapshot_has_the_whole_history_and_answers_a_frame_sent_again(fleet):
+    n = SNAPSHOT_FRAMES + 150
+    client, owner, opened = open_anywhere(fleet, "cam.long")
+    ids = send(client, "cam.long", range(n))
+    published = history(owner, "cam.long", n)
+    client.close()
+    owner.kill()
+    client, second, again = open_anywhere(fleet, "cam.long")
+    assert (again["epoch"], again["next_seq"]) == (opened["epoch"], n)
+    client.frame("cam.long", n - 1, walking_boxes(n - 1), t_ns=round((n - 1) * 1e9 / 30))  # its ack was lost
+    header, parts = client.next_tracks()
+    assert (header["seq"], header["replayed"]) == (n - 1, True)
+    assert np.array_equal(array(header, parts, "track_ids"), ids[-1])
+    assert history(second, "cam.long", n) == published
+    owner.start()
+    wait_until(owner.is_ready, 30)
+
+    second.ask("fleet.move", stream="cam.long", member=owner.name)  # with a snapshot of its own
+    assert client.recv_kind("error")["code"] == "moved"
+    client.close()
+    with RawClient(owner.at, subscribe="cam.long") as client:
+        assert client.open("cam.long", member=owner.name)["next_seq"] == n
+        client.frame("cam.long", n, walking_boxes(n), frame_index=n - 1)
+        assert "frame_index" in client.recv_kind("error")["message"]
+        assert client.next_tracks()[0]["status"] == "rejected"
+        ids += send(client, "cam.long", range(n + 1, n + 20))
+        assert history(owner, "cam.long", n + 20)[:n] == published
+    tracked = [Detections(boxes=walking_boxes(seq)) for seq in range(n + 20) if seq != n]
+    assert all(np.array_equal(got, frame.track_ids) for got, frame in zip(ids, track(tracked), strict=True))
 
 
 def test_a_closed_stream_begins_anew_with_a_higher_epoch_at_any_member(fleet):

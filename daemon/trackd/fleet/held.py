@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trackd.fleet.retained import RetainedMessages
-from trackd.store.records import OpenRecord, Record, SnapshotRecord
+from trackd.store.records import CloseRecord, OpenRecord, Record, SnapshotRecord
 
 
 @dataclass(slots=True)
@@ -18,6 +18,18 @@ class HeldStream:
     epoch: int  # the highest one so far
     retained: RetainedMessages
     opened: OpenRecord | None = None  # the last one
+    base: int = 1  # the sequence from which a takeover must read
+
+    def base_with(self, records: list[Record]) -> int:
+        """Return the base after a message with these records; 0: the message itself. Call it before `complete`."""
+        for record in reversed(records):
+            if isinstance(record, SnapshotRecord):
+                return self.retained.base_of(record.seq)
+            if isinstance(record, CloseRecord):
+                return 0
+            if isinstance(record, OpenRecord) and (self.opened is None or record.epoch != self.opened.epoch):
+                return 0
+        return self.base
 
     def complete(self, records: list[Record]) -> list[Record]:
         """Return the records of a message; one with a snapshot gets the opening too, so that it can be the first."""

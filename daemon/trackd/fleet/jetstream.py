@@ -111,15 +111,15 @@ class JetStreamStore:
         mine = owner is not None and (owner.member, owner.instance) == (member.name, member.instance)
         if owner != seen and not mine:
             raise OwnedError(f"{stream!r} has the owner {owner}, and not {seen} any more", owner)
-        sequence, logged = await self._log.last(stream)
-        term = max(logged, owner.term if owner is not None else 0) + 1
+        last = await self._log.last(stream)
+        term = max(last.term, owner.term if owner is not None else 0) + 1
         await self._owners.put(stream, Owner(member.name, member.instance, term), revision)
         for _ in range(20):
-            claimed = await self._log.claim(stream, term, sequence)
+            claimed = await self._log.claim(stream, term, last)
             if claimed is not None:
-                return Claimed(term, claimed)
-            sequence, logged = await self._log.last(stream)  # the former owner has appended meanwhile
-            if logged >= term:
+                return Claimed(term, claimed, last.base)
+            last = await self._log.last(stream)  # the former owner has appended meanwhile
+            if last.term >= term:
                 raise OwnedError(f"another member has claimed {stream!r} in the meantime", None)
             await asyncio.sleep(0)
         raise OwnedError(f"the former owner of {stream!r} appends too fast; try again", owner)
@@ -128,13 +128,13 @@ class JetStreamStore:
         """Give a stream up."""
         await self._owners.remove(stream, term)
 
-    async def append(self, stream: str, term: int, after: int, data: bytes) -> int:
+    async def append(self, stream: str, term: int, after: int, data: bytes, base: int = 1) -> int:
         """Append a message."""
-        return await self._log.append(stream, term, after, data)
+        return await self._log.append(stream, term, after, data, base)
 
-    def read(self, stream: str, up_to: int) -> AsyncIterator[tuple[int, int, bytes]]:
-        """Read a stream's messages up to a sequence."""
-        return self._log.read(stream, up_to)
+    def read(self, stream: str, up_to: int, first: int = 1) -> AsyncIterator[tuple[int, int, bytes]]:
+        """Read a stream's messages from a sequence to another one."""
+        return self._log.read(stream, up_to, first)
 
     async def trim(self, stream: str, before: int) -> None:
         """Delete a stream's messages with a lower sequence."""

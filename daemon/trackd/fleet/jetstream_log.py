@@ -7,8 +7,9 @@ import json
 import logging
 import secrets
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 TERM, INSTANCE, PIECES = "Trackd-Term", "Trackd-Instance", "Trackd-Pieces"
 APPEND = "Trackd-Append"  # a header: the sequence that a message follows, and the checksum of its data
+BASE = "Trackd-Base"  # a header: the sequence from which a takeover must read; 0: that of the message itself
 APPEND_S = 2.0  # until an append is tried again
 READ_S = 10.0  # for a whole log
 MOST_BYTES = 256 * 1024 * 1024  # of one message, in all its pieces
@@ -29,6 +31,15 @@ _PIECES_AT_ONCE = 8
 _BATCH = 1024  # messages that a read asks for at once
 _PAUSE_S = 0.05
 _DAMAGED = b"\0"  # no message of a member
+
+
+@dataclass(frozen=True, slots=True)
+class LastMessage:
+    """What the last message of a stream's log says."""
+
+    sequence: int = 0  # 0: there is none
+    term: int = 0
+    base: int = 1  # the sequence from which a takeover must read
 
 
 class Log:
@@ -43,7 +54,7 @@ class Log:
         self._pieces = f"TRACKD_{settings.name}_PIECES"
         self._pieces_prefix = f"trackd.{settings.name}.piece."
         # By stream, of each message in pieces: its sequence, and the first and last of its pieces.
-        self._stored_pieces: dict[str, deque[tuple[int, int, int]]] = {}
+        self._stored_pieces: dict[str, list[tuple[int, int, int]]] = {}
 
     def streams(self) -> list[dict[str, Any]]:
         """Return the configurations of the logs and of their pieces."""
@@ -56,26 +67,30 @@ class Log:
             {"name": self._pieces, "subjects": [self._pieces_prefix + ">"], **common},
         ]
 
-    async def last(self, stream: str) -> tuple[int, int]:
-        """Return the sequence and the term of a stream's last message, as the leader has it; 0 and 0 for none."""
+    async def last(self, stream: str) -> LastMessage:
+        """Return what a stream's last message says, as the leader has it."""
         message = await self._connection.last(self._name, self._prefix + token_of(stream))
-        return (0, 0) if message is None else (message.sequence, max(0, _term(message.headers)))
+        if message is None:
+            return LastMessage()
+        return LastMessage(message.sequence, max(0, _term(message.headers)), _base(message))
 
-    async def claim(self, stream: str, term: int, after: int) -> int | None:
+    async def claim(self, stream: str, term: int, last: LastMessage) -> int | None:
         """Append a claim; return its sequence, or None where the last message is another one."""
         try:
-            return await self._publish(stream, term, after, b"", {})
+            sequence = await self._publish(stream, term, last.sequence, b"", {BASE: str(last.base)})
         except FencedError:
             return None
+        self._stored_pieces.pop(stream, None)
+        return sequence
 
-    async def append(self, stream: str, term: int, after: int, data: bytes) -> int:
+    async def append(self, stream: str, term: int, after: int, data: bytes, base: int) -> int:
         """Append a message, in pieces if it is large."""
         if len(data) > MOST_BYTES:
             raise ValueError(f"a message of a log has at most {MOST_BYTES} bytes; got {len(data)}")
         await self._connection.ready()
         room = self._connection.max_payload - _HEADER_BYTES
         if len(data) <= room:
-            return await self._publish(stream, term, after, data, {})
+            return await self._publish(stream, term, after, data, {BASE: str(base)})
         number, pieces = secrets.token_hex(8), [data[at : at + room] for at in range(0, len(data), room)]
         subject = f"{self._pieces_prefix}{token_of(stream)}.{number}."
         stored: list[int] = []
@@ -83,7 +98,7 @@ class Log:
             some = list(enumerate(pieces))[first : first + _PIECES_AT_ONCE]
             stored += await asyncio.gather(*(self._put_piece(f"{subject}{at}", piece) for at, piece in some))
         about = {"id": number, "n": len(pieces), "bytes": len(data), "crc32": crc32(data), "first": min(stored)}
-        sequence = await self._publish(stream, term, after, b"", {PIECES: json.dumps(about)})
+        sequence = await self._publish(stream, term, after, b"", {PIECES: json.dumps(about), BASE: str(base)})
         self._note_pieces(stream, sequence, stored)
         return sequence
 
@@ -126,11 +141,10 @@ class Log:
                     raise AwayError(f"the servers do not agree on the last message of {stream!r}") from None
                 await asyncio.sleep(_PAUSE_S)
 
-    async def read(self, stream: str, up_to: int) -> AsyncIterator[tuple[int, int, bytes]]:
-        """Read a stream's messages up to a sequence, oldest first."""
-        subject, first = self._prefix + token_of(stream), 1
+    async def read(self, stream: str, up_to: int, first: int) -> AsyncIterator[tuple[int, int, bytes]]:
+        """Read a stream's messages from a sequence to another one, oldest first."""
+        subject = self._prefix + token_of(stream)
         deadline = time.monotonic() + READ_S
-        self._stored_pieces[stream] = deque()
         while first <= up_to:
             try:
                 messages = await self._connection.batch(self._name, subject, first, _BATCH)
@@ -177,7 +191,9 @@ class Log:
 
     def _note_pieces(self, stream: str, sequence: int, pieces: list[int]) -> None:
         """Note of which sequences the pieces of a message are, so that `trim` can delete them."""
-        self._stored_pieces.setdefault(stream, deque()).append((sequence, min(pieces), max(pieces)))
+        stored, found = self._stored_pieces.setdefault(stream, []), (sequence, min(pieces), max(pieces))
+        if found not in stored:  # a message may be read twice
+            insort(stored, found)
 
     async def trim(self, stream: str, before: int) -> None:
         """Delete a stream's messages with a lower sequence, and their pieces."""
@@ -185,7 +201,7 @@ class Log:
         await self._connection.api(f"STREAM.PURGE.{self._name}", {"filter": self._prefix + token, "seq": before})
         stored, end = self._stored_pieces.get(stream), None
         while stored and stored[0][0] < before:
-            end = stored.popleft()[2] + 1
+            end = stored.pop(0)[2] + 1
         if end is not None:
             first = min([end, *(first for _, first, _ in stored or ())])
             request = {"filter": f"{self._pieces_prefix}{token}.>", "seq": first}
@@ -203,3 +219,14 @@ def _term(headers: Mapping[str, str]) -> int:
     except ValueError:
         return -1
     return term if term > 0 and headers.get(INSTANCE) else -1
+
+
+def _base(message: StoredMessage) -> int:
+    """Return the sequence from which a takeover must read; 1, for the whole log, where a message does not say it."""
+    if _term(message.headers) < 0:
+        return 1
+    try:
+        base = int(message.headers.get(BASE, "1"))
+    except ValueError:
+        return 1
+    return (base or message.sequence) if 0 <= base <= message.sequence else 1

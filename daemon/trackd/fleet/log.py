@@ -222,12 +222,13 @@ class FleetLog(Generic[AnyOutcome]):
         held = self.held.get(stream)
         if held is None:
             return
+        base = held.base_with(records)
         records = held.complete(records)
         data, link, epoch = encode_batch(records, held.link, held.epoch)
         began = time.monotonic()
         while True:
             try:
-                sequence = await self.store.append(stream, held.term, held.sequence, data)
+                sequence = await self.store.append(stream, held.term, held.sequence, data, base)
                 break
             except AwayError as error:
                 if self._append_fault is None:
@@ -247,7 +248,7 @@ class FleetLog(Generic[AnyOutcome]):
                 return
         self._note_answer()
         self.figures.appended(time.monotonic() - began, len(data))
-        held.sequence, held.link, held.epoch = sequence, link, epoch
+        held.sequence, held.link, held.epoch, held.base = sequence, link, epoch, base or sequence
         before = sequence if isinstance(records[-1], CloseRecord) else held.retained.added(sequence, records)
         if before is not None:
             self.start(lambda: self._trim(stream, before))

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from trackd.config import StreamConfig
 from trackd.crash_points import crash_point
 from trackd.fleet.figures import FleetFigures
 from trackd.fleet.held import HeldStream
@@ -46,14 +47,21 @@ class Ownership:
         log: holds the streams that are owned.
         membership: this member and the others.
         figures: for the metrics.
-        history_frames: of streams without a setting of their own.
+        defaults: of streams without settings of their own.
     """
 
-    def __init__(self, log: FleetLog[Any], membership: Membership, figures: FleetFigures, history_frames: int) -> None:
+    def __init__(
+        self,
+        log: FleetLog[Any],
+        membership: Membership,
+        figures: FleetFigures,
+        defaults: StreamConfig,
+    ) -> None:
         self._log = log
         self._membership = membership
         self._figures = figures
-        self._history_frames = history_frames
+        self._defaults = defaults
+        self._reading_older = asyncio.Lock()
         self._doubtful: set[str] = set()  # owned when the lease had ended, and not looked up since
         membership.on_lapsed = self.doubt_all
         log.confirm = self.confirm
@@ -83,7 +91,7 @@ class Ownership:
         return (owner.member, owner.instance) == (me.name, me.instance)
 
     async def claim(self, stream: str, sent_here: bool) -> tuple[StoredLog, int]:
-        """Become a stream's owner; return what is stored of it, and the term.
+        """Become a stream's owner; return what is stored of it without its history, and the term.
 
         Args:
             stream: its name.
@@ -114,24 +122,52 @@ class Ownership:
             crash_point("after_claim")
             self._figures.claims += 1
             self._figures.takeovers += owner is not None
-            return await self._read(stream, claimed), claimed.term
+            return await self._open_log(stream, claimed), claimed.term
         raise AwayError(f"stream {stream!r} could not be claimed: other members claim it at the same time")
 
-    async def _read(self, stream: str, claimed: Claimed) -> StoredLog:
-        stored = StoredLog(stream)
-        messages = [message async for message in self._log.store.read(stream, claimed.sequence)]
+    async def _open_log(self, stream: str, claimed: Claimed) -> StoredLog:
+        stored = await self._read(stream, claimed.base, claimed.sequence)
+        if claimed.base > 1 and not stored.is_whole:
+            stored = await self._read(stream, 1, claimed.sequence)
         crash_point("after_read")
+        retained = RetainedMessages(self._defaults.history_frames, self._defaults.queue_depth, stored.spans)
+        if stored.opened is not None:
+            retained.note_opening(stored.opened)
+        self._log.held[stream] = HeldStream(
+            claimed.term, claimed.sequence, stored.link, stored.epoch, retained, stored.opened, stored.first
+        )
+        self._membership.note_streams()
+        return stored
+
+    async def read_older(self, log: StoredLog, term: int) -> StoredLog | None:
+        """Return what is stored before a log that was read at a claim; None once the stream is another member's.
+
+        One stream is read at a time, since nothing but requests for its history waits for it.
+        """
+        async with self._reading_older:
+            return await self._older(log, term)
+
+    async def _older(self, log: StoredLog, term: int) -> StoredLog | None:
+        while (held := self._log.held.get(log.stream)) is not None and held.term == term:
+            try:
+                older = await self._read(log.stream, 1, log.first - 1)
+            except AwayError as error:
+                logger.warning("stream=%s: its history cannot be read yet: %s", log.stream, error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            held.retained.add_older(older.spans)
+            return older
+        return None
+
+    async def _read(self, stream: str, first: int, last: int) -> StoredLog:
+        stored = StoredLog(stream, first)
+        messages = [message async for message in self._log.store.read(stream, last, first)]
 
         def add_all() -> None:
             for message in messages:
                 stored.add(*message)
 
         await asyncio.to_thread(add_all)  # thousands of frames take some tenths of a second
-        self._log.held[stream] = HeldStream(
-            claimed.term, claimed.sequence, stored.link, stored.epoch,
-            RetainedMessages(self._history_frames, stored.spans), stored.opened,
-        )  # fmt: skip
-        self._membership.note_streams()
         return stored
 
     async def release(self, stream: str, term: int) -> None:

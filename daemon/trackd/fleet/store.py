@@ -40,6 +40,7 @@ class Claimed:
 
     term: int
     sequence: int  # of the claim in the stream's log; all messages before it are final
+    base: int = 1  # the sequence from which a takeover must read; what is before it is history
 
 
 class FleetError(Exception):
@@ -130,7 +131,7 @@ class FleetStore(Protocol):
 
     # --- the log of a stream ---
 
-    async def append(self, stream: str, term: int, after: int, data: bytes) -> int:
+    async def append(self, stream: str, term: int, after: int, data: bytes, base: int = 1) -> int:
         """Append a message; it is on a majority of the servers' disks when this returns.
 
         One append of a stream may be under way at a time. After an `AwayError` the same append must be repeated: it is
@@ -141,6 +142,7 @@ class FleetStore(Protocol):
             term: of this member's ownership.
             after: the sequence of the stream's last message: of the claim, or of the last append.
             data: the message. One larger than the servers take in one piece is stored in several.
+            base: the sequence from which a takeover must read after this message; 0: from this message.
 
         Returns:
             Its sequence.
@@ -149,8 +151,8 @@ class FleetStore(Protocol):
             FencedError: another member has claimed the stream since then.
         """
 
-    def read(self, stream: str, up_to: int) -> AsyncIterator[tuple[int, int, bytes]]:
-        """Read a stream's messages up to a sequence, oldest first: sequence, term, data. Claims have empty data.
+    def read(self, stream: str, up_to: int, first: int = 1) -> AsyncIterator[tuple[int, int, bytes]]:
+        """Read a stream's messages from a sequence to another one: sequence, term, data. Claims have empty data.
 
         A message that is not of a member of this fleet (another format, missing pieces) has the term −1.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trackd.fleet.batch import decode_batch
@@ -15,12 +16,14 @@ class StoredLog:
     """What the messages of a log add up to; `add` them in order.
 
     Attributes:
+        first: the sequence from which it is read; what is before it is history, and read later.
         epoch: the highest epoch that the stream has had, 0 for none; a new one must be above it.
         link: the checksum of the last frame.
         spans: of each message with frames: its sequence and the seq of its last frame, for `Retention`.
     """
 
     stream: str
+    first: int = 1
     epoch: int = 0
     link: int = NO_LINK
     spans: list[tuple[int, int]] = field(default_factory=list)
@@ -68,6 +71,17 @@ class StoredLog:
     def _missing(self, what: str) -> None:
         if self._hole is None:
             self._hole = what
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a stream was found, and all that is needed to open it."""
+        stored = self.result()
+        return stored is not None and stored.hole is None
+
+    @property
+    def frames(self) -> Sequence[FrameRecord]:
+        """The frames, oldest first."""
+        return self._frames
 
     def result(self) -> StoredStream | None:
         """Return the stream; None where it is not open, or was never opened."""

@@ -68,7 +68,7 @@ def member_of(config: FleetConfig, addresses: Mapping[str, str], instance: str) 
         ConfigError: an address is bound on all interfaces, so that clients cannot be told where it is.
     """
     if config.endpoints is not None:
-        endpoints = config.endpoints.model_dump()
+        endpoints = config.endpoints.model_dump(exclude_none=True)
     else:
         endpoints = {name: addresses[name] for name in ("ingest", "tracks", "control")}
     for name, endpoint in endpoints.items():
@@ -78,7 +78,7 @@ def member_of(config: FleetConfig, addresses: Mapping[str, str], instance: str) 
                 "which is bound on all interfaces"
             )
     if "http" in addresses:
-        endpoints["http"] = addresses["http"]
+        endpoints.setdefault("http", addresses["http"])
     return Member(member_name(config), instance, endpoints, config.capacity, version=__version__)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from trackd.config import LimitsConfig
-from trackd.engine.outcome import Outcome
+from trackd.engine.outcome import Outcome, tracks_of_record
 from trackd.fleet.log import FleetLog
 from trackd.fleet.membership import Membership
 from trackd.fleet.ownership import ElsewhereError, Ownership, Place
@@ -26,7 +26,7 @@ from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
 from trackd.server.session import NO_OWNER, Session, Sessions
 from trackd.server.waiting_opens import WaitingOpen, check_not_opening
-from trackd_client.protocol import ErrorCode, EventName, ProtocolError
+from trackd_client.protocol import ErrorCode, EventName, ProtocolError, Tracks
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class FleetStreams:
                 await self.ownership.release(name, term)
             self.on_io(partial(self._refuse, name, as_protocol_error(error, name)))
         else:
-            self.on_io(partial(self._claimed, name, term, stored.epoch, taken))
+            self.on_io(partial(self._claimed, stored, term, taken))
 
     def _gallery(self, name: str, log: StoredLog) -> str | None:
         """Return the gallery that a stream asks for, of its `open` or of what is stored; not checked yet."""
@@ -159,23 +159,41 @@ class FleetStreams:
         asked = self._claiming.pop(name)
         self._publisher.refuse(asked.owner, error)
 
-    def _claimed(self, name: str, term: int, epoch: int, taken: TakenStream | None) -> None:
+    def _claimed(self, log: StoredLog, term: int, taken: TakenStream | None) -> None:
+        name = log.stream
         asked = self._claiming.pop(name)
         self._terms[name] = term
         assert self.life is not None
         try:
             if taken is None:
-                self.life.create(asked, epoch)
+                self.life.create(asked, log.epoch)
             else:
                 logger.info(
                     "stream=%s epoch=%d seq=%d term=%d: taken over",
                     name, taken.session.epoch, taken.session.settled_seq, term,
                 )  # fmt: skip
                 self.life.take_over(asked, taken)
+                if log.first > 1:
+                    self._read_history(taken.session, log, term)
         except Exception as error:
             self._publisher.refuse(asked.owner, as_protocol_error(error, name))
             if self._sessions.get(name) is None:
                 self.release(name)
+
+    def _read_history(self, session: Session, log: StoredLog, term: int) -> None:
+        """Read what is stored before that what was needed to open a stream."""
+        session.history.await_older()
+
+        async def read() -> None:
+            rows: list[Tracks] = []
+            try:
+                older = await self.ownership.read_older(log, term)
+                if older is not None:
+                    rows = await asyncio.to_thread(lambda: [tracks_of_record(record) for record in older.frames])
+            finally:
+                self.on_io(lambda: session.history.add_older(rows))
+
+        self.log.submit(read)
 
     def share_gallery(self, name: str) -> None:
         """Give all members a gallery that was saved here."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from trackd_client.protocol import Tracks
 
 MAX_REPLY_BYTES = 512 * 1024  # of arrays; as lists in MessagePack they need about twice as much
 _OVERHEAD_BYTES = 1024  # of a settlement without its arrays, an upper bound
 _CORRECTION_BYTES = 1024  # of a correction, the same
+_MOST_WAITING = 1024  # calls of `when_complete` while the older settlements are awaited
 
 
 class History:
@@ -19,6 +21,33 @@ class History:
         self._max_bytes = max_bytes
         self._rows: deque[tuple[Tracks, int]] = deque()  # each with its size in bytes
         self._nbytes = 0
+        self._waiting: list[Callable[[], None]] | None = None  # None: it is complete
+
+    def await_older(self) -> None:
+        """Note that older settlements are being read, and will be added by `add_older`."""
+        self._waiting = []
+
+    def add_older(self, rows: Sequence[Tracks]) -> None:
+        """Add the settlements before the first one, as far as the bounds allow; the history is complete then."""
+        for tracks in reversed(rows):
+            size = _size(tracks)
+            if len(self._rows) >= self.max_frames or self._nbytes + size > self._max_bytes:
+                break
+            self._rows.appendleft((tracks, size))
+            self._nbytes += size
+        waiting, self._waiting = self._waiting or [], None
+        for act in waiting:
+            act()
+
+    def when_complete(self, act: Callable[[], None]) -> None:
+        """Call a function once the history is complete: now, or when the older settlements are here.
+
+        Where very many calls wait, it is called now.
+        """
+        if self._waiting is None or len(self._waiting) >= _MOST_WAITING:
+            act()
+        else:
+            self._waiting.append(act)
 
     def append(self, tracks: Tracks) -> None:
         """Add the newest settlement, and delete the oldest ones beyond the bounds."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from trackd.fleet.batch import decode_batch, encode_batch
+from trackd.fleet.held import HeldStream
 from trackd.fleet.retained import RetainedMessages
 from trackd.fleet.stored_log import StoredLog
 from trackd.store.checksums import NO_LINK
@@ -47,10 +48,10 @@ class Log:
         self.messages.append((len(self.messages) + 1, 1, data))
         return self
 
-    def read(self, *without: int) -> StoredLog:
-        stored = StoredLog("cam")
+    def read(self, *without: int, first: int = 1) -> StoredLog:
+        stored = StoredLog("cam", first)
         for message in self.messages:
-            if message[0] not in without:
+            if message[0] >= first and message[0] not in without:
                 stored.add(*message)
         return stored
 
@@ -125,7 +126,7 @@ def test_a_changed_bit_is_found():
 
 
 def test_messages_before_a_snapshot_are_deleted_but_for_the_history():
-    retained = RetainedMessages(100)
+    retained = RetainedMessages(100, 2)
     assert retained.added(1, [opening(history_frames=2)]) is None
     assert retained.added(2, [frame(0), frame(1)]) is None
     assert retained.added(3, [frame(2)]) is None
@@ -136,5 +137,67 @@ def test_messages_before_a_snapshot_are_deleted_but_for_the_history():
 
 def test_a_later_owner_deletes_the_messages_of_the_earlier_one():
     log = Log().claim(1).append(opening()).append(frame(0)).append(frame(1)).append(frame(2)).append(frame(3))
-    retained = RetainedMessages(4, log.read().spans)
+    retained = RetainedMessages(4, 2, log.read().spans)
     assert retained.added(8, [replace(opening(), opened={}), snapshot(9)]) == 7
+
+
+def held_after(*messages: list[Record], queue_depth: int = 2) -> tuple[HeldStream, Log, list[int]]:
+    """Append messages as a member does; return the stream, its log, and the base of each message."""
+    log, bases = Log().claim(1), []
+    held = HeldStream(1, 1, NO_LINK, 0, RetainedMessages(100, queue_depth))
+    for records in messages:
+        base = held.base_with(records)
+        whole = held.complete(records)
+        log.append(*whole)
+        held.sequence += 1
+        held.base = base or held.sequence
+        held.retained.added(held.sequence, whole)
+        bases.append(held.base)
+    return held, log, bases
+
+
+def test_a_takeover_reads_from_the_last_snapshot_and_the_frames_that_may_be_sent_again():
+    frames = [[frame(seq)] for seq in range(6)]
+    _, log, bases = held_after([opening()], *frames, [frame(6), snapshot(6)], [frame(7)], [snapshot(7)], [frame(8)])
+    assert bases == [2] * 7 + [8, 8, 9, 9]  # with a depth of 2: seq 5 is in message 8, seq 6 and 7 in 9 and 10
+    whole, tail = log.read(), log.read(first=bases[-1])
+    assert tail.is_whole
+    assert [record.seq for record in tail.frames] == [6, 7, 8]
+    assert (tail.link, tail.epoch) == (whole.link, whole.epoch)
+    assert tail.result().snapshot == whole.result().snapshot
+    assert tail.result().opened == whole.result().opened
+    assert tail.result().last_seq == whole.result().last_seq == 8
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 32])
+def test_a_takeover_finds_the_last_frame_whatever_the_depth(depth):
+    _, log, bases = held_after(
+        [opening()], *([frame(seq)] for seq in range(9)), [snapshot(8)], queue_depth=depth
+    )  # fmt: skip
+    tail = log.read(first=bases[-1])
+    assert tail.is_whole
+    assert [record.seq for record in tail.frames] == list(range(max(0, 9 - depth), 9))
+
+
+def test_a_new_epoch_and_a_close_need_nothing_before_them():
+    _, log, bases = held_after([opening()], [frame(0)], [opening(EPOCH + 1, 1)], [frame(1, EPOCH + 1)])
+    assert bases == [2, 2, 4, 4]
+    assert log.read(first=4).result().opened.epoch == EPOCH + 1
+    _, log, bases = held_after([opening()], [opening(history_frames=9)], [frame(0)], [CloseRecord("cam")])
+    assert bases == [2, 2, 2, 5]
+    assert (log.read(first=5).result(), log.read(first=5).epoch) == (None, EPOCH)
+
+
+def test_the_older_messages_are_deleted_too_once_they_are_known():
+    log = Log().claim(1).append(opening()).append(frame(0)).append(frame(1)).append(frame(2)).append(frame(3))
+    retained = RetainedMessages(2, 2, log.read(first=6).spans)
+    retained.add_older(log.read(7, 6).spans)
+    assert retained.added(7, [frame(4), opening(history_frames=2), snapshot(4)]) == 6
+
+
+def test_a_damaged_message_before_the_snapshot_is_not_needed_and_one_after_it_is():
+    _, log, bases = held_after([opening()], [frame(0)], [frame(1)], [frame(2), snapshot(2)], [frame(3)], [frame(4)])
+    assert bases[-1] == 4
+    assert log.read(3, first=4).is_whole
+    assert not log.read(6, first=4).is_whole
+    assert not log.read(5, first=4).is_whole  # there is no opening then

@@ -23,4 +23,5 @@ def history(call: Call) -> None:
     from_seq = read.integer(params, "from_seq", 0) if params.get("from_seq") is not None else 0
     to_seq = read.integer(params, "to_seq") if params.get("to_seq") is not None else None
     limit = read.integer(params, "limit", 1) if params.get("limit") is not None else _DEFAULT_ROWS
-    call.answer_with_rows(stored.select(epoch, from_seq, to_seq, min(limit, MAX_ROWS)))
+    rows = min(limit, MAX_ROWS)
+    stored.when_complete(lambda: call.answer_with_rows(stored.select(epoch, from_seq, to_seq, rows)))
