@@ -185,6 +185,7 @@ class Daemon:
         me = member_of(config.daemon.fleet, self.addresses, log.instance)
         membership = Membership(me, log, config.daemon.fleet.lease_s, log.figures)
         ownership = Ownership(log, membership, log.figures, config.stream)
+        log.written_seq = self._outputs.noted_seq
         log.submit(membership.run)
         fleet = FleetStreams(
             log, membership, ownership, sessions, publisher, _on_io_thread(self._outbox), _limits_here(config.limits),

@@ -136,10 +136,16 @@ def test_a_flood_costs_its_sender_and_nobody_else(daemon, socket, message):
 def test_frames_of_a_client_over_its_budget_are_tracked(daemon):
     with RawClient(daemon.addresses) as client:
         assert client.open("tracked", reply="tracks")["kind"] == "opened"
-        for number in range(2000):  # far more than a budget
-            client.ingest.send_multipart(costly_valid_opens(number))
         seq = 0
         codes: Counter[str] = Counter()
+        deadline = time.monotonic() + 20
+        while not codes["over_budget"]:  # on a slow machine the budget grows meanwhile
+            assert time.monotonic() < deadline, codes
+            for number in range(500):
+                client.ingest.send_multipart(costly_valid_opens(number))
+            while client.ingest.poll(0):
+                header = client.recv()
+                codes[header.get("code") or header["kind"]] += 1
         deadline = time.monotonic() + 20
         while codes["tracks"] < 20:
             assert time.monotonic() < deadline, codes
@@ -148,7 +154,6 @@ def test_frames_of_a_client_over_its_budget_are_tracked(daemon):
                 seq += 1
             header = client.recv()
             codes[header.get("code") or header["kind"]] += 1
-        assert codes["over_budget"] > 0, codes
         assert codes["no_credit"] == 0, codes
 
 

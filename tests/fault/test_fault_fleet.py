@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import pandas as pd
 import pytest
 from daemon_process import wait_until
 from fault_tools import rounds, within
@@ -59,10 +61,22 @@ def wait_for_frames(cameras: list[FleetCamera], n: int = 30) -> None:
     assert not any(camera.faults for camera in cameras), [camera.faults for camera in cameras]
 
 
-def fleet_of(cluster: NatsCluster, out_dir: Path, name: str, **settings: object) -> FleetOfDaemons:
-    return FleetOfDaemons(
-        cluster.urls, out_dir, overrides=[f"daemon.fleet.name={name}", f"daemon.fleet.lease_s={LEASE_S}"], **settings
-    )
+def fleet_of(cluster: NatsCluster, out_dir: Path, name: str, *overrides: str, **settings: object) -> FleetOfDaemons:
+    fleet = [f"daemon.fleet.name={name}", f"daemon.fleet.lease_s={LEASE_S}"]
+    return FleetOfDaemons(cluster.urls, out_dir, overrides=[*fleet, *overrides], **settings)
+
+
+def kill_at(point: str, fleet: FleetOfDaemons, camera: FleetCamera) -> FleetMember:
+    """Move a stream to a member that is killed at a point, and return that member once it is dead."""
+    owner = fleet.owner(camera.name)
+    victim = next(member for member in fleet.members if member is not owner)
+    victim.kill()
+    victim.start(TRACKD_CRASH_AT=point)
+    wait_until(victim.is_ready, 30, f"{victim.name} is ready")
+    owner.ask("fleet.move", stream=camera.name, member=victim.name)
+    _, stderr = victim.process.process.communicate(timeout=60)
+    assert victim.process.process.returncode == -signal.SIGKILL, (point, stderr)
+    return victim
 
 
 @within(240, 1800)
@@ -96,18 +110,34 @@ def test_owners_that_are_killed_at_each_point_lose_no_frame_and_no_id(cluster, t
     with fleet_of(cluster, tmp_path, "points") as fleet, running(fleet, 1) as ([camera], _):
         for point in Random(3).sample(POINTS, rounds(3, len(POINTS))):
             wait_for_frames([camera], 15)
-            owner = fleet.owner(camera.name)
-            others = [member for member in fleet.members if member is not owner]
-            victim = others[0]
-            victim.kill()
-            victim.start(TRACKD_CRASH_AT=point)
-            wait_until(victim.is_ready, 30, f"{victim.name} is ready")
-            owner.ask("fleet.move", stream=camera.name, member=victim.name)
-            _, stderr = victim.process.process.communicate(timeout=60)
-            assert victim.process.process.returncode == -signal.SIGKILL, (point, stderr)
+            victim = kill_at(point, fleet, camera)
             wait_for_frames([camera], 15)
             victim.start()
             wait_until(victim.is_ready, 30, f"{victim.name} is ready again")
+
+
+@within(180, 180)
+def test_each_settled_frame_is_in_the_files_of_a_member(cluster, tmp_path):
+    with (
+        fleet_of(cluster, tmp_path, "files", "stream.outputs=[csv]") as fleet,
+        running(fleet, 1) as ([camera], _),
+    ):
+        for point in ("after_journal:40", "after_publish:40"):  # settled, and not yet in a file
+            wait_for_frames([camera], 15)
+            victim = kill_at(point, fleet, camera)
+            wait_for_frames([camera], 15)
+            victim.start()
+            wait_until(victim.is_ready, 30, f"{victim.name} is ready again")
+    rows: dict[int, set[str]] = {}
+    for member in fleet.members:
+        recover = [sys.executable, "-m", "trackd.cli", "outputs", "recover", tmp_path / member.name]
+        assert subprocess.run(recover, check=False, timeout=60).returncode == 0
+        for path in (tmp_path / member.name).glob("cam0*.csv"):
+            table = pd.read_csv(path)
+            for index, frame in table.groupby("frame_index"):
+                rows.setdefault(int(index), set()).add(frame.to_csv(index=False))
+    assert sorted(rows) == [tracks.frame_index for _, tracks in camera.rows if len(tracks.track_ids)]
+    assert {len(contents) for contents in rows.values()} == {1}  # also of a frame that two members have written
 
 
 @within(120, 120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -12,16 +13,26 @@ from trackd.store.codec import DamagedError, pack, unpack
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, Record, SnapshotRecord
 
 VERSION = 1
-_OPEN, _FRAME, _SNAPSHOT, _CLOSE = range(4)
+_OPEN, _FRAME, _SNAPSHOT, _CLOSE, _WRITTEN = range(5)
 
 
-def encode_batch(records: Sequence[Record], link: int, epoch: int) -> tuple[bytes, int, int]:
+@dataclass(frozen=True, slots=True)
+class WrittenNote:
+    """Up to which seq the owner's output files had all frames when it appended a message."""
+
+    seq: int
+
+
+def encode_batch(
+    records: Sequence[Record], link: int, epoch: int, written_seq: int | None = None
+) -> tuple[bytes, int, int]:
     """Return records of one stream as one message.
 
     Args:
         records: in order.
         link: the checksum of the stream's last frame before them; `NO_LINK` for none.
         epoch: the stream's highest epoch so far; a close states it.
+        written_seq: up to which seq the stream's output files have all frames; None: it has no such files.
 
     Returns:
         The message, and the link and the epoch after it.
@@ -45,11 +56,13 @@ def encode_batch(records: Sequence[Record], link: int, epoch: int) -> tuple[byte
             rows.append([_SNAPSHOT, record.epoch, record.seq, link, checksum, data])
         else:
             rows.append([_CLOSE, epoch])
+    if written_seq is not None:
+        rows.append([_WRITTEN, written_seq])
     message: bytes = msgpack.packb([VERSION, rows])
     return message, link, epoch
 
 
-def decode_batch(stream: str, data: bytes) -> list[tuple[Record, int, int]]:
+def decode_batch(stream: str, data: bytes) -> list[tuple[Record | WrittenNote, int, int]]:
     """Return the records of a message, each with its link and its checksum; of a close the link is its epoch.
 
     Raises:
@@ -66,7 +79,7 @@ def decode_batch(stream: str, data: bytes) -> list[tuple[Record, int, int]]:
         raise DamagedError(f"it is not a message of a member: {type(error).__name__}: {error}") from None
 
 
-def _decode(stream: str, row: list[Any]) -> tuple[Record, int, int]:
+def _decode(stream: str, row: list[Any]) -> tuple[Record | WrittenNote, int, int]:
     kind, *values = row
     if kind == _FRAME:
         seq, epoch, frame_index, t_ns, status, reason, link, checksum, body = values
@@ -82,6 +95,8 @@ def _decode(stream: str, row: list[Any]) -> tuple[Record, int, int]:
         return SnapshotRecord(stream, epoch, seq, unpack(data)), link, checksum
     if kind == _CLOSE:
         return CloseRecord(stream), int(values[0]), 0
+    if kind == _WRITTEN:
+        return WrittenNote(int(values[0])), 0, 0
     raise DamagedError(f"it has a record of kind {kind!r}")
 
 

@@ -59,6 +59,7 @@ class FleetLog(Generic[AnyOutcome]):
         self.held: dict[str, HeldStream] = {}  # only the event loop uses it
         self.on_lost: Callable[[str], None] = lambda stream: None  # called on the event loop
         self.confirm: Callable[[set[str]], Coroutine[Any, Any, None]] | None = None  # before a delivery
+        self.written_seq: Callable[[str], int | None] = lambda stream: None  # of a stream's output files
         self._deliver = deliver
         self._refused = refused
         self.figures = figures
@@ -224,7 +225,7 @@ class FleetLog(Generic[AnyOutcome]):
             return
         base = held.base_with(records)
         records = held.complete(records)
-        data, link, epoch = encode_batch(records, held.link, held.epoch)
+        data, link, epoch = encode_batch(records, held.link, held.epoch, self.written_seq(stream))
         began = time.monotonic()
         while True:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trackd.fleet.batch import decode_batch
+from trackd.fleet.batch import WrittenNote, decode_batch
 from trackd.store.checksums import NO_LINK
 from trackd.store.codec import DamagedError
 from trackd.store.records import CloseRecord, FrameRecord, OpenRecord, SnapshotRecord, StoredStream
@@ -19,6 +19,7 @@ class StoredLog:
         first: the sequence from which it is read; what is before it is history, and read later.
         epoch: the highest epoch that the stream has had, 0 for none; a new one must be above it.
         link: the checksum of the last frame.
+        written_seq: up to which seq the output files of the last owner have all frames; None: it has said nothing.
         spans: of each message with frames: its sequence and the seq of its last frame, for `Retention`.
     """
 
@@ -28,6 +29,7 @@ class StoredLog:
     link: int = NO_LINK
     spans: list[tuple[int, int]] = field(default_factory=list)
     opened: OpenRecord | None = None
+    written_seq: int | None = None
     _snapshot: SnapshotRecord | None = None
     _frames: list[FrameRecord] = field(default_factory=list)
     _hole: str | None = None
@@ -54,9 +56,11 @@ class StoredLog:
                 self.epoch = max(self.epoch, record.epoch)
             elif isinstance(record, SnapshotRecord):
                 self._snapshot, self._hole = record, None  # what was missing before it is not needed
+            elif isinstance(record, WrittenNote):
+                self.written_seq = record.seq
             elif isinstance(record, CloseRecord):
                 self.epoch = max(self.epoch, link)
-                self.opened = self._snapshot = self._hole = None
+                self.opened = self._snapshot = self._hole = self.written_seq = None
                 self._frames, self.spans, self.link = [], [], NO_LINK
         if self._frames and any(isinstance(record, FrameRecord) for record, _, _ in records):
             self.spans.append((sequence, self._frames[-1].seq))

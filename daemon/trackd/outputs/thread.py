@@ -150,6 +150,7 @@ class OutputsThread:
         opening: int = 0,
         settled_seq: int = -1,
         earlier: EarlierSession | None = None,
+        after_seq: int = -1,
     ) -> int:
         """Open a stream's files, or continue those of an earlier daemon.
 
@@ -160,6 +161,7 @@ class OutputsThread:
             opening: the epoch in which the stream was opened.
             settled_seq: of a stream that an earlier daemon opened: its last settled frame.
             earlier: what `find_session` found.
+            after_seq: the last frame that another member of a fleet has written into files of its own.
 
         Returns:
             The last frame that is in the files; the caller writes those after it. −1: none.
@@ -169,7 +171,8 @@ class OutputsThread:
         if self._positions is None:
             log = SessionLog(self._out_dir, info, kinds, message.session, earlier)
         files = StreamFiles(self._out_dir, kinds, info, self._on_error, self._positions, opening, settled_seq, log)
-        backlog = Backlog(name, files, len(kinds), written_seq=files.stored_seq, skipped_seq=files.stored_seq)
+        written = max(files.stored_seq, after_seq)
+        backlog = Backlog(name, files, len(kinds), written_seq=written, skipped_seq=written)
         self._n_opened += backlog.n_files
         self._finisher.add(backlog)
         self._submit(backlog, OpenFiles())
@@ -243,6 +246,17 @@ class OutputsThread:
         if backlog is None or not backlog.waiting:
             return settled_seq
         return backlog.written_seq
+
+    def noted_seq(self, name: str) -> int | None:
+        """Return a seq up to which a stream's files have all frames that have records; any thread may call it.
+
+        None: the stream has no files here.
+        """
+        backlog = self._backlogs.get(name)
+        if backlog is None:
+            return None
+        submitted_seq = backlog.skipped_seq  # read before `waiting`, which the other thread lowers
+        return submitted_seq if not backlog.waiting else backlog.written_seq
 
     def take_progress(self) -> tuple[set[str], list[Callable[[], None]]]:
         """Return the streams whose records were written since the last call, and the calls of `end` that are done."""

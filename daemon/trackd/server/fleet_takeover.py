@@ -15,7 +15,7 @@ from trackd.models.registry import ModelRegistry
 from trackd.server.session import Session, restored_session
 from trackd.server.unavailable import rebuilt_state
 from trackd.store.codec import DamagedError
-from trackd.store.records import StoredStream
+from trackd.store.records import FrameRecord, StoredStream
 from trackd_client.protocol import ErrorCode, Open, ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class TakenStream:
     session: Session
     message: Open  # that made it
     state: StreamState
+    unwritten: list[FrameRecord]  # settled frames that the last owner's output files may lack
 
 
 class Takeovers:
@@ -65,14 +66,18 @@ class Takeovers:
                 f"stream {log.stream!r} cannot go on at member {self._member!r}: {reason}",
                 stream=log.stream,
             )
+        unwritten = []
+        if log.written_seq is not None:
+            unwritten = [record for record in stored.frames if record.seq > log.written_seq]
         if stored.hole is None:
             try:
-                return self._rebuilt(stored)
+                return self._rebuilt(stored, unwritten)
             except DamagedError as error:
                 stored = replace(stored, hole=str(error))
-        return self._rebuilt(stored.in_new_epoch(max(log.epoch + 1, int(self._clock_s() * 1e6))), stored.hole)
+        stored = stored.in_new_epoch(max(log.epoch + 1, int(self._clock_s() * 1e6)))
+        return self._rebuilt(stored, unwritten, stored.hole)
 
-    def _rebuilt(self, stored: StoredStream, hole: str | None = None) -> TakenStream:
+    def _rebuilt(self, stored: StoredStream, unwritten: list[FrameRecord], hole: str | None = None) -> TakenStream:
         session, message = restored_session(stored, self._limits.history_bytes, time.monotonic_ns())
         session.hole = hole
         if hole is not None:
@@ -82,4 +87,4 @@ class Takeovers:
             )  # fmt: skip
         make_scorer = self._models.scorer_factory(session.model)
         state = rebuilt_state(session, message, stored, make_scorer, self._limits, self._galleries)
-        return TakenStream(session, message, state)
+        return TakenStream(session, message, state, unwritten)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.session import Session, Sessions, restored_session
 from trackd.server.unavailable import UnavailableStream, UnavailableStreams, rebuilt_state
-from trackd.store.records import Record, StoredStream
+from trackd.store.records import FrameRecord, Record, StoredStream
 from trackd_client.protocol import Open
 
 logger = logging.getLogger(__name__)
@@ -128,9 +129,14 @@ class Recovery:
                 "stream=%s: its outputs lack seq=%d to %d: the journal does not have these frames any more",
                 session.name, written + 1, first - 1,
             )  # fmt: skip
-        for record in missing:
-            output = output_record_of(record)
-            if output is None:
-                self._outputs.skip(session.name, record.seq)
-            else:
-                self._outputs.write(session.name, record.seq, output, record.nbytes)
+        write_missing(self._outputs, session.name, missing)
+
+
+def write_missing(outputs: OutputsThread, name: str, records: Iterable[FrameRecord]) -> None:
+    """Write stored frames into the output files of a stream that is open."""
+    for record in records:
+        output = output_record_of(record)
+        if output is None:
+            outputs.skip(name, record.seq)
+        else:
+            outputs.write(name, record.seq, output, record.nbytes)

@@ -28,7 +28,7 @@ from trackd.server.fleet_takeover import TakenStream
 from trackd.server.history import History
 from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
-from trackd.server.recovery import Recovery
+from trackd.server.recovery import Recovery, write_missing
 from trackd.server.session import NO_OWNER, Session, Sessions, opening_of
 from trackd.server.unavailable import UnavailableStreams
 from trackd.server.waiting_opens import WaitingOpen, WaitingOpens
@@ -521,8 +521,10 @@ class Streams:
         self._inbox.add(queue)
         kinds = session.settings.stream.outputs
         if kinds:
-            session.written_seq = session.settled_seq
-            self._outputs.open(session.name, kinds, taken.message, session.epoch)
+            after = taken.unwritten[0].seq - 1 if taken.unwritten else session.settled_seq
+            self._outputs.open(session.name, kinds, taken.message, session.epoch, after_seq=after)
+            write_missing(self._outputs, session.name, taken.unwritten)
+            session.written_seq = self._outputs.written_seq(session.name, session.settled_seq)
 
         def opened(_: Any, error: Exception | None) -> None:
             session.opening = False
