@@ -13,7 +13,7 @@ from trackd_client.async_stream_client import AsyncStreamClient
 from trackd_client.client import CONTROL, DRAIN_TIMEOUT_S, INGEST, TRACKS, Client
 from trackd_client.errors import FOLLOWS, TrackdError
 from trackd_client.protocol import ErrorCode, Tracks
-from trackd_client.replies import DaemonStatus, StreamRecording, read_recording, read_status
+from trackd_client.replies import DaemonStatus, StreamRecording, StreamStatus, read_recording, read_status
 from trackd_client.sending.async_driver import AsyncIngestDriver
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.measured_clock import measured_async_clock
@@ -95,6 +95,10 @@ class AsyncClient(AsyncStreamClient):
     async def status(self) -> DaemonStatus:
         """Return the daemon's state and a row for each stream."""
         return read_status(await self.request("status"))
+
+    async def streams(self) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream."""
+        return (await self.status()).streams
 
     async def recordings(self) -> list[StreamRecording]:
         """Return the recordings in the daemon's folder, oldest first, those that are still written last."""

@@ -14,6 +14,7 @@ from trackd_client.fleet.directory import Directory
 from trackd_client.fleet.drivers import AsyncStreamDriver
 from trackd_client.fleet.place import Place
 from trackd_client.fleet_client import FleetClient
+from trackd_client.replies import StreamStatus
 from trackd_client.sending.async_driver import AsyncIngestDriver
 from trackd_client.transport.connection import Context
 
@@ -56,6 +57,14 @@ class AsyncFleetClient(AsyncStreamClient):
             Timeout: no member answered it; the text has what each of them said.
         """
         return await self._requests.ask(method, params, self.timeout_s)
+
+    async def streams(self) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream of all members that answer.
+
+        Raises:
+            TrackdError: none does.
+        """
+        return await self._requests.streams(self.timeout_s)
 
     async def locate(self, stream: str) -> Place:
         """Return the member that has a stream, or should get it.

@@ -11,7 +11,7 @@ from trackd_client.errors import FOLLOWS, TrackdError
 from trackd_client.following.gap_filler import HistorySource
 from trackd_client.following.subscription import Places
 from trackd_client.protocol import ErrorCode, Tracks
-from trackd_client.replies import DaemonStatus, StreamRecording, read_recording, read_status
+from trackd_client.replies import DaemonStatus, StreamRecording, StreamStatus, read_recording, read_status
 from trackd_client.requests import Requests
 from trackd_client.sending.clock import CaptureLatency, ClockOffset
 from trackd_client.sending.driver import IngestDriver
@@ -54,7 +54,8 @@ class Client(StreamClient):
         server_key: str | bytes | None = None,
         client_keys: tuple[str | bytes, str | bytes] | None = None,
     ) -> None:
-        self.ingest_endpoint, self.tracks_endpoint, self.control_endpoint = ingest, tracks, control
+        self.ingest_endpoint: str = ingest
+        self.tracks_endpoint, self.control_endpoint = tracks, control
         super().__init__(context, timeout_s, server_key, client_keys)
         self._ingest: IngestDriver | None = None
         self._requests = Requests(self._context, control, self._keys)
@@ -109,6 +110,10 @@ class Client(StreamClient):
     def status(self) -> DaemonStatus:
         """Return the daemon's state and a row for each stream."""
         return read_status(self.request("status"))
+
+    def streams(self) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream."""
+        return self.status().streams
 
     def recordings(self) -> list[StreamRecording]:
         """Return the recordings in the daemon's folder, oldest first, those that are still written last."""

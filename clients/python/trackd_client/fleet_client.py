@@ -14,6 +14,7 @@ from trackd_client.fleet.place import Place
 from trackd_client.fleet.requests import FleetRequests
 from trackd_client.following.gap_filler import HistorySource
 from trackd_client.following.subscription import Places
+from trackd_client.replies import StreamStatus
 from trackd_client.sending.driver import IngestDriver
 from trackd_client.stream_client import StreamClient
 from trackd_client.transport.connection import Context
@@ -66,6 +67,14 @@ class FleetClient(StreamClient):
             Timeout: no member answered it; the text has what each of them said.
         """
         return self._requests.ask(method, params, self.timeout_s)
+
+    def streams(self) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream of all members that answer.
+
+        Raises:
+            TrackdError: none does.
+        """
+        return self._requests.streams(self.timeout_s)
 
     def locate(self, stream: str) -> Place:
         """Return the member that has a stream, or should get it.

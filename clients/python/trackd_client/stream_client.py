@@ -14,6 +14,7 @@ from trackd_client.following.raw import RawSubscription
 from trackd_client.following.subscription import EventSubscription, Places, Subscription
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import Event, Open
+from trackd_client.replies import StreamStatus
 from trackd_client.sending.driver import IngestDriver
 from trackd_client.sending.measured_clock import measured_clock
 from trackd_client.sending.opening import check_opened, check_opening, new_session_token
@@ -38,6 +39,7 @@ class StreamClient(StreamRequests):
         ValueError: a key is invalid, or only one of the two arguments is given.
     """
 
+    ingest_endpoint: str | None = None  # of all streams; None: they are at several daemons
     _moves = False  # whether a stream may move from one daemon to another
 
     def __init__(
@@ -53,6 +55,14 @@ class StreamClient(StreamRequests):
         self._lock = threading.Lock()  # guards the fields below
         self._subscriptions: list[Subscription] = []
         self._closed = False
+
+    @abstractmethod
+    def streams(self) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream.
+
+        Raises:
+            TrackdError: nobody could be asked.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -9,9 +9,9 @@ import typer
 
 from trackd_client.apps.camera import arguments as of
 from trackd_client.apps.command_line import Version, log, needs_extra, run_command
+from trackd_client.apps.connecting import Endpoints, connected
 from trackd_client.client import CONTROL, INGEST, TRACKS
 from trackd_client.errors import TrackdError
-from trackd_client.transport.curve import load_keys
 
 app = typer.Typer(
     name="trackd-client",
@@ -23,6 +23,12 @@ app = typer.Typer(
 Ingest = Annotated[str, typer.Option(help="The daemon's ingest endpoint.")]
 Tracks = Annotated[str, typer.Option(help="The daemon's tracks endpoint.")]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
+Fleet = Annotated[
+    list[str],
+    typer.Option(
+        "--fleet", metavar="CONTROL", help="A fleet: the control endpoint of a member, in place of the others."
+    ),
+]
 TimeoutS = Annotated[float, typer.Option("--timeout-s", min=0.0, help="Seconds to wait for the daemon.")]
 ServerKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The daemon's server.key, if it uses CURVE.")]
 ClientKey = Annotated[Path | None, typer.Option(metavar="FILE", help="This client's NAME.key_secret.")]
@@ -45,6 +51,7 @@ def replay(
     ingest: Ingest = INGEST,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -54,10 +61,9 @@ def replay(
     log(verbose)
     # Imported here, because only `replay` needs the `recordings` extra.
     from trackd_client.apps.replay import ReplayOptions, parse_speed, rejection_of, run_replay
-    from trackd_client.client import Client
 
     options = ReplayOptions(parse_speed(speed), loops, stream, takeover)
-    with Client(ingest, tracks, control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(ingest, tracks, control), fleet, timeout_s, server_key, client_key) as client:
         replayed = run_replay(client, config, overrides, options)
     rejected = sum(each.rejected for each in replayed)
     if rejected and not allow_rejected:
@@ -85,6 +91,7 @@ def camera(
     ingest: Ingest = INGEST,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -97,7 +104,6 @@ def camera(
         from trackd_client.apps.camera.run import open_camera, run_camera
     except ModuleNotFoundError as error:
         raise of.missing_package(error) from None
-    from trackd_client.client import Client
 
     opened = open_camera(
         camera_command(
@@ -119,7 +125,7 @@ def camera(
             takeover=takeover,
         )
     )
-    with Client(ingest, tracks, control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(ingest, tracks, control), fleet, timeout_s, server_key, client_key) as client:
         done = run_camera(made := opened.camera(client))
     if made.video is not None:
         typer.echo(f"wrote {made.video.path}; the daemon writes {outputs} to its out_dir")
@@ -133,6 +139,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Show one frame of each stream and exit.")] = False,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -141,9 +148,8 @@ def watch(
     """Show the live tracks of a stream: their position, speed and score."""
     log(verbose)
     from trackd_client.apps.watch import run_watch
-    from trackd_client.client import Client
 
-    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(tracks=tracks, control=control), fleet, timeout_s, server_key, client_key) as client:
         run_watch(client, stream, once=once)
 
 
@@ -162,6 +168,7 @@ def correct(
     author: Annotated[str | None, typer.Option(help="Who corrects; your login name if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reply as one line of JSON.")] = False,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -170,9 +177,8 @@ def correct(
     """Correct the tracks of a stream from the next frame on, and name them."""
     log(verbose)
     from trackd_client.apps.correct import run_correct
-    from trackd_client.client import Client
 
-    with Client(control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(control=control), fleet, timeout_s, server_key, client_key) as client:
         typer.echo(run_correct(client, stream, action, arguments, author, as_json=as_json))
 
 
@@ -186,6 +192,7 @@ def zones(
     author: Annotated[str | None, typer.Option(help="Who sets them; your login name if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON, which --from accepts.")] = False,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -195,10 +202,9 @@ def zones(
     log(verbose)
     with needs_extra("triggers"):  # for YAML
         from trackd_client.apps.zones import read_zones_file, run_zones
-    from trackd_client.client import Client
 
     places = None if file is None else read_zones_file(file)
-    with Client(control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(control=control), fleet, timeout_s, server_key, client_key) as client:
         typer.echo(run_zones(client, stream, places, author, as_json=as_json))
 
 
@@ -214,6 +220,7 @@ def trigger(
     ] = 60.0,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -223,14 +230,13 @@ def trigger(
     log(verbose)
     with needs_extra("triggers"):
         from trackd_client.apps.trigger import check_packages, read_rules_file, run_trigger
-    from trackd_client.client import Client
 
     file = read_rules_file(rules)
     if check:
         check_packages(file)
         typer.echo(f"{rules}: {len(file.rules.rules)} rules, {len(file.actions)} actions")
         return
-    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(tracks=tracks, control=control), fleet, timeout_s, server_key, client_key) as client:
         run_trigger(client, file, streams, report_s)
 
 
@@ -240,6 +246,7 @@ def events(
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -248,9 +255,8 @@ def events(
     """Print a line for each event: tracks that begin, are lost, found or end, and what happens to streams."""
     log(verbose)
     from trackd_client.apps.events import run_events
-    from trackd_client.client import Client
 
-    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(tracks=tracks, control=control), fleet, timeout_s, server_key, client_key) as client:
         run_events(client, stream or (), json_lines=json_lines)
 
 
@@ -262,6 +268,7 @@ def lsl(
     ] = 16,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -273,9 +280,8 @@ def lsl(
         import pylsl
 
     from trackd_client.apps.lsl import run_lsl
-    from trackd_client.client import Client
 
-    with Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client:
+    with connected(Endpoints(tracks=tracks, control=control), fleet, timeout_s, server_key, client_key) as client:
         run_lsl(client, pylsl, stream or (), slots)
 
 
@@ -296,6 +302,7 @@ def record(
     ] = False,
     tracks: Tracks = TRACKS,
     control: Control = CONTROL,
+    fleet: Fleet = [],  # noqa: B006
     timeout_s: TimeoutS = 10.0,
     server_key: ServerKey = None,
     client_key: ClientKey = None,
@@ -304,12 +311,11 @@ def record(
     """Record the published messages of streams, byte for byte, with the times of their receipt."""
     log(verbose)
     from trackd_client.apps.record import parse_bytes, run_record
-    from trackd_client.client import Client
     from trackd_client.message_log.writer import LogWriter
 
     most = parse_bytes(max_bytes, "--max-bytes") if max_bytes is not None else None
     with (
-        Client(tracks=tracks, control=control, timeout_s=timeout_s, **load_keys(server_key, client_key)) as client,
+        connected(Endpoints(tracks=tracks, control=control), fleet, timeout_s, server_key, client_key) as client,
         LogWriter(folder, parse_bytes(segment_bytes, "--segment-bytes"), most, delete_oldest=delete_oldest) as writer,
     ):
         run_record(client, writer, streams or ())

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, nearest
+from trackd_client.stream_client import StreamClient
 
 # The arguments of each action; those in brackets may be left out.
 ACTIONS = {
@@ -49,7 +49,7 @@ def params_of(action: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_correct(
-    client: Client, stream: str, action: str, words: Sequence[str], author: str | None, *, as_json: bool
+    client: StreamClient, stream: str, action: str, words: Sequence[str], author: str | None, *, as_json: bool
 ) -> str:
     """Correct the tracks of a stream; return the line to print.
 

@@ -11,11 +11,11 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, nearest
 from trackd_client.errors import TrackdError
 from trackd_client.excerpt import yaml_excerpt
 from trackd_client.replies import StreamZones
+from trackd_client.stream_client import StreamClient
 from trackd_client.triggers.settings import Rules
 from trackd_client.zones import Places
 
@@ -35,7 +35,7 @@ class DrawnZones:
         TrackdError: there is no daemon.
     """
 
-    def __init__(self, client: Client, streams: Sequence[str] = ()) -> None:
+    def __init__(self, client: StreamClient, streams: Sequence[str] = ()) -> None:
         self._client = client
         self._streams = frozenset(streams)
         self._known: dict[str, tuple[int, int]] = {}  # by stream: its epoch, and the number of the change
@@ -57,7 +57,7 @@ class DrawnZones:
 
     def _changed(self) -> list[StreamZones]:
         changed = []
-        for row in self._client.status().streams:
+        for row in self._client.streams():
             wanted = not self._streams or row.stream in self._streams
             if (
                 row.unavailable is not None

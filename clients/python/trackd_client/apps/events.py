@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trackd_client.apps.live_streams import LiveStreams
-from trackd_client.client import Client
 from trackd_client.protocol import Event, EventName, Tracks
+from trackd_client.stream_client import StreamClient
 
 Row = dict[str, Any]
 SLICE_S = 0.1
@@ -122,7 +122,7 @@ def as_text(row: Row) -> str:
     return " ".join(filter(None, (first, rest, "tentative" if row.get("tentative") else "")))
 
 
-def run_events(client: Client, streams: Sequence[str], *, json_lines: bool) -> None:
+def run_events(client: StreamClient, streams: Sequence[str], *, json_lines: bool) -> None:
     """Print a line for each event until interrupted, or until nothing reads standard output any more."""
     as_line: Callable[[Row], str] = as_json if json_lines else as_text
     rows = EventRows()

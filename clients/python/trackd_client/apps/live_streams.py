@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from trackd_client.client import Client
 from trackd_client.errors import Timeout, TrackdError
 from trackd_client.following.tracks import TracksSubscription
 from trackd_client.protocol import Event, Tracks
+from trackd_client.stream_client import StreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class OpenStreams:
         TrackdError: there is no daemon.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: StreamClient) -> None:
         self._client = client
         self._found: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -44,7 +44,7 @@ class OpenStreams:
         self._stop.set()
 
     def _names(self) -> list[str]:
-        return [row.stream for row in self._client.status().streams if row.unavailable is None]
+        return [row.stream for row in self._client.streams() if row.unavailable is None]
 
     def _look(self, known: set[str]) -> None:
         while not self._stop.wait(LOOK_FOR_STREAMS_S):
@@ -81,11 +81,11 @@ class LiveStreams:
     """
 
     def __init__(
-        self, client: Client, streams: Sequence[str] = (), on_event: Callable[[Event], None] | None = None
+        self, client: StreamClient, streams: Sequence[str] = (), on_event: Callable[[Event], None] | None = None
     ) -> None:
         self._open: OpenStreams | None = None
         if streams:
-            client.status()  # fails at once if there is no daemon
+            client.streams()  # fails at once if there is no daemon
         else:
             self._open = OpenStreams(client)
             streams = self._open.first

@@ -12,8 +12,8 @@ import typer
 
 from trackd_client.apps.events import EventRows, Row, as_json
 from trackd_client.apps.live_streams import LiveStreams
-from trackd_client.client import Client
 from trackd_client.protocol import Event, Status, Tracks
+from trackd_client.stream_client import StreamClient
 from trackd_client.version import VERSION
 
 SLICE_S = 0.1
@@ -91,7 +91,7 @@ class LslOutlets:
         return info
 
 
-def run_lsl(client: Client, pylsl: Any, streams: Sequence[str], slots: int) -> None:
+def run_lsl(client: StreamClient, pylsl: Any, streams: Sequence[str], slots: int) -> None:
     """Push the tracks and events of streams until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     outlets = LslOutlets(pylsl, slots)

@@ -10,12 +10,12 @@ import typer
 
 from trackd_client.apps.live_streams import OpenStreams, follow_new
 from trackd_client.apps.signals import until_a_signal
-from trackd_client.client import Client
 from trackd_client.following.raw import Missing, RawMessage
 from trackd_client.message_log.record import Kind, Record, gap
 from trackd_client.message_log.writer import LogWriter
 from trackd_client.protocol import Event, EventName, encode, topic
 from trackd_client.replies import StreamZones
+from trackd_client.stream_client import StreamClient
 
 SLICE_S = 0.1
 REPORT_S = 10.0
@@ -45,11 +45,11 @@ class Recorder:
         TrackdError: the daemon cannot be followed.
     """
 
-    def __init__(self, client: Client, log: LogWriter, streams: Sequence[str] = ()) -> None:
+    def __init__(self, client: StreamClient, log: LogWriter, streams: Sequence[str] = ()) -> None:
         self.counts = Recorded()
         self._log = log
         self._open: OpenStreams | None = None
-        rows = client.status().streams  # fails at once if there is no daemon
+        rows = client.streams()  # fails at once if there is no daemon
         if not streams:
             self._open = OpenStreams(client)
             streams = self._open.first
@@ -82,7 +82,7 @@ class Recorder:
         self._subscription.close()
 
 
-def run_record(client: Client, log: LogWriter, streams: Sequence[str]) -> None:
+def run_record(client: StreamClient, log: LogWriter, streams: Sequence[str]) -> None:
     """Record until SIGINT or SIGTERM, and show the counts at intervals and at the end.
 
     Raises:

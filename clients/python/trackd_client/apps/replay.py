@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, environment_overrides, load_yaml, validate, with_overrides
 from trackd_client.errors import TrackdError
 from trackd_client.excerpt import yaml_excerpt
@@ -23,6 +22,7 @@ from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.limits import RecordingLimits
 from trackd_client.recordings.recording import RecordedFrame, Recording
 from trackd_client.sending.stream import Stream
+from trackd_client.stream_client import StreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def looped(recording: Recording, loops: int) -> Iterator[RecordedFrame]:
 
 
 def replay_recording(
-    client: Client,
+    client: StreamClient,
     recording: Recording,
     name: str,
     config: dict[str, Any],
@@ -233,13 +233,13 @@ def replay_recording(
         return Replayed(name, progress(), stream.n_rejected, _dropped(client, stream), tuple(stream.rejection_causes))
 
 
-def _dropped(client: Client, stream: Stream) -> int | None:
+def _dropped(client: StreamClient, stream: Stream) -> int | None:
     """The number of frames that the stream's policy has dropped; None if the daemon cannot be asked."""
     policy = stream.config.get("stream", {})
     if policy.get("on_overload", "block") == "block" and policy.get("deadline_ms") is None:
         return 0
     try:
-        rows = client.status().streams
+        rows = client.streams()
     except TrackdError as error:
         logger.warning("the number of dropped frames is not known stream=%s: %s", stream.name, error)
         return None
@@ -254,7 +254,7 @@ def with_pixel_range(config: Mapping[str, Any], recording: Recording) -> dict[st
     return {**config, "dataset": {**dataset, "pixel_range": recording.pixel_range}}
 
 
-def _fresh_stream(client: Client, name: str, **options: Any) -> Stream:
+def _fresh_stream(client: StreamClient, name: str, **options: Any) -> Stream:
     """Open a stream at its first frame. If an interrupted replay left it open, close it first."""
     stream = client.open_stream(name, **options)
     if stream.next_seq == 0:
@@ -269,7 +269,7 @@ def _fresh_stream(client: Client, name: str, **options: Any) -> Stream:
 
 
 def run_replay(
-    client: Client, path: Path, overrides: Iterable[str], options: ReplayOptions, console: Console | None = None
+    client: StreamClient, path: Path, overrides: Iterable[str], options: ReplayOptions, console: Console | None = None
 ) -> list[Replayed]:
     """Play all recordings of a configuration, each with a progress bar, and print a line for each at the end."""
     replay = read_replay(path, overrides)

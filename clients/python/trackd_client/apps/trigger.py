@@ -19,11 +19,11 @@ from trackd_client.actions.settings import ActionSettings, read_actions
 from trackd_client.apps.drawn_zones import DrawnZones, check_drawn
 from trackd_client.apps.live_streams import LiveStreams
 from trackd_client.apps.signals import until_a_signal
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, load_yaml, nearest
 from trackd_client.errors import TrackdError
 from trackd_client.protocol import Event, EventName
 from trackd_client.replies import StreamZones
+from trackd_client.stream_client import StreamClient
 from trackd_client.triggers.engine import MOST_STREAMS, Engine
 from trackd_client.triggers.firing import Firing
 from trackd_client.triggers.settings import Rules, read_rules
@@ -88,7 +88,7 @@ class Trigger:
         TrackdError: an action cannot be opened, or the daemon cannot be followed.
     """
 
-    def __init__(self, client: Client, file: RulesFile, streams: Sequence[str] = ()) -> None:
+    def __init__(self, client: StreamClient, file: RulesFile, streams: Sequence[str] = ()) -> None:
         self.fired = 0
         self.too_old = 0
         self._file = file
@@ -184,7 +184,7 @@ class Trigger:
                 self.outlets[name].send(firing, received_ns)
 
 
-def run_trigger(client: Client, file: RulesFile, streams: Sequence[str], report_s: float) -> None:
+def run_trigger(client: StreamClient, file: RulesFile, streams: Sequence[str], report_s: float) -> None:
     """Evaluate rules until SIGINT or SIGTERM, and report at intervals and at the end."""
     with Trigger(client, file, streams) as trigger, until_a_signal() as ended:
         typer.echo(f"ready rules={len(file.rules.rules)} actions={len(trigger.outlets)}", err=True)

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from trackd_client.client import Client
 from trackd_client.errors import Timeout, TrackdError
 from trackd_client.protocol import ErrorCode, Status, Tracks
 from trackd_client.replies import LiveTracks
+from trackd_client.stream_client import StreamClient
 
 REFRESH_HZ = 5
 RATE_WINDOW_S = 2.0
@@ -208,7 +208,7 @@ class Watcher:
         streams: the streams to follow; None: all open streams, queried at intervals.
     """
 
-    def __init__(self, client: Client, streams: Sequence[str] | None = None) -> None:
+    def __init__(self, client: StreamClient, streams: Sequence[str] | None = None) -> None:
         self._client = client
         self._streams = streams
         self._looked_at = -math.inf
@@ -219,7 +219,7 @@ class Watcher:
         if self._streams is None and time.monotonic() - self._looked_at < LOOK_FOR_STREAMS_S:
             return
         self._looked_at = time.monotonic()
-        names = self._streams if self._streams is not None else [row.stream for row in self._client.status().streams]
+        names = self._streams if self._streams is not None else [row.stream for row in self._client.streams()]
         for name in names:
             if name not in self.tables:
                 self.tables[name] = LiveTable(name)
@@ -249,7 +249,7 @@ class Watcher:
         return live.seq + 1
 
 
-def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
+def one_frame(client: StreamClient, stream: str, timeout_s: float) -> LiveTable:
     """A stream's table at its next frame, or at its last one if the next is not settled in time.
 
     Raises:
@@ -282,18 +282,18 @@ def one_frame(client: Client, stream: str, timeout_s: float) -> LiveTable:
     return table
 
 
-def run_watch(client: Client, stream: str | None, *, once: bool = False, console: Console | None = None) -> None:
+def run_watch(client: StreamClient, stream: str | None, *, once: bool = False, console: Console | None = None) -> None:
     """Show tables until interrupted; with `once`, one frame of each stream."""
     console = console or Console()
     if once:
-        names = [stream] if stream is not None else [row.stream for row in client.status().streams]
+        names = [stream] if stream is not None else [row.stream for row in client.streams()]
         if not names:
             raise TrackdError("no stream is open")
         for name in names:
             console.print(one_frame(client, name, min(client.timeout_s, 1.0)).render())
         return
     if stream is not None:
-        client.status()  # fails at once if there is no daemon
+        client.streams()  # fails at once if there is no daemon
     watcher = Watcher(client, [stream] if stream is not None else None)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from trackd_client.apps.correct import login_name
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, load_yaml, nearest
 from trackd_client.replies import StreamZones
+from trackd_client.stream_client import StreamClient
 from trackd_client.zones import Places, Points, ZonesError, read_places
 
 SECTIONS = ("zones", "lines")
@@ -30,7 +30,7 @@ def read_zones_file(path: Path) -> Places:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def run_zones(client: Client, stream: str, places: Places | None, author: str | None, *, as_json: bool) -> str:
+def run_zones(client: StreamClient, stream: str, places: Places | None, author: str | None, *, as_json: bool) -> str:
     """Show the zones and lines of a stream, after they were replaced if others are given; return the text to print.
 
     Raises:

@@ -11,7 +11,8 @@ from trackd_client.async_requests import AsyncRequests
 from trackd_client.errors import Timeout, TrackdError
 from trackd_client.fleet.directory import Directory
 from trackd_client.fleet.place import Place
-from trackd_client.fleet.steps import Ask, Pause, Steps, locating, requesting
+from trackd_client.fleet.steps import Ask, Pause, Steps, listing, locating, requesting
+from trackd_client.replies import StreamStatus
 from trackd_client.transport.connection import Context
 from trackd_client.transport.curve import CurveKeys
 
@@ -38,6 +39,15 @@ class AsyncFleetRequests:
         about = f" about stream {stream!r}" if stream is not None else ""
         steps = requesting(self.directory, method, params)
         return await self._run(steps, stream, f"answered {method}{about}", timeout_s)
+
+    async def streams(self, timeout_s: float) -> tuple[StreamStatus, ...]:
+        """Return a row for each open stream, from each member that answers.
+
+        Raises:
+            TrackdError: none answers.
+        """
+        rows: tuple[StreamStatus, ...] = await self._run(listing(self.directory), None, "answered status", timeout_s)
+        return rows
 
     async def locate(self, stream: str, timeout_s: float) -> Place:
         """Ask the members where a stream is.

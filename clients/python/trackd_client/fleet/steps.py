@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trackd_client.errors import Timeout, TrackdError, Unreachable
-from trackd_client.fleet.directory import Directory
+from trackd_client.fleet.directory import MOST_MEMBERS, Directory
 from trackd_client.fleet.place import Place
 from trackd_client.protocol import ErrorCode
+from trackd_client.replies import StreamStatus, read_status
 from trackd_client.requests import READ_ONLY
 
 LOCATE_S = 1.0  # for one member's answer to `locate`
@@ -82,6 +83,30 @@ def requesting(directory: Directory, method: str, params: Mapping[str, Any]) -> 
             continue
         directory.found(stream)
         return result
+
+
+def listing(directory: Directory) -> Generator[Ask | Pause, Any, tuple[StreamStatus, ...]]:
+    """Ask each living member for the streams that are open there; return their rows by name.
+
+    Raises:
+        TrackdError: no member answers.
+    """
+    found = yield from _asking_any(directory, "fleet.status", {})
+    rows: dict[str, StreamStatus] = {}
+    faults: list[TrackdError] = []
+    for member in found["members"][:MOST_MEMBERS]:
+        try:
+            answer = yield Ask(str(member["endpoints"]["control"]), "status", {}, READ_S)
+        except TrackdError as error:  # a member that was killed counts as living until its lease ends
+            faults.append(error)
+            continue
+        for row in read_status(answer).streams:
+            # A stream that is moved may be open at two members for a moment.
+            if row.stream not in rows or row.next_seq > rows[row.stream].next_seq:
+                rows[row.stream] = row
+    if faults and len(faults) == len(found["members"]):
+        raise faults[0]
+    return tuple(rows[name] for name in sorted(rows))
 
 
 def _asking_any(directory: Directory, method: str, params: Mapping[str, Any]) -> Steps:

@@ -15,13 +15,13 @@ from trackd_client.apps.camera.options import CameraOptions, Images, images_for,
 from trackd_client.apps.camera.progress import Progress, Rate, Settlements
 from trackd_client.apps.camera.source import spread_images
 from trackd_client.apps.camera.video import RecordedVideo
-from trackd_client.client import Client
 from trackd_client.detections import Detections, Image
 from trackd_client.detectors.detector import Detector, DetectorError
 from trackd_client.errors import Timeout, TrackdError
 from trackd_client.excerpt import excerpt
 from trackd_client.protocol import EncodedImage
 from trackd_client.sending.stream import Stream
+from trackd_client.stream_client import StreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Camera:
 
     def __init__(
         self,
-        client: Client,
+        client: StreamClient,
         grabber: Grabber,
         detector: Detector,
         options: CameraOptions | None = None,

@@ -38,10 +38,15 @@ class CameraOptions:
     outputs: tuple[str, ...] = OUTPUTS  # that the daemon writes, with `record`
 
 
-def images_for(wanted: Images, ingest: str) -> Images:
-    """Return how images are sent to a daemon: `auto` becomes `shared` or `jpeg`, by the address of its ingest."""
+def images_for(wanted: Images, ingest: str | None) -> Images:
+    """Return how images are sent to a daemon: `auto` becomes `shared` or `jpeg`, by the address of its ingest.
+
+    None is a fleet: its streams move from host to host.
+    """
     if wanted is not Images.AUTO:
         return wanted
+    if ingest is None:
+        return Images.JPEG
     is_here = ingest.startswith("ipc://") or urlsplit(ingest).hostname in ("127.0.0.1", "localhost", "::1")
     return Images.SHARED if is_here and Path("/dev/shm").is_dir() else Images.JPEG
 

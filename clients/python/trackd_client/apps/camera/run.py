@@ -20,10 +20,10 @@ from trackd_client.apps.camera.grabber import Grabber, Playing
 from trackd_client.apps.camera.options import CameraOptions, checked_config
 from trackd_client.apps.camera.progress import Progress
 from trackd_client.apps.camera.source import parse_source
-from trackd_client.client import Client
 from trackd_client.configuration import ConfigError, parse_override, with_overrides
 from trackd_client.detectors.detector import Detector, DetectorError
 from trackd_client.detectors.named import open_detector
+from trackd_client.stream_client import StreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Opened:
     options: CameraOptions
     animals: int | None
 
-    def camera(self, client: Client) -> Camera:
+    def camera(self, client: StreamClient) -> Camera:
         """Return the camera of a daemon."""
         return Camera(client, self.grabber, self.detector, self.options, self.animals)
 
