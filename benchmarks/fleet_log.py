@@ -26,6 +26,7 @@ from trackd.fleet.store import Member
 
 SIZES = (400, 4_000, 32_000)  # bytes of an append
 READ = 4096  # messages of a log that is read: those of a full history
+TAIL = 282  # of them a takeover reads: since the last snapshot (250 frames), and a queue before it (32)
 LEASES = 5
 MEMBER = Member("bench", "bench-1", {}, 64)
 
@@ -55,26 +56,33 @@ async def claims(store: JetStreamStore, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-async def read(store: JetStreamStore, streams: int, size: int) -> tuple[float, float]:
-    """Return the seconds in which the logs of streams are read at the same time, and this process's CPU time."""
+async def read(store: JetStreamStore, streams: int, size: int) -> list[tuple[int, float, float]]:
+    """Read the logs of streams at the same time: whole, and from where a takeover reads them.
+
+    Returns:
+        Of both: the messages of each, seconds, and this process's CPU time, s.
+    """
     tag, data = secrets.token_hex(4), secrets.token_bytes(size)
 
-    async def write(stream: str) -> int:
+    async def write(stream: str) -> list[int]:
         claimed = await store.claim(stream, MEMBER, None)
-        last = claimed.sequence
-        for _ in range(READ):
-            last = await store.append(stream, claimed.term, last, data)
-        return last
+        sequences = [claimed.sequence]
+        for _ in range(READ - 1):
+            sequences.append(await store.append(stream, claimed.term, sequences[-1], data))
+        return sequences
 
-    async def count(stream: str, last: int) -> int:
-        return len([message async for message in store.read(stream, last)])
+    async def count(stream: str, last: int, first: int) -> int:
+        return len([message async for message in store.read(stream, last, first)])
 
     names = [f"{tag}-{number}" for number in range(streams)]
-    lasts = await asyncio.gather(*(write(name) for name in names))
-    began, cpu_s = time.perf_counter(), time.process_time()
-    found = await asyncio.gather(*(count(name, last) for name, last in zip(names, lasts, strict=True)))
-    assert found == [READ + 1] * streams
-    return time.perf_counter() - began, time.process_time() - cpu_s
+    written = dict(zip(names, await asyncio.gather(*(write(name) for name in names)), strict=True))
+    times = []
+    for messages in (READ, TAIL):
+        began, cpu_s = time.perf_counter(), time.process_time()
+        found = await asyncio.gather(*(count(name, at[-1], at[-messages]) for name, at in written.items()))
+        times.append((messages, time.perf_counter() - began, time.process_time() - cpu_s))
+        assert found == [messages] * streams
+    return times
 
 
 async def expiries(settings: FleetSettings, store: JetStreamStore) -> list[float]:
@@ -115,8 +123,10 @@ async def measure(servers: NatsServers, streams: int, seconds: float, table: Tab
             table.add_row(f"{count} streams, appends of {size} bytes", f"{took}, {cpu_us:.0f} us CPU each")
     table.add_row("claims of 500 streams at once", f"{await claims(store, 500):.0f}/s")
     for count in (1, 8):
-        spent_s, cpu_s = await read(store, count, SIZES[0])
-        table.add_row(f"{count} reads of {READ} messages of {SIZES[0]} bytes", f"{spent_s:.2f} s, {cpu_s:.2f} s CPU")
+        for messages, spent_s, cpu_s in await read(store, count, SIZES[0]):
+            table.add_row(
+                f"{count} reads of {messages} messages of {SIZES[0]} bytes", f"{spent_s:.3f} s, {cpu_s:.3f} s CPU"
+            )
     late = await expiries(settings, store)
     table.add_row("a member is gone after the end of its lease", f"{min(late):.2f} to {max(late):.2f} s")
     await store.close()

@@ -31,6 +31,8 @@ class Figures:
     lease_s: float = 3.0
     soonest_gone_s: float = 0.5  # after the end of a lease until the servers delete the member's key
     latest_gone_s: float = 2.0
+    poll_s: float = 0.5  # between two looks of a member at all keys: since when it knows a renewal
+    polled_s: float = 50.0  # keys that a member reads each second, at most
     watch_s: float = 0.02  # until all members know of a change
     retry_s: float = 0.25  # between two questions of a client
     round_trip_s: float = 0.001  # between a client and a member
@@ -44,8 +46,8 @@ class Figures:
     read_bytes_s: float = 100e6  # of a log, for takeovers
     fps: float = 30.0
     queue_frames: int = 32  # `stream.queue_depth`
-    history_frames: int = 4096  # `stream.history_frames`: a takeover reads them all
-    replay_s: float = 0.45  # to read and track a stream, by the member that takes it over
+    tail_frames: int = 282  # that a takeover reads: those since the last snapshot (250), and a queue before it
+    replay_s: float = 0.06  # to read and track them, by the member that takes the stream over
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class SimulatedFleet:
         self._log_group = _Group(1 / figures.appends_s)
         self._queue_s = 0.0  # of an append, in the log
         self._lost_rack: int | None = None
-        self._log_reads = _Group(figures.history_frames * figures.frame_bytes / figures.read_bytes_s)
+        self._log_reads = _Group(figures.tail_frames * figures.frame_bytes / figures.read_bytes_s)
         self._replays = {name: _Group(figures.replay_s) for name in self.racks}
         self._open_all()
 
@@ -155,7 +157,10 @@ class SimulatedFleet:
         self.roster.update(self._stored)
         for member in killed:
             renewed_s = -float(self._rng.uniform(0, lease_s / _RENEWALS))
-            late_s = float(self._rng.uniform(self.figures.soonest_gone_s, self.figures.latest_gone_s))
+            # Either the servers delete its key, or the others count the lease from when they saw its last renewal.
+            deleted_s = float(self._rng.uniform(self.figures.soonest_gone_s, self.figures.latest_gone_s))
+            poll_s = max(self.figures.poll_s, len(self.racks) / self.figures.polled_s)
+            late_s = min(deleted_s, float(self._rng.uniform(0, poll_s)))
             self._at(renewed_s + lease_s + late_s, partial(self._expire, member))
         for member in self.living:
             self._at(float(self._rng.uniform(0, lease_s / _RENEWALS)), partial(self._renew, member))

@@ -40,8 +40,8 @@ def test_each_stream_has_one_living_owner_at_the_end(streams: int, capacity: int
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_stream_is_taken_after_the_lease_of_its_owner_and_not_long_after(seed: int) -> None:
     fleet, _, lost = lost_fleet(300, 64, seed)
-    soonest = FIGURES.lease_s * 2 / 3 + FIGURES.soonest_gone_s
-    latest = FIGURES.lease_s + FIGURES.latest_gone_s + 2 * FIGURES.retry_s + 0.2
+    soonest = FIGURES.lease_s * 2 / 3
+    latest = FIGURES.lease_s + FIGURES.poll_s + 2 * FIGURES.retry_s + 0.2
     assert lost
     assert [stream for stream in lost if not soonest < fleet.claimed_s[stream] < latest] == []
     assert [stream for stream in lost if fleet.opened_s[stream] <= fleet.claimed_s[stream]] == []
