@@ -27,6 +27,7 @@ from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 CROPS, SIDE = 10, 128
 REPEATS = 9
+_PAUSE_S = 0.05  # torch's threads spin for a while after the mode before
 CPU = torch.device("cpu")
 
 
@@ -41,6 +42,7 @@ class Mode:
     cpu_ms: list[float] = field(default_factory=list)
 
     def measure(self) -> Tensor:
+        time.sleep(_PAUSE_S)
         wall, cpu = time.perf_counter(), time.process_time()
         features = self.run()
         self.wall_ms.append(1e3 * (time.perf_counter() - wall))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from daemon_process import wait_until
-from fault_tools import rounds, within
+from fault_tools import long_form, rounds, within
 from fleet_of_daemons import FleetMember, FleetOfDaemons
 from fleet_run import FleetCamera, Published
 from nats_cluster import CutLink, NatsCluster
@@ -206,6 +206,27 @@ def test_nothing_is_lost_while_servers_of_the_store_die_and_return(cluster, tmp_
         print(f"settled again {time.monotonic() - returned:.1f} s after the majority's return", file=sys.stderr)
         assert time.monotonic() - returned < IS_SLOW * 10
         cluster.wait_until_current()
+
+
+@long_form
+@within(180, 180)
+def test_a_fleet_on_five_servers_goes_on_without_two_of_them(tmp_path):
+    with (
+        NatsCluster(5) as servers,
+        fleet_of(servers, tmp_path, "five", "daemon.fleet.replicas=5") as fleet,
+        running(fleet, 3) as (cameras, _),
+    ):
+        wait_for_frames(cameras)
+        leader = servers.leader("TRACKD_five_LOG")
+        for server in (leader, (leader + 1) % 5):
+            servers.kill(server)
+            wait_for_frames(cameras, 60)
+        fleet.owner("cam0").kill()
+        wait_for_frames(cameras, 60)
+        for server in (leader, (leader + 1) % 5):
+            servers.start(server)
+        servers.wait_until_current()
+        wait_for_frames(cameras, 30)
 
 
 @within(120, 120)

@@ -27,7 +27,9 @@ pytestmark = [
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> LoadedModel:
-    return load_checkpoint(path)
+    loaded = load_checkpoint(path)
+    loaded.model.prepare(torch.float32, threads=1)  # as the daemon does
+    return loaded
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor
 
 
 class Pieces:
-    """Runs a function over pieces of a tensor, on its own threads, each with one torch thread.
+    """Runs a function over pieces of a tensor, on the calling thread and its own, each with one torch thread.
 
     Torch's own threads synchronise after every layer and spin until the last one is done: with the cores busy that
     takes many times as long as one thread. These synchronise once, at the end.
@@ -21,11 +21,11 @@ class Pieces:
         """Threads start with the first call.
 
         Args:
-            threads: the most pieces that run at once.
+            threads: the most pieces that run at once, the calling thread's included.
         """
         self.threads = threads
         # Each thread first reads torch's number of threads: until then torch would use every core in it.
-        self._pool = ThreadPoolExecutor(threads, "encoder", torch.get_num_threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1, "encoder", torch.get_num_threads) if threads > 1 else None
         self._pool_in_use = threading.Lock()
 
     def sizes(self, n: int, least: int, most: int) -> list[int]:
@@ -48,8 +48,22 @@ class Pieces:
         """
         if self._pool is None or len(pieces) == 1 or not self._pool_in_use.acquire(blocking=False):
             return [_inferring(work, piece) for piece in pieces]
+        results: list[Tensor] = [pieces[0]] * len(pieces)
+        todo = iter(range(len(pieces)))
+
+        def run() -> None:
+            for place in todo:  # each place is taken by one thread
+                results[place] = _inferring(work, pieces[place])
+
         try:
-            return list(self._pool.map(lambda piece: _inferring(work, piece), pieces))
+            others = [self._pool.submit(run) for _ in range(min(self.threads, len(pieces)) - 1)]
+            try:
+                run()  # this thread is awake: the work begins before another one is
+            finally:
+                wait(others)
+            for other in others:
+                other.result()
+            return results
         finally:
             self._pool_in_use.release()
 

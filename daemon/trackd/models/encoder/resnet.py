@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trackd.models.architecture import Architecture
+from trackd.models.encoder.packed import PackedResNet, packed
 from trackd.models.encoder.pieces import Pieces
 
 # Crops per pass. On a CPU torch computes some convolutions of 1, of 2 to 15 and of more crops in different ways, so
@@ -90,6 +91,7 @@ class ResNetEncoder(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.in_chans = architecture.encoder.in_chans
+        self.feature_extractor: ResNet | PackedResNet
         if architecture.encoder.model_name == "resnet18":
             self.feature_extractor = ResNet(BasicBlock, (2, 2, 2, 2), self.in_chans)
         else:
@@ -115,15 +117,24 @@ class ResNetEncoder(nn.Module):
         return F.normalize(torch.cat(self.pieces.map(self._encode, torch.split(crops, sizes))))
 
     def prepare(self, dtype: torch.dtype, pieces: Pieces) -> None:
-        """Set how the network runs; call `fold` first.
+        """Set how the network runs; call `fold` first. On a CPU it stays there and in this type from then on.
 
         Args:
             dtype: of the convolutions; features are float32.
             pieces: distributes crops over threads.
+
+        Raises:
+            ValueError: it was prepared with another type before.
         """
-        self.dtype = dtype
         self.pieces = pieces
+        if isinstance(self.feature_extractor, PackedResNet):
+            if dtype is not self.dtype:
+                raise ValueError(f"the encoder is prepared for {self.dtype}; got {dtype}")
+            return
+        self.dtype = dtype
         self.feature_extractor.to(dtype)
+        if self.out_layer.weight.device.type == "cpu":
+            self.feature_extractor = packed(self.feature_extractor, dtype) or self.feature_extractor
 
     def fold(self) -> None:
         """Merge every batch norm into the convolution before it: saves one pass over memory each."""

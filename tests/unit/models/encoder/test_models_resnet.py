@@ -60,6 +60,7 @@ def test_the_number_of_threads_and_of_neighbours_changes_no_bit_of_a_feature(nam
     torch.set_num_threads(1)
     model, crops = encoder(model_name=name), torch.rand(18, 3, side, side)
     model.fold()
+    model.prepare(torch.float32, Pieces())
     pairs = torch.cat([model(pair) for pair in crops.split(2)])
     alone = torch.cat([model(crop[None]) for crop in crops[:2]])
     for threads in (1, 2, 3):

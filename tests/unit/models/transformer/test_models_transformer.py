@@ -301,7 +301,10 @@ def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(model: Loade
     busy: list[float] = []
 
     def own() -> None:
-        TransformerScorer(model, settings_of())
+        settings = settings_of()
+        boxes = Detections(boxes=np.array([[10, 10, 30, 30]], np.float32))
+        instances = Instances.of(boxes, settings.dataset, None, "crop", (H, W))
+        TransformerScorer(model, settings).encode(image_of(0), instances)
         a = torch.rand(600, 600)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(20):
