@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo fleet-demo test browser soak docs site lint format bench bench-peers clean
+.PHONY: install demo fleet-demo test browser soak docs site lint format bench bench-peers gpu gpu-bundle clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -71,6 +71,14 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format daemon clients tests benchmarks docs examples
 	$(BIN)/ruff check --fix daemon clients tests benchmarks docs examples
+
+# What a GPU is worth: parity, tests and times on it, into gpu-results.json.
+gpu: $(STAMP)
+	$(BIN)/python benchmarks/gpu.py $(GPU)
+
+# For a machine with a GPU and without network: see docs/gpu.md.
+gpu-bundle: $(STAMP)
+	$(BIN)/python benchmarks/gpu_bundle.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import oracle
 import pytest
-import sleap_io
 import torch
 
 from trackd.models.encoder.crops import crop_boxes, crop_shape, cut_crops
+
+sleap_io = pytest.importorskip("sleap_io", reason="benchmarks/gpu.py runs on machines without it")
 
 FOLDER = oracle.shared_root() / "data" / "dreem_two_flies"
 CROP_SIZE, PADDING = (64, 64), 5

@@ -9,9 +9,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from parity_device import DEVICE, loaded_for_tests
 from torch import Tensor, nn
 
-from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.transformer.boxes import normalise_boxes
 from trackd.models.transformer.loaded_model import LoadedModel
 
@@ -27,9 +27,7 @@ pytestmark = [
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> LoadedModel:
-    loaded = load_checkpoint(path)
-    loaded.model.prepare(torch.float32, threads=1)  # as the daemon does
-    return loaded
+    return loaded_for_tests(path)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +42,12 @@ def relative_error(got: Tensor, wanted: np.ndarray) -> float:
     """The largest difference over the largest expected number."""
     assert tuple(got.shape) == wanted.shape
     assert torch.isfinite(got).all()
-    return float(np.abs(got.numpy() - wanted).max() / max(np.abs(wanted).max(), 1e-6))
+    return float(np.abs(got.cpu().numpy() - wanted).max() / max(np.abs(wanted).max(), 1e-6))
 
 
 def boxes_of(recording: oracle.Recording, uids: np.ndarray) -> Tensor:
     _, height, width = recording.image_shape[0]
-    return torch.from_numpy(normalise_boxes(recording.boxes_px[uids], int(width), int(height)))
+    return torch.from_numpy(normalise_boxes(recording.boxes_px[uids], int(width), int(height))).to(DEVICE)
 
 
 @pytest.mark.parametrize("path", oracle.case_paths(), ids=lambda path: path.stem)
@@ -62,9 +60,9 @@ def test_every_query_frame_of_a_run_has_dreems_features_and_logits(path: Path):
         known = np.isin(step.feature_uid, list(features))
         # DREEM overwrites the feature of an old instance if a frame has one detection; this repeats it.
         for uid, recorded in zip(step.feature_uid[known], step.feature[known], strict=True):
-            features[int(uid)] = torch.from_numpy(recorded)
+            features[int(uid)] = torch.from_numpy(recorded).to(DEVICE)
         new = np.unique(step.ref_uid[~np.isin(step.ref_uid, list(features))])
-        encoded = model.encode_crops(recording.crops(new))
+        encoded = model.encode_crops(recording.crops(new).to(DEVICE))
         features.update(zip(new.tolist(), encoded, strict=True))
         recomputed = torch.stack([features[uid] for uid in step.feature_uid.tolist()])
         feature_errors.append(relative_error(recomputed, step.feature))
@@ -72,7 +70,7 @@ def test_every_query_frame_of_a_run_has_dreems_features_and_logits(path: Path):
         logits = model.associate(
             torch.stack([features[uid] for uid in step.ref_uid.tolist()]),
             boxes_of(recording, step.ref_uid),
-            torch.from_numpy(step.ranks),
+            torch.from_numpy(step.ranks).to(DEVICE),
             step.n_query,
         )
         logit_errors.append(relative_error(logits, step.logits))
@@ -84,11 +82,11 @@ def test_every_query_frame_of_a_run_has_dreems_features_and_logits(path: Path):
 @pytest.mark.parametrize("path", oracle.activation_paths(), ids=lambda path: path.stem)
 def test_every_activation_equals_dreems(path: Path):
     record = oracle.read_activations(path)
-    model = load_checkpoint(record.checkpoint).model  # not the shared one: hooks are added
+    model = loaded_for_tests(record.checkpoint).model  # not the shared one: hooks are added
     outputs = _listen(model.transformer)
-    features = model.encode_crops(record.recording.crops(record.uids))
+    features = model.encode_crops(record.recording.crops(record.uids).to(DEVICE))
     boxes = boxes_of(record.recording, record.uids)
-    logits = model.associate(features, boxes, torch.from_numpy(record.ranks), record.n_query)
+    logits = model.associate(features, boxes, torch.from_numpy(record.ranks).to(DEVICE), record.n_query)
 
     q, wanted = record.n_query, record.arrays
     got = {"vis_0": features, "features": features, "boxes_norm": boxes, "logits": logits}

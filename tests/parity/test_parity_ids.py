@@ -16,9 +16,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from parity_device import DEVICE, loaded_for_tests
 
 from trackd.config import StreamSettings, TrackerConfig, check_config
-from trackd.models.checkpoint.load import load_checkpoint
 from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
@@ -43,9 +43,7 @@ NOT_A_RULE = {"enable_crop_saving"}  # affects DREEM's memory only
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> LoadedModel:
-    loaded = load_checkpoint(path)
-    loaded.model.prepare(torch.float32, threads=1)  # as the daemon does
-    return loaded
+    return loaded_for_tests(path)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +98,7 @@ def track(
     tracker = Tracker(config, TransformerScorer(loaded, settings))
     ids = []
     for position, frame_id in enumerate(recording.frame_id.tolist()):
-        features = loaded.model.encode_crops(recording.crops(recording.uids(position)))
+        features = loaded.model.encode_crops(recording.crops(recording.uids(position)).to(DEVICE))
         assignment = tracker.step(frame_id, frame_id * 40_000_000, instances_of(recording, position), features)
         ids.append(assignment.track_ids)
         if position == 0 and after_first_frame is not None:
@@ -128,8 +126,7 @@ def test_a_whole_recording_gets_dreems_ids(path: Path):
 def test_a_bfloat16_encoder_gives_dreems_ids_as_well(name: str):
     """The default of `daemon.encoder_dtype` where bfloat16 is native; elsewhere it is emulated and slow."""
     case = read(name)
-    loaded = load_checkpoint(case.checkpoint)
-    loaded.model.prepare(torch.bfloat16, threads=1)
+    loaded = loaded_for_tests(case.checkpoint, torch.bfloat16)
     assert loaded.model.visual_encoder.dtype is torch.bfloat16
     assert equal_up_to_relabelling(track(case, loaded=loaded), case.assigned_id)
 

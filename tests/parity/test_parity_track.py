@@ -12,6 +12,7 @@ import numpy as np
 import oracle
 import pytest
 import yaml
+from parity_device import DEVICE
 
 FOLDER = oracle.shared_root() / "data" / "dreem_two_flies"
 
@@ -41,7 +42,7 @@ def write_config(case: oracle.Case, folder: Path) -> Path:
         "outdir": str(folder / "out"),
         "tracker": {**tracker, "semantics": "2026"},
         "dataset": {"test_dataset": dataset},
-        "daemon": {"device": "cpu"},
+        "daemon": {"device": str(DEVICE)},
         "stream": {"outputs": ["mot"]},
     }
     path = folder / "inference.yaml"
@@ -73,7 +74,7 @@ def test_trackd_track_gives_dreems_ids_on_label_images(tmp_path: Path, name: str
         "outdir": str(tmp_path / "out"),
         "tracker": {**{k: v for k, v in case.tracker.items() if v is not None}, "semantics": "2026"},
         "dataset": {"test_dataset": {"dir": {**folder, "vid_suffix": ".tif"}, "crop_size": 20, "padding": 5}},
-        "daemon": {"device": "cpu"},
+        "daemon": {"device": str(DEVICE)},
         "stream": {"outputs": ["csv"]},
     }
     path = tmp_path / "inference.yaml"

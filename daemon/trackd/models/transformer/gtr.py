@@ -198,9 +198,11 @@ class GlobalTrackingTransformer(nn.Module):
         """Set how a visual encoder with weights runs; call `fold` first.
 
         Args:
-            dtype: of its convolutions.
+            dtype: of its convolutions. On CUDA, float32 means float32 in the whole process, and not TF32.
             threads: number of threads that encode a frame's crops.
         """
+        if dtype is torch.float32 and next(self.parameters()).device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
         if isinstance(self.visual_encoder, ResNetEncoder):
             self.visual_encoder.prepare(dtype, Pieces(threads))
 
