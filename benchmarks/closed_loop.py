@@ -16,6 +16,7 @@ import numpy as np
 
 from bare_client import INSTANCES, frame_bytes
 from bare_loop import running_bare
+from figures import Figure
 from step import step_times
 from targets import Target
 from trackd.commands.bench import Load, made_detections, measure
@@ -89,6 +90,10 @@ def main() -> None:
     ratio = np.median(figures["trackd"] / figures["bare loop"], axis=0)
     print(f"{'trackd / bare loop':20} {ratio[0]:8.2f} {ratio[1]:8.2f}")
     print("trackd's stages, p50: " + ", ".join(f"{name} {ms:.3f}" for name, ms in zip(STAGES, stages, strict=True)))
+    ours, bare = figures["trackd"], figures["bare loop"]
+    print(Figure.of("closed loop p50", ours[:, 0], "ms"))
+    print(Figure.of("closed loop p50, relative to the bare loop", ours[:, 0] / bare[:, 0]))
+    print(Figure.of("closed loop p99, relative to the bare loop", ours[:, 1] / bare[:, 1]))
     print()
     for target in targets(figures):
         print(target)

@@ -16,6 +16,7 @@ import numpy as np
 
 from bare_client import INSTANCES, frame_bytes
 from bare_loop import running_bare
+from figures import Figure
 from targets import Target
 from trackd.commands.bench import Load, measure, rate
 from trackd.commands.daemon_process import running_daemon
@@ -53,6 +54,9 @@ def main() -> None:
     print(f"trackd at full rate         {held:8.0f} frames/s")
     print(f"trackd at 60 fps            {p50:8.2f} ms p50  {p99:.2f} ms p99, due time to ids")
     print(f"{lost} frames lost or dropped")
+    print(Figure.of("1080p, rate", rows[:, 1], "frames/s", more_is_better=True))
+    print(Figure.of("1080p, time of a frame in echoes", 1e3 / rows[:, 1] / rows[:, 0]))
+    print(Figure.of("1080p at 60 fps, p99 in echoes", rows[:, 3] / rows[:, 0]))
     print()
     what = "1080p mono, N = 10, appearance"
     print(Target(f"{what}, rate", f"≥ {RATE:.0f} frames/s", f"{held:.0f} frames/s", bool(held >= RATE and not lost)))

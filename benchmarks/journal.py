@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from figures import Figure
 from trackd.commands.bench import walk
 from trackd.commands.daemon_process import running_daemon
 from trackd_client import Client, Detections
@@ -67,6 +68,12 @@ def main() -> None:
         p50, p99, rate = np.median(rows, axis=0)
         change = rate / base[2] - 1
         print(f"{mode:12} {p50:8.3f} {p50 - base[0]:8.3f} {p99:8.3f} {rate:9.0f} {change:8.1%}")
+    without = measured["none"]
+    for mode in (mode for mode in MODES if mode != "none"):
+        pairs = list(zip(without, measured[mode], strict=True))
+        print(Figure.of(f"journal {mode}: closed loop p50, relative", [b[0] / a[0] for a, b in pairs]))
+        rates = [b[2] / a[2] for a, b in pairs]
+        print(Figure.of(f"journal {mode}: rate, relative", rates, more_is_better=True))
 
 
 if __name__ == "__main__":

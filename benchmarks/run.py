@@ -2,8 +2,9 @@
 
     python benchmarks/run.py [--full] [--only WORD ...] [--out FILE]
 
-Runs the parts one after the other and writes their output. Timings are those of this machine; compare the ratios
-between lines of one run. A part prints its targets and whether they are met, in the format of targets.py.
+Runs the parts one after the other and writes their output. Says what became slower since the last run on this machine
+(figures.json) by more than the noise of both. Timings are those of this machine; compare the ratios between lines of
+one run. A part prints its targets and whether they are met, in the format of targets.py.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from figures import Change, Figure, load, read_figures, save, slower
 from targets import Target, read_targets
 
 HERE = Path(__file__).parent
+LAST = HERE / "figures.json"  # of the last run
 PART_S = 1800.0  # time limit of a part
 
 
@@ -98,8 +101,8 @@ def run(command: str, environment: dict[str, str]) -> tuple[str, bool]:
 
 
 def section(part: Part, command: str, printed: str) -> list[str]:
-    """Return a part as Markdown, without its targets, which are in the table on top."""
-    kept = [line.rstrip() for line in printed.splitlines() if not read_targets(line)]
+    """Return a part as Markdown, without its targets, which are in the table on top, and its figures."""
+    kept = [line.rstrip() for line in printed.splitlines() if not (read_targets(line) or read_figures(line))]
     lines = ["", f"## {part.title}", "", f"`{command}`", "", "```", *"\n".join(kept).strip("\n").splitlines(), "```"]
     return [*lines, "", f"![{part.title}]({part.picture})"] if part.picture else lines
 
@@ -108,6 +111,17 @@ def summary(found: list[tuple[Target, str]]) -> list[str]:
     """Return the table of the targets."""
     rows = [f"{target.row()} `{command.removeprefix('python benchmarks/')}` |" for target, command in found]
     return ["", "| target | wanted | measured | | command |", "| --- | --- | --- | --- | --- |", *rows] if rows else []
+
+
+def compared(date: str, changes: list[Change]) -> list[str]:
+    """Return what became slower since the last run, as Markdown."""
+    if not date:
+        return ["", "There is no earlier run on this machine to compare with."]
+    if not changes:
+        return ["", f"Compared with the run of {date}, nothing became slower by more than the noise of both runs."]
+    head = ["", f"Slower than in the run of {date}, by more than the noise of both runs:", ""]
+    table = ["| figure | then | now | worse by | noise |", "| --- | --- | --- | --- | --- |"]
+    return [*head, *table, *(change.row() for change in changes)]
 
 
 def main() -> int:
@@ -126,6 +140,7 @@ def main() -> int:
         f"Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f} at the start.",
     ]
     found: list[tuple[Target, str]] = []
+    figures: list[Figure] = []
     lines: list[str] = []
     failed = 0
     parts = [part for part in PARTS if not options.only or any(word in part.command for word in options.only)]
@@ -144,8 +159,14 @@ def main() -> int:
                 console.print(printed, highlight=False, markup=False, style=None if succeeded else "red")
                 lines += section(part, command, printed)
                 found += [(target, command) for target in read_targets(printed)]
+                figures += read_figures(printed)
             progress.advance(task)
-    options.out.write_text("\n".join([*head, *summary(found), *lines]) + "\n")
+    date, before = load(LAST)
+    changes = slower(before, figures)
+    save(LAST, time.strftime("%Y-%m-%d"), figures)
+    against = compared(date, changes)
+    console.print(*against, sep="\n", highlight=False, style="red" if changes else None)
+    options.out.write_text("\n".join([*head, *against, *summary(found), *lines]) + "\n")
     console.print(f"wrote {options.out}: {sum(target.met is True for target, _ in found)} of {len(found)} targets met")
     return 1 if failed else 0
 

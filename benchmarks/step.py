@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from figures import Figure
 from peer_process import BYTETRACK, NO_PEERS, NOT_COMPARED, PACKAGES, PeerProcess, are_installed
 from targets import Target
 from trackd.config import TrackerConfig
@@ -67,8 +68,8 @@ def steady(times: np.ndarray) -> np.ndarray:
     return times[min(WARM_UP, len(times) // 4) :]
 
 
-def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int, float], dict[str, str]]:
-    """Return medians in ms, ratios to ours, our p99 in ms, and why a peer is missing."""
+def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int, float], dict[str, str], list[Figure]]:
+    """Return medians in ms, ratios to ours, our p99 in ms, why a peer is missing, and our medians as figures."""
     times: dict[tuple[str, int], list[float]] = defaultdict(list)
     ratios: dict[tuple[str, int], list[float]] = defaultdict(list)
     tails: dict[int, list[float]] = defaultdict(list)
@@ -96,7 +97,8 @@ def measure(counts: list[int], rounds: int) -> tuple[Figures, Figures, dict[int,
                         times[peer, n].append(float(np.median(theirs)))
                         ratios[peer, n].append(times[peer, n][-1] / times["trackd", n][-1])
     figures, relative = (_medians(values) for values in (times, ratios))
-    return figures, relative, {n: float(np.median(values)) for n, values in tails.items()}, faults
+    kept = [Figure.of(f"`motion` step, N = {n}", times["trackd", n], "ms") for n in counts]
+    return figures, relative, {n: float(np.median(values)) for n, values in tails.items()}, faults, kept
 
 
 def _medians(values: dict[tuple[str, int], list[float]]) -> Figures:
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plot", type=Path, help="draw the figures to this file")
     options = parser.parse_args()
-    figures, ratios, tails, faults = measure(options.counts, options.rounds)
+    figures, ratios, tails, faults, kept = measure(options.counts, options.rounds)
     print(f"median ms (ratio to ours), window {TrackerConfig().window_size}, {options.rounds} rounds")
     print(f"{'':22}" + "".join(f"{f'N = {n}':>17}" for n in options.counts))
     for name in sorted(figures, key=lambda name: figures[name][options.counts[0]]):
@@ -151,8 +153,8 @@ def main() -> None:
     for peer, why in faults.items():
         print(f"{peer} could not be run: {why}")
     print()
-    for target in targets(options.counts, ratios):
-        print(target)
+    for line in (*kept, *targets(options.counts, ratios)):
+        print(line)
     if options.plot is not None:
         from plot import draw
 

@@ -21,6 +21,7 @@ import psutil
 
 from bare_client import INSTANCES
 from bare_loop import running_bare
+from figures import Figure
 from processes import cpu_s, watched
 from targets import Target
 from trackd.commands.bench import Load, measure, rate
@@ -86,6 +87,10 @@ def main() -> None:
     print(f"{'trackd / bare loop':20} " + " ".join(f"{value:8.2f}" for value in (*shares, share)))
     print(f"CPU of a frame, us: {_cpu('bare daemon', bare)}; {_cpu('trackd', ours)}")
     print(f"{lost} frames lost or dropped")
+    rates = [each.rate for each in ours]
+    print(Figure.of(f"{options.streams} streams, rate", rates, "frames/s", more_is_better=True))
+    print(Figure.of(f"{options.streams} streams, rate relative to the bare loop", shares, more_is_better=True))
+    print(Figure.of(f"{options.streams} streams, CPU of a frame", [each.daemon_us for each in ours], "us"))
     print()
     what, wanted = f"{options.streams} streams, N = 10, lossless", RATE / BARE_RATE
     print(Target(what, f"≥ {RATE:.0f} frames/s", f"{held:.0f} frames/s, {lost} lost", bool(held >= RATE and not lost)))

@@ -32,6 +32,7 @@ import numpy as np
 import psutil
 
 from bare_client import INSTANCES
+from figures import Figure
 from processes import cpu_s, watched
 from targets import Target
 from trackd.commands.bench import Load, measure, rate
@@ -231,6 +232,10 @@ def main() -> None:
     without, beside = found[0], found[options.pages]
     slower = float(np.median([b.p50_ms / a.p50_ms for a, b in zip(without, beside, strict=True)])) - 1
     fewer = 1 - float(np.median([b.rate / a.rate for a, b in zip(without, beside, strict=True)]))
+    pairs = list(zip(without, beside, strict=True))
+    print(Figure.of("closed loop p50 beside pages of the viewer, relative", [b.p50_ms / a.p50_ms for a, b in pairs]))
+    rates = [b.rate / a.rate for a, b in pairs]
+    print(Figure.of("rate beside pages of the viewer, relative", rates, more_is_better=True))
     print()
     for what, share in (("closed loop p50", slower), ("rate of eight streams", fewer)):
         print(
