@@ -147,7 +147,7 @@ def test_a_lease_ends_and_a_name_is_not_given_twice(cluster):
             await m.b.announce(m.mb)
             assert await m.b.members() == {"a": m.ma, "b": m.mb}
             second = JetStreamStore(m.settings, "a", "three")
-            await second.open()
+            await until_done(second.open)
             with pytest.raises(NameTakenError, match="instance is one"):
                 await second.announce(replace(m.ma, instance="three"))
             began = time.monotonic()
@@ -291,13 +291,13 @@ def test_servers_that_cannot_hold_a_fleet_are_refused(cluster):
         ):
             store = JetStreamStore(changed, "a", "one")
             with pytest.raises(ConfigError, match=text):
-                await store.open()
+                await until_done(store.open)
             await store.close()
         store = JetStreamStore(settings, "a", "one")
-        await store.open()
+        await until_done(store.open)
         other = JetStreamStore(replace(settings, replicas=1), "b", "two")
         with pytest.raises(ConfigError, match="replicas is 1"):
-            await other.open()
+            await until_done(other.open)
         await other.close()
         await store.close()
 

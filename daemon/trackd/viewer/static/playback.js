@@ -63,6 +63,7 @@ export class Playback {
     this.settlement = null;
     this.trails = new Map();
     this.history = null;
+    this.oldestKnown = null; // settled when the daemon has answered which frame is its oldest one
     this.received = null; // what the page has received itself
     this.wanted = -1;
     this.oldest = 0;
@@ -82,7 +83,7 @@ export class Playback {
     this.received = stream.recent.copy();
     this.newest = Math.max(stream.shown.seq, stream.lanes.last);
     this.oldest = this.received.items[0]?.seq ?? this.newest;
-    this.findOldest(this.history);
+    this.oldestKnown = this.findOldest(this.history);
     this.show(stream.shown.seq);
   }
 
@@ -105,9 +106,16 @@ export class Playback {
   /** Show a frame: the last one that is asked for, when it is here. */
   async show(seq) {
     if (!this.isPaused) return;
-    seq = Math.min(this.newest, Math.max(this.oldest, Math.round(seq)));
-    this.wanted = seq;
     const { history } = this;
+    seq = Math.min(this.newest, Math.round(seq));
+    this.wanted = seq;
+    if (seq < this.oldest) {
+      // The page may have received nothing before the frame at which it was paused.
+      await this.oldestKnown;
+      if (this.history !== history || this.wanted !== seq) return;
+      seq = Math.max(this.oldest, seq);
+      this.wanted = seq;
+    }
     const isWanted = () => this.history === history && this.wanted === seq;
     const received = this.received.at(seq);
     let { items } = this.received;
