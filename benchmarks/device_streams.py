@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,31 +13,22 @@ from trackd.engine.outcome import Settlement
 from trackd.engine.queue import QueuedFrame, StreamQueue
 from trackd.engine.step import StepRunner
 from trackd.engine.stream_state import StreamState
-from trackd.models.architecture import Architecture
-from trackd.models.transformer.gtr import GlobalTrackingTransformer
-from trackd.models.transformer.loaded_model import LoadedModel, LoadReport
+from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd_client.detections import Detections
 from trackd_client.protocol import Frame, Status
+from transformer import seeded
 
 SHAPE = (1080, 1920)
 CROP = 128
-MODEL: dict[str, Any] = {
-    "d_model": 128, "nhead": 1, "num_encoder_layers": 1, "num_decoder_layers": 1,
-    "embedding_meta": {"pos": {"mode": "learned", "emb_num": 16}, "temp": {"mode": "learned", "emb_num": 16}},
-}  # fmt: skip
-ENCODERS = {"descriptor": {"encoder_type": "descriptor", "ndim": 5}, "resnet18": {"model_name": "resnet18"}}
 
 
 def checkpoint(encoder: str, device: torch.device, dtype: torch.dtype, threads: int = 1) -> LoadedModel:
     """Return a model with seeded weights, prepared as the daemon prepares a checkpoint."""
-    torch.manual_seed(0)
-    architecture = Architecture.from_model_cfg({**MODEL, "encoder_cfg": ENCODERS[encoder]})
-    model = GlobalTrackingTransformer(architecture)
-    model.fold()
-    model.to(device)
-    model.prepare(dtype, threads)
-    return LoadedModel("bench", model, architecture, Path("bench"), LoadReport((), ()))
+    loaded = seeded(encoder)
+    loaded.model.to(device)
+    loaded.model.prepare(dtype, threads)
+    return loaded
 
 
 class DeviceStreams:
@@ -50,9 +39,17 @@ class DeviceStreams:
         count: streams.
         animals: in each.
         window: observations of each track.
+        scorer: of each stream.
     """
 
-    def __init__(self, loaded: LoadedModel, count: int, animals: int, window: int) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        count: int,
+        animals: int,
+        window: int,
+        scorer: type[TransformerScorer] = TransformerScorer,
+    ) -> None:
         tracker = {"max_tracks": animals, "window_size": window, "iou": "mult", "semantics": "2026"}
         settings = StreamSettings.of(check_config({"tracker": tracker})).changed({"crop_size": CROP - 10, "padding": 5})
         inbox = Inbox(1 << 34)
@@ -65,8 +62,7 @@ class DeviceStreams:
         self.ids: list[list[int]] = []  # of each stream and frame
         for queue in self._queues:
             state = StreamState(
-                queue.stream, 1, 0, settings, None, SHAPE, lambda wanted: TransformerScorer(loaded, wanted),
-                LimitsConfig(),
+                queue.stream, 1, 0, settings, None, SHAPE, lambda wanted: scorer(loaded, wanted), LimitsConfig(),
             )  # fmt: skip
             inbox.add(queue)
             self._runner.streams[queue] = state

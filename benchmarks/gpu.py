@@ -230,27 +230,15 @@ def transformer(run: Run) -> Rows:
     import torch
 
     from device_streams import DeviceStreams, checkpoint
-    from trackd.models.transformer.scorer import TransformerScorer
+    from transformer import timed_scorer
 
     device = torch.device(run.device)
     animals, window = (20, 8) if run.quick else (100, 32)
     loaded = checkpoint("descriptor", device, torch.float32)
-    times: list[float] = []
-    score_batch = TransformerScorer.score_batch.__func__  # type: ignore[attr-defined]
-
-    def timed(cls: type, scorers: object, queries: object) -> object:
-        started = time.perf_counter()
-        found = score_batch(cls, scorers, queries)
-        times.append(time.perf_counter() - started)
-        return found
-
+    times_ms: list[float] = []
     frames = 3 if run.quick else 50 if run.on_gpu else 5
-    try:
-        TransformerScorer.score_batch = classmethod(timed)  # type: ignore[assignment, method-assign]
-        DeviceStreams(loaded, 1, animals, window).times(window + 1, frames)
-    finally:
-        TransformerScorer.score_batch = classmethod(score_batch)  # type: ignore[method-assign]
-    score_ms = 1e3 * float(np.median(times[-frames:]))
+    DeviceStreams(loaded, 1, animals, window, timed_scorer(times_ms)).times(window + 1, frames)
+    score_ms = float(np.median(times_ms[-frames:]))
     alone_ms = 1e3 * _device_s(_replay(loaded, device, animals, window), device, frames)
     yield Row(f"score of {animals} instances, window {window}", score_ms, "ms")
     yield Row("its forward pass alone", alone_ms, "ms")

@@ -19,12 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from gpu import NEEDED
+
 ROOT = Path(__file__).resolve().parents[1]
-WHEELS = [
-    "hypothesis", "msgpack", "prometheus-client", "psutil", "pydantic", "pytest", "pytest-timeout", "pyyaml", "pyzmq",
-    "rich", "safetensors", "starlette", "tifffile", "typer", "uvicorn", "websockets",
-]  # fmt: skip
-BROUGHT = ("numpy", "torch", "numba", "llvmlite", "scipy")  # by the machine; pip downloads numpy for tifffile
+BROUGHT = {"numpy", "torch", "numba", "llvmlite", "scipy", "opencv-python-headless"}  # by the machine
+WHEELS = sorted(set(NEEDED.values()) - BROUGHT)
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "any")
 LEFT_OUT = (".svg", ".jpg", ".png", ".gif")
 MOST_BYTES = 64 << 20
@@ -37,7 +36,7 @@ def download(folder: Path, python: str) -> None:
         command += ["--platform", platform]
     subprocess.run([*command, "--python-version", python, "-d", str(folder), *WHEELS], check=True)
     for wheel in folder.glob("*.whl"):
-        if wheel.name.split("-")[0].lower() in BROUGHT:
+        if wheel.name.split("-")[0].lower() in BROUGHT:  # such as numpy, for tifffile
             wheel.unlink()
 
 

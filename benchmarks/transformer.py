@@ -45,27 +45,37 @@ SIDE = 1024
 WARM_UP = 12
 
 
-def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
-    """Return the median time of each part of a frame, ms."""
+def seeded(encoder: str) -> LoadedModel:
+    """Return a model with seeded weights, as after the load of a checkpoint."""
     torch.manual_seed(0)
     architecture = Architecture.from_model_cfg({**MODEL, "encoder_cfg": ENCODERS[encoder]})
     model = GlobalTrackingTransformer(architecture)
-    model.fold()  # as after the load of a checkpoint
-    loaded = LoadedModel("bench", model, architecture, Path("bench"), LoadReport((), ()))
-    tracker_cfg = {"iou": "mult", "semantics": "2026", "max_center_dist": 60.0, "max_tracks": n}
-    settings = StreamSettings.of(check_config({"tracker": tracker_cfg})).changed({"crop_size": 118, "padding": 5})
-    times: dict[str, list[float]] = defaultdict(list)
-    _time(times, "associate_batch", model)
+    model.fold()
+    return LoadedModel("bench", model, architecture, Path("bench"), LoadReport((), ()))
+
+
+def timed_scorer(times_ms: list[float]) -> type[TransformerScorer]:
+    """Return the scorer, which also appends the time of each `score_batch`."""
 
     class Timed(TransformerScorer):
         @classmethod
         def score_batch(cls, scorers: Sequence[TransformerScorer], queries: Sequence[Query]) -> list[Scores]:
             started = time.perf_counter()
             found = super().score_batch(scorers, queries)
-            times["score"].append(1e3 * (time.perf_counter() - started))
+            times_ms.append(1e3 * (time.perf_counter() - started))
             return found
 
-    scorer = Timed(loaded, settings)
+    return Timed
+
+
+def measure(encoder: str, n: int, frames: int) -> dict[str, float]:
+    """Return the median time of each part of a frame, ms."""
+    loaded = seeded(encoder)
+    tracker_cfg = {"iou": "mult", "semantics": "2026", "max_center_dist": 60.0, "max_tracks": n}
+    settings = StreamSettings.of(check_config({"tracker": tracker_cfg})).changed({"crop_size": 118, "padding": 5})
+    times: dict[str, list[float]] = defaultdict(list)
+    _time(times, "associate_batch", loaded.model)
+    scorer = timed_scorer(times["score"])(loaded, settings)
     tracker = Tracker(settings.tracker, scorer)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (SIDE, SIDE), np.uint8)
