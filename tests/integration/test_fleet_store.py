@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nats_cluster import NatsCluster
+from nats_cluster import NatsCluster, until_done
 from tcp_proxy import TcpProxy
 
 from trackd.fleet.check import check_sync, check_version
@@ -49,17 +49,6 @@ class Members:
     async def __aexit__(self, *_: object) -> None:
         await self.a.close()
         await self.b.close()
-
-
-async def until_done(call: Any, *args: Any, within_s: float = 30.0) -> Any:
-    """Call a method until it is not refused with `AwayError`."""
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
-            return await call(*args)
-        except AwayError:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.1)
 
 
 async def read(store: JetStreamStore, stream: str, up_to: int) -> list[tuple[int, int, bytes]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from daemon_process import DaemonProcess, wait_until
+from followed import follow
 
 from trackd.commands.demo.recording import make_recording
 from trackd.commands.track import track
@@ -43,18 +44,8 @@ def replay(addresses: dict[str, str], config: Path, stream: str, *options: str) 
     return subprocess.run([*command, *endpoints, *options], capture_output=True, text=True, timeout=120)
 
 
-def follow(addresses: dict[str, str], stream: str, into: list[Tracks]) -> threading.Thread:
-    """Follow a stream from its first frame to its close on a thread, which is returned after the subscription."""
-    client = Client(**{name: addresses[name] for name in ("ingest", "tracks", "control")})
-    subscription = client.tracks(stream, until_closed=True, timeout_s=60)
-
-    def run() -> None:
-        with client:
-            into.extend(subscription)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+def client_of(addresses: dict[str, str]) -> Client:
+    return Client(**{name: addresses[name] for name in ("ingest", "tracks", "control")})
 
 
 def ids_of(updates: list[Tracks]) -> list[tuple[int, list[int]]]:
@@ -76,7 +67,7 @@ def offline_ids(config: Path, out: Path) -> list[tuple[int, list[int]]]:
 
 def live_ids(addresses: dict[str, str], config: Path, stream: str) -> list[tuple[int, list[int]]]:
     updates: list[Tracks] = []
-    follower = follow(addresses, stream, updates)
+    follower = follow(client_of(addresses), stream, updates)
     result = replay(addresses, config, stream, "--speed", "max")
     assert result.returncode == 0, result.stderr
     follower.join(60)
@@ -118,7 +109,7 @@ def test_every_frame_is_published_with_its_true_index_and_capture_time(recording
     expected = [(frame.frame_index, frame.t_ns, len(frame.detections)) for frame in source.frames()]
     updates: list[Tracks] = []
     with DaemonProcess() as daemon:
-        follower = follow(daemon.addresses, "cam", updates)
+        follower = follow(client_of(daemon.addresses), "cam", updates)
         assert replay(daemon.addresses, recording, "cam", "--speed", "max").returncode == 0
         follower.join(60)
     assert [(tracks.frame_index, tracks.t_ns, len(tracks.track_ids)) for tracks in updates] == expected
@@ -127,7 +118,7 @@ def test_every_frame_is_published_with_its_true_index_and_capture_time(recording
 def test_the_frame_numbers_of_a_loop_keep_rising_in_one_stream(recording):
     updates: list[Tracks] = []
     with DaemonProcess() as daemon:
-        follower = follow(daemon.addresses, "cam", updates)
+        follower = follow(client_of(daemon.addresses), "cam", updates)
         assert replay(daemon.addresses, recording, "cam", "--speed", "max", "--loop", "2").returncode == 0
         follower.join(60)
     indices = [tracks.frame_index for tracks in updates]
