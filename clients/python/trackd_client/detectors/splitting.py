@@ -76,6 +76,7 @@ class Splitter:
         kept = np.bincount(places[places >= 0], minlength=len(blobs)) <= 1
         centres, covariances, areas = [blobs.centroids[kept]], [blobs.covariances[kept]], [blobs.areas[kept]]
         seen = places >= 0
+        strayed = np.zeros(len(expected), bool)
         now = known.centres.copy()
         alone = seen & kept[places]
         now[alone], known.covariances[alone] = blobs.centroids[places[alone]], blobs.covariances[places[alone]]
@@ -83,14 +84,17 @@ class Splitter:
         for row in np.flatnonzero(~kept):
             inside = np.flatnonzero(places == row)
             points = pixels.points[pixels.rows == row]
-            fitted = fit(points, expected[inside], known.covariances[inside], known.sizes[inside], self._area)
+            starts, outside = _drawn_in(expected[inside], points, np.sqrt(self._area) / 2)
+            fitted = fit(points, starts, known.covariances[inside], known.sizes[inside], self._area)
             now[inside], known.covariances[inside] = fitted
+            strayed[inside] = outside
             centres.append(fitted[0])
             covariances.append(fitted[1])
             areas.append(np.full(len(inside), blobs.areas[row] / len(inside)))
         gain = np.where(alone, VELOCITY, VELOCITY_TOGETHER)[:, None]
         known.velocities[seen] += (gain * (now - known.centres - known.velocities))[seen]
         known.velocities[~seen] *= 0.8
+        known.velocities[strayed] = 0.0  # it has led out of the blob, where no pixel would ever correct it
         known.centres = now
         if kept.all():
             return blobs
@@ -137,6 +141,23 @@ def _placed(expected: Floats, pixels: Pixels, blobs: Blobs, counts: NDArray[np.i
         if to_centres[unplaced, row] <= blobs.half_lengths[row]:
             places[unplaced] = row
     return places
+
+
+def _drawn_in(expected: Floats, points: Floats, reach: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """Move expected places that are far outside a blob to its nearest pixel.
+
+    Args:
+        expected: (k, 2).
+        points: (p, 2) the pixels of the blob.
+        reach: the distance from which on a place is far outside, pixels.
+
+    Returns:
+        The places (k, 2), and which of them (k,) were moved.
+    """
+    points = points[:: -(-len(points) // MOST_PIXELS)]
+    distances = np.linalg.norm(expected[:, None] - points[None], axis=2)  # (k, p)
+    moved = distances.min(axis=1) > reach
+    return np.where(moved[:, None], points[distances.argmin(axis=1)], expected), moved
 
 
 def fit(points: Floats, centres: Floats, covariances: Floats, sizes: Floats, area: float) -> tuple[Floats, Floats]:

@@ -78,6 +78,25 @@ def test_an_animal_that_is_covered_is_where_it_was_expected():
         assert found == 2, step
 
 
+def test_an_animal_in_a_region_of_several_stays_in_it_after_a_false_region_elsewhere():
+    """A false region far away for two images gives a high velocity, which no pixel of the next images confirms."""
+    splitter = Splitter(2)
+    together = [(50, 40, 40, 14, 0), (62, 46, 40, 14, 20)]
+    for step in range(40):
+        if step < 10:
+            ellipses = [(50, 40, 40, 14, 0), (120, 40, 40, 14, 0)]
+        elif step < 12:
+            ellipses = [(50, 40, 40, 14, 0), (160, 130, 40, 14, 0)]
+        else:
+            ellipses = together
+        mask = mask_of(*ellipses)
+        blobs = splitter.split(pixels_of(mask, 20, 1e9))
+        assert len(blobs) == 2
+        if ellipses is together:
+            (x1, y1, x2, y2) = blobs_of(mask).boxes[0]
+            assert ((blobs.centroids > [x1, y1]) & (blobs.centroids < [x2, y2])).all(), step
+
+
 def test_more_regions_than_animals_are_the_largest_ones():
     mask = mask_of((40, 75, 40, 14, 0), (120, 75, 40, 14, 0), (160, 20, 12, 12, 0))
     assert len(Splitter(2).split(pixels_of(mask, 20, 1e9))) == 2
