@@ -306,6 +306,12 @@ class Inbox:
             return sum(queue.ledger.queued for queue in self._queues.values())
 
     @property
+    def backlog(self) -> int:
+        """The most frames that wait for their steps in one stream."""
+        with self._lock:
+            return max(map(len, self._queues.values()), default=0)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits, and the outcomes of all work taken have been handed on."""
         with self._lock:

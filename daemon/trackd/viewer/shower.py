@@ -1,7 +1,8 @@
 """The viewer's thread: encodes the newest frames of watched streams, and tells pages of streams and events.
 
 A frame is encoded at most once for each size that pages ask for, and only if a page can take it: the page's rate allows
-it, and its last frame of that stream is sent. Otherwise the frame is skipped; nothing is queued.
+it, and its last frame of that stream is sent. Otherwise the frame is skipped; nothing is queued. While frames wait for
+their steps, pages get fewer pictures: the processor time belongs to tracking.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 # interpreter lock, and then the IO thread waits for it.
 _NICE = 5
 _IDLE_NS = 500_000_000  # without a call
+_BEHIND = 2  # frames that wait in one stream: the daemon is behind
+_BEHIND_NS = 200_000_000  # at least, between two frames of a stream for a page, while the daemon is behind
 
 
 class Shower:
@@ -40,6 +43,7 @@ class Shower:
 
     def __init__(self, hub: Hub, inbox: Inbox, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._hub = hub
+        self._inbox = inbox
         self._figures = Figures(inbox)
         self._clock = clock
         self._stopping = False
@@ -71,7 +75,9 @@ class Shower:
         """Show all that is due; return the seconds until more may be due without a call."""
         self._tell()
         now = self._clock()
-        due_ns = min((self._show(slot, now) for slot in list(self._hub.watched.values())), default=now + _IDLE_NS)
+        slots = list(self._hub.watched.values())
+        least_ns = _BEHIND_NS if slots and self._inbox.backlog >= _BEHIND else 0
+        due_ns = min((self._show(slot, now, least_ns) for slot in slots), default=now + _IDLE_NS)
         return max(0, due_ns - self._clock()) / 1e9
 
     def _tell(self) -> None:
@@ -89,8 +95,14 @@ class Shower:
             for page in hub.pages:
                 page.tell_streams(message)
 
-    def _show(self, slot: Slot, now: int) -> int:
-        """Show a stream's newest frame to all pages that can take it; return when it may be due for another one."""
+    def _show(self, slot: Slot, now: int, least_ns: int) -> int:
+        """Show a stream's newest frame to all pages that can take it; return when it may be due for another one.
+
+        Args:
+            slot: the stream.
+            now: monotonic ns.
+            least_ns: at least, between two frames for a page.
+        """
         slot.awaited = True  # before the frame is read: a later one calls
         awaited = False
         due_ns = now + _IDLE_NS
@@ -104,8 +116,10 @@ class Shower:
                 if watch.unsent:  # else it was sent just now
                     continue
             tick = now // watch.period_ns
-            if tick == watch.tick:
-                due_ns = min(due_ns, (tick + 1) * watch.period_ns)
+            skipped = -(-least_ns // watch.period_ns) or 1  # periods from one frame to the next
+            first = tick - tick % skipped  # pages of one rate get the same frames, so that each is encoded once
+            if watch.tick >= first:
+                due_ns = min(due_ns, (first + skipped) * watch.period_ns)
             else:
                 self._hand_over(slot, watch, settled)
                 watch.tick = tick

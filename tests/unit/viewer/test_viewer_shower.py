@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from trackd.engine.inbox import Inbox
+from trackd.engine.queue import QueuedFrame, StreamQueue
 from trackd.viewer import shower
 from trackd.viewer.hub import MOST_CHANGES, Hub, Slot, StreamRow, Watch
 from trackd.viewer.messages import Wish
 from trackd.viewer.shower import Shower
 from trackd_client.detections import Detections
-from trackd_client.protocol import Event, EventName, Status, Timing, Tracks
+from trackd_client.protocol import Event, EventName, Frame, Status, Timing, Tracks
 
 S = 1_000_000_000
 IMAGE = np.zeros((48, 64), np.uint8)
@@ -49,7 +50,8 @@ class Viewer:
     def __init__(self) -> None:
         self.now = 100 * S
         self.hub = Hub()
-        self.shower = Shower(self.hub, Inbox(1 << 20), lambda: self.now)
+        self.inbox = Inbox(1 << 20)
+        self.shower = Shower(self.hub, self.inbox, lambda: self.now)
         self.seq = -1
 
     def page(self, *streams: str, fps: int = 10, width: int = 320, image: bool = True) -> FakePage:
@@ -96,6 +98,28 @@ def test_a_page_gets_frames_at_most_at_its_rate():
         viewer.turn(0.01)
         page.sent()
     assert 9 <= len(page.frames) <= 11
+
+
+@pytest.mark.parametrize(("fps", "waiting", "least", "most"), [(15, 1, 14, 16), (15, 2, 4, 6), (2, 2, 1, 3)])
+def test_a_page_gets_fewer_frames_while_frames_wait_for_their_steps(fps, waiting, least, most):
+    viewer = Viewer()
+    page = viewer.page("cam", fps=fps)
+    queue = StreamQueue("busy", 8)
+    viewer.inbox.add(queue)
+    for seq in range(waiting):
+        viewer.inbox.put(queue, QueuedFrame(Frame("busy", seq, seq, seq, Detections.empty()), 0, 0))
+    for _ in range(100):
+        viewer.settle()
+        viewer.turn(0.01)
+        page.sent()
+    assert least <= len(page.frames) <= most
+    viewer.inbox.shed_oldest(queue, "overload")
+    page.frames.clear()
+    for _ in range(100):
+        viewer.settle()
+        viewer.turn(0.01)
+        page.sent()
+    assert fps - 1 <= len(page.frames) <= fps + 1
 
 
 def test_a_page_with_an_unsent_frame_gets_no_other_one_of_that_stream():
