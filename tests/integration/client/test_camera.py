@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from trackd_client import Client
 from trackd_client.apps.camera.camera import Camera
 from trackd_client.apps.camera.grabber import Playing
 from trackd_client.apps.camera.options import CameraOptions
-from trackd_client.apps.camera.run import CameraCommand, open_camera
+from trackd_client.apps.camera.run import CameraCommand, open_camera, run_camera
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
@@ -228,6 +229,20 @@ def test_a_detector_that_fails_ends_the_camera_with_one_line(scene, daemon, tmp_
             [*words, "--detector", f"broken:{name}"], cwd=tmp_path, capture_output=True, text=True, timeout=SLOW_S
         )
         assert (result.returncode, result.stderr) == (2, f"trackd-client: {text}\n")
+
+
+def test_a_camera_that_finds_nothing_says_so_and_why(scene, client, capsys):
+    words = CameraCommand(
+        str(scene[0]),
+        detector_options=["min_area=5000"],
+        playing=Playing(lossless=True),
+        options=CameraOptions(stream="none"),
+    )
+    run_camera(open_camera(words).camera(client))
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        rf"none: no detections in {N_FRAMES} frames: the largest region had \d+ pixels, and min_area is 5000", said
+    )
 
 
 def test_a_camera_that_was_killed_is_continued_with_its_ids_and_numbers(scene, daemon, client):

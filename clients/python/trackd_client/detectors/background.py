@@ -33,7 +33,8 @@ class BackgroundDetector(Detector):
         method: `median`, or `mog2`: OpenCV's mixture of Gaussians, for backgrounds that move, as water does.
         polarity: `both`, or `dark` or `light` for animals darker or lighter than the background.
         threshold: the difference of an animal to the background, gray levels (`median`).
-        min_area, max_area: of an animal, pixels; 1/5000 and 1/8 of the image if None.
+        min_area, max_area: of an animal, pixels; 1/5000 and 1/8 of the image if None. Where all `animals` are smaller
+            than that, the smallest area becomes a quarter of theirs.
         blur: the width of the filter against noise, odd, pixels; 1: none.
         warm_up: images of a camera before the first detections.
         every: images between two steps of the background (`median`).
@@ -82,6 +83,10 @@ class BackgroundDetector(Detector):
         found = self._regions.detections(mask)
         self._model.follow(smooth, mask)
         return found
+
+    def why_none(self) -> str | None:
+        """Return what the regions say."""
+        return self._regions.why_none()
 
     def _smooth(self, image: Image) -> NDArray[np.uint8]:
         if image.dtype == np.uint16:

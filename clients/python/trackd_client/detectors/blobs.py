@@ -57,6 +57,13 @@ def pixels_of(mask: Mask, min_area: float, max_area: float) -> Pixels:
     return Pixels(points[inside].astype(np.float64), rows[inside], int(kept.sum()))
 
 
+def only(pixels: Pixels, wanted: NDArray[np.bool_]) -> Pixels:
+    """Return the wanted (n,) ones of n blobs."""
+    row_of = np.where(wanted, np.cumsum(wanted) - 1, -1)
+    rows = row_of[pixels.rows]
+    return Pixels(pixels.points[rows >= 0], rows[rows >= 0], int(wanted.sum()))
+
+
 def measured(pixels: Pixels) -> Blobs:
     """Return the shapes of blobs, each of one pixel at least."""
     n, rows = pixels.n, pixels.rows

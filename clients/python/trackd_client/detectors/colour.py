@@ -21,7 +21,8 @@ class ColourDetector(Detector):
         saturation: the lowest saturation, percent; gray is 0.
         value: the lowest value, percent; black is 0.
         animals: the number of animals in view, by which touching ones are divided.
-        min_area, max_area: of an animal, pixels; 1/5000 and 1/8 of the image if None.
+        min_area, max_area: of an animal, pixels; 1/5000 and 1/8 of the image if None. Where all `animals` are smaller
+            than that, the smallest area becomes a quarter of theirs.
         keypoints: `centroid`, `axis` (head and tail) or `none`.
     """
 
@@ -57,6 +58,10 @@ class ColourDetector(Detector):
         else:
             mask = self._in_range(hsv, self._first, 179) | self._in_range(hsv, 0, self._last)
         return self._regions.detections(np.asarray(mask, np.uint8))
+
+    def why_none(self) -> str | None:
+        """Return what the regions say."""
+        return self._regions.why_none()
 
     def _in_range(self, hsv: np.ndarray, first: int, last: int) -> np.ndarray:
         low = np.array([first, self._saturation, self._value], np.uint8)

@@ -32,6 +32,10 @@ class Detector:
     def prepare(self, images: Sequence[Image]) -> None:
         """Learn from images of a file, spread over its length, before the first call. Most have no use for it."""
 
+    def why_none(self) -> str | None:
+        """Return why no image had a detection, in one line; None if one had, or it is not known."""
+        return None
+
 
 class FunctionDetector(Detector):
     """A function, or any object that can be called with an image.

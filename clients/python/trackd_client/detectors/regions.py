@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 
 from trackd_client.detections import Detections, Skeleton
-from trackd_client.detectors.blobs import Mask, measured, pixels_of
+from trackd_client.detectors.blobs import Mask, Pixels, measured, only, pixels_of
 from trackd_client.detectors.detector import DetectorError, number, whole
 from trackd_client.detectors.outline import Outline
+from trackd_client.detectors.smallest import FLOOR, SmallestArea
 from trackd_client.detectors.splitting import Splitter
 
-SMALLEST, LARGEST = 1 / 5000, 1 / 8  # of the image's area, if no other areas are given
+LARGEST = 1 / 8  # of the image's area, if no other area is given
 
 
 class Regions:
@@ -21,7 +22,7 @@ class Regions:
 
     Args:
         animals: the number of animals in view, by which touching ones are divided; None: not known.
-        min_area: of a region, pixels; None: 1/5000 of the image.
+        min_area: of a region, pixels; None: 1/5000 of the image, or less where `animals` are smaller than that.
         max_area: of a region, pixels; None: 1/8 of the image.
         keypoints: `centroid`, `axis` (head and tail) or `none`.
     """
@@ -37,6 +38,10 @@ class Regions:
         self._max_area = None if max_area is None else number("max_area", max_area, 1)
         if self._min_area is not None and self._max_area is not None and self._min_area > self._max_area:
             raise DetectorError(f"the option min_area is at most max_area; got {min_area} and {max_area}")
+        self._smallest = SmallestArea(animals)
+        self._seen = False  # any region that was kept
+        self._left_out = 0  # pixels of the largest region, until then
+        self._limits = 0.0, 0.0  # pixels: the smallest and the largest region that was kept then
         self._splitter = None if animals is None else Splitter(whole("animals", animals, 1))
         self._outline = Outline(keypoints)
         self._kernel: Any = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
@@ -49,8 +54,30 @@ class Regions:
     def detections(self, mask: Mask) -> Detections:
         """Return the regions of a mask (h, w) of 0 and 255, without single pixels."""
         cleaned = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, self._kernel), np.uint8)
-        smallest = mask.size * SMALLEST if self._min_area is None else self._min_area
-        largest = mask.size * LARGEST if self._max_area is None else self._max_area
-        pixels = pixels_of(cleaned, smallest, largest)
+        pixels = self._kept(cleaned)
         blobs = measured(pixels) if self._splitter is None else self._splitter.split(pixels)
         return self._outline.detections(blobs)
+
+    def why_none(self) -> str | None:
+        """Return why no image had a detection, in one line; None if one had, or it is not known."""
+        if self._seen or not self._left_out:
+            return None
+        low, high = self._limits
+        limit = f"min_area is {low:.0f}" if self._left_out < low else f"max_area is {high:.0f}"
+        return f"the largest region had {self._left_out} pixels, and {limit}"
+
+    def _kept(self, mask: Mask) -> Pixels:
+        largest = mask.size * LARGEST if self._max_area is None else self._max_area
+        smallest = self._smallest.of(mask.size) if self._min_area is None else self._min_area
+        learns = self._min_area is None and self._smallest.learns(mask.size)
+        pixels = pixels_of(mask, FLOOR if learns else smallest, largest)
+        if learns and pixels.n:
+            areas = np.bincount(pixels.rows, minlength=pixels.n).astype(float)
+            self._smallest.learn(areas)
+            pixels = only(pixels, areas >= smallest)
+        self._seen = self._seen or pixels.n > 0
+        if not self._seen:
+            regions = pixels_of(mask, 1, mask.size)
+            self._left_out = max(self._left_out, int(np.bincount(regions.rows).max(initial=0)))
+            self._limits = smallest, largest
+        return pixels

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd_client.detectors.blobs import Blobs, Floats, Pixels, measured
+from trackd_client.detectors.blobs import Blobs, Floats, Pixels, measured, only
 
 MOST_PIXELS = 1500  # of a blob, to which the Gaussians are fitted
 ROUNDS = 8  # of expectation and maximization
@@ -50,7 +50,9 @@ class Splitter:
         """Return the blobs, at most one for each animal; a region of k animals is k blobs."""
         blobs = measured(pixels)
         if len(blobs) > self._animals:
-            pixels = _largest(pixels, blobs.areas, self._animals)
+            wanted = np.zeros(len(blobs), bool)
+            wanted[np.argsort(-blobs.areas, kind="stable")[: self._animals]] = True
+            pixels = only(pixels, wanted)
             blobs = measured(pixels)
         if len(blobs) == self._animals:
             self._learn(blobs)
@@ -212,11 +214,3 @@ def _ellipses(areas: Floats, centres: Floats, covariances: Floats) -> Blobs:
 
 def _sizes(blobs: Blobs) -> Floats:
     return np.asarray(np.sqrt(np.linalg.det(blobs.covariances)))
-
-
-def _largest(pixels: Pixels, areas: Floats, n: int) -> Pixels:
-    chosen = np.sort(np.argsort(-areas, kind="stable")[:n])
-    row_of = np.full(pixels.n, -1, np.int64)
-    row_of[chosen] = np.arange(n)
-    rows = row_of[pixels.rows]
-    return Pixels(pixels.points[rows >= 0], rows[rows >= 0], n)

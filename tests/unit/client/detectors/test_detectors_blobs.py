@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -53,6 +55,43 @@ def test_a_region_holds_as_many_animals_as_its_area_tells():
     assert shares(np.array([100.0, 210.0]), 100, 3).tolist() == [1, 2]
     assert shares(np.array([330.0]), 100, 3).tolist() == [3]
     assert shares(np.array([100.0, 105.0]), 100, 3).tolist() == [1, 1]  # one is out of view
+
+
+SMALL = [(200 * k, 300, 30, 9, 0) for k in (1, 2, 3)]  # animals of 212 pixels in an image of two megapixels
+ARENA = (1600, 1250)
+
+
+def test_the_smallest_area_is_learnt_where_all_animals_are_smaller_than_a_share_of_the_image():
+    regions = Regions(3)
+    mask = mask_of(*SMALL, size=ARENA)
+    found = [len(regions.detections(mask)) for _ in range(20)]
+    assert found == [0] * 15 + [3] * 5
+    assert len(regions.detections(mask_of(*SMALL, (800, 800, 12, 5, 0), size=ARENA))) == 3
+
+
+@pytest.mark.parametrize(
+    ("regions", "ellipses"),
+    [
+        (Regions(), SMALL),  # the number is not known
+        (Regions(3, min_area=400), SMALL),  # it was said
+        (Regions(3), [*SMALL[:2], (900, 300, 90, 40, 0)]),  # one animal, and two of something else
+        (Regions(4), SMALL),  # not all are seen
+    ],
+)
+def test_the_smallest_area_stays_where_nothing_tells_that_the_animals_are_smaller(regions, ellipses):
+    found = [len(regions.detections(mask_of(*ellipses, size=ARENA))) for _ in range(20)]
+    assert found == [sum(length > 30 for _, _, length, _, _ in ellipses)] * 20
+
+
+def test_a_detector_that_finds_nothing_says_which_limit_the_largest_region_exceeds():
+    small, large = Regions(min_area=400), Regions(min_area=10, max_area=100)
+    for regions in (small, large):
+        assert regions.why_none() is None
+        regions.detections(mask_of((200, 300, 30, 9, 0), size=ARENA))
+    assert re.fullmatch(r"the largest region had 2\d\d pixels, and min_area is 400", str(small.why_none()))
+    assert re.fullmatch(r"the largest region had 2\d\d pixels, and max_area is 100", str(large.why_none()))
+    small.detections(mask_of((200, 300, 60, 20, 0), size=ARENA))
+    assert small.why_none() is None
 
 
 def test_two_animals_that_cross_are_two_blobs_at_their_places_where_their_number_is_known():

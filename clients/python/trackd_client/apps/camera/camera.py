@@ -29,6 +29,7 @@ LEARNED_IMAGES = 25  # of a file, for `Detector.prepare`
 SLICE_S = 0.2  # the longest wait for a frame, after which progress is shown
 SEND_S = 2.0  # the longest wait for a daemon that has no room
 FOLLOW_S = 2.0  # the wait for the last settlements at the end
+NONE_FRAMES = 150  # without any detection, after which it is said
 DEFAULT_FPS = 30.0  # of a video, where the source claims no rate
 
 
@@ -63,6 +64,7 @@ class Camera:
         self._settlements = Settlements()
         self._rates = (Rate(), Rate())
         self._detected = self._sent = self._lost = self._rejected = self._n = 0
+        self._found = False  # any animal, in any frame
         self._began_s: float | None = None
         self._ended_s: float | None = None
         self.causes: list[str] = []
@@ -129,6 +131,14 @@ class Camera:
             reconnects=self._grabber.reconnects,
         )
 
+    @property
+    def nothing(self) -> str | None:
+        """That no frame had a detection so far, and why if the detector knows it, in one line; None if one had."""
+        if self._found or not self._detected:
+            return None
+        why = self._detector.why_none()
+        return f"no detections in {self._detected} frames" + ("" if why is None else f": {why}")
+
     def _begin_video(self) -> None:
         folder = self._options.record
         if folder is not None:
@@ -189,6 +199,9 @@ class Camera:
         found = self._detect(frame, index)
         self._detected += 1
         self._n = len(found)
+        self._found = self._found or self._n > 0
+        if self._detected == NONE_FRAMES and (nothing := self.nothing) is not None:
+            logger.warning("stream=%s: %s", self.name, nothing)
         image = self._image(frame.image)
         while True:
             try:
