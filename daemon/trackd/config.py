@@ -99,7 +99,7 @@ class TrackerConfig(Section):
     use_vis_feats: bool = True
     use_scores: bool = True
     overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
-    mult_thresh: bool = True
+    mult_thresh: bool | None = None
     decay_time: Annotated[float | None, Field(gt=0, le=1)] = None
     iou: Annotated[Literal["mult", "max"] | None, BeforeValidator(_iou)] = None
     max_center_dist: Annotated[float | None, Field(ge=0), BeforeValidator(_unbounded_is_none)] = None

@@ -122,13 +122,17 @@ def test_mult_thresh_shows_where_scores_are_low_or_the_threshold_is_high(user: U
         assert (true == false) is equal, (name, threshold)
 
 
-def test_mult_thresh_changes_nothing_without_a_checkpoint_as_described(user: User) -> None:
-    for name, threshold in (("icy", 0.5), ("weak", 0.5), ("weak", 0.01)):
+def test_mult_thresh_applies_without_a_checkpoint_only_where_it_is_true_as_described(user: User) -> None:
+    for name, threshold, differs in (("weak", 0.5, True), ("icy", 0.01, False)):
         settings = [f"tracker.overlap_thresh={threshold}"]
-        true, false = (user.track(name, *settings, f"tracker.mult_thresh={value}") for value in ("true", "false"))
-        assert true.ids == false.ids
+        unset, null, false, true = (
+            user.track(name, *settings, *given)
+            for given in ([], *([f"tracker.mult_thresh={value}"] for value in ("null", "false", "true")))
+        )
+        assert unset.ids == null.ids == false.ids
+        assert (true.n_tracks > unset.n_tracks) is (true.ids != unset.ids) is differs
     (row,) = [line for line in PAGE.splitlines() if line.startswith("| `mult_thresh`")]
-    assert "so it changes nothing there" in row
+    assert "false with `motion`, which has one observation behind a score" in row
 
 
 def test_decay_time_without_a_checkpoint_has_no_effect_as_described(user: User) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -198,8 +198,13 @@ def opening_of(session: Session, state: StreamState) -> OpenRecord:
 
 
 def _opened_map(session: Session, state: StreamState) -> dict[str, Any]:
+    settings = state.settings.as_map()
+    mult_thresh = settings["tracker"]["mult_thresh"]
+    # Earlier versions read true or false here, and stored true where it was not set.
+    settings["tracker"]["mult_thresh"] = mult_thresh is not False
     return {
-        "settings": state.settings.as_map(),
+        "settings": settings,
+        "mult_thresh": mult_thresh,
         "zones": state.zones.as_map(),
         "opened_epoch": session.opened_epoch,
         "model": session.model,
@@ -219,7 +224,7 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
     """
     opened = stored.opened.opened
     name = stored.opened.stream
-    settings = validate(StreamSettings, opened["settings"], f"stream {name!r} in the journal")
+    settings = validate(StreamSettings, _stored_settings(opened), f"stream {name!r} in the journal")
     skeleton = _skeleton(opened["skeleton"])
     shape = None if opened["frame_shape"] is None else tuple(opened["frame_shape"])
     queue = StreamQueue(name, settings.stream.queue_depth)
@@ -252,6 +257,15 @@ def restored_session(stored: StoredStream, history_bytes: int, now_ns: int) -> t
         zones=StreamZones.of_map(opened.get("zones")),
     )
     return session, Open(name, skeleton=skeleton, frame_shape=shape, source=opened["source"])
+
+
+def _stored_settings(opened: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as they were set: a `mult_thresh` of true that an earlier version stored was the default."""
+    settings: dict[str, Any] = opened["settings"]
+    tracker = settings["tracker"]
+    if tracker.get("mult_thresh") is not True:
+        return settings
+    return {**settings, "tracker": {**tracker, "mult_thresh": opened.get("mult_thresh")}}
 
 
 def _skeleton(stored: dict[str, Any] | None) -> Skeleton | None:

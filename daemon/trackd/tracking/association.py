@@ -63,7 +63,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     by_odds = scores.one_each and not _change_scores(rules)
     if by_odds:
         log_odds, others = logits if len(scores.slots) == len(columns) else odds.spread(logits, scores, columns), 1
-        values, limits = log_odds - _log_threshold(config.overlap_thresh), np.zeros(len(columns))
+        values, limits = log_odds - _log_threshold(config.overlap_thresh), _odds_limits(query, columns, config)
         table = odds.SCALE * (log_odds + np.float32(scores.caution))
         flags = weigh_table(odds.with_no_match(table), query, columns, config, rules)[1] if rules else []
     else:
@@ -103,9 +103,19 @@ def _force(
 
 
 def _limits(query: Query, scores: Scores, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:
-    """Return the score that a pair must exceed, by track; `mult_thresh` counts the references behind a score."""
-    multiplied = config.mult_thresh and not scores.one_each
+    """Return the score that a pair must exceed, by track."""
+    multiplied = not scores.one_each if config.mult_thresh is None else config.mult_thresh
     return thresholds(config.overlap_thresh, multiplied, query.window.counts(slots) if multiplied else slots)
+
+
+def _odds_limits(query: Query, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:
+    """Return by how much the log odds of a pair must exceed those of `overlap_thresh`, by track.
+
+    The score has one observation behind it, so the threshold is multiplied only where `mult_thresh` is set to true.
+    """
+    if not config.mult_thresh or config.overlap_thresh == 0:
+        return np.zeros(len(slots))
+    return np.asarray(np.log(query.window.counts(slots)))
 
 
 def _unmatched(rows: NDArray[np.intp], matched: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -134,7 +144,8 @@ def _associate_near(
     by_odds = not _change_scores(rules)
     if by_odds:
         values = odds.SCALE * (logits + np.float32(scores.caution))
-        gains, limits = np.maximum(logits - _log_threshold(config.overlap_thresh), 0), np.zeros(len(slots))
+        gains = np.maximum(logits - _log_threshold(config.overlap_thresh), 0)
+        limits = _odds_limits(query, slots, config)
         if rules:
             given = odds.pairs_with_no_match(values, pairs, rows, len(slots))
             query.flags += weigh_pairs(*given, query, np.append(slots, 0), config, rules)[2]
