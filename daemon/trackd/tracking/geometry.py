@@ -5,10 +5,12 @@ Letters: n instances, k nodes of the skeleton, A anchors per instance.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trackd_client.detections import Detections, Skeleton
+from trackd_client.detections import Skeleton
 
 CENTROID_NAMES = ("", "centroid", "midpoint")
 Anchors = str | int | list[str]
@@ -27,11 +29,11 @@ def centroids(keypoints: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDA
         return np.asarray(total / np.where(count > 0, count, np.nan)[:, None])
 
 
-def anchor_nodes(anchors: Anchors, skeleton: Skeleton | None, rng: np.random.Generator) -> tuple[int, ...]:
+def anchor_nodes(anchors: Anchors, skeleton: Skeleton | None, seed: int) -> tuple[int, ...]:
     """Return the node number of each anchor, −1 for the centroid.
 
-    An integer draws that many different nodes, the same for every instance, so that the crops of all instances show the
-    same nodes.
+    An integer draws that many different nodes by the seed, the same for every instance, so that the crops of all
+    instances show the same nodes. A stream has one seed for all of its frames.
 
     Raises:
         ValueError: a name that the skeleton does not have, no anchor at all, or more anchors than nodes.
@@ -40,7 +42,8 @@ def anchor_nodes(anchors: Anchors, skeleton: Skeleton | None, rng: np.random.Gen
     if isinstance(anchors, int):
         if not 1 <= anchors <= len(nodes):
             raise ValueError(f"anchors must be between 1 and the number of nodes, {len(nodes)}; got {anchors}")
-        return tuple(int(node) for node in np.sort(rng.permutation(len(nodes))[:anchors]))
+        drawn = np.random.default_rng(seed).permutation(len(nodes))[:anchors]
+        return tuple(int(node) for node in np.sort(drawn))
     names = [anchors] if isinstance(anchors, str) else anchors
     if not names:
         raise ValueError("anchors must name at least one node; got an empty list")
@@ -51,46 +54,12 @@ def anchor_nodes(anchors: Anchors, skeleton: Skeleton | None, rng: np.random.Gen
     return tuple(-1 if name in CENTROID_NAMES else nodes.index(name) for name in names)
 
 
-def anchor_points(
-    detections: Detections,
-    skeleton: Skeleton | None,
-    anchors: Anchors,
-    handle_missing: str,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Compute the points on which crops and boxes are centred.
-
-    Args:
-        detections: boxes alone give their centres, for any `anchors`.
-        skeleton: names the nodes of the keypoints.
-        anchors: a node's name; a list of them; an int: that many nodes at random; "", "centroid" or
-            "midpoint": the mean of the visible nodes.
-        handle_missing: "centroid" replaces an anchor that is not visible by that mean; "ignore" and "drop" leave NaN.
-        rng: draws the nodes if `anchors` is an int; must have the same seed for every frame of a stream.
-
-    Returns:
-        (n, A, 2) x y in pixels, NaN where an anchor is missing.
-
-    Raises:
-        ValueError: an unknown node; the text names the known ones.
-    """
-    if detections.keypoints is None:
-        n_anchors = len(anchors) if isinstance(anchors, list) else anchors if isinstance(anchors, int) else 1
-        boxes = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
-        centres = (boxes[:, :2] + boxes[:, 2:]) * 0.5
-        return np.repeat(centres[:, None], n_anchors, axis=1)
-    numbers = anchor_nodes(anchors, skeleton, rng)
-    keypoints = np.asarray(detections.keypoints, np.float64)
-    visible = visible_nodes(keypoints)
-    middle = centroids(keypoints, visible)
-    points = np.empty((len(keypoints), len(numbers), 2))
-    for column, number in enumerate(numbers):
-        if number < 0:
-            points[:, column] = middle
-            continue
-        missing = middle if handle_missing == "centroid" else np.nan
-        points[:, column] = np.where(visible[:, number, None], keypoints[:, number], missing)
-    return points
+def box_points(boxes: NDArray[np.floating[Any]], anchors: Anchors) -> NDArray[np.float64]:
+    """Return the centre of each box (n, 4) for each anchor, (n, A, 2): without a pose all anchors are there."""
+    n_anchors = len(anchors) if isinstance(anchors, list) else anchors if isinstance(anchors, int) else 1
+    sides = np.asarray(boxes, np.float64).reshape(-1, 4)
+    centres = (sides[:, :2] + sides[:, 2:]) * 0.5
+    return np.repeat(centres[:, None], n_anchors, axis=1)
 
 
 def crop_boxes(centres: ArrayLike, crop_size: int | list[int], padding: int) -> NDArray[np.float32]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, GIVEN_BOXES, compiled
-from trackd.tracking.geometry import anchor_points, crop_boxes, visible_nodes
+from trackd.tracking.geometry import box_points, crop_boxes
+from trackd.tracking.posed import read_poses
 from trackd_client.detections import Detections, Skeleton
 
 if TYPE_CHECKING:
@@ -84,28 +85,35 @@ class Instances:
                     scored=detections.scores is not None, skeleton=skeleton, frame_shape=frame_shape,
                 )  # fmt: skip
         n = len(detections)
-        valid = np.ones(n, bool) if detections.boxes is None else _boxes_usable(detections.boxes)
-        spoiled = ~valid
-        if detections.keypoints is None and boxes_from == "detection" and sent is not None:
-            compared, extents, centres = sent[:, None], sent, _middles(sent)
-        else:
-            crops, points = _crops(detections, dataset, skeleton)
-            as_sent = boxes_from == "detection" and sent is not None and dataset.anchors == ""
-            compared = sent[:, None] if as_sent and sent is not None else crops
-            extents = sent if sent is not None else _pose_extents(detections.keypoints, crops)
-            centres = _middles(extents) if as_sent else _anchor_means(points, extents)
-            if detections.keypoints is not None:
-                valid = valid & _keypoints_usable(detections.keypoints, sent is not None)
+        centres = np.empty((n, 2), np.float32)
+        valid, spoiled, unknown = _usual_columns(n)
+        if detections.boxes is not None and sent is not None and not _check_boxes(sent, centres, MAX_COORDINATE_PX):
+            valid = _boxes_usable(detections.boxes)
+            spoiled = ~valid
+        if detections.keypoints is not None:
+            posed = read_poses(detections.keypoints, sent, dataset, skeleton, MAX_COORDINATE_PX)
+            extents, compared = posed.extents, posed.crops
+            if sent is not None and boxes_from == "detection" and dataset.anchors == "":
+                compared = sent[:, None]
+            else:
+                centres = posed.centres
+            if not posed.all_usable:
+                valid = valid & posed.usable
                 spoiled = ~valid
-                if dataset.handle_missing == "drop":
-                    valid = valid & np.asarray(np.isfinite(points).all(axis=(1, 2)))
+            if dataset.handle_missing == "drop":
+                valid = valid & np.asarray(np.isfinite(posed.points).all(axis=(1, 2)))
+        else:
+            assert sent is not None
+            extents, compared = sent, sent[:, None]
+            if boxes_from == "crop":
+                points = box_points(np.asarray(detections.boxes), dataset.anchors)
+                compared = crop_boxes(points, dataset.crop_size, dataset.padding)
+                centres = _anchor_means(points, sent)
         return cls(
             boxes=compared,
             extents=extents,
             centres=centres,
-            scores=np.full(n, np.nan, np.float32)
-            if detections.scores is None
-            else np.asarray(detections.scores, np.float32),
+            scores=unknown if detections.scores is None else np.asarray(detections.scores, np.float32),
             keypoints=detections.keypoints,
             valid=valid,
             spoiled=spoiled,
@@ -140,39 +148,6 @@ def _boxes_usable(boxes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     within = (np.abs(boxes) <= MAX_COORDINATE_PX).all(axis=1)
     upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
     return np.asarray(within & upright)
-
-
-def _keypoints_usable(keypoints: NDArray[np.floating[Any]], has_boxes: bool) -> NDArray[np.bool_]:
-    if keypoints.shape[1] == 0:
-        return np.full(len(keypoints), has_boxes)
-    fault = (np.abs(keypoints) > MAX_COORDINATE_PX).any(axis=(1, 2))
-    if has_boxes:  # a box without a visible node is still an instance
-        return np.asarray(~fault)
-    seen = ~np.isnan(keypoints).any(axis=2)
-    return np.asarray(seen.any(axis=1) & ~fault)
-
-
-def _crops(
-    detections: Detections, dataset: LiveDataset, skeleton: Skeleton | None
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Crop boxes (n, A, 4) and their anchor points (n, A, 2)."""
-    rng = np.random.default_rng(dataset.seed or 0)  # a new one for every frame, so that the stream keeps the same nodes
-    points = anchor_points(detections, skeleton, dataset.anchors, dataset.handle_missing, rng)
-    return crop_boxes(points, dataset.crop_size, dataset.padding), points
-
-
-def _pose_extents(keypoints: NDArray[np.floating[Any]] | None, crops: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the bounding box of at least two visible nodes, else the first complete crop box; (n, 4)."""
-    assert keypoints is not None
-    visible = visible_nodes(np.asarray(keypoints, np.float64))
-    shown = visible[:, :, None]
-    low = np.where(shown, keypoints, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(shown, keypoints, -np.inf).max(axis=1, initial=-np.inf)
-    tight = np.concatenate([low, high], axis=1).astype(np.float32)
-    first = np.isfinite(crops).all(axis=2).argmax(axis=1)
-    around = np.take_along_axis(crops, first[:, None, None], axis=1)[:, 0]
-    posed = np.asarray(visible.sum(axis=1) >= 2)
-    return np.where(posed[:, None], tight, around)
 
 
 def _middles(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,15 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trackd.tracking.geometry import anchor_points, crop_boxes
-from trackd_client.detections import Detections, Skeleton
+from trackd.tracking.geometry import box_points, crop_boxes
+from trackd.tracking.posed import read_poses
+from trackd_client.detections import Skeleton
+from trackd_client.recordings.config import LiveDataset
 
 SKELETON = Skeleton(("head", "thorax", "tail"))
 POSE = np.array([[[10.0, 20.0], [30.0, 40.0], [np.nan, np.nan]], [[1.0, 1.0], [2.0, 2.0], [6.0, 3.0]]])
 
 
 def points(anchors, handle_missing="centroid", seed=0, pose=POSE):
-    return anchor_points(Detections(keypoints=pose), SKELETON, anchors, handle_missing, np.random.default_rng(seed))
+    dataset = LiveDataset(anchors=anchors, handle_missing=handle_missing, seed=seed)
+    return read_poses(pose, None, dataset, SKELETON, 1e7).points
 
 
 def test_a_crop_extends_half_its_side_and_the_padding_from_the_centre() -> None:
@@ -70,6 +73,7 @@ def test_more_random_anchors_than_nodes_is_an_error() -> None:
 
 
 def test_boxes_alone_are_anchored_at_their_centres() -> None:
-    boxes = Detections(boxes=np.array([[0.0, 0.0, 10.0, 20.0]]))
-    found = anchor_points(boxes, None, "thorax", "centroid", np.random.default_rng(0))
-    assert found.tolist() == [[[5.0, 10.0]]]
+    boxes = np.array([[0.0, 0.0, 10.0, 20.0]])
+    assert box_points(boxes, "thorax").tolist() == [[[5.0, 10.0]]]
+    assert box_points(boxes, ["head", "tail"]).tolist() == [[[5.0, 10.0], [5.0, 10.0]]]
+    assert box_points(boxes, 3).shape == (1, 3, 2)
