@@ -387,32 +387,34 @@ def near_pairs(
     n, m = len(by_x), len(expected)
     while n > 0 and math.isnan(observed[by_x[n - 1], 0]):
         n -= 1
-    x = observed[by_x[:n], 0]
+    x, y = observed[by_x[:n], 0], observed[by_x[:n], 1]
+    capacity = pairs.shape[1]
+    found = np.empty((2, capacity), np.int64)  # by column and then by x
     starts[:] = 0
     count = 0
-    for filling in (False, True):
-        for j in range(m):
-            row = expected[j]
-            usual = (row.position_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (USUAL_TAIL + 2.0)) - 1.0
-            burst = (row.burst_peak / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
-            reach_x = math.sqrt(max(usual / row.position_precision[0], burst / row.burst_precision[0], 0.0))
-            reach_y = math.sqrt(max(usual / row.position_precision[1], burst / row.burst_precision[1], 0.0))
-            for k in range(np.searchsorted(x, row.centre[0] - reach_x), n):
-                if x[k] > row.centre[0] + reach_x:
-                    break
-                i = by_x[k]
-                if abs(observed[i, 1] - row.centre[1]) <= reach_y:
-                    if filling:
-                        pairs[0, starts[i]], pairs[1, starts[i]] = i, j
-                        starts[i] += 1
-                    else:
-                        starts[i + 1] += 1
-                        count += 1
-            if count > most:
-                return count
-        if not filling:
-            for i in range(1, len(starts)):
-                starts[i] += starts[i - 1]  # the index of each row's first pair
-            if count > pairs.shape[1]:
+    for j in range(m):
+        row = expected[j]
+        usual = (row.position_peak * max(row.size_peak, 1.0) / math.exp(GATE)) ** (2.0 / (USUAL_TAIL + 2.0)) - 1.0
+        burst = (row.burst_peak / math.exp(GATE)) ** (2.0 / (TAIL + 2.0)) - 1.0
+        reach_x = math.sqrt(max(usual / row.position_precision[0], burst / row.burst_precision[0], 0.0))
+        reach_y = math.sqrt(max(usual / row.position_precision[1], burst / row.burst_precision[1], 0.0))
+        right, middle = row.centre[0] + reach_x, row.centre[1]
+        for k in range(np.searchsorted(x, row.centre[0] - reach_x), n):
+            if x[k] > right:
                 break
+            if abs(y[k] - middle) <= reach_y:
+                if count < capacity:
+                    found[0, count], found[1, count] = by_x[k], j
+                starts[by_x[k] + 1] += 1
+                count += 1
+        if count > most:
+            return count
+    if count > capacity:
+        return count
+    for i in range(1, len(starts)):
+        starts[i] += starts[i - 1]  # the index of each row's first pair
+    for k in range(count):
+        i = found[0, k]
+        pairs[0, starts[i]], pairs[1, starts[i]] = i, found[1, k]
+        starts[i] += 1
     return count
