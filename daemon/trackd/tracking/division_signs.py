@@ -19,6 +19,7 @@ from trackd.compiled import FLOAT32_TABLE, FLOATS, GIVEN_BOXES, INTS, compiled, 
 
 MAX_PAIRS = 1 << 16  # above this number of pairs nothing is searched: the frame may hold a division
 _ROUNDING = 1.001  # of the exact search, whose numbers are float32
+_SLACK = 1e-6  # of the span along x, over the lengths that are rounded in the test of a pair
 _COUNTS = types.UniTuple(types.int64, 2)
 
 
@@ -55,6 +56,21 @@ def _are_parts(parts: Any, one: int, other: int, wholes: Any, whole: int, common
         and small * _ROUNDING >= limits[4] * large
         and small + large <= _ROUNDING * common_size * size
     )
+
+
+@piece
+def _doubled_x(parts: Any, part: int) -> float:
+    return float(np.float64(parts[part, 0]) + parts[part, 2])
+
+
+@piece
+def _span(wholes: Any, whole: int, distance: float) -> tuple[float, float]:
+    """Return the least and the greatest doubled x of a part that can be near a whole."""
+    left, right = np.float64(wholes[whole, 0]), np.float64(wholes[whole, 2])
+    width, height = right - left, np.float64(wholes[whole, 3]) - wholes[whole, 1]
+    reach = 2.0 * distance * math.sqrt(_ROUNDING * (width * width + height * height))
+    reach += _SLACK * (abs(left) + abs(right) + reach)
+    return left + right - reach, left + right + reach
 
 
 @compiled(_COUNTS, INTS, INTS, FLOAT32_TABLE, INTS, INTS, INTS, GIVEN_BOXES, FLOATS)
@@ -95,26 +111,39 @@ def find_signs(
             n_gone += row_of[slot] < 0
     if n_before * max(len(unmatched), n_gone) > MAX_PAIRS:
         return int(len(unmatched) > 0), n_merges
-    for gone in live:
-        if missed[gone] > 0 or row_of[gone] >= 0:
-            continue
+    if n_gone > 0:
+        first, last = np.empty(len(slots)), np.empty(len(slots))
         for k in range(len(slots)):
-            slot, row = slots[k], rows[k]
-            if (
-                _is_near(boxes, gone, extents, row, limits[0])
-                and missed[slot] == 0
-                and _is_near(boxes, slot, extents, row, limits[0])
-                and _are_parts(boxes, gone, slot, extents, row, limits[5], limits)
-            ):
-                n_merges += 1
-                break
+            first[k], last[k] = _span(extents, rows[k], limits[0])
+        for gone in live:
+            if missed[gone] > 0 or row_of[gone] >= 0:
+                continue
+            here = _doubled_x(boxes, gone)
+            for k in range(len(slots)):
+                if here < first[k] or here > last[k]:
+                    continue
+                slot, row = slots[k], rows[k]
+                if (
+                    missed[slot] == 0
+                    and _is_near(boxes, gone, extents, row, limits[0])
+                    and _is_near(boxes, slot, extents, row, limits[0])
+                    and _are_parts(boxes, gone, slot, extents, row, limits[5], limits)
+                ):
+                    n_merges += 1
+                    break
+    if len(unmatched) == 0:
+        return 0, n_merges
+    doubled = np.empty(len(unmatched))
+    for k in range(len(unmatched)):
+        doubled[k] = _doubled_x(extents, unmatched[k])
     for parent in live:
         if missed[parent] > 0:
             continue
         own = row_of[parent]
-        for first in range(len(unmatched)):
-            one = unmatched[first]
-            if not _is_near(extents, one, boxes, parent, limits[0]):
+        least, most = _span(boxes, parent, limits[0])
+        for at in range(len(unmatched)):
+            one = unmatched[at]
+            if doubled[at] < least or doubled[at] > most or not _is_near(extents, one, boxes, parent, limits[0]):
                 continue
             if (
                 own >= 0
@@ -122,8 +151,8 @@ def find_signs(
                 and _are_parts(extents, one, own, boxes, parent, limits[6], limits)
             ):
                 return 1, n_merges
-            for second in range(first):
-                other = unmatched[second]
+            for before in range(at):
+                other = unmatched[before]
                 if _is_near(extents, other, boxes, parent, limits[0]) and _are_parts(
                     extents, one, other, boxes, parent, limits[6], limits
                 ):
