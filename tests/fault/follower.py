@@ -22,7 +22,8 @@ def content(tracks: Tracks) -> tuple[Any, ...]:
     return (
         tracks.seq, tracks.frame_index, tracks.t_ns, str(tracks.status), tracks.reason,
         *(None if array is None else (array.shape, array.tobytes()) for array in arrays),
-        tracks.new_tracks, tracks.lost_tracks, tracks.found_tracks, tracks.ended_tracks, tracks.flags, tracks.parents,
+        tracks.new_tracks, tracks.lost_tracks, tracks.found_tracks, tracks.ended_tracks, tracks.restored_tracks,
+        tracks.flags, tracks.parents,
     )  # fmt: skip
 
 

@@ -87,11 +87,39 @@ def test_the_detail_of_each_action_has_what_it_changed(client):
         {"number": 3, "action": "merge", "tracks": [3], "into": 2},
         {"number": 4, "action": "end", "tracks": [0]},
         {"number": 5, "action": "undo", "tracks": [0], "undoes": 4},
-        "bad_correction",  # track 1 has ended
+        "bad_correction",  # track 1 is named, and has ended
     ]
     header, ids = send(client, 2, n=2)
     assert ids == [0, 2]
     assert (header["new_tracks"], header["found_tracks"], header["ended_tracks"]) == ([3], [2], [1, 3])
+
+
+def test_an_undo_after_later_frames_restores_the_ids_and_states_so(client, sdk):
+    correct(client, "rename", track=0, name="Ann")
+    correct(client, "new_id", track=0)
+    correct(client, "end", track=1)
+    header, ids = send(client, 1)
+    assert ids == [3, 4, 2]
+    assert (header["new_tracks"], header["ended_tracks"], "restored_tracks" in header) == ([3, 4], [0, 1], False)
+    for seq in range(2, 40):
+        send(client, seq)
+    assert correct(client, "undo")["result"]["seq"] == 39
+    assert correct(client, "undo")["result"]["number"] == 5
+    details = []
+    while len(details) < 2:
+        detail = client.next_event("corrected")["detail"]
+        if detail["action"] == "undo":
+            details.append({k: v for k, v in detail.items() if k not in ("author", "t_ns")})
+    assert details == [
+        {"number": 4, "action": "undo", "tracks": [1], "undoes": 3, "restored": 1, "replaced": 4},
+        {"number": 5, "action": "undo", "tracks": [0], "new_id": 3, "undoes": 2, "restored": 0, "replaced": 3},
+    ]
+    header, ids = send(client, 40)
+    assert (ids, header["names"]) == ([0, 1, 2], ["Ann", None, None])
+    assert (header["restored_tracks"], header["ended_tracks"]) == ([0, 1], [3, 4])
+    (row,) = sdk.history(client.stream, from_seq=40)
+    assert (row.restored_tracks, row.ended_tracks) == ((0, 1), (3, 4))
+    assert [each["restored"] for each in row.corrections] == [1, 0]
 
 
 def test_names_travel_beside_the_ids_and_are_in_live_and_history(client):
@@ -141,6 +169,16 @@ def test_a_reset_forgets_names_and_corrections(client):
     assert correct(client, "swap", tracks=[0, 1])["result"]["number"] == 1
 
 
+def test_what_was_ended_before_a_reset_is_not_restored_after_it(client):
+    correct(client, "end", track=0)
+    send(client, 1)
+    client.request("stream.reset", stream=client.stream)
+    client.next_event("reset")
+    error = correct(client, "undo")["error"]
+    assert error == {"code": "bad_correction", "message": "there is no correction to undo"}
+    assert send(client, 2)[1] == [0, 1, 2]
+
+
 def test_the_sdk_has_a_method_for_each_action(client, sdk):
     name = client.stream
     assert sdk.rename_track(name, 0, "Ann", author="ada").number == 1
@@ -187,6 +225,58 @@ def test_a_restart_keeps_names_pending_ends_and_what_can_be_undone(tmp_path):
         assert ids == [0, 1, 3]
         assert header["names"] == ["Ann", None, None]
         assert header["ended_tracks"] == [2]
+
+
+def test_after_kills_before_and_after_an_undo_the_ids_are_those_without_a_kill(tmp_path):
+    """Frames after the last snapshot are tracked again by each daemon: their ids must be the published ones."""
+    steps = {
+        3: [("rename", {"track": 1, "name": "Ann"}), ("end", {"track": 1}), ("new_id", {"track": 0})],
+        8: "kill",
+        12: [("undo", {}), ("undo", {})],
+        13: "kill",  # the ids are restored, and not yet published
+        15: [("end", {"track": 2})],
+        18: "kill",
+        20: [("undo", {})],
+        24: "kill",
+    }
+    found = []
+    for kills in (False, True):
+        state = tmp_path / str(kills)
+        options = (f"daemon.state_dir={state}", "daemon.http=null")
+        daemon, told = DaemonProcess(*options), []
+        client = None
+        try:
+            client = opened(daemon)
+            for seq in range(26):
+                step = steps.get(seq, ())
+                if step == "kill" and kills:
+                    client.close()
+                    daemon.process.kill()
+                    daemon.process.wait(10)
+                    daemon = DaemonProcess(*options)
+                    client = opened(daemon)
+                for action, params in step if step != "kill" else ():
+                    assert "result" in correct(client, action, **params), (seq, action)
+                header, ids = send(client, seq)
+                told.append((ids, header.get("names"), header.get("restored_tracks"), header["ended_tracks"]))
+            rows = client.request("history", stream="cam")["result"]
+            assert [row["track_ids"] for row in rows] == [each[0] for each in told]
+            assert [row.get("restored_tracks") for row in rows] == [each[2] for each in told]
+        finally:
+            if client is not None:
+                client.close()
+            daemon.stop()
+        found.append(told)
+    assert found[0] == found[1]
+    assert [found[1][seq][0] for seq in (3, 11, 12, 15, 20)] == [[3, 4, 2], [3, 4, 2], [0, 1, 2], [0, 1, 5], [0, 1, 2]]
+    assert found[1][12] == ([0, 1, 2], [None, "Ann", None], [0, 1], [3, 4])
+
+
+def opened(daemon):
+    client = RawClient(daemon.addresses, subscribe="cam")
+    client.stream = "cam"
+    client.open("cam", takeover=True)
+    return client
 
 
 def test_a_wrong_id_that_was_corrected_is_right_in_the_slp_with_its_name_also_after_a_kill(tmp_path):

@@ -201,7 +201,7 @@ class Identification:
             if correction["action"] == Action.RENAME:
                 self._named_by_people.update(correction["tracks"])
                 continue
-            ids = [*correction["tracks"], correction.get("into"), correction.get("new_id")]
+            ids = [*correction["tracks"], *map(correction.get, ("into", "new_id", "replaced"))]
             self._fragments.trust([each for each in ids if each is not None])
 
 

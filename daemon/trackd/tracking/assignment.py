@@ -21,7 +21,7 @@ class Assignment:
     new_tracks: tuple[int, ...] = ()
     lost_tracks: tuple[int, ...] = ()  # not seen in this frame, but in the one before
     found_tracks: tuple[int, ...] = ()  # seen again after a gap
-    ended_tracks: tuple[int, ...] = ()  # their ids are never used again
+    ended_tracks: tuple[int, ...] = ()  # no other track ever has their ids
     flags: tuple[str, ...] = ()  # of low_confidence, forced, out_of_reach, low_score, invalid_detection, evicted
     parents: tuple[int, ...] = ()  # parallel to new_tracks: the track that divided, −1 for none; empty if none divided
     names: tuple[str | None, ...] = ()  # parallel to track_ids, None for none; empty if no track of the frame has one
@@ -30,3 +30,4 @@ class Assignment:
     identity_events: tuple[dict[str, Any], ...] = ()  # what was found of the animals' identities up to this frame
     merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
     merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the instance
+    restored_tracks: tuple[int, ...] = ()  # ended before, and live again by an undo; lost where not in track_ids

@@ -78,7 +78,7 @@ class Lifecycle:
     """The first and the last observation of each live track, and the gaps that follow from the last; by slot.
 
     A track is active if it was matched in the latest frame, else lost. It is tentative until it was observed in
-    `min_hits` frames, the first one included. Ids rise by one and are never used twice.
+    `min_hits` frames, the first one included. Ids rise by one, and no two tracks ever have the same.
     """
 
     def __init__(self, window: RollingWindow, first_id: int = 0) -> None:
@@ -104,13 +104,13 @@ class Lifecycle:
         """Return for each of these tracks whether it was observed in fewer than `min_hits` frames."""
         return self.hits[slots] < min_hits
 
-    def missing_tentative(self, min_hits: int) -> Slots:
-        """Return the tentative tracks that were missing from the last `min_hits` frames.
+    def missing_tentative(self, min_hits: int, slots: Slots | None = None) -> Slots:
+        """Return those of the live tracks, or of these, that are tentative and missing from the last `min_hits` frames.
 
         Frames that were tracked count, not frame numbers: a frame that nobody looked at is no evidence against a track.
         """
-        live = self.window.live
-        return live[self.is_tentative(live, min_hits) & (self.missed[live] >= min_hits)]
+        slots = self.window.live if slots is None else slots
+        return slots[self.is_tentative(slots, min_hits) & (self.missed[slots] >= min_hits)]
 
     def missing_before(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
         """Return the tracks whose gap reached its limit before this frame, through dropped frames."""
@@ -125,17 +125,19 @@ class Lifecycle:
             over |= (gap >= 1) & (t_ns - self.last_t_ns[live] >= max_gap_s * 1e9)
         return live[over]
 
-    def missing_after(self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None) -> Slots:
-        """Return the tracks that are not matched in this frame either and whose gap has reached its limit."""
-        live = self.window.live
+    def missing_after(
+        self, frame_index: int, t_ns: int, max_gap: int | None, max_gap_s: float | None, slots: Slots | None = None
+    ) -> Slots:
+        """Return those of the live tracks, or of these, that this frame lacks too and whose gap is at its limit."""
+        slots = self.window.live if slots is None else slots
         if max_gap is None and max_gap_s is None:
-            return live[:0]
-        over = np.zeros(len(live), bool)
+            return slots[:0]
+        over = np.zeros(len(slots), bool)
         if max_gap is not None:
-            over |= frame_index - self.last_index[live] >= max_gap
+            over |= frame_index - self.last_index[slots] >= max_gap
         if max_gap_s is not None:
-            over |= t_ns - self.last_t_ns[live] >= max_gap_s * 1e9
-        return live[over & (self.missed[live] > 0)]
+            over |= t_ns - self.last_t_ns[slots] >= max_gap_s * 1e9
+        return slots[over & (self.missed[slots] > 0)]
 
     def see(
         self, slots: Slots, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
@@ -157,6 +159,8 @@ class Lifecycle:
         )  # fmt: skip
         if axes is not None:
             self.axes[slots] = axes
+        if len(self.window.retired):
+            self.missed[self.window.retired] += 1
         if not n_lost and not n_found:
             return _NO_CHANGE
         return Sighting(tuple(changed[0, :n_lost].tolist()), tuple(changed[1, :n_found].tolist()))
@@ -192,21 +196,21 @@ class Lifecycle:
         return np.sort(lost[order[:count]])
 
     def snapshot(self) -> State:
-        """Return the state of the live tracks, in the order of their slots."""
-        live = self.window.live
-        arrays = {name: getattr(self, name)[live] for name in _ARRAYS}
+        """Return the state of the live and the retired tracks, in the order of their slots."""
+        slots = self.window.occupied
+        arrays = {name: getattr(self, name)[slots] for name in _ARRAYS}
         return {"next_id": self.next_id, **arrays}
 
     def restore(self, state: State) -> None:
         """Restore the state that `snapshot` returned; the window must be restored first."""
         self.next_id = int(state["next_id"])
         self._allocate(self.window.capacity)
-        live = self.window.live
+        slots = self.window.occupied
         # Snapshots of earlier versions have no first_index: the age counts from the last observation in them. They have
         # no hits and missed either: the observations in the window are those that are known.
-        earlier = {"first_index": state["last_index"], "hits": self.window.count[live], "missed": state.get("lost")}
+        earlier = {"first_index": state["last_index"], "hits": self.window.count[slots], "missed": state.get("lost")}
         for name in _ARRAYS:
-            getattr(self, name)[live] = state[name] if name in state else earlier[name]
+            getattr(self, name)[slots] = state[name] if name in state else earlier[name]
 
     def _grow(self) -> None:
         old = {name: getattr(self, name) for name in _ARRAYS}

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from trackd.tracking import division
 from trackd.tracking.assignment import Assignment as Assignment
 from trackd.tracking.association import associate
-from trackd.tracking.correction import Applied, Correction, Corrections
+from trackd.tracking.correction import Applied, Correction
+from trackd.tracking.corrections import Corrections
 from trackd.tracking.division_rate import DivisionRate
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
@@ -127,12 +128,13 @@ class Tracker:
         config = self.config
         ended: list[int] = []
         if self.corrections is not None and self.corrections.ending:
-            self._end(np.array(self.corrections.take_ending(), np.intp))  # `amend` states them
+            self.merged.release(self.corrections.take_ending())  # `amend` states them
         if self.clip_length and position // self.clip_length != self._clip:
             self._clip = position // self.clip_length
             if not config.persistent_tracking:
                 self.merged.release(self.window.live)
                 ended = self.lifecycle.end(self.window.live)
+                self.window.clear()  # of the retired tracks too
                 self.scorer.clear()
         if self._ends_gaps:
             ended += self._end(self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s))
@@ -206,7 +208,10 @@ class Tracker:
             if evicted:
                 ended += evicted
                 flags.append("evicted")
+        new_slots = NO_SLOTS
         if len(new_rows):
+            if self.corrections is not None:
+                self.corrections.retired.make_room(len(new_rows))
             new_slots = self.lifecycle.begin(
                 instances.extents[new_rows], None if axes is None else axes[new_rows], frame_index, t_ns
             )
@@ -241,6 +246,9 @@ class Tracker:
             tentative_tracks=self._tentative_ids(matches.slots) if self._has_tentative else (),
         )
         if self.corrections is not None:
+            if len(self.window.retired):
+                begun = new_slots[~np.isin(new_rows, list(parents))] if parents else new_slots
+                self.corrections.retired.follow(begun, frame_index, t_ns, config)
             self.corrections.amend(assignment)
         return assignment
 
@@ -257,8 +265,8 @@ class Tracker:
             CorrectionError: it is not possible; nothing has changed.
         """
         if self.corrections is None:
-            self.corrections = Corrections(self.window, self.lifecycle)
-        return self.corrections.apply(correction)
+            self.corrections = Corrections(self.window, self.lifecycle, self._forget)
+        return self.corrections.apply(correction, self.config.max_tracks)
 
     def live(self) -> LiveTracks:
         """The live tracks, active and lost."""
@@ -285,7 +293,7 @@ class Tracker:
             "clip": self._clip,
             "window": self.window.snapshot(),
             "lifecycle": self.lifecycle.snapshot(),
-            "scorer": self.scorer.snapshot(self.window.live),
+            "scorer": self.scorer.snapshot(self.window.occupied),
         }
         if self.merged.count:
             state["merged"] = self.merged.snapshot()
@@ -300,7 +308,7 @@ class Tracker:
         self._clip = int(state["clip"])
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
-        self.scorer.restore(state["scorer"], self.window.live)
+        self.scorer.restore(state["scorer"], self.window.occupied)
         self.merged = Merged()
         if "merged" in state:  # not in snapshots of earlier versions
             self.merged.restore(state["merged"])
@@ -309,7 +317,7 @@ class Tracker:
             self.division_rate.restore(state["divisions"])
         self.corrections = None
         if "corrections" in state:  # not in snapshots of earlier versions
-            self.corrections = Corrections(self.window, self.lifecycle)
+            self.corrections = Corrections(self.window, self.lifecycle, self._forget)
             self.corrections.restore(state["corrections"])
         if self.window.window_size != self.config.window_size:
             self.configure(self.config)
@@ -402,6 +410,11 @@ class Tracker:
         """Return the ids of those of these tracks that are tentative, ascending."""
         tentative = self.lifecycle.is_tentative(slots, self.config.min_hits)
         return tuple(sorted(self.window.ids[slots[tentative]].tolist()))
+
+    def _forget(self, slots: Slots) -> None:
+        """Delete the state of retired tracks."""
+        self.scorer.end(slots)
+        self.window.release(slots)
 
     def _end(self, slots: Slots) -> list[int]:
         if not len(slots):

@@ -50,8 +50,10 @@ def _write(
 class RollingWindow:
     """A ring of observations per slot, written in place and never rebuilt.
 
-    A track keeps its slot until it ends; scorers store their state by slot. `live` holds the occupied slots in
-    ascending order. The lowest free slot is taken first, so the same history gives the same slots.
+    A track keeps its slot until it ends; scorers store their state by slot. `live` holds the slots of the live tracks
+    in ascending order. `retired` holds those of tracks that have ended and can be revived, in the order in which they
+    have ended: nothing is written to them. The lowest free slot is taken first, so the same history gives the same
+    slots.
     """
 
     def __init__(self, window_size: int, max_slots: int) -> None:
@@ -70,11 +72,17 @@ class RollingWindow:
         self._written = np.zeros(capacity, np.int64)  # (S,) observations written since the track began
         self.ids = np.full(capacity, -1, np.int32)  # (S,) −1: the slot is free
         self.live: Slots = np.empty(0, np.intp)
+        self.retired: Slots = np.empty(0, np.intp)
 
     @property
     def capacity(self) -> int:
         """Number of allocated slots."""
         return len(self.ids)
+
+    @property
+    def occupied(self) -> Slots:
+        """The slots of all live and retired tracks, ascending."""
+        return np.flatnonzero(self.ids >= 0)
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -90,9 +98,9 @@ class RollingWindow:
         """Take a free slot for each track id, growing by doubling.
 
         Raises:
-            ValueError: more tracks than `max_slots`.
+            ValueError: more tracks than `max_slots`, the retired ones included.
         """
-        needed = len(self.live) + len(ids)
+        needed = len(self.live) + len(self.retired) + len(ids)
         if needed > self.max_slots:
             raise ValueError(f"the window holds at most {self.max_slots} tracks; got {needed}")
         while self.capacity < needed:
@@ -101,6 +109,16 @@ class RollingWindow:
         self.ids[slots] = ids
         self._relist()
         return slots
+
+    def retire(self, slots: Slots) -> None:
+        """End live tracks, and keep their slots as they are until they are released or revived."""
+        self.retired = np.concatenate([self.retired, slots])
+        self._relist()
+
+    def revive(self, slot: int) -> None:
+        """Make a retired track a live one."""
+        self.retired = self.retired[self.retired != slot]
+        self._relist()
 
     def append(self, slots: Slots, boxes: NDArray[np.float32], frame_index: int) -> NDArray[np.int64]:
         """Write one observation for each of the (m,) slots, over its oldest one.
@@ -121,8 +139,10 @@ class RollingWindow:
         return positions
 
     def release(self, slots: Slots) -> None:
-        """Free slots and delete their observations."""
+        """Free slots, of live tracks or of retired ones, and delete their observations."""
         self.ids[slots] = -1
+        if len(self.retired):
+            self.retired = self.retired[self.ids[self.retired] >= 0]
         self._written[slots] = 0
         self.frame_index[slots] = -1
         self.boxes[slots] = np.nan
@@ -130,7 +150,7 @@ class RollingWindow:
 
     def clear(self) -> None:
         """Free all slots; the memory stays allocated."""
-        self.release(self.live)
+        self.release(self.occupied)
 
     def counts(self, slots: Slots) -> NDArray[np.int64]:
         """Return the number of observations of each of the (m,) slots."""
@@ -176,7 +196,8 @@ class RollingWindow:
         ages = np.take_along_axis(self.frame_index, self._oldest_first(), axis=1)
         rising = (np.diff(ages, axis=1) >= 0) | (ages[:, :-1] < 0)
         faults = {
-            "live slots do not match the ids": not np.array_equal(self.live, np.flatnonzero(self.ids >= 0)),
+            "live slots do not match the ids": not np.array_equal(self.live, np.setdiff1d(self.occupied, self.retired)),
+            "a retired slot is free": bool((self.ids[self.retired] < 0).any()),
             "a track id stands in two slots": len(np.unique(live_ids)) != len(live_ids),
             "more slots than allowed": self.capacity > self.max_slots,
             "a free slot holds observations": bool(self._written[self.ids < 0].any()),
@@ -189,16 +210,20 @@ class RollingWindow:
 
     def snapshot(self) -> State:
         """Return the occupied slots and their observations, as plain arrays and scalars."""
-        return {
+        slots = self.occupied
+        state: State = {
             "window_size": self.window_size,
             "capacity": self.capacity,
-            "slots": self.live.astype(np.int64),
-            "ids": self.ids[self.live],
-            "boxes": self.boxes[self.live],
-            "frame_index": self.frame_index[self.live],
-            "count": self.count[self.live],
-            "position": self.position[self.live],
+            "slots": slots.astype(np.int64),
+            "ids": self.ids[slots],
+            "boxes": self.boxes[slots],
+            "frame_index": self.frame_index[slots],
+            "count": self.count[slots],
+            "position": self.position[slots],
         }
+        if len(self.retired):
+            state["retired"] = self.retired.astype(np.int64)
+        return state
 
     def restore(self, state: State) -> None:
         """Restore the state that `snapshot` returned."""
@@ -210,21 +235,24 @@ class RollingWindow:
             getattr(self, name)[slots] = state[name]
         count, position = np.asarray(state["count"]), np.asarray(state["position"])
         self._written[slots] = np.where(count < self.window_size, count, self.window_size + position)
+        self.retired = np.array(state.get("retired", ()), np.intp)  # not in snapshots without any
         self._relist()
 
     def _relist(self) -> None:
-        self.live = np.flatnonzero(self.ids >= 0)
+        self.live = self.occupied
+        if len(self.retired):
+            self.live = np.setdiff1d(self.live, self.retired)
 
     def _oldest_first(self) -> NDArray[np.int64]:
         return (self.position[:, None] + np.arange(self.window_size)[None, :]) % self.window_size
 
     def _grow(self, capacity: int) -> None:
         old = {name: getattr(self, name) for name in ("ids", "boxes", "frame_index", "_written")}
-        live = self.live
+        live, retired = self.live, self.retired
         self._allocate(capacity)
         for name, array in old.items():
             getattr(self, name)[: len(array)] = array
-        self.live = live
+        self.live, self.retired = live, retired
 
     def _set_anchors(self, n_anchors: int) -> None:
         """Use another number of anchors: each new anchor of a held observation gets the mean of its old ones."""

@@ -34,6 +34,7 @@ def test_every_field_of_an_assignment_is_restored_after_a_restart():
     assignment = Assignment(
         np.array([3, 4], np.int32), np.array([np.nan, np.nan], np.float32), new_tracks=(3, 4), parents=(1, 1),
         lost_tracks=(2,), found_tracks=(0,), ended_tracks=(1,), flags=("forced",), tentative_tracks=(3, 4),
+        restored_tracks=(2,),
     )  # fmt: skip
     instances = Instances.of(detections, settings.dataset)
     record = frame_record("cells", 7, Frame("cells", 5, 50, 500, detections), instances, None, assignment)

@@ -14,7 +14,7 @@ from tracking_scripted import DATASET
 
 from trackd.config import TrackerConfig
 from trackd.models.motion.scorer import MotionScorer
-from trackd.tracking.correction import Action, Correction, CorrectionError
+from trackd.tracking.correction import MAX_KEPT, Action, Correction, CorrectionError
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment, Tracker
 
@@ -51,7 +51,9 @@ def rows(one: Tracker) -> dict[int, Any]:
 
 @LAWS
 @given(seeds, configs, st.integers(1, 4))
-def test_published_changes_are_those_of_a_life_that_each_id_has_once(seed: int, config: str, n: int) -> None:
+def test_published_changes_are_those_of_one_life_of_each_id_which_an_undo_continues(
+    seed: int, config: str, n: int
+) -> None:
     rng = np.random.default_rng(seed)
     one = Tracker(TrackerConfig(**CONFIGS[config]), MotionScorer(), 12, 8)
     life: dict[int, str] = {}
@@ -60,6 +62,8 @@ def test_published_changes_are_those_of_a_life_that_each_id_has_once(seed: int, 
         seen = set(found.track_ids.tolist()) - {-1}
         assert not set(found.new_tracks) & life.keys(), "an id is new once"
         life |= dict.fromkeys(found.new_tracks, "active")
+        assert all(life[track] == "ended" for track in found.restored_tracks)
+        life |= dict.fromkeys(found.restored_tracks, "active")
         assert all(life[track] == "lost" for track in found.found_tracks)
         life |= dict.fromkeys(found.found_tracks, "active")
         assert all(life[track] == "active" for track in found.lost_tracks)
@@ -67,7 +71,9 @@ def test_published_changes_are_those_of_a_life_that_each_id_has_once(seed: int, 
         assert all(life[track] in ("active", "lost") for track in found.ended_tracks)
         life |= dict.fromkeys(found.ended_tracks, "ended")
         assert seen == {track for track, state in life.items() if state == "active"}
-        assert len(seen) == int((found.track_ids >= 0).sum())
+        assert len(seen) == int((found.track_ids >= 0).sum()), "an id is at one instance at most"
+        assert len(one.window.retired) <= MAX_KEPT
+        assert len(one.window.live) <= (one.config.max_tracks or one.window.max_slots)
         states = {track: "active" if row[0] else "lost" for track, row in rows(one).items()}
         assert states == {track: state for track, state in life.items() if state != "ended"}
         for _ in range(rng.integers(n + 1)):
@@ -134,7 +140,7 @@ def test_a_restored_tracker_goes_on_equally_after_any_corrections(seed: int, con
         if position > cut:
             again = step(other, position, frame)
             assert again.track_ids.tolist() == found.track_ids.tolist()
-            for name in ("new_tracks", "ended_tracks", "names", "corrections"):
+            for name in ("new_tracks", "restored_tracks", "ended_tracks", "names", "corrections"):
                 assert getattr(again, name) == getattr(found, name)
         elif position < cut or rng.random() < 0.8:
             for _ in range(rng.integers(3)):

@@ -71,6 +71,35 @@ def test_a_restored_window_equals_the_original() -> None:
         np.testing.assert_array_equal(getattr(other, name), getattr(window, name))
 
 
+def test_a_retired_track_keeps_its_slot_while_others_come_and_go() -> None:
+    window = filled(n_tracks=16)
+    window.retire(np.array([3, 1]))
+    assert (window.live.tolist()[:3], window.retired.tolist()) == ([0, 2, 4], [3, 1])
+    window.release(np.array([0, 3]))
+    slots = window.acquire(np.arange(100, 103, dtype=np.int32))  # grows
+    assert (slots.tolist(), window.capacity, window.retired.tolist()) == ([0, 3, 16], 32, [1])
+    observe(window, slots, 9, 9)
+    other = RollingWindow(8, 100)
+    other.restore(window.snapshot())
+    for each in (window, other):
+        each.revive(1)
+        each.check_integrity()
+        assert (1 in each.live, each.retired.tolist(), int(each.ids[1])) == (True, [], 1)
+        assert (each.last_boxes(np.array([1])) == 4).all()
+    window.retire(np.array([1]))
+    window.clear()
+    assert (window.live.tolist(), window.retired.tolist(), set(window.ids.tolist())) == ([], [], {-1})
+
+
+def test_retired_tracks_count_where_the_window_is_full() -> None:
+    window = filled(n_tracks=3)
+    window.retire(np.array([1]))
+    with pytest.raises(ValueError, match="at most 100 tracks; got 101"):
+        window.acquire(np.arange(100, 198, dtype=np.int32))
+    window.release(window.retired)
+    assert len(window.acquire(np.arange(100, 198, dtype=np.int32))) == 98
+
+
 def test_a_new_number_of_anchors_starts_from_the_mean_of_the_old_ones() -> None:
     window = filled()
     window.append(window.live, np.full((2, 3, 4), 7, np.float32), 9)

@@ -267,13 +267,14 @@ def tracks_from_map(h: Header, array: Callable[[str, Sequence[str]], Any]) -> Tr
     tentative = read.integers(h, "tentative_tracks") if h.get("tentative_tracks") else ()
     identity_events = _maps(h, "identity_events") if h.get("identity_events") else ()
     merged, merged_rows = _merged(h, track_ids) if h.get("merged_tracks") else ((), ())
+    restored = read.integers(h, "restored_tracks") if h.get("restored_tracks") else ()
     stages = read.mapping(h, "timing", optional=True)
     timing = Timing(*[read.integer(stages, stage) if stage in stages else 0 for stage in STAGES])
     # Positional, in the fields' order: keyword arguments take twice as long, for every frame.
     return Tracks(
         stream, epoch, seq, frame_index, t_ns, status, reason, track_ids, track_scores, boxes, keypoints, scores,
         new_tracks, lost, found, ended, flags, timing, replayed, parents, names,
-        corrections, tentative, identity_events, merged, merged_rows,
+        corrections, tentative, identity_events, merged, merged_rows, restored,
     )  # fmt: skip
 
 

@@ -190,6 +190,8 @@ def tracks_head(m: Tracks) -> Header:
         header["identity_events"] = [dict(each) for each in m.identity_events]
     if m.merged_tracks:
         header["merged_tracks"], header["merged_rows"] = list(m.merged_tracks), list(m.merged_rows)
+    if m.restored_tracks:
+        header["restored_tracks"] = list(m.restored_tracks)
     return header
 
 

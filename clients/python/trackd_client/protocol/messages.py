@@ -271,6 +271,7 @@ class Tracks(Message):
 
     merged_tracks: tuple[int, ...] = ()  # tracks that are in the box of another one
     merged_rows: tuple[int, ...] = ()  # parallel to merged_tracks: the row of that box
+    restored_tracks: tuple[int, ...] = ()  # ended before, and live again by an undo; lost where not in track_ids
 
     @property
     def merged(self) -> dict[int, tuple[int, ...]]:

@@ -9,6 +9,7 @@ from test_models_transformer import image_of, instances_of, settings_of
 
 from trackd.models.transformer.loaded_model import LoadedModel
 from trackd.models.transformer.scorer import TransformerScorer
+from trackd.store.codec import pack, unpack
 from trackd.tracking.correction import Action, Correction
 from trackd.tracking.tracker import Assignment, Tracker
 
@@ -45,6 +46,35 @@ def test_the_logits_after_a_swap_and_a_new_id_are_those_without_them(model: Load
             new_id = corrected.correct(Correction(Action.NEW_ID, (one,))).new_id
             plain_id[new_id] = plain_id.pop(one)
     assert len(plain_id) > 4
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_track_that_is_restored_has_all_features_that_it_had(model: LoadedModel, restarts: bool) -> None:
+    s = settings_of(window_size=4, overlap_thresh=0.0)
+    plain, corrected = (Tracker(s.tracker, TransformerScorer(model, s)) for _ in range(2))
+    rng = np.random.default_rng(4)
+    for index in range(6):
+        centres = rng.uniform(10, 50, (3, 2))
+        step(plain, index, centres)
+        step(corrected, index, centres)
+    few = rng.uniform(10, 50, (2, 2))
+    expected, found = step(plain, 6, few), step(corrected, 6, few)  # one is lost
+    (lost,) = found.lost_tracks
+    corrected.correct(Correction(Action.END, (lost,)))
+    for index in range(7, 10):
+        none = np.empty((0, 2))
+        step(plain, index, none)
+        step(corrected, index, none)
+    if restarts:
+        again = Tracker(s.tracker, TransformerScorer(model, s))
+        again.restore(unpack(pack(corrected.snapshot())))
+        corrected = again
+    assert corrected.correct(Correction(Action.UNDO)).restored == lost
+    for index in range(10, 14):
+        centres = rng.uniform(10, 50, (3, 2))
+        expected, found = step(plain, index, centres), step(corrected, index, centres)
+        assert found.track_ids.tolist() == expected.track_ids.tolist()
+        assert found.track_scores.tobytes() == expected.track_scores.tobytes()
 
 
 def test_a_track_that_was_ended_is_no_reference_of_the_next_frame(model: LoadedModel) -> None:
