@@ -275,6 +275,13 @@ def test_a_table_shows_which_tracks_are_in_the_box_of_another_one():
     assert table.rows()[-1].state == "merged"
 
 
+def test_events_tell_a_restored_track():
+    told = list(EventRows().of_tracks(tracked(3, [1], restored_tracks=(1, 2), lost_tracks=(2,), ended_tracks=(4,))))
+    assert [(row["event"], row["track"]) for row in told] == [
+        ("restored", 1), ("restored", 2), ("lost", 2), ("ended", 4),
+    ]  # fmt: skip
+
+
 def test_events_tell_merges_and_separations_once():
     rows = EventRows()
 

@@ -15,7 +15,10 @@ from trackd_client.stream_client import StreamClient
 
 Row = dict[str, Any]
 SLICE_S = 0.1
-_LISTS = (("new", "new_tracks"), ("found", "found_tracks"), ("lost", "lost_tracks"), ("ended", "ended_tracks"))
+_LISTS = (
+    ("new", "new_tracks"), ("restored", "restored_tracks"), ("found", "found_tracks"), ("lost", "lost_tracks"),
+    ("ended", "ended_tracks"),
+)  # fmt: skip
 MOST_STREAMS = 4096
 
 

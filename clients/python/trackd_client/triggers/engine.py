@@ -24,7 +24,10 @@ from trackd_client.triggers.tentative import WithoutTentative
 from trackd_client.zones import Places, ZonesError, read_places
 
 MOST_STREAMS = 4096
-LISTS = {"new": "new_tracks", "lost": "lost_tracks", "found": "found_tracks", "ended": "ended_tracks"}
+LISTS = {
+    "new": "new_tracks", "lost": "lost_tracks", "found": "found_tracks", "ended": "ended_tracks",
+    "restored": "restored_tracks",
+}  # fmt: skip
 
 
 class Engine:

@@ -59,9 +59,9 @@ class RuleSettings(Section):
 
 
 class TrackRule(RuleSettings):
-    """A track begins, is lost, is found again, or ends."""
+    """A track begins, is lost, is found again, ends, or is restored by the undo of a correction that had ended it."""
 
-    when: Literal["new", "lost", "found", "ended"]
+    when: Literal["new", "lost", "found", "ended", "restored"]
 
 
 class CorrectionRule(RuleSettings):

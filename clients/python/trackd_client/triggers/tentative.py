@@ -48,7 +48,7 @@ class WithoutTentative:
         ]
         kept["merged_tracks"] = tuple(track for track, _ in merged)
         kept["merged_rows"] = tuple(row for _, row in merged)
-        for name in ("lost_tracks", "found_tracks", "ended_tracks"):
+        for name in ("lost_tracks", "found_tracks", "ended_tracks", "restored_tracks"):
             kept[name] = tuple(track for track in getattr(tracks, name) if track not in out)
         return replace(
             tracks,

@@ -68,6 +68,21 @@ def test_tracks_that_begin_are_lost_found_or_end_fire_with_their_last_place():
     ]  # fmt: skip
 
 
+def test_a_track_that_is_restored_fires_and_begins_anew_for_the_other_rules():
+    made = engine(back={"when": "restored"}, enter={"when": "zone_enter", "zone": "zone"})
+    frames = [
+        frame(0, {3: (-20, 50)}, new_tracks=(3,)),
+        frame(1, {3: (50, 50)}),
+        frame(2, {4: (50, 50)}, new_tracks=(4,), ended_tracks=(3,)),
+        frame(3, {3: (60, 50)}, ended_tracks=(4,), restored_tracks=(3,)),
+        frame(4, {3: (-20, 50)}),
+        frame(5, {3: (50, 50)}),
+    ]
+    assert fired(made, frames) == [
+        (1, "enter", 3), (2, "enter", 4), (3, "back", 3), (3, "enter", 3), (5, "enter", 3),
+    ]  # fmt: skip
+
+
 def test_a_rename_and_any_correction_fire_from_their_event():
     made = engine(named={"when": "renamed"}, mended={"when": "corrected"})
     made.tracks(frame(7, {2: (10, 20)}))
