@@ -235,6 +235,47 @@ def test_each_correction_is_two_clicks_and_reaches_the_published_tracks(
     page.click_on("#end-track")
     log_line(page, f"track {ended} is ended")
     wait_until(lambda: ended not in tank.next().track_ids, 30, "the end of a track")
+    successor = tank.id_of(2)
+
+    page.click_on("#undo")
+    log_line(page, f"track {ended} is live again in place of track {successor}")
+    wait_until(lambda: tank.next().track_ids[2] == ended, 30, "the restored track")
+    page.wait_state(
+        lambda state: as_drawn(state)[ended] == pytest.approx(centre(tank, state, 2), abs=0.5), "the id drawn again"
+    )
+    page.click_on("#undo")
+    log_line(page, f"track {first} is live again")
+    wait_until(lambda: tank.next().track_ids[0] == first, 30, "the old id")
+
+
+def test_the_lane_of_a_restored_track_goes_on_after_its_gap(pages: Any, daemon: DaemonProcess, slow_tank: Tank) -> None:
+    page = pages(daemon)
+    shows(page, "slow")
+    lanes = page.run(
+        """(async () => {
+          const page = document.querySelector("script[type=module]").src;
+          const { Lanes } = await import(page.replace("viewer.js", "lanes.js"));
+          const lanes = new Lanes();
+          const lists = { newTracks: [], foundTracks: [], lostTracks: [], endedTracks: [], restoredTracks: [] };
+          const change = (seq, changed) => lanes.change({ seq, parents: [], flags: [], ...lists, ...changed });
+          change(0, { newTracks: [1, 2] });
+          change(5, { newTracks: [3], endedTracks: [1, 2] });
+          change(9, { restoredTracks: [1, 2], lostTracks: [2], endedTracks: [3] });
+          lanes.corrected(8, { action: "undo", tracks: [1], restored: 1, replaced: 3, undoes: 1, number: 2 });
+          lanes.last = 12;
+          return [...lanes.lanes.values()].map((lane) => ({
+            id: lane.id, state: lane.ended ? "ended" : lane.isLost ? "lost" : "present",
+            from: lane.spans.map((span) => span.from), to: lane.spans.map((span) => span.to ?? null),
+            marks: lane.marks.map((mark) => [mark.seq, mark.kind, mark.other]),
+          }));
+        })()"""
+    )
+    assert [(lane["id"], lane["state"], lane["from"]) for lane in lanes] == [
+        (1, "present", [0, 9]), (2, "lost", [0, 9]), (3, "ended", [5]),
+    ]  # fmt: skip
+    assert [lane["to"][0] for lane in lanes] == [4, 4, 8]
+    assert lanes[0]["marks"] == [[0, "birth", None], [5, "end", None], [9, "restored", None], [9, "undo", 3]]
+    assert lanes[2]["marks"] == [[5, "birth", None], [9, "end", None], [9, "undo", 1]]
 
 
 def centre(tank: Tank, state: dict[str, Any], animal: int) -> tuple[float, float]:

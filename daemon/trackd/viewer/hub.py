@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from trackd.engine.outcome import Settlement
 from trackd.viewer.fleet import FleetView
-from trackd.viewer.messages import Ask, Change, Wish, change_of
+from trackd.viewer.messages import Ask, Change, Wish, change_of, is_changed
 from trackd.viewer.pictures import AnyImage
 from trackd_client.detections import IntArray, Skeleton
 from trackd_client.protocol import Event, Reply, Tracks
@@ -68,7 +68,7 @@ class Slot:
     def put(self, tracks: Tracks, settlement: Settlement) -> None:
         """Replace the newest frame; called by the IO thread for each settled frame of the stream."""
         number = self.number + 1
-        if tracks.new_tracks or tracks.lost_tracks or tracks.found_tracks or tracks.ended_tracks or tracks.flags:
+        if is_changed(tracks):
             self.changes.append(change_of(number, tracks))
         self.totals_us.append(tracks.timing.total)
         image = masks = None

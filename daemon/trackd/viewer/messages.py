@@ -30,9 +30,9 @@ _LEAST_WIDTH, _MOST_WIDTH = 64, 1920
 
 Change = tuple[
     int, int, int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...],
-    tuple[str, ...],
+    tuple[int, ...], tuple[str, ...],
 ]  # fmt: skip
-_CHANGE_KEYS = ("seq", "t_ns", "frame_index", "new", "lost", "found", "ended", "parents", "flags")
+_CHANGE_KEYS = ("seq", "t_ns", "frame_index", "new", "lost", "found", "ended", "restored", "parents", "flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,17 @@ def _wishes(streams: Mapping[Any, Any]) -> dict[str, Wish]:
 # --- to a page ---
 
 
+def is_changed(tracks: Tracks) -> bool:
+    """Whether a frame has something to tell beside its picture."""
+    changed = tracks.new_tracks or tracks.lost_tracks or tracks.found_tracks or tracks.ended_tracks
+    return bool(changed or tracks.restored_tracks or tracks.flags)
+
+
 def change_of(number: int, tracks: Tracks) -> Change:
-    """Return the births, losses, returns and ends of one frame; `number` counts the frames of its stream."""
+    """Return what changed in the tracks of one frame; `number` counts the frames of its stream."""
     return (
         number, tracks.seq, tracks.t_ns, tracks.frame_index, tracks.new_tracks, tracks.lost_tracks,
-        tracks.found_tracks, tracks.ended_tracks, tracks.parents, tracks.flags,
+        tracks.found_tracks, tracks.ended_tracks, tracks.restored_tracks, tracks.parents, tracks.flags,
     )  # fmt: skip
 
 

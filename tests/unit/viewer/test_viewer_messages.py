@@ -91,11 +91,11 @@ def test_a_frame_that_was_dropped_has_its_reason_and_no_arrays():
 
 
 def test_the_changes_of_skipped_frames_come_with_the_next_one():
-    change = change_of(3, tracked(parents=(2,), flags=("forced",), ended_tracks=(2,)))
+    change = change_of(3, tracked(parents=(2,), flags=("forced",), ended_tracks=(2,), restored_tracks=(3,)))
     message = msgpack.unpackb(frame_message(tracked(), None, None, [change]))
     assert message["changes"] == [
         {
             "seq": 12, "t_ns": 1000, "frame_index": 40, "new": [4], "lost": [], "found": [], "ended": [2],
-            "parents": [2], "flags": ["forced"],
+            "restored": [3], "parents": [2], "flags": ["forced"],
         }
     ]  # fmt: skip

@@ -3,7 +3,14 @@
 const CONFIRMED_BY_EVENT_MS = 400;
 const MAX_KNOWN = 200;
 
-function described({ action, tracks, into, new_id: newId, name, undoes }) {
+function undone({ undoes, restored, replaced }) {
+  const what = undoes === undefined ? "the last correction is undone" : `correction ${undoes} is undone`;
+  if (restored === undefined) return what;
+  return `${what}: track ${restored} is live again${replaced === undefined ? "" : ` in place of track ${replaced}`}`;
+}
+
+function described(detail) {
+  const { action, tracks, into, new_id: newId, name } = detail;
   const [first, second] = tracks ?? [];
   switch (action) {
     case "rename": return name ? `track ${first} is named ${name}` : `track ${first} has no name`;
@@ -11,7 +18,7 @@ function described({ action, tracks, into, new_id: newId, name, undoes }) {
     case "merge": return `track ${first} is merged into ${into ?? second}`;
     case "end": return `track ${first} is ended`;
     case "new_id": return newId === undefined ? `track ${first} has a new id` : `track ${first} has the new id ${newId}`;
-    case "undo": return undoes === undefined ? "the last correction is undone" : `correction ${undoes} is undone`;
+    case "undo": return undone(detail);
     default: return action;
   }
 }

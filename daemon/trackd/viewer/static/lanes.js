@@ -80,7 +80,10 @@ export class Lanes {
     return lane !== undefined && this.lanes.delete(lane.id);
   }
 
-  /** Apply what changed in a frame: `{seq, status, newTracks, lostTracks, foundTracks, endedTracks, parents, flags}`. */
+  /**
+   * Apply what changed in a frame: `{seq, status, newTracks, restoredTracks, lostTracks, foundTracks, endedTracks,
+   * parents, flags}`.
+   */
   change(frame) {
     if (frame.seq <= this.last) return;
     this.last = frame.seq;
@@ -93,11 +96,14 @@ export class Lanes {
       const parent = frame.parents[i] ?? -1;
       lane.mark(seq, parent >= 0 ? "parent" : "birth", parent >= 0 ? parent : null);
     });
-    for (const id of frame.foundTracks) {
-      const lane = this.lane(id, seq);
-      lane.begin(seq, false);
-      lane.seen = seq;
-      lane.mark(seq, "found");
+    for (const [kind, ids] of [["found", frame.foundTracks], ["restored", frame.restoredTracks]]) {
+      for (const id of ids) {
+        const lane = this.lane(id, seq);
+        lane.mark(seq, kind);
+        if (frame.lostTracks.includes(id)) continue; // restored as a lost track
+        lane.begin(seq, false);
+        lane.seen = seq;
+      }
     }
     for (const id of frame.lostTracks) {
       const lane = this.lane(id, seq);
@@ -133,8 +139,8 @@ export class Lanes {
 
   /** Mark a correction: it holds from the frame after `seq` on. Its event and its settlement make one mark. */
   corrected(seq, detail) {
-    const [first, second = detail.into ?? detail.new_id ?? null] = detail.tracks ?? [];
-    const ids = [...(detail.tracks ?? []), detail.into, detail.new_id];
+    const [first, second = detail.into ?? detail.new_id ?? detail.replaced ?? null] = detail.tracks ?? [];
+    const ids = [...(detail.tracks ?? []), detail.into, detail.new_id, detail.replaced];
     for (const id of new Set(ids)) {
       if (id === undefined || id === null || !this.lanes.has(id)) continue;
       this.lanes.get(id).mark(seq + 1, detail.action, id === first ? second : first, detail.number);

@@ -8,7 +8,8 @@ const ROW_PX = [3, 16];
 const RIGHT_PX = 10;
 const GAP_PX = 7; // a shorter absence is a notch without marks
 const WORDS = {
-  birth: "new", parent: "divided from", lost: "lost", found: "found again", end: "ended", swap: "swapped with",
+  birth: "new", parent: "divided from", lost: "lost", found: "found again", end: "ended",
+  restored: "restored", swap: "swapped with",
   merge: "merged with", new_id: "new id", rename: "renamed", undo: "correction undone", low_confidence: "low confidence",
   dropped: "frame dropped", rejected: "frame rejected",
 };

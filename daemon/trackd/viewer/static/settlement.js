@@ -21,6 +21,7 @@ export class Settlement {
     this.lostTracks = header.lost_tracks ?? [];
     this.foundTracks = header.found_tracks ?? [];
     this.endedTracks = header.ended_tracks ?? [];
+    this.restoredTracks = header.restored_tracks ?? []; // ended before, and live again by an undo
     this.parents = header.parents ?? [];
     this.flags = header.flags ?? [];
     this.tentative = new Set(header.tentative_tracks ?? []); // ids

@@ -19,6 +19,7 @@ function changeOf(change) {
     lostTracks: change.lost ?? [],
     foundTracks: change.found ?? [],
     endedTracks: change.ended ?? [],
+    restoredTracks: change.restored ?? [],
     parents: change.parents ?? [],
     flags: change.flags ?? [],
   };
