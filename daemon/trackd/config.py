@@ -98,6 +98,8 @@ class TrackerConfig(Section):
     window_size: Annotated[int, Field(ge=1, le=1024)] = 8
     use_vis_feats: bool = True
     use_scores: bool = True
+    encode_every: Annotated[int, Field(ge=1, le=1024)] = 1
+    encode_change: Annotated[float, Field(ge=0, le=1)] = 0.1
     overlap_thresh: Annotated[float, Field(ge=0)] = 0.01
     mult_thresh: bool | None = None
     decay_time: Annotated[float | None, Field(gt=0, le=1)] = None

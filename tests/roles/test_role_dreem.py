@@ -295,6 +295,8 @@ def test_every_key_has_a_case() -> None:
     elsewhere = {
         "divisions",
         "det_files",
+        "encode_change",
+        "encode_every",
         "gallery",
         "gt_files",
         "learn_identities",

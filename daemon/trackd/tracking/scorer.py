@@ -80,9 +80,9 @@ class Matches:
 class Scorer(ABC):
     """Scores instances against live tracks and keeps, by slot, the state that it needs for that.
 
-    For each frame the tracker calls `score`, then `end` and `update`, on one thread. `encode` may be called for later
-    frames before that; it must not change what `score` reads. All results must be a function of the arguments of
-    earlier calls, so that the same input gives the same logits.
+    For each frame the tracker calls `score`, then `end` and `update`, on one thread. `encode` comes before them; it may
+    be called again for a frame, or for one that is not tracked, so it must not change what any call reads. All results
+    must be a function of the arguments of earlier calls, so that the same input gives the same logits.
     """
 
     boxes_from: BoxesFrom = "detection"

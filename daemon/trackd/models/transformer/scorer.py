@@ -6,7 +6,7 @@ tracks), M live tracks, W observations kept per track, T distinct frames with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trackd.models.encoder.crops import crop_shape, cut_crops, keep_near, stretched
-from trackd.models.encoder.upload import FrameUpload
 from trackd.models.errors import FrameError
 from trackd.models.transformer.boxes import normalise_boxes
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
 from trackd.models.transformer.crop_batch import CropBatch
 from trackd.models.transformer.features import FeatureStore
+from trackd.models.transformer.frame_crops import FrameCrops
 from trackd.models.transformer.padded import PaddedSteps
 from trackd.models.transformer.requirements import Requirements
+from trackd.models.transformer.reuse import Encoded, FeatureReuse
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import BatchScorer, Matches, Query, Scores
 from trackd.tracking.window import Slots, State
@@ -51,7 +51,8 @@ class _Context:
 class TransformerScorer(BatchScorer):
     """Logits of every instance against every observation in the window.
 
-    An observation's feature is computed once, with its frame, and stays on the device until it leaves the window.
+    An observation's feature is computed once, with its frame, and stays on the device until it leaves the window. With
+    `encode_every` it may be that of the same instance in the frame before.
     Every query is padded to the shape of its `Bucket`, alone or in a batch: on a CPU the logits are the same to the
     last bit, and so are the ids.
     """
@@ -70,34 +71,45 @@ class TransformerScorer(BatchScorer):
         self._requirements = Requirements.of(loaded.architecture)
         self._device = next(loaded.model.parameters()).device
         self.batch_key = (loaded.model, self._device, next(loaded.model.parameters()).dtype)
-        self._upload = FrameUpload(self._device)
+        self._crops = FrameCrops(self._requirements, settings.dataset, self._device)
         self._store = FeatureStore(settings.tracker.window_size, loaded.architecture.feature_dim, self._device)
+        self._dataset = settings.dataset
+        self._reuse: FeatureReuse | None = None  # None: every crop is encoded
         self.configure(settings)
 
     def configure(self, settings: StreamSettings) -> None:
         """Use other crop settings from the next frame on."""
-        dataset = settings.dataset
         self.needs_image = settings.tracker.use_vis_feats
-        self._crop_shape = crop_shape(dataset.crop_width_height, dataset.padding)
-        self._unit_range = dataset.pixel_range == "unit"
-        self._radius_px = dataset.dilation_radius_px
+        self._crops.configure(settings.dataset)
+        self._configure_reuse(settings)
+
+    def _configure_reuse(self, settings: StreamSettings) -> None:
+        tracker = settings.tracker
+        if tracker.encode_every == 1 or not self.needs_image:
+            self._reuse = None
+        elif self._reuse is None or settings.dataset != self._dataset:  # other crops have other features
+            self._reuse = FeatureReuse(tracker.encode_every, tracker.encode_change, self._device)
+        else:
+            self._reuse.every, self._reuse.change = tracker.encode_every, tracker.encode_change
+        self._dataset = settings.dataset
 
     # --- crops and their features ---
 
-    def encode(self, image: Image | None, instances: Instances) -> Tensor:
+    def encode(self, image: Image | None, instances: Instances) -> Tensor | Encoded:
         """Compute features (n, F) on the device: zeros for rows that are not valid, or if crops are not used.
+
+        With `encode_every` they are in an `Encoded`, and may be those of the last frame that `update` was given.
 
         Raises:
             FrameError: an image is needed and missing or has the wrong channels, or the frame's size is unknown.
         """
-        features: Tensor = self.encode_batch([self], [image], [instances])[0]
-        return features
+        return self.encode_batch([self], [image], [instances])[0]
 
     @classmethod
     @torch.inference_mode()
     def encode_batch(
         cls, scorers: Sequence[TransformerScorer], images: Sequence[Image | None], instances: Sequence[Instances]
-    ) -> list[Tensor]:
+    ) -> list[Tensor | Encoded]:
         """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each."""
         # A thread uses the process's number of torch threads only after its first call of `get_num_threads`. Without
         # this call, matrix products and convolutions on this thread would use every core.
@@ -105,20 +117,46 @@ class TransformerScorer(BatchScorer):
         for scorer, image, one in zip(scorers, images, instances, strict=True):
             scorer._check(image, one)
         batch = CropBatch(scorers[0]._model) if scorers else None
-        features = []
+        features: list[Tensor | Encoded] = []
         for scorer, image, one in zip(scorers, images, instances, strict=True):
             assert batch is not None
             rows = _valid_rows(one)
             whole = torch.zeros((len(one), scorer._store.width), device=scorer._device)
+            if scorer._reuse is not None:
+                features.append(scorer._encode_changed(scorer._reuse, batch, image, one, rows, whole))
+                continue
             features.append(whole)
             if scorer.needs_image and len(rows):
                 at = None if one.all_valid else torch.from_numpy(rows).to(scorer._device)
-                for first, crops in scorer._crops(image, one, rows, batch.limit):
+                assert image is not None, "`_check` refuses a missing image"
+                for first, crops in scorer._crops.cut(image, one, rows, batch.limit):
                     last = first + len(crops)
                     batch.add(crops, whole, slice(first, last) if at is None else at[first:last])
         if batch is not None:
             batch.flush()
         return features
+
+    def _encode_changed(
+        self,
+        reuse: FeatureReuse,
+        batch: CropBatch,
+        image: Image | None,
+        instances: Instances,
+        rows: NDArray[np.intp],
+        whole: Tensor,
+    ) -> Encoded:
+        """Queue the crops of one frame whose features are not those of the last frame; `whole` is (n, F)."""
+        encoded = Encoded.empty(whole, self._requirements.crops)
+        if len(rows):
+            candidates = reuse.candidates(instances)
+            assert image is not None, "`_check` refuses a missing image"
+            for first, crops in self._crops.cut(image, instances, rows, batch.limit):
+                own = rows[first : first + len(crops)]
+                changed = np.flatnonzero(reuse.reuse(encoded, candidates, own, crops))
+                if len(changed):
+                    queued = crops if len(changed) == len(own) else crops[torch.from_numpy(changed).to(self._device)]
+                    batch.add(queued, whole, torch.from_numpy(own[changed]).to(self._device))
+        return encoded
 
     def _check(self, image: Image | None, instances: Instances) -> None:
         if not instances.valid.any():
@@ -136,29 +174,14 @@ class TransformerScorer(BatchScorer):
         if self.needs_image and image is not None:
             self._requirements.check_image(image.shape)
 
-    def _crops(
-        self, image: Image | None, instances: Instances, rows: NDArray[np.intp], limit: int
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the crops of one frame in pieces of about `limit` numbers, each with its first position in `rows`."""
-        assert image is not None, "`_check` refuses a missing image"
-        needs = self._requirements
-        frame = self._upload(image)
-        if frame.dtype is torch.uint16 and not self._unit_range:
-            frame = stretched(frame)
-        boxes = instances.boxes[rows, : needs.crops]
-        at_once = max(1, limit // (boxes.shape[1] * needs.channels * int(np.prod(self._crop_shape))))
-        keypoints = None if instances.keypoints is None or not self._radius_px else instances.keypoints[rows]
-        for first in range(0, len(rows), at_once):
-            piece = boxes[first : first + at_once]
-            crops = cut_crops(frame, piece, self._crop_shape, needs.channels, unit_range=self._unit_range)
-            if keypoints is not None:
-                crops = keep_near(crops, piece, keypoints[first : first + at_once], self._radius_px)
-            yield first, crops
-
     def pack(self, features: Any) -> State | None:
+        if isinstance(features, Encoded):
+            return features.pack()
         return None if features is None else {"features": features.cpu().numpy()}
 
-    def unpack(self, packed: State | None) -> Tensor | None:
+    def unpack(self, packed: State | None) -> Tensor | Encoded | None:
+        if packed is not None and "ages" in packed:
+            return Encoded.unpack(packed, self._device)
         return None if packed is None else torch.from_numpy(packed["features"]).to(self._device)
 
     # --- logits ---
@@ -221,7 +244,7 @@ class TransformerScorer(BatchScorer):
     def _gather(self, context: _Context, places: Tensor, features: Tensor, bucket: Bucket) -> None:
         """Gather the features of one query's tokens, on the device."""
         used, R = len(context.slots), bucket.references
-        own = context.query.features
+        own = _tensor(context.query.features)
         if not context.query.instances.all_valid:
             own = own[torch.from_numpy(context.rows).to(self._device)]
         self._store.gather(places[:used], features[:used])
@@ -241,8 +264,10 @@ class TransformerScorer(BatchScorer):
             assert matches.positions is not None
             rows = torch.from_numpy(matches.rows.astype(np.int64)).to(self._device)
             with torch.inference_mode():
-                observed = query.features.index_select(0, rows)
+                observed = _tensor(query.features).index_select(0, rows)
             self._store.write(matches.slots, matches.positions, observed)
+        if self._reuse is not None and isinstance(query.features, Encoded):
+            self._reuse.remember(query.instances, query.features)
 
     def end(self, slots: Slots) -> None:
         """Do nothing: the window refers to no place in these slots until they are written again."""
@@ -254,11 +279,20 @@ class TransformerScorer(BatchScorer):
         self._store.resize(source)
 
     def snapshot(self, slots: Slots) -> State:
-        return {"features": self._store.snapshot(slots)}
+        state: State = {"features": self._store.snapshot(slots)}
+        if self._reuse is not None and (last := self._reuse.snapshot()) is not None:
+            state["last_frame"] = last
+        return state
 
     def restore(self, state: State, slots: Slots) -> None:
         self._store.restore(np.asarray(state["features"], np.float32), slots)
+        if self._reuse is not None:
+            self._reuse.restore(state.get("last_frame"))
 
 
 def _valid_rows(instances: Instances) -> NDArray[np.intp]:
     return np.arange(len(instances)) if instances.all_valid else np.flatnonzero(instances.valid)
+
+
+def _tensor(features: Tensor | Encoded) -> Tensor:
+    return features.features if isinstance(features, Encoded) else features
