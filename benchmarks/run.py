@@ -51,6 +51,11 @@ PARTS: tuple[Part, ...] = (
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
     Part("Transformer step compared with torch's own layers, one thread", "python benchmarks/layers.py"),
     Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),
+    Part(
+        "Features that are used again: `encode_every`, one thread",
+        "python benchmarks/encode_every.py",
+        needs_shared=True,
+    ),
     Part("Closed loop over tcp loopback, boxes only", "python benchmarks/closed_loop.py"),
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
     Part("Messages of trigger rules behind `tracks`, on loopback", "python benchmarks/triggers.py"),
