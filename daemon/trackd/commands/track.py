@@ -31,6 +31,9 @@ from trackd_client.recordings.recording import Recording
 logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUTS = ["slp", "mot"]
+# The longest wait at the end of a recording. By default the queue holds 32 frames; one frame of many instances may take
+# seconds with a checkpoint.
+SETTLE_S = 320.0
 # Index of this process's checkpoint in a list: trackd's variable, then that of a pod of an indexed Kubernetes job.
 POD_INDEX = ("POD_INDEX", "JOB_COMPLETION_INDEX")
 
@@ -263,7 +266,7 @@ def track_recording(
         stream.send(frame.image, frame.detections, frame_index=frame.frame_index, t_ns=frame.t_ns)
         sent += 1
         on_frame(sent, time.monotonic() - started)
-    stream.close()
+    stream.close(timeout_s=SETTLE_S)
     collector.join()
     seconds = time.monotonic() - started
     rejected, dropped = collector.counts[Status.REJECTED], collector.counts[Status.DROPPED]
