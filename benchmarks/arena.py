@@ -31,7 +31,9 @@ def arena(
             box = ((float(centre[0]), float(centre[1])), (LENGTH, WIDTH), float(np.degrees(heading)))
             body = np.zeros(floor.shape, np.uint8)
             cv2.ellipse(body, box, 255, -1, cv2.LINE_AA)
-            image -= body / 255 * (image - 60)
+            left, top = np.maximum(centre.astype(int) - LENGTH, 0)
+            part = np.s_[top : top + 2 * LENGTH, left : left + 2 * LENGTH]
+            image[part] -= body[part] / 255 * (image[part] - 60)
         images.append(np.clip(image, 0, 255).astype(np.uint8))
     return images, motion.thorax, motion.heading
 
