@@ -1,4 +1,4 @@
-"""The processes that run peer trackers, one for each package, in the Python of .venv-peers."""
+"""The processes that run other trackers: those of .venv-peers, one for each package, and any program of answers.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import select
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,27 +36,30 @@ def are_installed() -> bool:
     return (PEERS_VENV / "bin" / "python").exists()
 
 
-class PeerProcess:
-    """A process that runs the trackers of one package (peers.py)."""
+class AnsweringProcess:
+    """A process that answers questions (answers.py).
 
-    def __init__(self, package: str, stack: ExitStack) -> None:
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        if package == SUPERVISION:
-            environment["PYTHONPATH"] = str(PEERS_VENV / "sv27")
+    Args:
+        command: the program and its arguments.
+        stack: ends the process.
+        environment: added to this process's.
+    """
+
+    def __init__(self, command: Sequence[str | Path], stack: ExitStack, environment: Mapping[str, str]) -> None:
         self._process = stack.enter_context(
             subprocess.Popen(
-                [PEERS_VENV / "bin" / "python", HERE / "peers.py"],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=environment,
+                env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
             )
         )
         stack.callback(self._process.kill)
 
     def ask(self, timeout_s: float, **question: Any) -> dict[str, Any]:
-        """Return the answer to a question of peers.py.
+        """Return the answer to a question.
 
         Raises:
             RuntimeError: the peer cannot be imported, failed, or gave no answer in time.
@@ -73,3 +77,11 @@ class PeerProcess:
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
+
+
+class PeerProcess(AnsweringProcess):
+    """A process that runs the trackers of one package (peers.py)."""
+
+    def __init__(self, package: str, stack: ExitStack) -> None:
+        environment = {"PYTHONPATH": str(PEERS_VENV / "sv27")} if package == SUPERVISION else {}
+        super().__init__([PEERS_VENV / "bin" / "python", HERE / "peers.py"], stack, environment)

@@ -11,7 +11,6 @@ peer's own input type and defaults.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -31,6 +30,7 @@ import gen  # noqa: E402
 import numpy as np  # noqa: E402
 
 import identity_sequence  # noqa: E402
+from answers import answer_all  # noqa: E402
 
 
 @functools.cache
@@ -55,20 +55,9 @@ def figures(peer: str, file: str, budget_s: float) -> dict[str, Any]:
     return asdict(identity_sequence.figures(pairs))
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"figures": figures(**question)} if "file" in question else {"times_ms": times(**question)}
-    except Exception as error:  # a peer that fails is a result, not a reason to stop
-        return {"error": f"{type(error).__name__}: {error}"[:200]}
-
-
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # keeps the peers' own output out of the answers
-    for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
-        answers.flush()
+def answer(**question: Any) -> dict[str, Any]:
+    return {"figures": figures(**question)} if "file" in question else {"times_ms": times(**question)}
 
 
 if __name__ == "__main__":
-    main()
+    answer_all(answer)
