@@ -5,10 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PEERS  := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
+DREEM  := .venv-dreem
+DREEM_STAMP := $(DREEM)/.installed
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 export TRACKD_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo fleet-demo test browser soak docs site lint format bench bench-peers gpu gpu-bundle clean
+.PHONY: install demo fleet-demo test browser soak docs site lint format bench bench-peers bench-dreem gpu gpu-bundle clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -95,5 +97,16 @@ $(PEERS_STAMP): benchmarks/requirements-peers.txt $(STAMP)
 	$(BIN)/python $(PURELIB) > $$($(PEERS)/bin/python $(PURELIB))/trackd.pth
 	@touch $(PEERS_STAMP)
 
+# DREEM itself, which `make bench` also measures if it is installed. It uses torch, sleap-io and others of $(VENV). DREEM
+# states Python 3.12; it also runs on 3.11.
+bench-dreem: $(DREEM_STAMP)
+
+$(DREEM_STAMP): benchmarks/requirements-dreem.txt $(STAMP)
+	$(PYTHON) -m venv --clear $(DREEM)
+	$(DREEM)/bin/python -m pip install --disable-pip-version-check --no-deps --ignore-requires-python \
+		-r benchmarks/requirements-dreem.txt
+	$(BIN)/python $(PURELIB) > $$($(DREEM)/bin/python $(PURELIB))/trackd.pth
+	@touch $(DREEM_STAMP)
+
 clean:
-	rm -rf $(VENV) $(PEERS) demo fleet-demo results site
+	rm -rf $(VENV) $(PEERS) $(DREEM) demo fleet-demo results site

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
+
 
 def answer_all(answer: Callable[..., dict[str, Any]]) -> None:
     """Call `answer` with the items of each question as keywords, until stdin ends.
@@ -26,12 +28,23 @@ def answer_all(answer: Callable[..., dict[str, Any]]) -> None:
         answers.flush()
 
 
-def use_cores(count: int) -> Callable[[], float]:
+Clock = Callable[[], float]  # seconds
+
+
+def use_cores(count: int) -> tuple[Clock, Clock]:
     """Bind this process, and those that it starts, to the first `count` of its cores; to be called before torch.
 
     Returns:
-        a clock, in seconds: with one core that of the process's CPU, which other programs slow least; else a real one.
+        a clock for parts, and one for a whole job. With one core they count CPU, which other programs slow least: the
+        first that of this process, the second also that of the processes that it starts.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
     os.environ["OMP_NUM_THREADS"] = str(count)
-    return time.process_time if count == 1 else time.perf_counter
+    if count == 1:
+        return time.process_time, _cpu_of_all
+    return time.perf_counter, time.perf_counter
+
+
+def _cpu_of_all() -> float:
+    living = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(os.times()[:4]) + sum(each.user + each.system for each in living)

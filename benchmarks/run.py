@@ -49,6 +49,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("Step where all boxes are at one place, by option, one thread", "python benchmarks/crowds.py"),
     Part("Step with a checkpoint, one thread", "python benchmarks/transformer.py"),
+    Part("DREEM itself beside trackd, on one recording", "python benchmarks/beside_dreem.py", needs_shared=True),
     Part("Transformer step compared with torch's own layers, one thread", "python benchmarks/layers.py"),
     Part("Visual encoder compared with torch's own modes", "python benchmarks/encoder.py"),
     Part(
@@ -60,6 +61,7 @@ PARTS: tuple[Part, ...] = (
     Part("Closed loop with the journal on", "python benchmarks/journal.py"),
     Part("Messages of trigger rules behind `tracks`, on loopback", "python benchmarks/triggers.py"),
     Part("Eight streams at full rate, clients included", "python benchmarks/sustained.py"),
+    Part("Two daemons on one machine, and one set of endpoints before them", "python benchmarks/workers.py"),
     Part("Closed loop and eight streams beside open pages of the viewer", "python benchmarks/viewer.py"),
     Part("1080p gray, one stream, with appearance", "python benchmarks/images.py"),
     Part(
