@@ -54,6 +54,7 @@ class Identification:
         self._fragments = Fragments()
         self._identities = Identities(gallery)
         self._named_by_people: set[int] = set()  # ids; they are not recognised
+        self._trusted: set[int] = set()  # ids that people have corrected since the last block
         self._crops: list[Crops] = []
         self._samples: list[tuple[Fragment, bool]] = []  # parallel to the rows of all crops
         self._frames = 0
@@ -126,8 +127,9 @@ class Identification:
         self._named_by_people &= live
         known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
         self._learning = _thread().submit(
-            _learn, self._identities, crops, samples, live, current, self._fragments.seen, known
+            _learn, self._identities, crops, samples, live, current, self._fragments.seen, known, self._trusted
         )
+        self._trusted = set()
 
     def _take_verdicts(self, tracker: Tracker, t_ns: int, assignment: Assignment) -> bool:
         if self._learning is None:
@@ -142,14 +144,16 @@ class Identification:
             if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
                 events.append(_event(verdict))
                 corrected = True
-            if not verdict.moved or not all(self._fragments.is_continued(each) for each, _ in verdict.moved):
+            # What the history says of an id holds for its track, whatever fragment that is in now.
+            continued = [each for each, _ in verdict.moved if self._fragments.is_continued(each)]
+            if not verdict.moved or (verdict.cut is None and len(continued) < len(verdict.moved)):
                 continue
             event = _event(verdict)
             if verdict.suspected:
                 events.append(event)
                 continue
             try:
-                self._apply(tracker, t_ns, verdict)
+                self._apply(tracker, t_ns, verdict, continued)
             except CorrectionError as error:
                 logger.debug("identities: %s", error)
                 continue
@@ -158,8 +162,8 @@ class Identification:
         assignment.identity_events = tuple(events)
         return corrected
 
-    def _apply(self, tracker: Tracker, t_ns: int, verdict: Verdict) -> None:
-        """Give the tracks of a verdict's fragments their other ids.
+    def _apply(self, tracker: Tracker, t_ns: int, verdict: Verdict, continued: list[Fragment]) -> None:
+        """Give the tracks of a verdict's fragments their other ids; `continued`: those that are surely still seen.
 
         Raises:
             CorrectionError: a track has ended or is seen elsewhere; nothing has changed.
@@ -179,7 +183,8 @@ class Identification:
             tracker.correct(Correction(Action.SWAP, swap, author=AUTHOR, t_ns=t_ns))
         for track, into in merged.items():
             tracker.correct(Correction(Action.MERGE, (track,), into, author=AUTHOR, t_ns=t_ns))
-        self._fragments.move(exchanged, merged, [fragment for fragment, _ in verdict.moved])
+        self._identities.settle(verdict)
+        self._fragments.move(exchanged, merged, continued)
 
     def _name(self, tracker: Tracker, t_ns: int, recognised: tuple[Fragment, str]) -> bool:
         """Give a track the name of its animal; returns whether it has it."""
@@ -202,7 +207,9 @@ class Identification:
                 self._named_by_people.update(correction["tracks"])
                 continue
             ids = [*correction["tracks"], *map(correction.get, ("into", "new_id", "replaced"))]
-            self._fragments.trust([each for each in ids if each is not None])
+            trusted = [each for each in ids if each is not None]
+            self._fragments.trust(trusted)
+            self._trusted.update(trusted)
 
 
 def names_of(tracker: Tracker) -> dict[int, str]:
@@ -231,16 +238,22 @@ def _learn(
     current: set[int],
     seen: set[int],
     names: dict[int, str | None],
+    trusted: set[int],
 ) -> list[Verdict]:
     if not crops or len({each.shape[3] for each in crops}) > 1:  # the number of channels has changed within the block
-        return identities.learn([], live, current, seen, names)
+        return identities.learn([], live, current, seen, names, trusted)
     directed = np.array([known for _, known in samples])
     found = features(np.concatenate(crops), directed).astype(np.float64)
     by_fragment: dict[int, list[int]] = {}
     for row, (fragment, _) in enumerate(samples):
         by_fragment.setdefault(fragment.number, []).append(row)
     return identities.learn(
-        [(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()], live, current, seen, names
+        [(samples[rows[0]][0], found[rows]) for rows in by_fragment.values()],
+        live,
+        current,
+        seen,
+        names,
+        trusted,
     )
 
 
@@ -254,6 +267,6 @@ def _event(verdict: Verdict) -> dict[str, Any]:
         "event": "swap_suspected" if verdict.suspected else "swap_corrected",
         "tracks": [fragment.track for fragment, _ in verdict.moved],
         "into": [track for _, track in verdict.moved],
-        "since": min(fragment.frame_index for fragment, _ in verdict.moved),
+        "since": min(f.frame_index for f, _ in verdict.moved) if verdict.since is None else verdict.since,
         "evidence": round(verdict.evidence, 3),
     }

@@ -151,7 +151,13 @@ class Fragments:
             known: the fragments of which this was found. They go on, under their new ids, which are certain.
         """
         asked = {id(each) for each in known}
-        for kept in (self._boxes, self._current, self._latest, self._runs):
+        now = {old: merged.get(new, new) for old, new in {**merged, **exchanged}.items()}
+        for latest in self._latest.values():
+            for fragment in latest:
+                fragment.suspects |= {now.get(track, track) for track in fragment.suspects}
+        for suspects in self._suspects.values():
+            suspects |= {now.get(track, track) for track in suspects}
+        for kept in (self._boxes, self._current, self._latest, self._runs, self._suspects):
             _rename(kept, exchanged)
             for old, into in merged.items():
                 kept.pop(into, None)

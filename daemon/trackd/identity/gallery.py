@@ -31,6 +31,7 @@ _MAX_FEATURES = 1024
 _VERSION = 1
 _SUFFIX = ".safetensors"
 _CALIBRATION = ("within", "across", "other")
+_COUNTS = ("within_counts", "across_counts")  # galleries of earlier versions have none
 Floats = NDArray[np.float64]
 
 
@@ -129,7 +130,7 @@ class Galleries:
             "means": gallery.means.astype(np.float32),
             "counts": gallery.counts.astype(np.float32),
             "scatter": gallery.scatter.astype(np.float32),
-            **{key: np.asarray(gallery.calibration[key], np.float32) for key in _CALIBRATION},
+            **{key: np.asarray(values, np.float32) for key, values in gallery.calibration.items()},
         }
         about = {"trackd_gallery": json.dumps({"version": _VERSION, "names": gallery.names, "weight": gallery.weight})}
         self.replace_file(path, save(tensors, about))
@@ -169,5 +170,9 @@ def _read(path: Path) -> Gallery:
         raise ValueError("its arrays do not belong together")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ValueError("it holds numbers that are not finite")
-    calibration = {key: arrays[key].ravel()[:400] for key in _CALIBRATION}
+    calibration = {
+        key: arrays[key].ravel()[:400] for key in (*_CALIBRATION, *_COUNTS) if key in _CALIBRATION or key in arrays
+    }
+    if any(len(values) != len(calibration[key.removesuffix("_counts")]) for key, values in calibration.items()):
+        raise ValueError("its arrays do not belong together")
     return Gallery(names, arrays["means"], arrays["counts"], arrays["scatter"], float(about["weight"]), calibration)

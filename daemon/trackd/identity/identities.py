@@ -8,13 +8,14 @@ of all tracks to ids is then
 - another one, by clear evidence: these ids were exchanged;
 - neither clearly: more samples decide.
 
+What was found may be wrong, above all while little is known. So the history is looked at again as more is seen.
+
 Letters: k samples, D features, n fragments, s suspects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 
 import numpy as np
@@ -23,10 +24,11 @@ from scipy.optimize import linear_sum_assignment
 
 from trackd.identity.fragments import Fragment
 from trackd.identity.gallery import Gallery
+from trackd.identity.history import History
 from trackd.identity.memory import KNOWN, Mean, Memory
+from trackd.identity.open_fragment import NEVER, Belief, OpenFragment, costs_of, exchanged_rows, lead
 from trackd.identity.verdict import Verdict
 
-ENOUGH = 8  # samples from which a fragment is compared
 CHUNK = 15  # samples of a fragment that count as one measurement
 LAG = 4  # chunks that a known id learns later
 EXCHANGE = 2.5  # log odds by which another assignment must be better than the tracker's
@@ -35,31 +37,10 @@ SUSPECT = 1.0  # by which it must be better for an event
 # that of a new track, which cannot get the id of a lost one later.
 CONFIRM, CONFIRM_NEW = 1.5, 4.0
 RECOGNISE = 4.5  # evidence by which a name must be better than none, and than any other
-UNEXPLAINED = 8.0  # cost of a fragment that is none of its suspects
 # Chance that a track has another animal after a contact, after a gap, and that a new track is a lost one.
 AFTER_CONTACT, AFTER_GAP, AFTER_BIRTH = 0.05, 0.4, 0.5
-_NEVER = 1e6
 _MOST_BELIEFS = 1024
 Floats = NDArray[np.float64]
-Belief = dict[int, float]  # log probability of each suspect
-
-
-@dataclass(slots=True)
-class _Open:
-    """A fragment that was seen lately."""
-
-    fragment: Fragment
-    mean: Mean
-    track: int = -1  # the id that it is known to have; −1: not known yet
-    suspected: bool = False
-    waiting: list[Mean] = field(default_factory=list)  # chunks that its id does not have yet
-    prior: Belief = field(default_factory=dict)  # before its samples
-    evidence: dict[int, float] = field(default_factory=dict)  # of its samples, for each suspect that is known
-    belief: Belief = field(default_factory=dict)  # after its samples
-
-    @property
-    def is_comparable(self) -> bool:
-        return self.mean.count >= ENOUGH
 
 
 class Identities:
@@ -69,7 +50,8 @@ class Identities:
         """Start with what is known from a gallery, if there is one."""
         self._gallery = gallery
         self._memory: Memory | None = None if gallery is None else Memory(gallery.means.shape[1], gallery)
-        self._open: dict[int, _Open] = {}  # by the number of the fragment, ascending
+        self._open: dict[int, OpenFragment] = {}  # by the number of the fragment, ascending
+        self._history = History()
         self._beliefs: dict[int, Belief] = {}  # of fragments that have ended, by number
 
     def learn(
@@ -79,6 +61,7 @@ class Identities:
         current: set[int],
         seen: set[int],
         names: Mapping[int, str | None] = MappingProxyType({}),
+        trusted: Set[int] = frozenset(),
     ) -> list[Verdict]:
         """Take the samples of some frames, and return what follows from all so far.
 
@@ -88,6 +71,7 @@ class Identities:
             current: numbers of the fragments that have not ended.
             seen: ids of the tracks that are seen now.
             names: of the live tracks that are not to be recognised: their names, or None for none at all.
+            trusted: ids that people have corrected since the last call; what they had before is not looked at again.
         """
         if samples:
             self._use(samples[0][1].shape[1])
@@ -95,13 +79,17 @@ class Identities:
         if memory is None:
             return []
         memory.keep(live)
+        self._history.keep(live)
         self._open = {number: each for number, each in self._open.items() if each.fragment.track in live}
         for fragment, features in sorted(samples, key=lambda sample: sample[0].number):
             self._take(memory, fragment, features)
+        self._history.forget(trusted, current)
         memory.update()
         self._weigh(memory)
-        verdicts = [found for group in self._groups(seen) if (found := self._judge(memory, group, current)) is not None]
+        verdicts = [found for group in self._groups(seen) for found in self._judge(memory, group, current)]
         memory.calibration.update()
+        if not any(verdict.moved and not verdict.suspected for verdict in verdicts):
+            verdicts += self._review(memory, seen)
         verdicts += self._recognise(memory, names)
         self._end(memory, current)
         return verdicts
@@ -115,14 +103,16 @@ class Identities:
         if self._memory is None or self._memory.size != size:
             self._gallery = None
             self._memory, self._open, self._beliefs = Memory(size), {}, {}
+            self._history = History()
 
     # --- samples ---
 
     def _take(self, memory: Memory, fragment: Fragment, features: Floats) -> None:
         if fragment.number not in self._open:
             certain = fragment.suspects == {fragment.track}
-            made = _Open(fragment, Mean(np.zeros(memory.size)), fragment.track if certain else -1)
+            made = OpenFragment(fragment, Mean(np.zeros(memory.size)), fragment.track if certain else -1)
             self._open[fragment.number] = made
+            self._history.add(fragment, made.mean, certain)
         each = self._open[fragment.number]
         mean, count = features.mean(axis=0), len(features)
         each.mean.add(mean, count)
@@ -130,7 +120,7 @@ class Identities:
         if each.track >= 0:
             self._remember(memory, each, mean, count)
 
-    def _remember(self, memory: Memory, each: _Open, mean: Floats, count: int) -> None:
+    def _remember(self, memory: Memory, each: OpenFragment, mean: Floats, count: int) -> None:
         """Add samples to the id of a fragment, those of a known id after `LAG` more chunks.
 
         A chunk is compared with what the id was some time before, as a fragment after a contact will be.
@@ -145,7 +135,7 @@ class Identities:
             each.waiting.append(Mean(mean, count))
         newest = each.waiting[-1]
         if newest.count >= CHUNK:
-            memory.measure(newest.values, each.track, False)
+            memory.measure(newest.values, newest.count, each.track, False)
             if len(each.waiting) > LAG:
                 oldest = each.waiting.pop(0)
                 own.add(oldest.values, oldest.count)
@@ -176,7 +166,7 @@ class Identities:
             each.prior = each.prior or self._prior(each.fragment)
             each.belief, each.evidence = dict(each.prior), {}
             if each.is_comparable:
-                found = memory.evidence(each.mean.values)
+                found = memory.evidence(each.mean.values, each.mean.count)
                 each.evidence = {track: value for track, value in found.items() if track in each.prior}
                 for track, value in each.evidence.items():
                     each.belief[track] += value
@@ -203,13 +193,13 @@ class Identities:
 
     # --- verdicts ---
 
-    def _latest(self) -> dict[int, _Open]:
+    def _latest(self) -> dict[int, OpenFragment]:
         """Return the last fragment of each track, by id."""
         return {each.fragment.track: each for each in self._open.values()}
 
-    def _groups(self, seen: set[int]) -> list[list[_Open]]:
+    def _groups(self, seen: set[int]) -> list[list[OpenFragment]]:
         """Return the last fragments of the tracks whose ids are not known; those with common suspects together."""
-        groups: list[tuple[set[int], list[_Open]]] = []
+        groups: list[tuple[set[int], list[OpenFragment]]] = []
         for track, each in self._latest().items():
             if each.track >= 0 or track not in seen:
                 continue
@@ -223,7 +213,41 @@ class Identities:
             groups = [*apart, (suspects, members)]
         return [members for _, members in groups]
 
-    def _judge(self, memory: Memory, group: list[_Open], current: set[int]) -> Verdict | None:
+    def settle(self, verdict: Verdict) -> None:
+        """Take note that the tracks of `verdict.moved` get their other ids; called before their fragments get them."""
+        memory = self._memory
+        if memory is None:
+            return
+        _, merged = verdict.exchanges()
+        if verdict.cut is None:
+            for fragment, track in verdict.moved:
+                if fragment.number in self._open:
+                    self._settle(memory, self._open[fragment.number], track)
+            for track, into in merged.items():
+                self._history.merge(track, into)
+            return
+        moved = {fragment.track: track for fragment, track in verdict.moved}
+        self._history.move(verdict.cut, moved)
+        self._beliefs = {number: belief for number, belief in self._beliefs.items() if number < verdict.cut}
+        for number, each in self._open.items():
+            if number >= verdict.cut:
+                each.begin_again(moved.get(each.track, each.track))
+        for track in sorted({*moved, *moved.values()}):
+            memory.replace(track, self._history.mean(track))
+
+    def _review(self, memory: Memory, seen: set[int]) -> list[Verdict]:
+        """Look again at what was found before."""
+        latest = self._latest()
+        for number, each in self._open.items():
+            if each.track < 0:
+                self._history.follow(number, each.fragment.track)
+        found = self._history.review(memory, seen)
+        if found is None or not found.moved.keys() <= latest.keys():
+            return []
+        moved = tuple((latest[track].fragment, into) for track, into in found.moved.items())
+        return [Verdict(moved=moved, evidence=found.odds, cut=found.cut, since=found.since, known=found.known)]
+
+    def _judge(self, memory: Memory, group: list[OpenFragment], current: set[int]) -> list[Verdict]:
         """Find which ids the fragments of one group have."""
         taken = {each.track for each in self._latest().values() if each.track >= 0 and each.fragment.number in current}
         known = set(memory.known)
@@ -232,42 +256,39 @@ class Identities:
             # Nothing can be compared: the tracker is believed. A new track waits, since it may be a lost one.
             believed = [each for each in group if not suspects or memory.of(each.fragment.track).count]
             return self._confirm(memory, [each for each in believed if each.is_comparable])
-        costs, samples_alone, own = _costs(group, suspects)
-        rows = np.arange(len(group))
+        costs, samples_alone, own = costs_of(group, suspects)
         _, best = linear_sum_assignment(costs)
-        if (best == own).all():
-            agree = []
-            for row, each in enumerate(group):
-                is_known = own[row] < len(suspects)
-                if is_known and each.evidence.get(each.fragment.track, 0.0) <= 0.0:
-                    continue
-                if each.is_comparable and _lead(samples_alone, own, row) >= (CONFIRM if is_known else CONFIRM_NEW):
-                    agree.append(each)
-            return self._confirm(memory, agree)
-        if ((best >= len(suspects)) & (best != own)).any():
-            return None  # two fragments look like one animal
-        odds = float((costs[rows, own] - costs[rows, best]).sum())
-        changes = [(group[row], suspects[best[row]]) for row in np.flatnonzero(best != own)]
-        moved = tuple((each.fragment, track) for each, track in changes)
-        if odds >= EXCHANGE:
-            for each, track in changes:
-                self._settle(memory, each, track)
-            return Verdict(moved=moved, evidence=odds, known=frozenset(known))
-        if odds >= SUSPECT and not all(each.suspected for each, _ in changes):
-            for each, _ in changes:
-                each.suspected = True
-            return Verdict(moved=moved, suspected=True, evidence=odds, known=frozenset(known))
-        return None
+        agree = []
+        for row in np.flatnonzero(best == own).tolist():
+            each, is_known = group[row], own[row] < len(suspects)
+            if is_known and each.evidence.get(each.fragment.track, 0.0) <= 0.0:
+                continue
+            if each.is_comparable and lead(samples_alone, own, row) >= (CONFIRM if is_known else CONFIRM_NEW):
+                agree.append(each)
+        verdicts = self._confirm(memory, agree)
+        for rows in exchanged_rows(own, best):
+            if (best[rows] >= len(suspects)).any():
+                continue  # two fragments look like one animal
+            odds = float((costs[rows, own[rows]] - costs[rows, best[rows]]).sum())
+            moved = tuple((group[row].fragment, suspects[best[row]]) for row in rows)
+            if odds >= EXCHANGE:
+                verdicts.append(Verdict(moved=moved, evidence=odds, known=frozenset(known)))
+            elif odds >= SUSPECT and not all(group[row].suspected for row in rows):
+                for row in rows:
+                    group[row].suspected = True
+                verdicts.append(Verdict(moved=moved, suspected=True, evidence=odds, known=frozenset(known)))
+        return verdicts
 
-    def _confirm(self, memory: Memory, members: list[_Open]) -> Verdict | None:
+    def _confirm(self, memory: Memory, members: list[OpenFragment]) -> list[Verdict]:
         for each in members:
             self._settle(memory, each, each.fragment.track)
-        return Verdict(confirmed=tuple(each.fragment for each in members)) if members else None
+        return [Verdict(confirmed=tuple(each.fragment for each in members))] if members else []
 
-    def _settle(self, memory: Memory, each: _Open, track: int) -> None:
+    def _settle(self, memory: Memory, each: OpenFragment, track: int) -> None:
         """A fragment has this id, which learns from its samples."""
-        memory.measure(each.mean.values, track, True)
+        memory.measure(each.mean.values, each.mean.count, track, True)
         each.track = track
+        self._history.settle(each.fragment.number, track)
         memory.of(track).add(each.mean.values, each.mean.count)
 
     def _recognise(self, memory: Memory, names: Mapping[int, str | None]) -> list[Verdict]:
@@ -280,46 +301,16 @@ class Identities:
         if not there or not free:
             return []
         n, s = len(there), len(free)
-        costs = np.full((n, s + n), _NEVER)
+        costs = np.full((n, s + n), NEVER)
         costs[np.arange(n), s + np.arange(n)] = 0.0  # the last n: an animal that is not in the gallery
-        costs[:, :s] = -memory.evidence_for_names([each.track for each in there], self._gallery.means[free])
+        costs[:, :s] = -memory.evidence_for_names(
+            [each.track for each in there], self._gallery.means[free], self._gallery.counts[free]
+        )
         _, best = linear_sum_assignment(costs)
         found = []
         for row, (each, column) in enumerate(zip(there, best, strict=True)):
             evidence = float(-costs[row, column])
-            if column < s and evidence >= RECOGNISE and _lead(costs, best, row) >= RECOGNISE:
+            if column < s and evidence >= RECOGNISE and lead(costs, best, row) >= RECOGNISE:
                 name = self._gallery.names[free[column]]
                 found.append(Verdict(recognised=(each.fragment, name), evidence=evidence))
         return found
-
-
-def _costs(group: list[_Open], suspects: list[int]) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """Return what each assignment of fragments to suspects costs.
-
-    Returns:
-        (n, s + n) by all that is believed, and by the samples alone; in column s + i fragment i is no suspect.
-        (n,) The column of each fragment's own id; s + i if that is not known, as of a new track.
-    """
-    n, s = len(group), len(suspects)
-    costs = np.full((n, s + n), _NEVER)
-    samples_alone = costs.copy()
-    own = np.empty(n, np.intp)
-    for row, each in enumerate(group):
-        for column, track in enumerate(suspects):
-            if track in each.belief:
-                costs[row, column] = -each.belief[track]
-                samples_alone[row, column] = -each.evidence.get(track, 0.0)
-        track = each.fragment.track
-        is_known = track in suspects
-        own[row] = suspects.index(track) if is_known else s + row
-        costs[row, s + row] = UNEXPLAINED if is_known else -each.prior.get(track, 0.0)
-        samples_alone[row, s + row] = UNEXPLAINED if is_known else 0.0
-    return costs, samples_alone, own
-
-
-def _lead(costs: Floats, chosen: NDArray[np.intp], row: int) -> float:
-    """Return by how much the best assignment is worse in which this row has another column than the chosen one."""
-    other = costs.copy()
-    other[row, chosen[row]] = _NEVER
-    rows, columns = linear_sum_assignment(other)
-    return float(other[rows, columns].sum() - costs[rows, chosen].sum())

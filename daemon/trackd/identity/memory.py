@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.identity.calibration import Calibration, contrasts
+from trackd.identity.calibration import Calibration, contrasts, together
 from trackd.identity.discriminant import Discriminant
 from trackd.identity.gallery import Gallery
 
@@ -28,6 +28,10 @@ class Mean:
         """Start with the mean `values` (D,) of `count` samples."""
         self.values = values
         self.count = count
+
+    def copy(self) -> Mean:
+        """Return one that can be changed."""
+        return Mean(self.values, self.count)
 
     def add(self, values: Floats, count: float) -> None:
         """Add the mean of more samples."""
@@ -77,33 +81,67 @@ class Memory:
         """Use what `vary` has learnt."""
         self._discriminant.update()
 
-    def measure(self, values: Floats, track: int, across: bool) -> None:
+    def measure(self, values: Floats, count: float, track: int, across: bool) -> None:
         """Learn how much nearer a mean (D,) is to its own id than to the others.
 
         Args:
             values: the mean.
+            count: of its samples.
             track: its own id.
             across: it is that of a fragment that was confirmed, not of samples that follow others.
         """
         tracks = self.known
         if track in tracks and len(tracks) > 1 and self._discriminant.ready:
             found, own = self.contrasts(values[None])[0], tracks.index(track)
-            self.calibration.add(float(found[own]), np.delete(found, own), across)
+            behind = float(together(count, self._means[track].count))
+            self.calibration.add(float(found[own]), np.delete(found, own), behind, across)
 
     def contrasts(self, values: Floats) -> Floats:
         """Return the contrasts of means (f, D) with all known ids, of which there are at least two: (f, s)."""
         return contrasts(self._log_distances(values, np.stack([self._means[track].values for track in self.known])))
 
-    def evidence(self, values: Floats) -> dict[int, float]:
-        """Return the evidence that a mean (D,) is that of each known id; empty if fewer than two are known."""
+    def evidence(self, values: Floats, count: float) -> dict[int, float]:
+        """Return the evidence that a mean (D,) of samples is that of each known id; empty if fewer than two are."""
         tracks = self.known
         if len(tracks) < 2:
             return {}
-        found = self.calibration.evidence(self.contrasts(values[None])[0])
+        behind = together(count, np.array([self._means[track].count for track in tracks]))
+        found = self.calibration.evidence(self.contrasts(values[None])[0], behind)
         return dict(zip(tracks, found.tolist(), strict=True))
 
-    def evidence_for_names(self, tracks: list[int], means: Floats) -> Floats:
-        """Return the evidence that each id (f) has each of the means (s, D) of a gallery: (f, s).
+    def whitened(self, values: Floats) -> Floats:
+        """Return means (f, D) so that one animal varies by 1 in every direction."""
+        return self._discriminant.whitened(values)
+
+    def evidence_of_pairs(
+        self, now: Floats, then: Floats, samples: Floats, there: NDArray[np.bool_], twice: NDArray[np.bool_]
+    ) -> Floats:
+        """Return the evidence that ids are the same animals as others at another time: (c, s, s).
+
+        Each id of one time is compared with all of the other time, and the other way round.
+
+        Args:
+            now: (c, s, D) whitened means of the ids at one time, c times.
+            then: (c, s, D) the same at the other time.
+            samples: (c, s, s) behind each difference.
+            there: (c, s) ids that have a mean at all.
+            twice: (c, s) ids that have one at both times; the only mean of another one is not compared with itself.
+        """
+        squares = (now * now).sum(axis=2)[:, :, None] + (then * then).sum(axis=2)[:, None]
+        distances = np.log(np.maximum(squares - 2 * now @ then.swapaxes(1, 2), 0.0) + 1e-9)
+        compared = there[:, :, None] & there[:, None] & (twice[:, :, None] | ~np.eye(there.shape[1], dtype=bool))
+        distances = np.where(compared, distances, np.nan)
+        both = [self.calibration.evidence(contrasts(distances, axis), samples) for axis in (1, 2)]
+        return np.nan_to_num((both[0] + both[1]) / 2)
+
+    def replace(self, track: int, mean: Mean | None) -> None:
+        """An id has another mean; None: it is not known."""
+        self._means.pop(track, None)
+        if mean is not None:
+            self._means[track] = mean
+
+    def evidence_for_names(self, tracks: list[int], means: Floats, counts: Floats) -> Floats:
+        """Return the evidence that each id (f) has the means (s, D) of a gallery, of `counts` (s,) samples: (f, s).
 
         A contrast is that with the other names and with the other ids. With one name and one id there is none: 0.
         """
@@ -113,7 +151,8 @@ class Memory:
         own = np.stack([self._means[track].values for track in tracks])
         distances = self._log_distances(own, np.concatenate([means, own]))
         distances[np.arange(n), s + np.arange(n)] = np.nan  # of an id to itself
-        return self.calibration.evidence(contrasts(distances)[:, :s])
+        behind = together(np.array([[self._means[track].count] for track in tracks]), counts)
+        return self.calibration.evidence(contrasts(distances)[:, :s], behind)
 
     def gallery(self, names: Mapping[int, str], before: Gallery | None) -> Gallery | None:
         """Return the ids that have names and are known, as a gallery; None if there is none.

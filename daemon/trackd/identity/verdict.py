@@ -16,6 +16,8 @@ class Verdict:
     suspected: bool = False  # `moved` is likely, not yet clear
     recognised: tuple[Fragment, str] | None = None  # a name of the gallery
     evidence: float = 0.0  # nats for `moved` over the tracker's ids, or for the name over none
+    cut: int | None = None  # with `moved`: the fragments from this number on have the other ids
+    since: int | None = None  # the `frame_index` of the first of them
     known: frozenset[int] = frozenset()  # ids that were known before
 
     def exchanges(self) -> tuple[dict[int, int], dict[int, int]]:

@@ -126,6 +126,19 @@ def test_fragments_whose_ids_are_exchanged_go_on_under_their_new_ids():
     assert later[0] is apart[1]
 
 
+def test_the_suspects_of_other_tracks_follow_the_ids_that_are_exchanged():
+    fragments = Fragments()
+    observe(fragments, 0, {0: box(0), 1: box(50), 2: box(100)})
+    observe(fragments, 1, {0: box(0), 1: box(75), 2: box(80)})
+    apart = observe(fragments, 2, {0: box(0), 1: box(50), 2: box(100)})
+    assert apart[2].suspects == {1, 2}
+    fragments.move({0: 1, 1: 0}, {}, [])  # found of what was long before: track 1 was 0
+    assert apart[2].suspects == {0, 1, 2}
+    later = observe(fragments, 3, {1: box(0), 0: box(50), 2: box(100)})
+    assert later[2] is apart[2]
+    assert later[0] is apart[1]
+
+
 def test_a_new_track_goes_on_as_the_lost_one_that_it_is():
     fragments = Fragments()
     observe(fragments, 0, {0: box(0), 1: box(500)})

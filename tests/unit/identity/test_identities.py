@@ -56,6 +56,29 @@ def test_an_exchange_is_found_by_what_the_animals_look_like():
     assert verdict.exchanges() == ({0: 1, 1: 0}, {})
 
 
+def test_an_exchange_that_could_not_be_applied_is_found_again_until_it_is():
+    arena = Arena(4)
+    arena.begin()
+    one, other = arena.fragment(0, {0, 1}), arena.fragment(1, {0, 1})
+    first, second = arena.learn([(one, 1), (other, 0)], 2)
+    assert first.exchanges() == second.exchanges() == ({0: 1, 1: 0}, {})
+    arena.identities.settle(second)
+    one.track, other.track = 1, 0
+    assert not arena.learn([(one, 1), (other, 0)], 4)
+
+
+def test_an_exchange_does_not_wait_for_another_animal_that_is_not_clear():
+    arena = Arena(5)
+    arena.begin()
+    parts = [arena.fragment(track, {0, 1, 2}) for track in range(3)]
+    samples = [
+        (parts[row], arena.looks[animal] + arena.random.normal(0, 1, (count, SIZE)))
+        for row, (animal, count) in enumerate(((1, 15), (0, 15), (2, 2)))
+    ]
+    (verdict,) = arena.identities.learn(samples, arena.live, {each.number for each in parts}, {0, 1, 2})
+    assert verdict.exchanges() == ({0: 1, 1: 0}, {})
+
+
 def test_fragments_that_are_what_they_seem_are_confirmed():
     arena = Arena(4)
     arena.begin()
