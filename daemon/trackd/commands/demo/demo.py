@@ -29,10 +29,12 @@ from trackd_client.recordings.discovery import open_recordings
 from trackd_client.recordings.recording import Recording
 
 STREAM = "demo"
-FIXED_NUMBER = {"tracker": {"max_tracks": N_ANIMALS}}  # a lab knows the number of animals in its tank
+# A lab knows the number of animals in its tank, and a person can tell them apart.
+SETTINGS = {"tracker": {"max_tracks": N_ANIMALS, "learn_identities": True}}
 CONFIGURATION = f"""\
 tracker:
   max_tracks: {N_ANIMALS}
+  learn_identities: true
 dataset:
   test_dataset:
     slp_files: demo.slp
@@ -68,7 +70,7 @@ def run_demo(out: Path, seed: int, speed: str, *, live: bool | None = None) -> I
     score = _score(recording, updates)
     _report(console, files, video, out, updates, score)
     if sys.stdout.isatty() if live is None else live:
-        play_live(recording, FIXED_NUMBER, console)
+        play_live(recording, SETTINGS, console)
     else:
         console.print(f"\nsee it live in a browser: trackd demo --live --out {out}", highlight=False, soft_wrap=True)
     return score
@@ -96,7 +98,7 @@ def _replay_and_watch(client: Client, recording: Recording, speed: float, consol
                 shown_at = time.monotonic()
                 live.update(table.render(), refresh=True)
 
-        replay_recording(client, recording, STREAM, FIXED_NUMBER, ReplayOptions(speed=speed), show)
+        replay_recording(client, recording, STREAM, SETTINGS, ReplayOptions(speed=speed), show)
         follower.join(_FOLLOW_S)
     console.print(table.render())
     return updates
@@ -131,12 +133,14 @@ def _report(
     console: Console, files: DemoRecording, video: Path, out: Path, updates: list[Tracks], score: IdentityScore
 ) -> None:
     counts = Counter(tracks.status for tracks in updates)
+    corrections = sum(len(tracks.corrections) for tracks in updates)
     latency_ms = np.array([tracks.timing.total for tracks in updates]) / 1e3
     console.print(
         f"\n[bold]{score.n_gt} fish, {score.n_tracks} tracks: {score.id_switches} id switches, "
         f"IDF1 {score.idf1:.3f}[/] over {score.n_frames} frames",
         highlight=False,
     )
+    console.print(f"{corrections} corrections of exchanged ids, by what the fish look like", highlight=False)
     console.print(
         f"{counts[Status.TRACKED]} frames tracked, {counts[Status.DROPPED]} dropped, "
         f"{counts[Status.REJECTED]} rejected",
