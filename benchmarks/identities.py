@@ -1,6 +1,6 @@
 """What `tracker.learn_identities` does on the demo's recordings, and on staged exchanges of real animals.
 
-    TRACKD_SHARED=../shared python benchmarks/identities.py [--seeds N] [--exchanges N]
+    TRACKD_SHARED=../shared python benchmarks/identities.py [--first N] [--seeds N] [--exchanges N]
 
 Demo: recordings of five fish that cross, touch and hide, `motion` with images, without `max_tracks`. An animal's id is
 wrong in a frame if it is not that of its first second. An exchange *lasts* if an animal is seen for more than 60 frames
@@ -156,6 +156,7 @@ def moments(recording: Recording, n: int) -> list[tuple[int, int, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first recording of the demo")
     parser.add_argument("--seeds", type=int, default=30, help="recordings of the demo")
     parser.add_argument("--exchanges", type=int, default=8, help="staged exchanges of the real animals")
     options = parser.parse_args()
@@ -170,7 +171,7 @@ def main() -> None:
         rows.append((name, before, after, 1000 * learning_s * recording.fps / len(recording)))
 
     with tempfile.TemporaryDirectory() as folder:
-        for seed in track(range(options.seeds), "demo", console=console, transient=True):
+        for seed in track(range(options.first, options.first + options.seeds), "demo", console=console, transient=True):
             files = make_recording(Path(folder) / str(seed), seed=seed)
             compare(f"demo {seed}", _opened(files.slp, files.video))
     clip = DATA / "sleap_clip_pair"
