@@ -12,6 +12,8 @@ Of a stream's outputs: `after_output_open` (its files exist), `before_rewrite` a
 for nodes), `after_output` (one file has the frame), `before_position` and `after_position` (how far the files are
 written is stored), `before_finish`, `during_finish` (the finished file does not have its name yet), `after_finish` (it
 has, and the part is not deleted), `before_position_removed`.
+
+Failures of a checkpoint's device are in `device_points.py`.
 """
 
 from __future__ import annotations

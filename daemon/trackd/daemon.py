@@ -22,6 +22,7 @@ from trackd.fleet.log import FleetLog
 from trackd.fleet.membership import Membership
 from trackd.fleet.ownership import Ownership
 from trackd.identity.gallery import Galleries
+from trackd.models.errors import DeviceLostError, DeviceMemoryError
 from trackd.models.registry import ModelRegistry
 from trackd.observe.fleet_metrics import FleetMetrics
 from trackd.observe.health import Health
@@ -67,6 +68,7 @@ logger = logging.getLogger(__name__)
 _SWITCH_INTERVAL_S = 5e-4
 _JOIN_S = 10.0
 _HANGING = 20  # a step that takes so many times `limits.step_ms` hangs
+FAILED, DEVICE_LOST = 1, 3  # exit codes of a process whose daemon failed
 
 
 class Daemon:
@@ -177,6 +179,8 @@ class Daemon:
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._drain_s = config.daemon.drain_s
+        self._failed = False  # before it was closed
+        self.exit_code = FAILED  # of the process, if the daemon failed
 
     def _join_fleet(
         self, config: Config, log: FleetLog[Outcome], sessions: Sessions, publisher: Publisher, streams: Streams
@@ -240,6 +244,7 @@ class Daemon:
 
     def close(self) -> str | None:
         """Drain, end all threads, close all sockets and files; return why the daemon failed, None where it did not."""
+        self._failed = self.health.failure is not None
         self.drain()
         self._models.stop()
         self._ended.wait(self._drain_s + _JOIN_S)
@@ -260,6 +265,8 @@ class Daemon:
             self._traces.stop()
         deadline = time.monotonic() + _JOIN_S
         for thread in self._threads:
+            if self._failed and thread.name.startswith(("engine", "lane")):
+                continue  # work that a dead thread has taken is never released, and they would wait for it
             # Output files have no time limit. If the process is killed here, what was written stays as a part.
             thread.join(None if thread.name == "outputs" else max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
@@ -306,6 +313,9 @@ class Daemon:
                 target()
                 if not self.health.draining:
                     self._fail(name, "ended without a drain")
+            except DeviceLostError as error:
+                logger.critical("the %s thread: %s", name, error)
+                self._fail(name, f"cannot go on: {error}", DEVICE_LOST)
             except BaseException as error:
                 logger.critical("the %s thread died", name, exc_info=error)
                 self._fail(name, f"died: {type(error).__name__}: {error}")
@@ -314,9 +324,10 @@ class Daemon:
         self._threads.append(thread)
         thread.start()
 
-    def _fail(self, name: str, why: str) -> None:
+    def _fail(self, name: str, why: str, exit_code: int = FAILED) -> None:
         if self.health.failure is None:
             self.health.failure = f"the {name} thread {why}"
+            self.exit_code = exit_code
         self.health.draining = True
         self._ended.set()
 
@@ -414,6 +425,11 @@ def _recover(journal: Journal[Outcome], streams: Streams) -> set[str]:
         names.add(stored.opened.stream)
         try:
             records += streams.recovery.recover(stored, time.monotonic_ns())
+        except (DeviceMemoryError, DeviceLostError) as error:
+            raise ConfigError(
+                f"stream {stored.opened.stream!r} cannot be recovered now: {error}. The journal is as it was; start "
+                "the daemon again when the device has room"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{journal.database.path}: stream {stored.opened.stream!r} cannot be recovered: {error}. {WAY_OUT}"

@@ -30,7 +30,8 @@ def serve(config: Config, base: Path | None = None) -> int:
         base: the folder of the configuration's file, for relative paths.
 
     Returns:
-        The exit code: 0 after a drain, 1 where a thread died or an output file could not be finished.
+        The exit code: 0 after a drain, 1 where an output file could not be finished. The process itself is ended where
+        a thread died: with 3 where the device of the checkpoints is lost, else with 1.
 
     Raises:
         ConfigError: the daemon cannot be started with this configuration.
@@ -72,4 +73,4 @@ def serve(config: Config, base: Path | None = None) -> int:
     sys.stderr.write(f"trackd: {failure}\n")
     sys.stderr.flush()
     # A normal exit would wait forever for a thread that hangs.
-    os._exit(1)
+    os._exit(daemon.exit_code)

@@ -18,11 +18,12 @@ from trackd.engine.inbox import Inbox, Work
 from trackd.engine.outcome import CommandResult, Outcome, Settlement, frame_record, skip_record
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.stream_state import StreamState
-from trackd.models.errors import FrameError
+from trackd.models.errors import DeviceLostError, DeviceMemoryError, FrameError
 from trackd.store.records import FrameRecord, Record
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import BatchScorer, Query, Scores
 from trackd.tracking.tracker import Assignment
+from trackd.tracking.window import State
 from trackd_client.detections import Image
 from trackd_client.protocol import ErrorCode, FrameHead, ProtocolError, Status
 
@@ -39,6 +40,8 @@ class FrameStep:
     image: Image | None = None  # pixels, if the scorer needs them
     instances: Instances | None = None
     features: Any = None  # one row per instance, opaque
+    packing: Callable[[], State | None] | None = None  # ends the conversion of the features for the journal
+    packed: State | None = None  # its result
     query: Query | None = None
     scores: Scores | None = None  # None also if there is nothing to compare
     assignment: Assignment | None = None
@@ -91,6 +94,8 @@ class StepRunner:
         if steps:
             prepare(steps)
             encode(steps)
+            if self._journaling:
+                pack(steps)
             encoded_ns = self._clock()
             if cuts:
                 _cut(steps, encoded_ns - taken_ns)
@@ -114,6 +119,10 @@ class StepRunner:
         self._command_records = []
         try:
             return CommandResult(command.done, command.run(), None, tuple(self._command_records))
+        except DeviceLostError:
+            raise
+        except DeviceMemoryError as error:
+            return CommandResult(command.done, None, ProtocolError(ErrorCode.DEVICE_OUT_OF_MEMORY, str(error)))
         except Exception as error:
             return CommandResult(command.done, None, error)
 
@@ -126,6 +135,8 @@ class StepRunner:
         if step.error is None and self._journaling:
             try:
                 records = state.stored(self._frame_record(step), frame.seq, step.corrected)
+            except DeviceLostError:
+                raise
             except Exception as error:
                 step.error = error
         if step.error is not None:
@@ -143,9 +154,8 @@ class StepRunner:
         state = step.state
         assert step.instances is not None
         assert step.assignment is not None
-        features = state.scorer.pack(step.features)
         return frame_record(
-            state.name, state.epoch, step.item.frame, step.instances, features, step.assignment,
+            state.name, state.epoch, step.item.frame, step.instances, step.packed, step.assignment,
             state.settings.stream.outputs,
         )  # fmt: skip
 
@@ -210,6 +220,17 @@ def _encode_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
         step.features = features
 
 
+def pack(steps: Sequence[FrameStep]) -> None:
+    """Start to convert the features of each frame for the journal, beside the next functions."""
+    for step in steps:
+        if step.error is None and step.features is not None:
+            _attempt(_pack, step)
+
+
+def _pack(step: FrameStep) -> None:
+    step.packing = step.state.scorer.pack(step.features)
+
+
 def score(steps: Sequence[FrameStep]) -> None:
     """Compute the logits of each frame against its stream's tracks."""
     for step in steps:
@@ -223,6 +244,7 @@ def _begin(step: FrameStep) -> None:
     assert instances is not None
     position = frame.seq - state.first_seq
     step.query = state.tracker.begin(frame.frame_index, frame.t_ns, instances, step.features, position)
+    state.tracker.reserve(step.query)
 
 
 def _has_pairs(step: FrameStep) -> bool:
@@ -244,8 +266,17 @@ def _score_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
 def assign(steps: Sequence[FrameStep]) -> None:
     """Give the instances of each frame their track ids, and update its stream's tracks."""
     for step in steps:
+        if step.error is None and step.packing is not None:
+            _attempt(_end_packing, step)
         if step.error is None:
             _attempt(_assign, step)
+        elif step.query is not None:  # nothing of a frame that is rejected stays
+            step.state.tracker.undo(step.query)
+
+
+def _end_packing(step: FrameStep) -> None:
+    assert step.packing is not None
+    step.packed = step.packing()
 
 
 def _assign(step: FrameStep) -> None:
@@ -272,6 +303,8 @@ def _identify(step: FrameStep) -> None:
 def _attempt(function: Callable[[FrameStep], None], step: FrameStep) -> None:
     try:
         function(step)
+    except DeviceLostError:  # ends the process: no later step can succeed in it
+        raise
     except Exception as error:
         step.error = error
 
@@ -283,7 +316,8 @@ def _in_batches(
 ) -> None:
     """Call `together` for the steps of each batch key, and `alone` for every other step.
 
-    If a batch fails, each of its steps is repeated alone, so that the error stays in the step that causes it.
+    If a batch fails, each of its steps is repeated alone, so that the error stays in the step that causes it. If it
+    fails for lack of the device's memory, its halves are repeated.
     """
     batches: dict[tuple[type, Hashable], list[FrameStep]] = {}
     for step in steps:
@@ -293,10 +327,18 @@ def _in_batches(
                 _attempt(alone, step)
             else:
                 batches.setdefault((type(scorer), scorer.batch_key), []).append(step)
-    for batch in batches.values():
+    waiting = list(batches.values())
+    while waiting:
+        batch = waiting.pop()
         if len(batch) > 1:
             try:
                 together([cast(BatchScorer, step.state.scorer) for step in batch], batch)
+                continue
+            except DeviceLostError:
+                raise
+            except DeviceMemoryError:
+                half = len(batch) // 2
+                waiting += [batch[half:], batch[:half]]
                 continue
             except Exception:
                 logger.debug("a batch of %d frames failed; each is repeated alone", len(batch), exc_info=True)
@@ -342,5 +384,8 @@ def _code_and_reason(error: Exception, head: FrameHead) -> tuple[ErrorCode, str]
         return error.code, error.message
     if isinstance(error, FrameError):
         return ErrorCode.INVALID_FRAME, str(error)
+    if isinstance(error, DeviceMemoryError):
+        logger.warning("stream=%s seq=%d: rejected: %s", head.stream, head.seq, error)
+        return ErrorCode.DEVICE_OUT_OF_MEMORY, str(error)
     logger.error("stream=%s seq=%d: the step failed", head.stream, head.seq, exc_info=error)
     return ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"

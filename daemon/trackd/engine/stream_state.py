@@ -68,8 +68,8 @@ class StreamState:
 
     def configure(self, settings: StreamSettings) -> None:
         """Use other settings from the next frame on; all tracks keep their ids."""
+        self.tracker.configure(settings.tracker)  # first: it may fail for lack of the device's memory
         self.tracker.clip_length = self._clip_length(settings)
-        self.tracker.configure(settings.tracker)
         self.scorer.configure(settings)
         before, after = self.settings.tracker, settings.tracker
         if (before.identifies, before.gallery) != (after.identifies, after.gallery):

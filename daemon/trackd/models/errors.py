@@ -1,4 +1,4 @@
-"""The errors of checkpoints and of the frames that they process."""
+"""The errors of checkpoints, of the frames that they process, and of the device that runs them."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ class CheckpointError(ValueError):
 
 class FrameError(ValueError):
     """A frame lacks what its stream's model needs; the message is one line with what would be right."""
+
+
+class DeviceMemoryError(RuntimeError):
+    """The device's memory does not suffice for this work, which has changed nothing; the message is one line."""
+
+
+class DeviceLostError(RuntimeError):
+    """The device does not answer any more, and will not in this process; the message is one line."""

@@ -103,7 +103,7 @@ class Server:
         next_heartbeat_ns = self._clock() + _HEARTBEAT_NS
         pages_due = self._pages.hub.due
         stepped_inline = False
-        while not (self._health.draining and self._drained()):
+        while not (self._health.failure or (self._health.draining and self._drained())):
             wait_ms = max(0, (next_heartbeat_ns - self._clock()) // 1_000_000)
             may_sleep = self._outbox.may_sleep()
             if not may_sleep or pages_due or (stepped_inline and self._inbox.ready_inline):
@@ -140,7 +140,7 @@ class Server:
                 self._heartbeat(now)
         self._publish_outcomes()
         self._take_outputs_progress()
-        if self._journal is None:  # else the next daemon continues the streams and their outputs
+        if self._journal is None and self._health.failure is None:  # else the next daemon continues the streams
             for session in self._sessions:
                 self._publisher.event(session, EventName.CLOSED, {"reason": "the daemon was drained", "drained": True})
                 self._outputs.close(session.name)

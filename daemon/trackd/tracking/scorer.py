@@ -7,7 +7,7 @@ T distinct frames with the query frame.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Query:
     merged: Merged | None = None  # if tracks are in one box: which
     ended: list[int] = field(default_factory=list)  # ids of the tracks that ended before this frame
     flags: list[str] = field(default_factory=list)  # of this frame, as in `Assignment.flags`
+    before: State | None = None  # the tracker's state, if the frame has changed it and can be taken back
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +96,8 @@ class Scorer(ABC):
     # reached.
     learns_births: bool = False
     follows_merges: bool = False  # `merge` is called
+    # True: `end` and `clear` change nothing that `score` reads, so a frame that cannot be scored can be taken back.
+    can_undo: bool = False
     batch_key: Hashable | None = None  # set by a `BatchScorer`
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
@@ -112,10 +115,14 @@ class Scorer(ABC):
             instances: the frame's instances.
         """
 
-    def pack(self, features: Any) -> State | None:
-        """Convert the result of `encode` to plain arrays for the journal; None stays None."""
+    def pack(self, features: Any) -> Callable[[], State | None]:
+        """Start to convert the result of `encode` to plain arrays for the journal; None stays None.
+
+        Returns:
+            A function that waits for the result; called once, after `score`.
+        """
         assert features is None, "a scorer with features packs them"
-        return None
+        return lambda: None
 
     def unpack(self, packed: State | None) -> Any:
         """Convert the result of `pack` back, so that a journaled frame can be tracked again."""
@@ -157,6 +164,14 @@ class Scorer(ABC):
             rows: (r,) ascending.
         """
         return None
+
+    def reserve(self, tracks: int, observations: int) -> None:  # noqa: B027
+        """Allocate what the next `update` needs, so that it cannot fail for lack of memory.
+
+        Args:
+            tracks: at most so many tracks are alive after the frame.
+            observations: at most so many are added.
+        """
 
     @abstractmethod
     def update(self, query: Query, matches: Matches) -> None:

@@ -127,17 +127,23 @@ class Tracker:
         """End the tracks that are over before this frame, and select the instances that take part."""
         config = self.config
         ended: list[int] = []
+        before: State | None = None
         if self.corrections is not None and self.corrections.ending:
+            before = self._before(before)
             self.merged.release(self.corrections.take_ending())  # `amend` states them
         if self.clip_length and position // self.clip_length != self._clip:
             self._clip = position // self.clip_length
             if not config.persistent_tracking:
+                before = self._before(before)
                 self.merged.release(self.window.live)
                 ended = self.lifecycle.end(self.window.live)
                 self.window.clear()  # of the retired tracks too
                 self.scorer.clear()
         if self._ends_gaps:
-            ended += self._end(self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s))
+            over = self.lifecycle.missing_before(frame_index, t_ns, config.max_gap, config.max_gap_s)
+            if len(over):
+                before = self._before(before)
+                ended += self._end(over)
         live = self.window.live
         force = config.max_tracks is not None and len(live) >= config.max_tracks
         few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
@@ -145,7 +151,7 @@ class Tracker:
         query = Query(
             instances, features, frame_index, t_ns, self.window, live, complete,
             np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
-            every_track=self._needs_every_pair, force=force, ended=ended,
+            every_track=self._needs_every_pair, force=force, ended=ended, before=before,
         )  # fmt: skip
         if self.merged.count:
             query.merged = self.merged
@@ -156,6 +162,31 @@ class Tracker:
         if config.max_angle_diff > 0:
             query.axes, query.last_axes = orientation.axes_of(instances, config), self.lifecycle.axes
         return query
+
+    def _before(self, known: State | None) -> State | None:
+        """Return the state that `undo` restores, unless it is known; None if the scorer's would be lost."""
+        if known is not None or not self.scorer.can_undo:
+            return known
+        state: State = {"window": self.window.snapshot(), "lifecycle": self.lifecycle.snapshot()}
+        if self.corrections is not None:
+            state["corrections"] = self.corrections.snapshot()
+        return state
+
+    def undo(self, query: Query) -> None:
+        """Take `begin` back: the frame is rejected. With a scorer that cannot be undone the ended tracks stay ended."""
+        if query.before is None:
+            return
+        self.window.restore(query.before["window"])
+        self.lifecycle.restore(query.before["lifecycle"])
+        if self.corrections is not None:
+            self.corrections.restore(query.before["corrections"])
+
+    def reserve(self, query: Query) -> None:
+        """Let the scorer allocate what this frame may need, while the frame can still be taken back."""
+        live, most = len(query.live_slots), self.window.max_slots
+        if self.config.max_tracks is not None:
+            most = max(live, min(most, self.config.max_tracks))
+        self.scorer.reserve(min(live + len(query.rows), most), len(query.rows))
 
     def finish(self, query: Query, scores: Scores | None) -> Assignment:
         """Associate, and update tracks, window and scorer.
@@ -255,7 +286,8 @@ class Tracker:
     def configure(self, config: TrackerConfig) -> None:
         """Use another configuration from the next frame on; all tracks keep their ids."""
         if config.window_size != self.window.window_size:
-            self.scorer.resize(self.window.resize(config.window_size))
+            self.scorer.resize(self.window.resized(config.window_size))  # it may fail for lack of memory
+            self.window.resize(config.window_size)
         self._use(config)
 
     def correct(self, correction: Correction) -> Applied:

@@ -169,12 +169,8 @@ class RollingWindow:
             (S, window_size) the old ring position of each observation, oldest first; −1 for none. A scorer moves its
             own rings by it.
         """
-        if window_size < 1:
-            raise ValueError(f"window_size must be at least 1; got {window_size}")
+        source = self.resized(window_size)
         kept = np.minimum(self.count, window_size)
-        order = np.arange(window_size)[None, :]
-        source = (self.position[:, None] - kept[:, None] + order) % self.window_size
-        source[order >= kept[:, None]] = -1
         rows = np.arange(self.capacity)[:, None]
         empty = source < 0
         self.boxes = self.boxes[rows, source]
@@ -183,6 +179,16 @@ class RollingWindow:
         self.frame_index[empty] = -1
         self._written = kept
         self.window_size = window_size
+        return source
+
+    def resized(self, window_size: int) -> NDArray[np.int64]:
+        """Return what `resize` would return, and change nothing."""
+        if window_size < 1:
+            raise ValueError(f"window_size must be at least 1; got {window_size}")
+        kept = np.minimum(self.count, window_size)
+        order = np.arange(window_size)[None, :]
+        source: NDArray[np.int64] = (self.position[:, None] - kept[:, None] + order) % self.window_size
+        source[order >= kept[:, None]] = -1
         return source
 
     def check_integrity(self) -> None:

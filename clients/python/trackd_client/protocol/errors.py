@@ -20,6 +20,7 @@ class ErrorCode(StrEnum):
     INVALID_FRAME = "invalid_frame"
     TOO_LARGE = "too_large"
     STEP_TOO_LONG = "step_too_long"
+    DEVICE_OUT_OF_MEMORY = "device_out_of_memory"
     UNKNOWN_MODEL = "unknown_model"
     BAD_CORRECTION = "bad_correction"
     ZONES_CHANGED = "zones_changed"

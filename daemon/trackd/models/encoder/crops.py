@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trackd.models.encoder.upload import to_device
+
 
 def crop_boxes(centres: NDArray[np.floating], crop_size: Sequence[int], padding: int) -> NDArray[np.float32]:
     """Boxes around centres, as in DREEM's `get_bbox` and its padding.
@@ -104,7 +106,7 @@ def keep_near(
     n, anchors = boxes_px.shape[:2]
     h, w = crops.shape[2:]
     places = np.asarray(keypoints_px[:, None] - boxes_px[:, :, None, :2], np.float32)  # (n, A, k, 2) in each crop
-    nodes = torch.from_numpy(places).to(crops.device)
+    nodes = to_device(places, crops.device)
     columns = torch.arange(w, device=crops.device) - nodes[..., 0, None]  # (n, A, k, w)
     rows = torch.arange(h, device=crops.device) - nodes[..., 1, None]  # (n, A, k, h)
     near = torch.zeros((n, anchors, h, w), dtype=torch.bool, device=crops.device)
@@ -138,7 +140,7 @@ def _select(pixels: Tensor, corners: NDArray[np.int64], h: int, w: int) -> Tenso
     _, W, C = pixels.shape
     starts = (corners[:, 1, None] + np.arange(h)) * W + corners[:, 0, None]  # (k, h) in pixels
     runs = pixels.as_strided((pixels.numel() - w * C + 1, w * C), (1, 1))
-    index = torch.from_numpy((starts * C).ravel()).to(pixels.device)
+    index = to_device((starts * C).ravel(), pixels.device)
     return runs.index_select(0, index).view(-1, h, w, C)
 
 

@@ -113,6 +113,8 @@ class ResNetEncoder(nn.Module):
                 f"crops must have {self.in_chans} channels (anchors x image channels) for this checkpoint; "
                 f"got {crops.shape[1]}"
             )
+        if crops.device.type != "cpu":
+            return F.normalize(self._encode(crops))
         sizes = self.pieces.sizes(len(crops) - n_lone, _LEAST, _MOST) + [1] * n_lone
         return F.normalize(torch.cat(self.pieces.map(self._encode, torch.split(crops, sizes))))
 

@@ -8,6 +8,7 @@ Letters: n instances, M live tracks, m matched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ class MotionScorer(Scorer):
             return None
         return describe(image, instances)
 
-    def pack(self, features: Any) -> State | None:
-        return None if features is None else {"values": features.values, "there": features.valid}
+    def pack(self, features: Any) -> Callable[[], State | None]:
+        return lambda: None if features is None else {"values": features.values, "there": features.valid}
 
     def unpack(self, packed: State | None) -> Descriptors | None:
         return None if packed is None else Descriptors(packed["values"], packed["there"])

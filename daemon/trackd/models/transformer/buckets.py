@@ -15,6 +15,7 @@ Item = TypeVar("Item")
 _LEAST_REFERENCES = 16
 _LEAST_QUERIES = 4  # on a CPU, products of fewer rows use other kernels and differ in the last bits
 _MAX_TOKENS = 1 << 16  # in one forward pass: bounds the memory of its activations
+_FIXED_TOKENS, _FIXED_STREAMS = 1 << 12, 4  # in a pass whose size depends on its bucket alone: the most of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class Bucket:
         """The most steps of this shape in one pass."""
         return max(1, _MAX_TOKENS // self.tokens)
 
+    @property
+    def fixed_streams(self) -> int:
+        """The steps of every pass of this shape, where passes are padded to one size; a power of 2.
+
+        Few: a stream alone pays for all of them. Not one: a pass of small steps takes as long as its launch.
+        """
+        return 1 << max(0, min(_FIXED_STREAMS, _FIXED_TOKENS // self.tokens).bit_length() - 1)
+
 
 def bucket_of(n_references: int, n_queries: int, anchors: int, finely: bool) -> Bucket:
     """The bucket of a step.
@@ -50,14 +59,22 @@ def bucket_of(n_references: int, n_queries: int, anchors: int, finely: bool) -> 
     return Bucket(_size(n_references, _LEAST_REFERENCES, steps), _size(n_queries, _LEAST_QUERIES, steps), anchors)
 
 
-def grouped(items: Iterable[Item], bucket: Callable[[Item], Bucket]) -> list[tuple[Bucket, list[Item]]]:
-    """Group items by bucket, in order; no group is larger than one pass allows."""
+def grouped(
+    items: Iterable[Item], bucket: Callable[[Item], Bucket], most: Callable[[Bucket], int]
+) -> list[tuple[Bucket, list[Item]]]:
+    """Group items by bucket, in order.
+
+    Args:
+        items: in order.
+        bucket: of an item.
+        most: items of one bucket that one pass allows.
+    """
     open_groups: dict[Bucket, list[Item]] = {}
     groups = []
     for item in items:
         shape = bucket(item)
         group = open_groups.get(shape)
-        if group is None or len(group) == shape.most_streams:
+        if group is None or len(group) == most(shape):
             group = open_groups[shape] = []
             groups.append((shape, group))
         group.append(item)

@@ -7,24 +7,39 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trackd.device_points import ARMED, device_point
+
 if TYPE_CHECKING:
     from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
 _CROP_NUMBERS = 1 << 24  # the most that wait at once: bounds the memory of many or large crops (64 MiB)
+_LEAST_CROPS = 3  # of a piece: smaller ones could leave a single crop, which a CPU encodes in another way
 
 
 class CropBatch:
     """Gathers crops, encodes those of one shape together, and writes each feature to its destination."""
 
-    def __init__(self, model: GlobalTrackingTransformer) -> None:
+    def __init__(self, model: GlobalTrackingTransformer, part: int = 1) -> None:
+        """Start without crops.
+
+        Args:
+            model: encodes them.
+            part: memory for one `part`-th of the usual number of crops is used at once.
+        """
         self._model = model
+        self.limit = _CROP_NUMBERS // part  # the most numbers of crops that wait
         self._waiting: dict[torch.Size, list[tuple[Tensor, Tensor, Tensor | slice]]] = {}
         self._numbers = 0
 
-    @property
-    def limit(self) -> int:
-        """The most numbers of crops that wait; a piece should not have more."""
-        return _CROP_NUMBERS
+    def sizes(self, n: int, numbers: int) -> list[int]:
+        """The sizes of the pieces in which a frame's n crops are cut and added; as even as possible.
+
+        Args:
+            n: at least 1.
+            numbers: of one crop.
+        """
+        count = -(-n // max(_LEAST_CROPS, self.limit // numbers))
+        return [n // count + (i < n % count) for i in range(count)]
 
     def add(self, crops: Tensor, features: Tensor, rows: Tensor | slice) -> None:
         """Queue crops (k, C, h, w); `flush` encodes them at the latest, into rows (k,) of features (n, F)."""
@@ -36,6 +51,8 @@ class CropBatch:
     def flush(self) -> None:
         """Encode all queued crops."""
         for waiting in self._waiting.values():
+            if ARMED:
+                device_point("encode")
             waiting.sort(key=lambda piece: len(piece[0]) == 1)  # a frame's only crop goes last
             crops = waiting[0][0] if len(waiting) == 1 else torch.cat([crops for crops, _, _ in waiting])
             lone = sum(len(crops) == 1 for crops, _, _ in waiting) if crops.device.type == "cpu" else 0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trackd.models.encoder.crops import crop_shape, cut_crops, keep_near, stretched
 from trackd.models.encoder.upload import FrameUpload
+from trackd.models.transformer.crop_batch import CropBatch
 from trackd.models.transformer.requirements import Requirements
 from trackd.tracking.instances import Instances
 from trackd_client.detections import Image
@@ -42,19 +43,20 @@ class FrameCrops:
         self._radius_px = dataset.dilation_radius_px
 
     def cut(
-        self, image: Image, instances: Instances, rows: NDArray[np.intp], limit: int
+        self, image: Image | Tensor, instances: Instances, rows: NDArray[np.intp], batch: CropBatch
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield the crops of one frame in pieces of about `limit` numbers, each with its first position in `rows`."""
+        """Yield the crops of one frame in pieces for the batch, each with its first position in `rows`."""
         needs = self._requirements
-        frame = self._upload(image)
+        frame = image if isinstance(image, Tensor) else self._upload(image)
         if frame.dtype is torch.uint16 and not self._unit_range:
             frame = stretched(frame)
         boxes = instances.boxes[rows, : needs.crops]
-        at_once = max(1, limit // (boxes.shape[1] * needs.channels * int(np.prod(self._shape))))
         keypoints = None if instances.keypoints is None or not self._radius_px else instances.keypoints[rows]
-        for first in range(0, len(rows), at_once):
-            piece = boxes[first : first + at_once]
+        first = 0
+        for size in batch.sizes(len(rows), boxes.shape[1] * needs.channels * int(np.prod(self._shape))):
+            piece = boxes[first : first + size]
             crops = cut_crops(frame, piece, self._shape, needs.channels, unit_range=self._unit_range)
             if keypoints is not None:
-                crops = keep_near(crops, piece, keypoints[first : first + at_once], self._radius_px)
+                crops = keep_near(crops, piece, keypoints[first : first + size], self._radius_px)
             yield first, crops
+            first += size

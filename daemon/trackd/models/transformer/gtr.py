@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trackd.models.architecture import Activation, Architecture, EncoderKind, TemporalInput
 from trackd.models.encoder.descriptor import DescriptorEncoder
+from trackd.models.encoder.fixed_passes import FixedPasses
 from trackd.models.encoder.pieces import Pieces
 from trackd.models.encoder.resnet import ResNetEncoder
 from trackd.models.transformer.attention import Attention
@@ -186,6 +187,8 @@ class GlobalTrackingTransformer(nn.Module):
         else:
             self.visual_encoder = DescriptorEncoder(architecture.encoder.use_hu_moments)
         self.transformer = Transformer(architecture)
+        self.passes = FixedPasses(self.visual_encoder, architecture.feature_dim)
+        self.fixed_passes = False  # True: also on a CPU, as a test
         self.eval()
         self.requires_grad_(False)
 
@@ -198,11 +201,14 @@ class GlobalTrackingTransformer(nn.Module):
         """Set how a visual encoder with weights runs; call `fold` first.
 
         Args:
-            dtype: of its convolutions. On CUDA, float32 means float32 in the whole process, and not TF32.
+            dtype: of its convolutions. On CUDA, float32 means float32 in the whole process, and never TF32.
             threads: number of threads that encode a frame's crops.
         """
-        if dtype is torch.float32 and next(self.parameters()).device.type == "cuda":
+        if next(self.parameters()).device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = (
+                False  # some machines turn it on by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE
+            )
         if isinstance(self.visual_encoder, ResNetEncoder):
             self.visual_encoder.prepare(dtype, Pieces(threads))
 
@@ -212,16 +218,19 @@ class GlobalTrackingTransformer(nn.Module):
 
         Args:
             crops: (n, C x A, h, w) float in the range the checkpoint was trained on, 0 to 1 or 0 to 255.
-            n_lone: each of the last `n_lone` crops is encoded in its own pass, as if it were alone. On a CPU its
-                feature may differ in the last bits from that of a pass with several crops.
+            n_lone: on a CPU each of the last `n_lone` crops is encoded in its own pass, as if it were alone. Its
+                feature may differ in the last bits from that of a pass with several crops. On other devices every
+                pass has as many crops, and it does not.
 
         Returns:
             (n, F) float32.
         """
         if crops.shape[0] == 0:
             return crops.new_zeros((0, self.architecture.feature_dim))
-        features: Tensor = self.visual_encoder(crops, n_lone)
-        return features
+        if crops.device.type in ("cpu", "meta") and not self.fixed_passes:
+            features: Tensor = self.visual_encoder(crops, n_lone)
+            return features
+        return self.passes(crops)
 
     @torch.inference_mode()
     def associate(self, features: Tensor, boxes: Tensor, t: Tensor, n_query: int) -> Tensor:

@@ -5,48 +5,27 @@ Letters: B streams, R references and Q queries of a bucket, N = R + Q tokens, A 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trackd.device_points import ARMED, device_point
+from trackd.models.replay import Replay
 from trackd.models.transformer.buckets import Bucket
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
 
-logger = logging.getLogger(__name__)
-
 _KEPT_BYTES = 1 << 28  # limit for all buffers together; the least recently used are freed first
-_WARM_UPS = 3  # passes before a capture: libraries choose their kernels and allocate in them
-
-
-class Replay:
-    """A function on fixed buffers: on CUDA captured once as a graph and replayed, elsewhere called.
-
-    If the capture fails, a warning is logged once and the function is called instead.
-    """
-
-    def __init__(self, work: Callable[[], None], device: torch.device) -> None:
-        self._run = work
-        if device.type == "cuda":
-            try:
-                self._run = _captured(work, device)
-            except RuntimeError as error:
-                logger.warning("the transformer's step runs without a CUDA graph: %s", str(error).splitlines()[0])
-
-    def __call__(self) -> None:
-        """Run once on the buffers' current contents."""
-        self._run()
 
 
 class PaddedSteps:
     """Buffers for up to B steps of one bucket, and the forward pass over them.
 
-    Inputs are copied to the device from two pinned buffers, asynchronously; the logits return in one copy.
+    Inputs are copied to the device from two pinned buffers, asynchronously; the logits return in one copy, which is
+    the only work of a step that is waited for.
     """
 
     @torch.inference_mode()
@@ -81,7 +60,9 @@ class PaddedSteps:
         self.features = torch.zeros((B, N, model.architecture.feature_dim), device=device)
         self._logits = torch.zeros((B, bucket.queries, R), device=device)
         self._host_logits = torch.zeros(self._logits.shape, pin_memory=pinned) if self._apart else self._logits
-        self._replay = Replay(lambda: self._forward(B), device) if staged else None
+        # Complete when the logits are on the host.
+        self._returned = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
+        self.replay = Replay(lambda: self._forward(B), device, "the transformer's step") if staged else None
 
     @property
     def n_bytes(self) -> int:
@@ -99,16 +80,30 @@ class PaddedSteps:
         return self._uploaded[1]
 
     @torch.inference_mode()
-    def run(self, n: int) -> NDArray[np.float32]:
-        """The logits (n, Q, R) of the first n steps, valid until the next call; padding has no meaning."""
-        if self._replay is None:
+    def start(self, n: int) -> None:
+        """Start the forward pass over the first n steps, and the copy of its logits to the host."""
+        if ARMED:
+            device_point("score")
+        if self.replay is None:
             self._forward(n)
         else:
-            self._replay()
+            self.replay()
         if self._host_logits is not self._logits:
-            self._host_logits[:n].copy_(self._logits[:n])  # waits for the device
+            self._host_logits[:n].copy_(self._logits[:n], non_blocking=self._returned is not None)
+        if self._returned is not None:
+            self._returned.record(torch.cuda.current_stream(self._device))
+
+    def logits(self, n: int) -> NDArray[np.float32]:
+        """Wait for the logits (n, Q, R) of the pass; valid until the next one. Padding has no meaning."""
+        if self._returned is not None:
+            self._returned.synchronize()
         logits: NDArray[np.float32] = self._host_logits[:n].numpy()
         return logits
+
+    def run(self, n: int) -> NDArray[np.float32]:
+        """`start` and `logits`."""
+        self.start(n)
+        return self.logits(n)
 
     def _forward(self, n: int) -> None:
         R, Q, A = self._bucket.references, self._bucket.queries, self._bucket.anchors
@@ -153,34 +148,40 @@ class StepPool:
         """Padded steps with room for n steps of a bucket.
 
         Args:
-            n: at least 1.
+            n: at least 1, and at most `most`.
             bucket: the shape of every step.
             device: where the model is.
         """
-        key = (1 << (n - 1).bit_length(), bucket, device)
+        staged = self._is_staged(device)
+        key = (bucket.fixed_streams if staged else 1 << (n - 1).bit_length(), bucket, device)
         kept = self._kept
         steps = kept.get(key)
         if steps is None:
-            steps = kept[key] = PaddedSteps(self._model, key[0], bucket, device, self._staged or device.type == "cuda")
+            steps = kept[key] = PaddedSteps(self._model, key[0], bucket, device, staged)
             while len(kept) > 1 and sum(each.n_bytes for each in kept.values()) > _KEPT_BYTES:
                 kept.popitem(last=False)
         kept.move_to_end(key)
         return steps
 
+    def most(self, bucket: Bucket, device: torch.device) -> int:
+        """The most steps of a bucket in one pass.
+
+        On CUDA every pass of a bucket has the same size, whether it is full or not. The libraries there choose their
+        kernels by sizes, and the last bits differ between kernels: a stream's logits would depend on the other streams.
+        """
+        return bucket.fixed_streams if self._is_staged(device) else bucket.most_streams
+
+    @property
+    def replays(self) -> list[Replay]:
+        """The forward passes of the calling thread's steps that are repeated on the same buffers."""
+        return [steps.replay for steps in self._kept.values() if steps.replay is not None]
+
+    def clear(self) -> None:
+        """Free the calling thread's buffers and graphs."""
+        self._kept.clear()
+
     def __len__(self) -> int:
         return len(self._kept)
 
-
-def _captured(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Capture the work as a CUDA graph."""
-    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UPS):
-            work()
-    torch.cuda.current_stream(device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Another thread may load a checkpoint during the capture; its allocations must not be part of the graph.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        work()
-    return graph.replay
+    def _is_staged(self, device: torch.device) -> bool:
+        return self._staged or device.type == "cuda"

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trackd.models.encoder.upload import to_device
 from trackd.tracking.instances import Instances
 from trackd.tracking.rules.iou import anchor_iou
 from trackd.tracking.window import State
@@ -149,4 +150,4 @@ class FeatureReuse:
             self._boxes, self._last = state["boxes"], Encoded.unpack(state, self._device)
 
     def _index(self, rows: NDArray[np.intp]) -> Tensor:
-        return torch.from_numpy(rows).to(self._device)
+        return to_device(rows, self._device)

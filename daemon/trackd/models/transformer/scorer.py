@@ -6,16 +6,20 @@ tracks), M live tracks, W observations kept per track, T distinct frames with th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trackd.models.errors import FrameError
+from trackd.device_points import ARMED, device_point
+from trackd.models.device_faults import within_memory
+from trackd.models.encoder.upload import to_device
+from trackd.models.errors import DeviceLostError, DeviceMemoryError, FrameError
 from trackd.models.transformer.boxes import normalise_boxes
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
 from trackd.models.transformer.crop_batch import CropBatch
@@ -32,6 +36,11 @@ from trackd_client.detections import Image
 if TYPE_CHECKING:
     from trackd.config import StreamSettings
     from trackd.models.transformer.loaded_model import LoadedModel
+
+Result = TypeVar("Result")
+
+_FEWER = 8  # times fewer crops are in memory at once in each further attempt to encode a frame
+_MOST_PARTS = _FEWER**6  # then every piece has the fewest crops
 
 
 @dataclass(slots=True, eq=False)
@@ -53,11 +62,15 @@ class TransformerScorer(BatchScorer):
 
     An observation's feature is computed once, with its frame, and stays on the device until it leaves the window. With
     `encode_every` it may be that of the same instance in the frame before.
-    Every query is padded to the shape of its `Bucket`, alone or in a batch: on a CPU the logits are the same to the
-    last bit, and so are the ids.
+    Every query is padded to the shape of its `Bucket`, alone or in a batch: the logits are the same to the last bit,
+    and so are the ids.
+
+    If the device's memory is full, buffers are freed and the work is done once more, a single frame's crops then in
+    smaller and smaller pieces. `reserve` allocates all that `update` needs, so the window changes completely or not.
     """
 
     boxes_from = "crop"
+    can_undo = True
 
     def __init__(self, loaded: LoadedModel, settings: StreamSettings) -> None:
         """Start with an empty window.
@@ -75,6 +88,7 @@ class TransformerScorer(BatchScorer):
         self._store = FeatureStore(settings.tracker.window_size, loaded.architecture.feature_dim, self._device)
         self._dataset = settings.dataset
         self._reuse: FeatureReuse | None = None  # None: every crop is encoded
+        self._copies: torch.cuda.Stream | None = None  # of features to the host, beside the steps
         self.configure(settings)
 
     def configure(self, settings: StreamSettings) -> None:
@@ -106,20 +120,46 @@ class TransformerScorer(BatchScorer):
         return self.encode_batch([self], [image], [instances])[0]
 
     @classmethod
-    @torch.inference_mode()
     def encode_batch(
-        cls, scorers: Sequence[TransformerScorer], images: Sequence[Image | None], instances: Sequence[Instances]
+        cls,
+        scorers: Sequence[TransformerScorer],
+        images: Sequence[Image | None],
+        instances: Sequence[Instances],
     ) -> list[Tensor | Encoded]:
-        """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each."""
+        """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each.
+
+        Raises:
+            DeviceMemoryError: the device's memory does not suffice; for one frame: not even for a few crops at once.
+            DeviceLostError: the device does not answer any more.
+        """
         # A thread uses the process's number of torch threads only after its first call of `get_num_threads`. Without
         # this call, matrix products and convolutions on this thread would use every core.
         torch.get_num_threads()
         for scorer, image, one in zip(scorers, images, instances, strict=True):
             scorer._check(image, one)
-        batch = CropBatch(scorers[0]._model) if scorers else None
+        if not scorers:
+            return []
+        first, part = scorers[0], 1
+        while True:
+            try:
+                return first._within_memory(partial(cls._encode, scorers, images, instances, part))
+            except DeviceMemoryError:
+                if len(scorers) > 1 or part >= _MOST_PARTS:
+                    raise
+            part *= _FEWER
+
+    @staticmethod
+    @torch.inference_mode()
+    def _encode(
+        scorers: Sequence[TransformerScorer],
+        images: Sequence[Image | None],
+        instances: Sequence[Instances],
+        part: int,
+    ) -> list[Tensor | Encoded]:
+        """Encode the crops of some frames, of which a `part`-th of the usual number is in memory at once."""
+        batch = CropBatch(scorers[0]._model, part)
         features: list[Tensor | Encoded] = []
         for scorer, image, one in zip(scorers, images, instances, strict=True):
-            assert batch is not None
             rows = _valid_rows(one)
             whole = torch.zeros((len(one), scorer._store.width), device=scorer._device)
             if scorer._reuse is not None:
@@ -127,13 +167,12 @@ class TransformerScorer(BatchScorer):
                 continue
             features.append(whole)
             if scorer.needs_image and len(rows):
-                at = None if one.all_valid else torch.from_numpy(rows).to(scorer._device)
+                at = None if one.all_valid else to_device(rows, scorer._device)
                 assert image is not None, "`_check` refuses a missing image"
-                for first, crops in scorer._crops.cut(image, one, rows, batch.limit):
+                for first, crops in scorer._crops.cut(image, one, rows, batch):
                     last = first + len(crops)
                     batch.add(crops, whole, slice(first, last) if at is None else at[first:last])
-        if batch is not None:
-            batch.flush()
+        batch.flush()
         return features
 
     def _encode_changed(
@@ -150,13 +189,21 @@ class TransformerScorer(BatchScorer):
         if len(rows):
             candidates = reuse.candidates(instances)
             assert image is not None, "`_check` refuses a missing image"
-            for first, crops in self._crops.cut(image, instances, rows, batch.limit):
+            for first, crops in self._crops.cut(image, instances, rows, batch):
                 own = rows[first : first + len(crops)]
                 changed = np.flatnonzero(reuse.reuse(encoded, candidates, own, crops))
                 if len(changed):
-                    queued = crops if len(changed) == len(own) else crops[torch.from_numpy(changed).to(self._device)]
-                    batch.add(queued, whole, torch.from_numpy(own[changed]).to(self._device))
+                    queued = crops if len(changed) == len(own) else crops[to_device(changed, self._device)]
+                    batch.add(queued, whole, to_device(own[changed], self._device))
         return encoded
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        return within_memory(self._device, work, self._release)
+
+    def _release(self) -> None:
+        """Free the buffers of the model's passes that this thread uses; they are made again when they are needed."""
+        self._padded.clear()
+        self._model.passes.clear()
 
     def _check(self, image: Image | None, instances: Instances) -> None:
         if not instances.valid.any():
@@ -174,15 +221,42 @@ class TransformerScorer(BatchScorer):
         if self.needs_image and image is not None:
             self._requirements.check_image(image.shape)
 
-    def pack(self, features: Any) -> State | None:
+    def pack(self, features: Any) -> Callable[[], State | None]:
+        if features is None:
+            return lambda: None
+        tensors, others = {"features": features}, {}
         if isinstance(features, Encoded):
-            return features.pack()
-        return None if features is None else {"features": features.cpu().numpy()}
+            tensors, others = {"features": features.features, "looks": features.looks}, {"ages": features.ages}
+        if self._device.type != "cuda":
+            return lambda: self._within_memory(lambda: _packed({n: t.cpu() for n, t in tensors.items()}, others))
+        return self._within_memory(lambda: self._copy_back(tensors, others))
+
+    def _copy_back(self, tensors: Mapping[str, Tensor], others: State) -> Callable[[], State]:
+        """Start to copy features to the host, beside the pass of the transformer; return a function that ends it."""
+        if self._copies is None:
+            self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        hosts = {name: torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for name, each in tensors.items()}
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._copies):
+            for name, each in tensors.items():
+                hosts[name].copy_(each, non_blocking=True)
+            copied.record(self._copies)
+        for each in tensors.values():
+            each.record_stream(self._copies)  # their memory is not used again before the copy is complete
+
+        def end() -> State:
+            self._within_memory(copied.synchronize)
+            return _packed({name: host.clone() for name, host in hosts.items()}, others)
+
+        return end
 
     def unpack(self, packed: State | None) -> Tensor | Encoded | None:
-        if packed is not None and "ages" in packed:
-            return Encoded.unpack(packed, self._device)
-        return None if packed is None else torch.from_numpy(packed["features"]).to(self._device)
+        if packed is None:
+            return None
+        if "ages" in packed:
+            return self._within_memory(lambda: Encoded.unpack(packed, self._device))
+        return self._within_memory(lambda: torch.from_numpy(packed["features"]).to(self._device))
 
     # --- logits ---
 
@@ -190,21 +264,45 @@ class TransformerScorer(BatchScorer):
         return self.score_batch([self], [query])[0]
 
     @classmethod
-    @torch.inference_mode()
     def score_batch(cls, scorers: Sequence[TransformerScorer], queries: Sequence[Query]) -> list[Scores]:
-        """As `BatchScorer.score_batch`: queries of one bucket go through the transformer together."""
+        """As `BatchScorer.score_batch`: queries of one bucket go through the transformer together.
+
+        Raises:
+            DeviceMemoryError: the device's memory does not suffice.
+            DeviceLostError: the device does not answer any more.
+        """
+        if not scorers:
+            return []
         contexts = [scorer._context(query) for scorer, query in zip(scorers, queries, strict=True)]
+        return scorers[0]._within_memory(lambda: cls._score(contexts))
+
+    @staticmethod
+    @torch.inference_mode()
+    def _score(contexts: Sequence[_Context]) -> list[Scores]:
+        """Start the passes of all buckets; then wait for them."""
+        pool, device = contexts[0].scorer._padded, contexts[0].scorer._device
         scores: dict[int, Scores] = {}
-        for bucket, group in grouped(contexts, lambda context: context.bucket):
-            first = group[0].scorer
-            steps = first._padded.steps(len(group), bucket, first._device)
+        started: dict[int, tuple[PaddedSteps, list[_Context]]] = {}
+
+        def end(steps: PaddedSteps, group: list[_Context]) -> None:
+            for context, logits in zip(group, steps.logits(len(group)), strict=True):
+                scores[id(context)] = context.scorer._scores(context, logits)
+
+        for bucket, group in grouped(
+            contexts, lambda context: context.bucket, lambda bucket: pool.most(bucket, device)
+        ):
+            steps = pool.steps(len(group), bucket, device)
+            if id(steps) in started:  # its buffers are in use
+                end(*started.pop(id(steps)))
             for place, context in enumerate(group):
                 context.scorer._write(context, steps, place)
             places = steps.upload(len(group))
             for place, context in enumerate(group):
                 context.scorer._gather(context, places[place], steps.features[place], bucket)
-            for context, logits in zip(group, steps.run(len(group)), strict=True):
-                scores[id(context)] = context.scorer._scores(context, logits)
+            steps.start(len(group))
+            started[id(steps)] = steps, group
+        for steps, group in started.values():
+            end(steps, group)
         return [scores[id(context)] for context in contexts]
 
     def _context(self, query: Query) -> _Context:
@@ -246,7 +344,7 @@ class TransformerScorer(BatchScorer):
         used, R = len(context.slots), bucket.references
         own = _tensor(context.query.features)
         if not context.query.instances.all_valid:
-            own = own[torch.from_numpy(context.rows).to(self._device)]
+            own = own[to_device(context.rows, self._device)]
         self._store.gather(places[:used], features[:used])
         features[R : R + len(context.rows)] = own
 
@@ -259,15 +357,21 @@ class TransformerScorer(BatchScorer):
             found[context.rows] = logits[:n_query, :used]
         return Scores(found, context.slots, context.ranks, context.n_frames)
 
+    def reserve(self, tracks: int, observations: int) -> None:
+        self._within_memory(lambda: self._store.reserve(tracks, observations))
+
     def update(self, query: Query, matches: Matches) -> None:
+        positions, features = matches.positions, query.features
         if len(matches.slots):
-            assert matches.positions is not None
-            rows = torch.from_numpy(matches.rows.astype(np.int64)).to(self._device)
-            with torch.inference_mode():
-                observed = _tensor(query.features).index_select(0, rows)
-            self._store.write(matches.slots, matches.positions, observed)
-        if self._reuse is not None and isinstance(query.features, Encoded):
-            self._reuse.remember(query.instances, query.features)
+            assert positions is not None
+            try:
+                self._within_memory(
+                    lambda: self._store.write(matches.slots, positions, _tensor(features), matches.rows)
+                )
+            except DeviceMemoryError as error:  # `reserve` excludes it; the tracks have changed: only a restart helps
+                raise DeviceLostError(f"features could not be kept: {error}") from None
+        if self._reuse is not None and isinstance(features, Encoded):
+            self._reuse.remember(query.instances, features)
 
     def end(self, slots: Slots) -> None:
         """Do nothing: the window refers to no place in these slots until they are written again."""
@@ -276,23 +380,34 @@ class TransformerScorer(BatchScorer):
         """Do nothing, as `end`."""
 
     def resize(self, source: NDArray[np.int64]) -> None:
-        self._store.resize(source)
+        self._within_memory(lambda: self._store.resize(source))
 
     def snapshot(self, slots: Slots) -> State:
+        return self._within_memory(lambda: self._snapshot(slots))
+
+    def _snapshot(self, slots: Slots) -> State:
         state: State = {"features": self._store.snapshot(slots)}
         if self._reuse is not None and (last := self._reuse.snapshot()) is not None:
             state["last_frame"] = last
         return state
 
     def restore(self, state: State, slots: Slots) -> None:
-        self._store.restore(np.asarray(state["features"], np.float32), slots)
-        if self._reuse is not None:
-            self._reuse.restore(state.get("last_frame"))
-
-
-def _valid_rows(instances: Instances) -> NDArray[np.intp]:
-    return np.arange(len(instances)) if instances.all_valid else np.flatnonzero(instances.valid)
+        rings = np.asarray(state["features"], np.float32)
+        self._within_memory(lambda: self._store.restore(rings, slots))
+        reuse = self._reuse
+        if reuse is not None:
+            self._within_memory(lambda: reuse.restore(state.get("last_frame")))
 
 
 def _tensor(features: Tensor | Encoded) -> Tensor:
     return features.features if isinstance(features, Encoded) else features
+
+
+def _packed(tensors: Mapping[str, Tensor], others: State) -> State:
+    if ARMED:
+        device_point("copy")
+    return {**{name: each.numpy() for name, each in tensors.items()}, **others}
+
+
+def _valid_rows(instances: Instances) -> NDArray[np.intp]:
+    return np.arange(len(instances)) if instances.all_valid else np.flatnonzero(instances.valid)

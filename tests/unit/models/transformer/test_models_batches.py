@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from trackd.config import StreamSettings, check_config
 from trackd.models.errors import FrameError
+from trackd.models.replay import Replay
 from trackd.models.transformer import padded
 from trackd.models.transformer.buckets import Bucket, bucket_of, grouped
 from trackd.models.transformer.loaded_model import LoadedModel
-from trackd.models.transformer.padded import PaddedSteps, Replay, StepPool
+from trackd.models.transformer.padded import PaddedSteps, StepPool
 from trackd.models.transformer.scorer import TransformerScorer
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Query, Scores
@@ -195,7 +196,9 @@ def test_there_are_few_shapes():
 @given(st.lists(st.integers(1, 5000), max_size=60))
 def test_groups_hold_every_step_once_in_order_and_only_steps_of_similar_size(sizes: list[int]):
     items = list(enumerate(sizes))
-    groups = grouped(items, lambda item: bucket_of(8 * item[1], item[1], 1, finely=True))
+    groups = grouped(
+        items, lambda item: bucket_of(8 * item[1], item[1], 1, finely=True), lambda bucket: bucket.most_streams
+    )
     assert sorted(item for _, group in groups for item in group) == items
     for bucket, group in groups:
         assert group == sorted(group)

@@ -94,7 +94,7 @@ def test_without_it_features_and_journal_are_those_of_the_encoder_alone(model: L
         stream.step()
         features = stream.features[-1]
         assert isinstance(features, torch.Tensor)
-        assert pack(stream.scorer.pack(features) or {}) == pack({"features": features.numpy()})
+        assert pack(stream.scorer.pack(features)() or {}) == pack({"features": features.numpy()})
     assert list(stream.tracker.snapshot()["scorer"]) == ["features"]
     assert StreamSettings.of(check_config({})).tracker.encode_every == 1
 
@@ -244,7 +244,7 @@ def test_a_snapshot_and_journaled_frames_restore_what_decides(model: LoadedModel
             if number == snapshot:
                 state = pack(first.tracker.snapshot())
             first.step(centres[number], images[number])
-            journal.append(pack(first.scorer.pack(first.features[-1]) or {}))
+            journal.append(pack(first.scorer.pack(first.features[-1])() or {}))
         if snapshot == killed:
             state = pack(first.tracker.snapshot())
         second = Stream(model, settings_of(encode_every=5))
