@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from trackd.engine.inbox import Inbox
+from trackd.models.device_figures import FIGURES
 from trackd.observe.latency import Latency
 from trackd.tracking.correction import Action
 from trackd_client.protocol import ErrorCode
@@ -75,6 +76,7 @@ class Metrics:
             buckets=LONG_STEP_S,
             registry=self.registry,
         )
+        self.registry.register(_Device())
         self.ready = Gauge("trackd_ready", "1 while the daemon accepts frames", registry=self.registry)
 
     @property
@@ -117,3 +119,12 @@ class _Ledgers(Collector):
         streams = GaugeMetricFamily("trackd_streams_open", "Streams open")
         streams.add_metric([], len(active))
         return [received, tracked, dropped, rejected, queued, tracks, streams]
+
+
+class _Device(Collector):
+    """What has happened to the device of the checkpoints."""
+
+    def collect(self) -> Iterable[Metric]:
+        full = CounterMetricFamily("trackd_device_memory_full", "Times that a step found the device's memory full")
+        full.add_metric([], FIGURES.full)
+        return [full]
