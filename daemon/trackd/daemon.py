@@ -157,7 +157,9 @@ class Daemon:
         if journal is not None:
             self._outputs.finish_closed(_recover(journal, streams))
         budget = Budget()
-        ingest = Ingest(sessions, streams, inbox, publisher, limits, self._outputs, budget=budget)
+        ingest = Ingest(
+            sessions, streams, inbox, publisher, limits, self._outputs, budget=budget, empty_image=models.empty_image
+        )
         recordings = StreamRecordings(recorder, sessions, publisher)
         streams.when_closed = recordings.stream_closed
         if log is not None:

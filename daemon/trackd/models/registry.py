@@ -9,7 +9,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trackd.config import Config, StreamSettings
 from trackd.models.checkpoint.file import CheckpointReader
@@ -228,6 +231,23 @@ class ModelRegistry:
         self._checkpoints[checkpoint.name] = checkpoint
         self._unavailable.pop(checkpoint.name, None)
         return {**_row(checkpoint), "default": False}
+
+    def empty_image(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return an array for an image that is copied on receipt: in pinned memory where checkpoints run on CUDA.
+
+        From there it is uploaded without a further copy on the host. Where no pinned memory is left, in other memory.
+        """
+        if self.device.startswith("cuda"):
+            import torch
+
+            try:
+                pinned: NDArray[Any] = torch.empty(
+                    shape, dtype=torch.uint16 if dtype == np.uint16 else torch.uint8, pin_memory=True
+                ).numpy()
+                return pinned
+            except RuntimeError:
+                logger.debug("no pinned memory is left for an image", exc_info=True)
+        return np.empty(shape, dtype)
 
     def stop(self) -> None:
         """End the process of a checkpoint that is being read; any thread may call this."""

@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgpack
+import numpy as np
+from numpy.typing import NDArray
 
 from trackd.crash_points import ARMED, crash_point
 from trackd.engine.inbox import Inbox
@@ -67,6 +69,7 @@ class Ingest:
         outputs: OutputsThread,
         clock: Callable[[], int] = time.monotonic_ns,
         budget: Budget | None = None,
+        empty_image: Callable[..., NDArray[Any]] = np.empty,
     ) -> None:
         self._budget = budget or Budget(clock)
         self._sessions = sessions
@@ -76,7 +79,7 @@ class Ingest:
         self._limits = limits
         self._outputs = outputs
         self._clock = clock
-        self._shared_images = SharedImageReader()
+        self._shared_images = SharedImageReader(empty=empty_image)
         self.draining = False
 
     def may_be_frame(self, owner: bytes, parts: Sequence[Part]) -> bool:

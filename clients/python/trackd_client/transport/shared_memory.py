@@ -158,7 +158,14 @@ class SharedImageReader:
     read of a map would raise SIGBUS and end the reader's process. The last few segments are kept open. Not thread-safe.
     """
 
-    def __init__(self, segments: int = _OPEN_SEGMENTS) -> None:
+    def __init__(self, segments: int = _OPEN_SEGMENTS, empty: Callable[..., NDArray[Any]] = np.empty) -> None:
+        """Open nothing yet.
+
+        Args:
+            segments: that are kept open.
+            empty: makes the array of a shape and a dtype that an image is copied to.
+        """
+        self._empty = empty
         self._segments: OrderedDict[str, int] = OrderedDict()  # name -> file descriptor, the last used one at the end
         self._max_segments = segments
 
@@ -178,7 +185,7 @@ class SharedImageReader:
                 f"{image.name}, with {HEADER_BYTES} bytes before it"
             )
         _check_generation(segment, image)
-        copied = np.empty(image.shape, image.dtype)
+        copied = self._empty(image.shape, np.dtype(image.dtype))
         if os.preadv(segment, [copied.data.cast("B")], image.offset) != size:
             raise _invalid(f"shared memory {image.name} was truncated during the read")
         _check_generation(segment, image)

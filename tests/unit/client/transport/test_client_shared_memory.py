@@ -212,3 +212,20 @@ def test_the_segment_of_a_killed_owner_is_swept_and_that_of_a_running_one_is_kep
         sweep_orphans()
         assert not (SHM / name).exists()
         assert (SHM / mine.name).exists()
+
+
+def test_a_reader_copies_images_to_arrays_of_its_owner():
+    made = []
+
+    def empty(shape, dtype):
+        made.append((shape, dtype))
+        return np.empty(shape, dtype)
+
+    image = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    with ImageRing((3, 4), np.uint16, slots=2) as ring:
+        reader = SharedImageReader(empty=empty)
+        try:
+            np.testing.assert_array_equal(reader.read(ring.write(image)), image)
+        finally:
+            reader.close()
+    assert made == [((3, 4), np.dtype(np.uint16))]
