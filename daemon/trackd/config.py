@@ -220,6 +220,7 @@ class DaemonConfig(Section):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     encoder_threads: Annotated[int | None, Field(ge=1, le=64)] = None
+    decode_on_device: bool = False
     stall_s: Annotated[float, Field(gt=0)] = 5.0
     drain_s: Annotated[float, Field(gt=0)] = 30.0
     telemetry: Annotated[str, AfterValidator(_collector)] | None = None

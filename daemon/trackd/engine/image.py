@@ -41,6 +41,13 @@ def decode_image(image: Image | EncodedImage | SharedImage) -> Image:
     return decoded
 
 
+def is_jpeg(image: Image | EncodedImage | SharedImage) -> bool:
+    """Return whether an image is a JPEG file, whole as far as its ends show."""
+    if not isinstance(image, EncodedImage) or image.encoding != "jpeg":
+        return False
+    return bytes(image.data[:2]) == b"\xff\xd8" and b"\xff\xd9" in bytes(image.data[-64:])
+
+
 def image_shape(image: Image | EncodedImage | SharedImage | None) -> tuple[int, int] | None:
     """Return (h, w) in pixels, without decoding; None without an image."""
     if image is None:

@@ -13,19 +13,19 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from trackd.engine.image import decode_image, image_shape
+from trackd.engine.image import decode_image, image_shape, is_jpeg
 from trackd.engine.inbox import Inbox, Work
 from trackd.engine.outcome import CommandResult, Outcome, Settlement, frame_record, skip_record
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.stream_state import StreamState
-from trackd.models.errors import DeviceLostError, DeviceMemoryError, FrameError
+from trackd.models.errors import DecodeError, DeviceLostError, DeviceMemoryError, FrameError
 from trackd.store.records import FrameRecord, Record
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import BatchScorer, Query, Scores
 from trackd.tracking.tracker import Assignment
 from trackd.tracking.window import State
 from trackd_client.detections import Image
-from trackd_client.protocol import ErrorCode, FrameHead, ProtocolError, Status
+from trackd_client.protocol import EncodedImage, ErrorCode, FrameHead, ProtocolError, Status
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class FrameStep:
     queue: StreamQueue
     item: QueuedFrame
     state: StreamState
-    image: Image | None = None  # pixels, if the scorer needs them
+    image: Image | EncodedImage | None = None  # pixels, or a file that the scorer decodes, if it is needed
     instances: Instances | None = None
     features: Any = None  # one row per instance, opaque
     packing: Callable[[], State | None] | None = None  # ends the conversion of the features for the journal
@@ -181,7 +181,10 @@ def _prepare(step: FrameStep) -> None:
     detections, shape = frame.detections, state.frame_shape
     if frame.image is not None:
         if (state.scorer.needs_image or state.identification is not None) and len(detections):
-            step.image = decode_image(frame.image)
+            if state.scorer.decodes_jpeg and state.identification is None and is_jpeg(frame.image):
+                step.image = cast(EncodedImage, frame.image)
+            else:
+                step.image = decode_image(frame.image)
         shape = _checked_shape("image", image_shape(frame.image), shape)
     if detections.masks is not None:
         shape = _checked_shape("masks", detections.masks.shape, shape)
@@ -210,7 +213,12 @@ def encode(steps: Sequence[FrameStep]) -> None:
 
 def _encode(step: FrameStep) -> None:
     assert step.instances is not None
-    step.features = step.state.scorer.encode(step.image, step.instances)
+    try:
+        step.features = step.state.scorer.encode(step.image, step.instances)
+    except DecodeError:
+        assert step.item.frame.image is not None
+        step.image = decode_image(step.item.frame.image)
+        step.features = step.state.scorer.encode(step.image, step.instances)
 
 
 def _encode_batch(scorers: list[BatchScorer], steps: list[FrameStep]) -> None:
@@ -293,7 +301,12 @@ def _identify(step: FrameStep) -> None:
     assert step.assignment is not None
     try:
         step.corrected = state.identification.observe(
-            state.tracker, frame.frame_index, frame.t_ns, step.image, step.instances, step.assignment
+            state.tracker,
+            frame.frame_index,
+            frame.t_ns,
+            cast(Image | None, step.image),
+            step.instances,
+            step.assignment,
         )
     except Exception:  # the frame is tracked all the same
         logger.error("stream=%s seq=%d: identities are not learnt any more", frame.stream, frame.seq, exc_info=True)

@@ -20,3 +20,7 @@ class DeviceMemoryError(RuntimeError):
 
 class DeviceLostError(RuntimeError):
     """The device does not answer any more, and will not in this process; the message is one line."""
+
+
+class DecodeError(ValueError):
+    """An image that the device cannot decode; a CPU decodes it, or knows what is wrong with it."""

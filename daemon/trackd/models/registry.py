@@ -202,8 +202,10 @@ class ModelRegistry:
         import_torch()
         from trackd.models.checkpoint.device import resolve_device, resolve_encoder_dtype, resolve_encoder_threads
         from trackd.models.checkpoint.load import load_checkpoint
+        from trackd.models.encoder.device_jpeg import jpeg_decoder
 
         device = resolve_device(self._daemon.device)
+        decode = jpeg_decoder(device) if self._daemon.decode_on_device else None
         try:
             loaded = load_checkpoint(place, self._temporal_input, self._reader)
             requirements = Requirements.of(loaded.architecture)
@@ -217,6 +219,7 @@ class ModelRegistry:
             )
         except RuntimeError as error:  # the device's memory is full
             raise ConfigError(f"{key}: {place} cannot be moved to {device}: {str(error).splitlines()[0]}") from None
+        loaded.decode_jpeg = decode
         return Checkpoint(name, loaded, requirements, str(device))
 
     def finish_loading(self, checkpoint: Checkpoint | None) -> dict[str, object] | None:

@@ -18,6 +18,7 @@ from trackd.tracking.instances import BoxesFrom, Instances
 from trackd.tracking.merging import Merged
 from trackd.tracking.window import RollingWindow, Slots, State
 from trackd_client.detections import Image
+from trackd_client.protocol import EncodedImage
 
 if TYPE_CHECKING:
     from trackd.config import StreamSettings
@@ -88,6 +89,7 @@ class Scorer(ABC):
 
     boxes_from: BoxesFrom = "detection"
     needs_image: bool = False
+    decodes_jpeg: bool = False  # `encode` takes JPEG files too
     # True: a step runs in Python on small arrays. It takes milliseconds and holds the interpreter, so the IO thread may
     # run it inline.
     is_light: bool = False
@@ -104,14 +106,14 @@ class Scorer(ABC):
         """Use other settings from the next frame on. A new window size is passed to `resize`."""
 
     @abstractmethod
-    def encode(self, image: Image | None, instances: Instances) -> Any:
+    def encode(self, image: Image | EncodedImage | None, instances: Instances) -> Any:
         """Compute the features of a frame's instances; opaque to the tracker, one row per instance.
 
         Changes no state. Rows that are not `instances.valid` are never used. A feature that cannot be computed is
         zero, not NaN: a NaN in the window would spoil later frames.
 
         Args:
-            image: the frame, (h, w) or (h, w, c); None if it was sent without one.
+            image: the frame, (h, w) or (h, w, c); None if it was sent without one; with `decodes_jpeg` also a file.
             instances: the frame's instances.
         """
 
@@ -216,7 +218,7 @@ class BatchScorer(Scorer):
     @classmethod
     @abstractmethod
     def encode_batch(
-        cls, scorers: Sequence[Any], images: Sequence[Image | None], instances: Sequence[Instances]
+        cls, scorers: Sequence[Any], images: Sequence[Image | EncodedImage | None], instances: Sequence[Instances]
     ) -> list[Any]:
         """Return the result of `encode` for each; three sequences of one length."""
 

@@ -9,7 +9,7 @@ Letters: n instances, M live tracks, m matched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from trackd.tracking.merging import Merged
 from trackd.tracking.scorer import Matches, Query, Scorer, Scores
 from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
+from trackd_client.protocol import EncodedImage
 
 
 class MotionScorer(Scorer):
@@ -51,10 +52,10 @@ class MotionScorer(Scorer):
         self.needs_image = settings.tracker.use_vis_feats
         self.motion.use_scores = settings.tracker.use_scores
 
-    def encode(self, image: Image | None, instances: Instances) -> Descriptors | None:
+    def encode(self, image: Image | EncodedImage | None, instances: Instances) -> Descriptors | None:
         if not self.needs_image or image is None:
             return None
-        return describe(image, instances)
+        return describe(cast(Image, image), instances)  # files are decoded, without `decodes_jpeg`
 
     def pack(self, features: Any) -> Callable[[], State | None]:
         return lambda: None if features is None else {"values": features.values, "there": features.valid}

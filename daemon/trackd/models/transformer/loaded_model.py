@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trackd.models.architecture import Architecture
+from trackd.models.encoder.device_jpeg import JpegDecoder
 from trackd.models.transformer.gtr import GlobalTrackingTransformer
 from trackd.models.transformer.padded import StepPool
 
@@ -29,6 +30,7 @@ class LoadedModel:
     report: LoadReport
     digest: str = ""  # SHA-256 of the file, hexadecimal
     padded: StepPool = field(init=False)  # shared by all scorers of the model
+    decode_jpeg: JpegDecoder | None = None  # None: images are decoded by the engine, on the CPU
 
     def __post_init__(self) -> None:
         self.padded = StepPool(self.model)

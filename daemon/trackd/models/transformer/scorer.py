@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trackd.device_points import ARMED, device_point
 from trackd.models.device_faults import within_memory
+from trackd.models.encoder.device_jpeg import decoded_shape
 from trackd.models.encoder.upload import to_device
 from trackd.models.errors import DeviceLostError, DeviceMemoryError, FrameError
 from trackd.models.transformer.boxes import normalise_boxes
@@ -32,6 +33,7 @@ from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import BatchScorer, Matches, Query, Scores
 from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
+from trackd_client.protocol import EncodedImage
 
 if TYPE_CHECKING:
     from trackd.config import StreamSettings
@@ -88,6 +90,8 @@ class TransformerScorer(BatchScorer):
         self._store = FeatureStore(settings.tracker.window_size, loaded.architecture.feature_dim, self._device)
         self._dataset = settings.dataset
         self._reuse: FeatureReuse | None = None  # None: every crop is encoded
+        self._decode = loaded.decode_jpeg
+        self.decodes_jpeg = loaded.decode_jpeg is not None
         self._copies: torch.cuda.Stream | None = None  # of features to the host, beside the steps
         self.configure(settings)
 
@@ -109,13 +113,14 @@ class TransformerScorer(BatchScorer):
 
     # --- crops and their features ---
 
-    def encode(self, image: Image | None, instances: Instances) -> Tensor | Encoded:
+    def encode(self, image: Image | EncodedImage | None, instances: Instances) -> Tensor | Encoded:
         """Compute features (n, F) on the device: zeros for rows that are not valid, or if crops are not used.
 
         With `encode_every` they are in an `Encoded`, and may be those of the last frame that `update` was given.
 
         Raises:
             FrameError: an image is needed and missing or has the wrong channels, or the frame's size is unknown.
+            DecodeError: the device cannot decode the image.
         """
         return self.encode_batch([self], [image], [instances])[0]
 
@@ -123,7 +128,7 @@ class TransformerScorer(BatchScorer):
     def encode_batch(
         cls,
         scorers: Sequence[TransformerScorer],
-        images: Sequence[Image | None],
+        images: Sequence[Image | EncodedImage | None],
         instances: Sequence[Instances],
     ) -> list[Tensor | Encoded]:
         """As `BatchScorer.encode_batch`: one pass of the encoder over the crops of all frames; (n, F) for each.
@@ -152,14 +157,14 @@ class TransformerScorer(BatchScorer):
     @torch.inference_mode()
     def _encode(
         scorers: Sequence[TransformerScorer],
-        images: Sequence[Image | None],
+        images: Sequence[Image | EncodedImage | None],
         instances: Sequence[Instances],
         part: int,
     ) -> list[Tensor | Encoded]:
         """Encode the crops of some frames, of which a `part`-th of the usual number is in memory at once."""
         batch = CropBatch(scorers[0]._model, part)
         features: list[Tensor | Encoded] = []
-        for scorer, image, one in zip(scorers, images, instances, strict=True):
+        for scorer, image, one in zip(scorers, scorers[0]._decoded(images), instances, strict=True):
             rows = _valid_rows(one)
             whole = torch.zeros((len(one), scorer._store.width), device=scorer._device)
             if scorer._reuse is not None:
@@ -179,7 +184,7 @@ class TransformerScorer(BatchScorer):
         self,
         reuse: FeatureReuse,
         batch: CropBatch,
-        image: Image | None,
+        image: Image | Tensor | None,
         instances: Instances,
         rows: NDArray[np.intp],
         whole: Tensor,
@@ -197,6 +202,15 @@ class TransformerScorer(BatchScorer):
                     batch.add(queued, whole, to_device(own[changed], self._device))
         return encoded
 
+    def _decoded(self, images: Sequence[Image | EncodedImage | None]) -> list[Image | Tensor | None]:
+        """Return the images, with the pixels on the device of those that are files."""
+        files = [image for image in images if isinstance(image, EncodedImage)]
+        if not files:
+            return [image for image in images if not isinstance(image, EncodedImage)]
+        assert self._decode is not None, "`decodes_jpeg` says whether files are given"
+        pixels = iter(self._decode(files))
+        return [next(pixels) if isinstance(image, EncodedImage) else image for image in images]
+
     def _within_memory(self, work: Callable[[], Result]) -> Result:
         return within_memory(self._device, work, self._release)
 
@@ -205,7 +219,7 @@ class TransformerScorer(BatchScorer):
         self._padded.clear()
         self._model.passes.clear()
 
-    def _check(self, image: Image | None, instances: Instances) -> None:
+    def _check(self, image: Image | EncodedImage | None, instances: Instances) -> None:
         if not instances.valid.any():
             return
         if self.needs_image and image is None:
@@ -219,7 +233,8 @@ class TransformerScorer(BatchScorer):
                 "(a recording that is tracked needs its video)"
             )
         if self.needs_image and image is not None:
-            self._requirements.check_image(image.shape)
+            shape = decoded_shape(image) if isinstance(image, EncodedImage) else image.shape
+            self._requirements.check_image(shape)
 
     def pack(self, features: Any) -> Callable[[], State | None]:
         if features is None:
