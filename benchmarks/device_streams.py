@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ class DeviceStreams:
         animals: in each.
         window: observations of each track.
         scorer: of each stream.
+        image: of every frame; None: noise of 1080p, in host memory.
+        journaling: also convert the features for the journal, as with a `state_dir`.
     """
 
     def __init__(
@@ -49,17 +52,22 @@ class DeviceStreams:
         animals: int,
         window: int,
         scorer: type[TransformerScorer] = TransformerScorer,
+        image: Any = None,
+        journaling: bool = False,
     ) -> None:
         tracker = {"max_tracks": animals, "window_size": window, "iou": "mult", "semantics": "2026"}
         settings = StreamSettings.of(check_config({"tracker": tracker})).changed({"crop_size": CROP - 10, "padding": 5})
         inbox = Inbox(1 << 34)
-        self._runner = StepRunner(inbox, journaling=False)
+        self._runner = StepRunner(inbox, journaling)
         self._rng = np.random.default_rng(0)
-        self._image = self._rng.integers(0, 255, SHAPE, np.uint8)
+        noise = self._rng.integers(0, 255, SHAPE, np.uint8)
+        self._image = noise if image is None else image
         self._places = self._rng.uniform(0, min(SHAPE), (count, animals, 2))
         self._queues = [StreamQueue(f"camera-{number}", 32) for number in range(count)]
         self._seq = 0
+        self.only: int | None = None  # the only stream that is stepped; None: all are
         self.ids: list[list[int]] = []  # of each stream and frame
+        self.scores: list[bytes] = []  # the same
         for queue in self._queues:
             state = StreamState(
                 queue.stream, 1, 0, settings, None, SHAPE, lambda wanted: scorer(loaded, wanted), LimitsConfig(),
@@ -75,6 +83,7 @@ class DeviceStreams:
         work = [
             (queue, QueuedFrame(_frame(queue.stream, seq, boxes[at], self._image), time.monotonic_ns(), 0))
             for at, queue in enumerate(self._queues)
+            if self.only in (None, at)
         ]
         started = time.perf_counter()
         outcomes = self._runner.run(work)
@@ -84,6 +93,7 @@ class DeviceStreams:
             assert outcome.status is Status.TRACKED, outcome
             assert outcome.assignment is not None
             self.ids.append(outcome.assignment.track_ids.tolist())
+            self.scores.append(outcome.assignment.track_scores.tobytes())
         return spent
 
     def times(self, warm_up: int, frames: int) -> np.ndarray:
@@ -93,5 +103,5 @@ class DeviceStreams:
         return np.array([self.step() for _ in range(frames)])
 
 
-def _frame(stream: str, seq: int, boxes: np.ndarray, image: np.ndarray) -> Frame:
+def _frame(stream: str, seq: int, boxes: np.ndarray, image: Any) -> Frame:
     return Frame(stream, seq, seq, seq * 33_333_333, Detections(boxes=boxes), image)

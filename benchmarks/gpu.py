@@ -36,7 +36,7 @@ NEEDED = {  # modules, and the packages that bring them
     "starlette": "starlette", "tifffile": "tifffile", "typer": "typer", "uvicorn": "uvicorn",
     "websockets": "websockets", "yaml": "pyyaml", "zmq": "pyzmq",
 }  # fmt: skip
-TESTS = ["tests/parity", "tests/unit/models"]
+TESTS = ["tests/parity", "tests/unit/models", "tests/unit/engine/test_engine_device.py"]
 FRAME_S = 1 / 30
 INSTANCES = 10
 
@@ -160,27 +160,164 @@ def one_stream(run: Run) -> Rows:
 
 
 def waits(run: Run) -> Rows:
-    """How often a step waits for the device: once is needed, for the logits."""
+    """How often torch waits for the device in a step, besides the one wait for the logits, which is an event's."""
     import warnings
 
     import torch
 
     from device_streams import DeviceStreams, checkpoint
 
-    streams = DeviceStreams(checkpoint("resnet18", torch.device(run.device), _dtype(run)), 1, INSTANCES, 8)
+    loaded = checkpoint("resnet18", torch.device(run.device), _dtype(run))
     frames = 2 if run.quick else 20
-    streams.times(10, 1)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if run.on_gpu:
-            torch.cuda.set_sync_debug_mode("warn")
-        try:
-            streams.times(0, frames)
-        finally:
+    for name, journaling in (("a step", False), ("a step with a journal", True)):
+        streams = DeviceStreams(loaded, 2, INSTANCES, 8, journaling=journaling)
+        streams.times(3 if run.quick else 10, 1)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             if run.on_gpu:
-                torch.cuda.set_sync_debug_mode("default")
-    count = sum("synchronizing CUDA operation" in str(each.message) for each in caught) / frames
-    yield Row("waits for the device in a step", count, "", "≤ 1", run.verdict(count <= 1))
+                torch.cuda.set_sync_debug_mode("warn")
+            try:
+                streams.times(0, frames)
+            finally:
+                if run.on_gpu:
+                    torch.cuda.set_sync_debug_mode("default")
+        count = sum("synchronizing CUDA operation" in str(each.message) for each in caught) / frames
+        yield Row(f"other waits for the device in {name}", count, "", "0", run.verdict(count == 0))
+
+
+def passes(run: Run) -> Rows:
+    """Whether the passes of the encoder and the transformer are graphs, and what other forms of the encoder take."""
+    import torch
+
+    from device_streams import CROP, DeviceStreams, checkpoint
+    from trackd.models.encoder.fixed_passes import FixedPasses
+    from trackd.models.replay import Replay
+
+    device, frames = torch.device(run.device), 3 if run.quick else 50
+    loaded = checkpoint("resnet18", device, _dtype(run))
+    DeviceStreams(loaded, 1, INSTANCES, 8).times(3 if run.quick else 10, 1)
+    made = [each.replay for each in loaded.model.passes.passes] + loaded.padded.replays
+    lacking = sum(not each.is_captured for each in made)
+    yield Row(f"of {len(made)} shapes of passes, those without a graph", lacking, "", "0", run.verdict(lacking == 0))
+    network = loaded.model.visual_encoder
+    forms = {f"encoder: {INSTANCES} crops as in a step": (loaded.model.encode_crops, INSTANCES)}
+    for count in (INSTANCES, 16, 64) if not run.quick else (INSTANCES,):
+        forms[f"encoder: {count} crops, called"] = (network, count)
+        if not run.on_gpu:
+            continue
+        still = torch.rand(count, 3, CROP, CROP, device=device)
+        captured = Replay(lambda still=still: network(still), device)  # type: ignore[misc]
+        forms[f"encoder: {count} crops, a graph"] = (lambda crops, captured=captured: captured(), count)
+        forms[f"encoder: {count} crops, torch.compile"] = (torch.compile(network, dynamic=False), count)
+    for name, (form, count) in forms.items():
+        crops = torch.rand(count, 3, CROP, CROP, device=device)
+        try:
+            yield Row(name, 1e3 * _device_s(lambda form=form, crops=crops: form(crops), device, frames), "ms")  # type: ignore[misc]
+        except Exception as error:  # a compiler may be missing
+            yield Row(f"{name}: {str(error).splitlines()[0][:100]}", 0, "not possible")
+    many = FixedPasses(network, loaded.architecture.feature_dim)
+    crops = torch.rand(40 if run.quick else 640, 3, CROP, CROP, device=device)
+    yield Row(f"encoder: {len(crops)} crops as in a step", 1e3 * _device_s(lambda: many(crops), device, 3), "ms")
+
+
+def batches(run: Run) -> Rows:
+    """Whether a stream has the same scores to the last bit alone and beside others: a restart tracks it alone."""
+    import torch
+
+    from device_streams import DeviceStreams, checkpoint
+
+    frames, count = (3, 2) if run.quick else (60, 12)
+    for encoder in ("descriptor", "resnet18"):
+        loaded = checkpoint(encoder, torch.device(run.device), _dtype(run))
+        together = DeviceStreams(loaded, count, INSTANCES, 8)
+        together.times(0, frames)
+        other = 0
+        for at in range(count):
+            alone = DeviceStreams(loaded, count, INSTANCES, 8)
+            alone.only = at
+            alone.times(0, frames)
+            wanted = zip(together.ids[at::count], together.scores[at::count], strict=True)
+            found = zip(alone.ids, alone.scores, strict=True)
+            other += sum(ours != theirs for ours, theirs in zip(found, wanted, strict=True))
+        name = f"{encoder}: of {frames * count} frames of {count} streams, those with other scores alone"
+        yield Row(name, other, "", "0", other == 0)
+
+
+def decoding(run: Run) -> Rows:
+    """JPEG decoded by the device, beside the CPU: times, pixels and ids."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from device_streams import SHAPE, DeviceStreams, checkpoint
+    from trackd.engine.image import decode_image
+    from trackd.models.encoder.device_jpeg import jpeg_decoder
+    from trackd.models.encoder.upload import FrameUpload
+    from trackd_client.configuration import ConfigError
+    from trackd_client.protocol import EncodedImage
+
+    device, frames = torch.device(run.device), 3 if run.quick else 50
+    rng = np.random.default_rng(0)
+    soft = cv2.GaussianBlur(rng.integers(0, 255, (*SHAPE, 3), np.uint8), (0, 0), 2)
+    file = EncodedImage("jpeg", cv2.imencode(".jpg", soft)[1].tobytes())
+    upload = FrameUpload(device)
+    yield Row(
+        "JPEG of 1080p, decoded by the CPU and uploaded",
+        1e3 * _device_s(lambda: upload(decode_image(file)), device, frames), "ms",
+    )  # fmt: skip
+    try:
+        decode = jpeg_decoder(device)
+    except ConfigError as error:
+        yield Row(f"decoded by the device: {error}", 0, "not possible")
+        return
+    for count in (1, 16):
+        files = [file] * count
+        took = 1e3 * _device_s(lambda files=files: decode(files), device, frames) / count  # type: ignore[misc]
+        yield Row(f"the same by the device, {count} at once, each", took, "ms")
+    apart = np.abs(decode([file])[0].cpu().numpy().astype(int) - decode_image(file).astype(int))
+    yield Row("largest difference of a pixel", int(apart.max()), "of 255")
+    yield Row("pixels that differ", 100 * float((apart > 0).mean()), "%")
+    found = []
+    for used in (None, decode):
+        loaded = checkpoint("resnet18", device, _dtype(run))
+        loaded.decode_jpeg = used
+        streams = DeviceStreams(loaded, 2, INSTANCES, 8, image=file)
+        yield Row(f"step of 2 streams with JPEG, decoded by the {'CPU' if used is None else 'device'}",
+                  1e3 * float(np.median(streams.times(10, frames))), "ms")  # fmt: skip
+        found.append(streams.ids)
+    other = sum(ours != theirs for ours, theirs in zip(*found, strict=True))
+    yield Row(f"of {len(found[0])} frames, those with other ids", other, "")
+
+
+def uploads(run: Run) -> Rows:
+    """The upload of a frame of 1080p in colour from the places in host memory where it may be."""
+    import mmap
+
+    import numpy as np
+    import torch
+
+    from trackd.models.encoder.upload import FrameUpload
+
+    device, frames, shape = torch.device(run.device), 3 if run.quick else 50, (1080, 1920, 3)
+    received = np.frombuffer(bytes(int(np.prod(shape))), np.uint8).reshape(shape)
+    one, other = FrameUpload(device), FrameUpload(device)
+    yield Row("upload from a message", 1e3 * _device_s(lambda: one(received), device, frames), "ms")
+    if not run.on_gpu:
+        return
+    pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+    yield Row(
+        "upload from pinned memory, as of a shared image", 1e3 * _device_s(lambda: other(pinned), device, frames), "ms"
+    )
+    segment = mmap.mmap(-1, received.nbytes)
+    view = torch.frombuffer(segment, dtype=torch.uint8).view(shape)
+    there = torch.empty(shape, dtype=torch.uint8, device=device)
+    refused = torch.cuda.cudart().cudaHostRegister(view.data_ptr(), view.nbytes, 0)
+    if int(refused):
+        yield Row(f"upload from registered shared memory: {refused}", 0, "not possible")
+        return
+    took = _device_s(lambda: there.copy_(view, non_blocking=True), device, frames)
+    yield Row("upload from registered shared memory", 1e3 * took, "ms")
+    torch.cuda.cudart().cudaHostUnregister(view.data_ptr())
 
 
 def ids(run: Run) -> Rows:
@@ -260,16 +397,19 @@ def memory(run: Run) -> Rows:
     for _ in range(frames):
         streams.step()
     after = torch.cuda.memory_stats(device) if run.on_gpu else {}
-    name = "allocation.all.allocated"
-    made = after.get(name, 0) - before.get(name, 0)
+    # Torch asks the driver for segments, and gives tensors parts of them.
+    made = after.get("segment.all.allocated", 0) - before.get("segment.all.allocated", 0)
+    parts = after.get("allocation.all.allocated", 0) - before.get("allocation.all.allocated", 0)
     grown = after.get("reserved_bytes.all.current", 0) - before.get("reserved_bytes.all.current", 0)
     yield Row(f"device allocations in {frames} frames after warm-up", made, "", "0", run.verdict(made == 0))
+    yield Row("tensors that a frame takes from torch's own memory", parts / frames, "")
     yield Row("growth of the reserved device memory", grown, "bytes", "0", run.verdict(grown == 0))
 
 
 PARTS: dict[str, Callable[[Run], Rows]] = {
-    "machine": machine, "one stream": one_stream, "transformer": transformer, "waits": waits,
-    "memory": memory, "ids": ids, "many streams": many_streams, "tests": tests,
+    "machine": machine, "one stream": one_stream, "transformer": transformer, "waits": waits, "passes": passes,
+    "memory": memory, "ids": ids, "batches": batches, "many streams": many_streams, "uploads": uploads,
+    "decoding": decoding, "tests": tests,
 }  # fmt: skip
 
 
