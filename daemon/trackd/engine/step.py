@@ -252,7 +252,8 @@ def _begin(step: FrameStep) -> None:
     assert instances is not None
     position = frame.seq - state.first_seq
     step.query = state.tracker.begin(frame.frame_index, frame.t_ns, instances, step.features, position)
-    state.tracker.reserve(step.query)
+    if state.scorer.can_undo:  # the scorer has memory on a device
+        state.tracker.reserve(step.query)
 
 
 def _has_pairs(step: FrameStep) -> bool:
