@@ -70,14 +70,14 @@ class Regions:
         largest = mask.size * LARGEST if self._max_area is None else self._max_area
         smallest = self._smallest.of(mask.size) if self._min_area is None else self._min_area
         learns = self._min_area is None and self._smallest.learns(mask.size)
-        pixels = pixels_of(mask, FLOOR if learns else smallest, largest)
-        if learns and pixels.n:
-            areas = np.bincount(pixels.rows, minlength=pixels.n).astype(float)
-            self._smallest.learn(areas)
-            pixels = only(pixels, areas >= smallest)
-        self._seen = self._seen or pixels.n > 0
+        if self._seen and not learns:
+            return pixels_of(mask, smallest, largest)
+        pixels = pixels_of(mask, 1, mask.size)
+        areas = np.bincount(pixels.rows, minlength=pixels.n).astype(float)
+        if learns:
+            self._smallest.learn(areas[(areas >= FLOOR) & (areas <= largest)])
+        kept = only(pixels, (areas >= smallest) & (areas <= largest))
+        self._seen = self._seen or kept.n > 0
         if not self._seen:
-            regions = pixels_of(mask, 1, mask.size)
-            self._left_out = max(self._left_out, int(np.bincount(regions.rows).max(initial=0)))
-            self._limits = smallest, largest
-        return pixels
+            self._left_out, self._limits = max(self._left_out, int(areas.max(initial=0))), (smallest, largest)
+        return kept

@@ -98,8 +98,8 @@ def run_camera(camera: Camera, console: Console | None = None, title: str | None
     with ended_by_signals(camera):
         done = _run_on_terminal(camera, console, title) if console.is_terminal else camera.run(_Log(camera.name))
     console.print(f"{camera.name}: {done.summary}", highlight=False, markup=False, soft_wrap=True)
-    if camera.nothing is not None:
-        console.print(f"{camera.name}: {camera.nothing}", highlight=False, markup=False, soft_wrap=True)
+    if (nothing := camera.nothing) is not None:
+        console.print(f"{camera.name}: {nothing}", highlight=False, markup=False, soft_wrap=True)
     for cause in camera.causes:
         logger.warning("rejected: stream=%s: %s", camera.name, cause)
     return done
