@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trackd.models.device_faults import is_full
 from trackd.models.errors import DecodeError
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import EncodedImage
@@ -60,7 +61,7 @@ class JpegDecoder:
         try:
             decoded = self._decode(files, mode="UNCHANGED", device=self._device)
         except RuntimeError as error:
-            if "CUDA error" in str(error) or "out of memory" in str(error):
+            if is_full(error) or "CUDA error" in str(error):
                 raise
             raise DecodeError(str(error).split("\n")[0]) from None
         for image, pixels in zip(images, decoded, strict=True):
