@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import DESCRIPTOR, RESNET, load
+from checkpoint_files import RESNET, load
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trackd.config import LimitsConfig, StreamSettings, check_config
@@ -109,16 +109,6 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
     else:
         assert one == other
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
-
-
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("resnet"), RESNET)
 
 
 @pytest.fixture(params=["in place", "as on CUDA"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import DESCRIPTOR, RESNET, load
+from checkpoint_files import load
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,16 +30,6 @@ from trackd_client.detections import Detections
 
 H, W = 60, 90
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
-
-
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("resnet"), RESNET)
 
 
 def settings_of(**changes: Any) -> StreamSettings:

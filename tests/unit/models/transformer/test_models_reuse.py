@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, load
+from checkpoint_files import DESCRIPTOR, TWO_ANCHORS, load
 
 from trackd.config import StreamSettings, check_config
 from trackd.models.transformer import crop_batch, reuse
@@ -30,11 +30,6 @@ IMAGE = np.random.default_rng(7).integers(0, 255, (H, W), np.uint8)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
-
-
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("resnet"), RESNET)
 
 
 def settings_of(**changes: Any) -> StreamSettings:
