@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
 from trackd.tracking import odds, sparse
-from trackd.tracking.forced import ODDS_WORTH, SCORE_WORTH, weigh_forced
+from trackd.tracking.forced import ODDS_WORTH, SCORE_WORTH, Forcing, match_left, weigh_forced
 from trackd.tracking.linear_assignment import best_pairs, thresholds
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Matches, Query, Scores
@@ -71,7 +71,8 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         table, flags = weigh_table(table, query, columns, config, rules) if rules else (table, [])
         values, limits = table, _limits(query, scores, columns, config)
     if query.force:
-        matched, tracks = _force(values, limits, query, columns, ODDS_WORTH if by_odds else SCORE_WORTH)
+        worth = ODDS_WORTH if by_odds else SCORE_WORTH
+        matched, tracks = _force(values, limits, query, columns, worth, scores.continuing)
     else:
         matched, tracks = best_pairs(np.maximum(values, 0) if by_odds else values, limits)
     query.flags += flags
@@ -85,21 +86,56 @@ def _change_scores(rules: Sequence[Rule]) -> bool:
 
 
 def _force(
-    values: NDArray[np.float32], limits: NDArray[np.float64], query: Query, columns: Slots, worth: float
+    values: NDArray[np.float32],
+    limits: NDArray[np.float64],
+    query: Query,
+    columns: Slots,
+    worth: float,
+    continuing: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Match where no more tracks may begin, and add the flags that say so."""
-    if query.last_boxes is None or query.missed is None:  # every pair is accepted, as in DREEM
+    """Match where few or no more tracks may begin, and add the flags that say so."""
+    forcing = query.forcing
+    if forcing is None:  # every pair is accepted, as in DREEM
         matched, tracks = best_pairs(values)
     else:
-        weights = values.copy()
-        boxes, missed = query.last_boxes[columns], query.missed[columns]
-        weigh_forced(weights, limits, worth, query.instances.centres[query.rows], boxes, missed)
-        matched, tracks = best_pairs(weights, np.zeros(len(columns)))
-        if len(matched) < min(values.shape):
+        weights, centres = values.copy(), query.instances.centres[query.rows]
+        boxes, missed = forcing.boxes[columns], forcing.missed[columns]
+        weigh_forced(weights, limits, worth, centres, boxes, missed, forcing.reach)
+        if continuing is not None:
+            weights[~continuing[query.rows, None] & (values <= limits)] = 0
+        if forcing.places:  # each is one more column, worth as much as a pair at its threshold
+            begun = np.full((len(weights), forcing.places), worth, np.float32)
+            weights = np.concatenate([weights, begun], axis=1)
+        matched, tracks = best_pairs(weights, np.zeros(weights.shape[1]))
+        if len(matched) < min(weights.shape):
             query.flags.append("out_of_reach")
+        there = tracks < len(columns)
+        matched, tracks = matched[there], tracks[there]
     if (values[matched, tracks] <= limits[tracks]).any():
         query.flags.append("forced")
     return matched, tracks
+
+
+def associate_left(query: Query, matches: Matches, forcing: Forcing) -> None:
+    """Match unmatched instances with missing tracks within their reach, where no object comes or leaves.
+
+    Args:
+        query: the frame; its flags are added to.
+        matches: of the frame, changed.
+        forcing: of the live tracks.
+    """
+    left = np.setdiff1d(query.live_slots, matches.slots)
+    centres = query.instances.centres[matches.unmatched]
+    found, tracks = match_left(centres, forcing.boxes[left], forcing.missed[left])
+    if not len(found):
+        return
+    query.flags.append("forced")
+    rows = np.concatenate([matches.rows, matches.unmatched[found]])
+    order = np.argsort(rows)
+    matches.rows = rows[order]
+    matches.slots = np.concatenate([matches.slots, left[tracks]])[order]
+    matches.probabilities = np.concatenate([matches.probabilities, np.zeros(len(found), np.float32)])[order]
+    matches.unmatched = np.delete(matches.unmatched, found)
 
 
 def _limits(query: Query, scores: Scores, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:

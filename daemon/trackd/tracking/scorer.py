@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.tracking.forced import Forcing
 from trackd.tracking.instances import BoxesFrom, Instances
 from trackd.tracking.merging import Merged
 from trackd.tracking.window import RollingWindow, Slots, State
@@ -42,9 +43,8 @@ class Query:
     every_track: bool = False  # the scorer must not leave out a track: a rule could make it match
     axes: NDArray[np.float32] | None = None  # (n, 2) body axes, if the orientation rule is on
     last_axes: NDArray[np.float32] | None = None  # (S, 2) the tracks' last body axes by slot, with `axes`
-    force: bool = False  # no more tracks may begin: pairs are accepted below their threshold
-    last_boxes: NDArray[np.float32] | None = None  # (S, 4) by slot, with `force`: only pairs within reach are accepted
-    missed: NDArray[np.int64] | None = None  # (S,) frames in a row without the track, with `last_boxes`
+    force: bool = False  # few or no more tracks may begin: pairs are accepted below their threshold
+    forcing: Forcing | None = None  # with `force`: which of them; None: all
     merged: Merged | None = None  # if tracks are in one box: which
     ended: list[int] = field(default_factory=list)  # ids of the tracks that ended before this frame
     flags: list[str] = field(default_factory=list)  # of this frame, as in `Assignment.flags`
@@ -61,6 +61,8 @@ class Scores:
     n_frames: int  # T
     pairs: NDArray[np.intp] | None = None  # (2, K) row, ascending, and reference of each logit; others cannot match
     caution: float = 0.0  # with `one_each`: by how much the logits are below the log odds of a match over a new object
+    # (n,) which instances continue one of the frame before that has no track; None if the query's forcing is not wary
+    continuing: NDArray[np.bool_] | None = None
     one_each: bool = False  # one reference of each track, by ascending slot, all in one frame
 
 
@@ -98,6 +100,7 @@ class Scorer(ABC):
     # reached.
     learns_births: bool = False
     follows_merges: bool = False  # `merge` is called
+    closed: float = 0.0  # the chance that no object comes or leaves, as far as it is learnt
     # True: `end` and `clear` change nothing that `score` reads, so a frame that cannot be scored can be taken back.
     can_undo: bool = False
     batch_key: Hashable | None = None  # set by a `BatchScorer`

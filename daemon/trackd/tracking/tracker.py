@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from trackd.tracking import division
 from trackd.tracking.assignment import Assignment as Assignment
-from trackd.tracking.association import associate
+from trackd.tracking.association import associate, associate_left
 from trackd.tracking.correction import Applied, Correction
 from trackd.tracking.corrections import Corrections
 from trackd.tracking.division_rate import DivisionRate
+from trackd.tracking.forced import Forcing
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.merging import Merged
+from trackd.tracking.places import Places
 from trackd.tracking.rules import orientation
 from trackd.tracking.rules.rules import active_rules, need_every_pair
 from trackd.tracking.scorer import NEGLIGIBLE, Matches, Query, Scorer, Scores
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 
 NO_SLOTS: Slots = np.empty(0, np.intp)
+CLOSED = 0.9  # chance that no object comes or leaves from which on an unmatched detection is a missing track
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +89,7 @@ class Tracker:
         self.lifecycle = Lifecycle(self.window, first_id)
         self.division_rate = DivisionRate()
         self.merged = Merged()
+        self.places = Places()
         self._clip = 0
         self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)
@@ -145,18 +149,22 @@ class Tracker:
                 before = self._before(before)
                 ended += self._end(over)
         live = self.window.live
-        force = config.max_tracks is not None and len(live) >= config.max_tracks
+        rows = np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid)
+        force, forcing = False, None
+        if config.max_tracks is not None:
+            if self.scorer.learns_births:
+                forcing = Forcing(self.lifecycle.extents, self.lifecycle.missed)
+                force = self.places.limit(forcing, len(rows), len(live), config.max_tracks)
+            else:
+                force = len(live) >= config.max_tracks
         few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
         complete = force or self._takes_unlikely_pairs or (self._needs_every_pair and few_pairs)
         query = Query(
             instances, features, frame_index, t_ns, self.window, live, complete,
-            np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid),
-            every_track=self._needs_every_pair, force=force, ended=ended, before=before,
+            rows, every_track=self._needs_every_pair, force=force, forcing=forcing, ended=ended, before=before,
         )  # fmt: skip
         if self.merged.count:
             query.merged = self.merged
-        if force and self.scorer.learns_births:
-            query.last_boxes, query.missed = self.lifecycle.extents, self.lifecycle.missed
         if not instances.all_valid and instances.spoiled.any():
             query.flags.append("invalid_detection")
         if config.max_angle_diff > 0:
@@ -199,6 +207,11 @@ class Tracker:
         config, n = self.config, len(query.instances.valid)
         matches = associate(query, scores, config, self._rules)
         ended, flags = query.ended, query.flags
+        if config.max_tracks is not None:
+            if self.scorer.learns_births:
+                self.places.count(len(query.rows), config.max_tracks)
+        elif self.scorer.closed > CLOSED and len(matches.unmatched) and len(query.rows) <= len(query.live_slots):
+            associate_left(query, matches, Forcing(self.lifecycle.extents, self.lifecycle.missed))
         parents: dict[int, int] = {}
         together = NO_SLOTS  # tracks that were in one box with others, in the frame before or now
         if (
@@ -288,6 +301,8 @@ class Tracker:
         if config.window_size != self.window.window_size:
             self.scorer.resize(self.window.resized(config.window_size))  # it may fail for lack of memory
             self.window.resize(config.window_size)
+        if config.max_tracks != self.config.max_tracks:
+            self.places = Places()
         self._use(config)
 
     def correct(self, correction: Correction) -> Applied:
@@ -327,6 +342,8 @@ class Tracker:
             "lifecycle": self.lifecycle.snapshot(),
             "scorer": self.scorer.snapshot(self.window.occupied),
         }
+        if self.places.full:
+            state["places"] = self.places.snapshot()
         if self.merged.count:
             state["merged"] = self.merged.snapshot()
         if self.division_rate.births or self.division_rate.merges:
@@ -341,6 +358,9 @@ class Tracker:
         self.window.restore(state["window"])
         self.lifecycle.restore(state["lifecycle"])
         self.scorer.restore(state["scorer"], self.window.occupied)
+        self.places = Places()
+        if "places" in state:  # not in snapshots of earlier versions
+            self.places.restore(state["places"])
         self.merged = Merged()
         if "merged" in state:  # not in snapshots of earlier versions
             self.merged.restore(state["merged"])

@@ -16,7 +16,7 @@ def weighed(values, limits, centres, boxes, missed, worth=4.0):
     values = np.array(values, np.float32)
     weigh_forced(
         values, np.array(limits, np.float64), worth, np.array(centres, np.float32), np.array(boxes, np.float32),
-        np.array(missed, np.int64),
+        np.array(missed, np.int64), REACH,
     )  # fmt: skip
     return values
 

@@ -31,7 +31,8 @@ AGAIN = predict.GATE  # least logit at which a detection is a doubtful one seen 
 _TIME_STEPS = kalman.time_steps()
 _N_STATISTICS = STATISTICS.itemsize // 8
 _FIELDS: Any = STATISTICS.fields
-_BEFORE_BIRTHS: int = _FIELDS["births"][1] // 8  # numbers that a snapshot of an earlier version has too
+# Numbers that a snapshot of an earlier version has too.
+_BEFORE_BIRTHS, _BEFORE_CLOSED = (int(_FIELDS[name][1]) // 8 for name in ("births", "first_births"))
 
 
 class FilterBank:
@@ -52,6 +53,9 @@ class FilterBank:
         self._scores = DetectorScores()
         self._doubtful = np.zeros(0, TRACK)  # (c,) of the frame before, as tracks that began there
         self.has_doubtful = False  # whether c is not 0
+        self._left = np.zeros(0, TRACK)  # those of the frame before that `max_tracks` left no place, as `_doubtful`
+        self.has_left = False  # whether there are any
+        self.closed = 0.0  # chance that no object comes or leaves
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
         self.merging = Merging()
         self._per_step = 1  # frame indices per time step, at the current frame
@@ -166,12 +170,31 @@ class FilterBank:
         """
         if not (self.use_scores and instances.scored and self._scores.seen):
             return None
-        logits = self._compare_doubtful(instances, rows, frame_index)
+        logits = self._compare_single(self._doubtful, instances, rows, frame_index)
         return self._scores.doubt(instances.scores, rows, logits, AGAIN)
 
-    def _compare_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.float32]:
-        """Return the logits (r, c) of rows against the doubtful detections of the frame before."""
-        c = len(self._doubtful)
+    def continuing(self, instances: Instances, frame_index: int) -> NDArray[np.bool_]:
+        """Return which (n,) instances continue one of the frame before that `max_tracks` left no place."""
+        logits = self._compare_single(self._left, instances, np.arange(len(instances)), frame_index)
+        return np.asarray((logits > AGAIN).any(axis=1))
+
+    def leave(self, rows: Indices, instances: Instances, frame_index: int) -> None:
+        """Remember the rows of this frame that `max_tracks` leaves no place, in place of those of the frame before."""
+        self._left, self.has_left = self._single(rows, instances, frame_index), len(rows) > 0
+
+    def _single(self, rows: Indices, instances: Instances, frame_index: int) -> NDArray[np.void]:
+        """Return the (c,) tracks that would begin with these rows."""
+        tracks = np.zeros(len(rows), TRACK)
+        if len(rows):
+            observed = self._observe_once(instances)
+            update.begin(tracks, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
+        return tracks
+
+    def _compare_single(
+        self, tracks: NDArray[np.void], instances: Instances, rows: Indices, frame_index: int
+    ) -> NDArray[np.float32]:
+        """Return the logits (r, c) of rows against detections of the frame before, as tracks that began there."""
+        c = len(tracks)
         logits = np.empty((len(rows), c), np.float32)
         if not c:
             return logits
@@ -179,7 +202,7 @@ class FilterBank:
         expected = np.empty(c, EXPECTED)
         quarters = kalman.QUARTERS / self.indices_per_step(frame_index)
         predict.predict(
-            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
+            tracks, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
             np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
         )  # fmt: skip
         predict.compare(observed[rows], expected, logits)
@@ -206,7 +229,7 @@ class FilterBank:
                 instances.scores, rows, self._unowned, slots, columns, self._kept, self._n_kept, self._kinds,
                 self._statistics, len(self._tracks),
             )  # fmt: skip
-        update.update(
+        self.closed = update.update(
             self._tracks, self._statistics, self._model, self._predicted, self._observed, slots, rows, columns, bursts,
             births, missed, self._exposed, self._returned, frame_index, self._per_step, self._scratch,
         )  # fmt: skip
@@ -222,11 +245,8 @@ class FilterBank:
 
     def doubt(self, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Remember the (c,) rows that are doubtful in this frame, in place of those of the frame before."""
-        self._doubtful, self.has_doubtful = np.zeros(len(rows), TRACK), len(rows) > 0
+        self._doubtful, self.has_doubtful = self._single(rows, instances, frame_index), len(rows) > 0
         self._scores.remember_doubtful(instances.scores, rows)
-        if len(rows):
-            observed = self._observe_once(instances)
-            update.begin(self._doubtful, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
 
     def end_frame(self, frame_index: int) -> None:
         """End the current frame."""
@@ -271,6 +291,8 @@ class FilterBank:
         }
         if self.merging.is_used:
             state["merging"] = self.merging.snapshot(slots)
+        if self.has_left:
+            state["left"] = _numbers(self._left).copy()
         if self._scores.seen:
             state["scores"] = self._scores.snapshot(slots)
             state["doubtful"] = _numbers(self._doubtful).copy()
@@ -280,8 +302,11 @@ class FilterBank:
         """Replace the state by that of a snapshot."""
         learnt = np.asarray(state["learnt"])
         self._statistics = update.initial_statistics()
-        known = _N_STATISTICS if len(learnt) == _N_STATISTICS else _BEFORE_BIRTHS
+        known = len(learnt) if len(learnt) in (_N_STATISTICS, _BEFORE_CLOSED) else _BEFORE_BIRTHS
         _numbers(self._statistics)[0, :known] = learnt[:known]
+        if known < _N_STATISTICS:
+            self._statistics["first_births"] = self._statistics["open_births"] = self._statistics["births"]
+        self.closed = float(self._statistics["closed"][0])
         self._tracks = np.zeros(int(slots.max(initial=-1)) + 1, TRACK)
         states = np.asarray(state["states"]).T
         _numbers(self._tracks)[slots, : states.shape[1]] = states  # earlier versions have fewer numbers
@@ -297,6 +322,10 @@ class FilterBank:
             self._doubtful = np.zeros(len(state["doubtful"]), TRACK)
             _numbers(self._doubtful)[:] = state["doubtful"]
         self.has_doubtful = len(self._doubtful) > 0
+        self._left = np.zeros(len(state.get("left", ())), TRACK)  # not in snapshots of earlier versions
+        if len(self._left):
+            _numbers(self._left)[:] = state["left"]
+        self.has_left = len(self._left) > 0
 
 
 def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:

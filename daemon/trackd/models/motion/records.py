@@ -71,14 +71,20 @@ STATISTICS = np.dtype(
         ("size_spread", *_PAIR),  # variance about that mean
         ("size_outliers", np.float64),  # share of observations whose size is unrelated to their track's
         ("bursts", np.float64),  # share of movements that no filter predicts
-        ("births", np.float64),  # expected number of observations per frame that belong to no track
+        ("births", np.float64),  # expected number of observations per frame that belong to no track: update.py
         ("weight", np.float64),  # number of observations behind the means
         ("shares_weight", np.float64),  # the same for `bursts`
-        ("frames", np.float64),  # number of frames behind `births`
+        ("frames", np.float64),  # number of frames behind `open_births`
         ("low", *_PAIR),  # the least x and y of all observations; infinity before the first
         ("high", *_PAIR),  # the greatest
         ("exposures", np.float64, (N_CLASSES,)),  # by class of tracks: frames in which one could be observed
         ("returns", np.float64, (N_CLASSES,)),  # the expected number of those in which it was
+        # Whether objects come at all. Snapshots of earlier versions end here.
+        ("first_births", np.float64),  # births per frame that were assumed at the first frame
+        ("open_births", np.float64),  # births per frame if objects come
+        ("settled_births", np.float64),  # the births after the first frames; the oldest are forgotten
+        ("settled_frames", np.float64),  # the frames in which they were; below 0 in the first frames
+        ("closed", np.float64),  # chance that no object comes or leaves
     ]
 )
 

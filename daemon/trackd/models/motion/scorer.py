@@ -27,6 +27,8 @@ from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage
 
+NO_ROWS = np.empty(0, np.intp)
+
 
 class MotionScorer(Scorer):
     """Predicted position and size of every track, with keypoints its pose, with images its appearance."""
@@ -75,7 +77,10 @@ class MotionScorer(Scorer):
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
-        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
+        found = Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
+        if query.force and query.forcing is not None and query.forcing.wary:
+            found.continuing = self.motion.continuing(query.instances, query.frame_index)
+        return found
 
     def merge(self, query: Query, matches: Matches, merged: Merged, missed: NDArray[np.int64]) -> None:
         if not merged.count and not self.motion.may_merge(matches.slots, matches.rows, matches.unmatched, missed):
@@ -108,8 +113,14 @@ class MotionScorer(Scorer):
             alone = ~np.isin(slots, hosts)
             slots, rows = slots[alone], rows[alone]
             n_matched = len(slots) - n_new
-        unowned = rows if doubtful is None else np.concatenate([rows, doubtful])
+        unowned, left = rows, NO_ROWS
+        if len(matches.unmatched) > n_new:  # some are doubtful, or `max_tracks` leaves no place
+            left = np.setdiff1d(matches.unmatched, rows[n_matched:])
+            unowned = np.concatenate([rows, left])
         self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
+        self.closed = self.motion.closed
+        if query.force or self.motion.has_left:
+            self.motion.leave(left, query.instances, query.frame_index)
         if doubtful is not None or self.motion.has_doubtful:
             self.motion.doubt(rows[:0] if doubtful is None else doubtful, query.instances, query.frame_index)
         if n_new:
@@ -141,4 +152,5 @@ class MotionScorer(Scorer):
     def restore(self, state: State, slots: Slots) -> None:
         self.appearance.restore(state["appearance"], slots)
         self.motion.restore(state["motion"], slots)
+        self.closed = self.motion.closed
         self.poses.restore(state.get("poses"), slots)  # not in snapshots of earlier versions, nor without poses

@@ -6,6 +6,11 @@ observations remembered.
 Births, and the chances that a track of a class is observed, are expected numbers (`predict.explain`): that an
 observation begins a track is no evidence that it belongs to none.
 
+Either objects come, and then births are a Poisson process with an unknown rate, or the stream is closed, and they are
+errors. The chance of the one and of the other follows from the births after the first frames, in which detectors often
+miss some, and the births that are expected are the mean over both. So a stream of animals in an arena is known as
+closed long before a rate of births could be estimated to be that low.
+
 A track's home is the place that it has not left, if it has one: a static false detection, such as a reflection, never
 leaves it, also after a gap of any length. Predict.py uses it for a track that has been there often enough.
 
@@ -40,6 +45,8 @@ FIRST_FACTORS = (0.5, 0.8, 1.0)
 FIRST_EXPOSURES, EXPOSURES_MEMORY = 20.0, 2000.0  # of each class
 FIRST_FRAMES, FRAMES_MEMORY = 10.0, 500.0
 MIN_BIRTHS = 1e-4
+START_FRAMES = 3.0  # whose births say nothing about later ones
+CLOSED_BIRTHS = 1e-3  # errors per frame of a closed stream that look like births
 FIRST_WEIGHT, MEMORY = 20.0, 600.0  # observations that the initial statistics count as, and the most remembered
 FIRST_SHARES_WEIGHT, SHARES_MEMORY = 50.0, 1000.0  # the same for `bursts`
 MIN_SHARE, MAX_SHARE = 0.002, 0.3  # bounds on the shares of size outliers and of bursts
@@ -71,6 +78,8 @@ def initial_statistics() -> NDArray[np.void]:
     stats["size_spread"] = FIRST_SPREAD**2
     stats["size_outliers"], stats["bursts"], stats["births"] = FIRST_SIZE_OUTLIERS, FIRST_BURSTS, FIRST_BIRTHS
     stats["weight"], stats["shares_weight"], stats["frames"] = FIRST_WEIGHT, FIRST_SHARES_WEIGHT, FIRST_FRAMES
+    stats["first_births"] = stats["open_births"] = FIRST_BIRTHS
+    stats["settled_frames"] = -START_FRAMES
     stats["low"], stats["high"] = np.inf, -np.inf
     stats["exposures"] = FIRST_EXPOSURES
     stats["returns"] = FIRST_EXPOSURES * np.outer(FIRST_FACTORS, FIRST_CHANCES).ravel()
@@ -79,9 +88,25 @@ def initial_statistics() -> NDArray[np.void]:
 
 @piece
 def _count_births(stats: Any, births: float) -> None:
-    """Update the births per frame."""
+    """Update the births per frame, and the chance that the stream is closed.
+
+    The evidence is the likelihood of B births in T frames: the mean of that of a Poisson process over an exponential
+    prior on its rate, whose mean is 1 / r, is Γ(B + 1) r / (T + r)^(B + 1); that of a closed stream has a known rate.
+    Both are equally likely before. A factor that both have is left out.
+    """
     stats.frames = min(stats.frames + 1.0, FRAMES_MEMORY)
-    stats.births = max(stats.births + (births - stats.births) / stats.frames, MIN_BIRTHS)
+    stats.open_births += (births - stats.open_births) / stats.frames
+    if stats.settled_frames >= 0.0:
+        stats.settled_births += births
+    stats.settled_frames += 1.0
+    if stats.settled_frames > FRAMES_MEMORY:
+        stats.settled_births *= FRAMES_MEMORY / stats.settled_frames
+        stats.settled_frames = FRAMES_MEMORY
+    count, frames, rate = stats.settled_births, max(stats.settled_frames, 0.0), 1.0 / stats.first_births
+    log_open = math.lgamma(count + 1.0) + math.log(rate) - (count + 1.0) * math.log(frames + rate)
+    log_closed = count * math.log(CLOSED_BIRTHS) - CLOSED_BIRTHS * frames
+    stats.closed = 1.0 / (1.0 + math.exp(min(log_open - log_closed, 700.0)))
+    stats.births = max((1.0 - stats.closed) * stats.open_births, MIN_BIRTHS)
 
 
 @piece
@@ -225,8 +250,8 @@ def _update_home(track: Any, measurement: Floats, steps: float) -> None:
 
 
 @compiled(
-    None, records(TRACK), records(STATISTICS), INT, records(TRACK), FLOAT_TABLE, INTS, INTS, INTS, FLOATS, FLOAT, FLOAT,
-    FLOATS, FLOATS, FLOAT, FLOAT, records(STATISTICS),
+    FLOAT, records(TRACK), records(STATISTICS), INT, records(TRACK), FLOAT_TABLE, INTS, INTS, INTS, FLOATS, FLOAT,
+    FLOAT, FLOATS, FLOATS, FLOAT, FLOAT, records(STATISTICS),
 )  # fmt: skip
 def update(
     tracks: NDArray[np.void],
@@ -245,7 +270,7 @@ def update(
     frame_index: float,
     indices_per_step: float,
     scratch: NDArray[np.void],
-) -> None:
+) -> float:
     """Update the matched tracks, and the stream's statistics.
 
     Args:
@@ -265,12 +290,15 @@ def update(
         frame_index: the frame's number.
         indices_per_step: frame indices per time step.
         scratch: (1,) overwritten.
+
+    Returns:
+        the chance that the stream is closed.
     """
     stats, sums = statistics[0], scratch[0]
     _count_births(stats, births)
     _count_returns(stats, exposed, returned)
     if len(slots) == 0:
-        return
+        return float(stats.closed)
     for b in range(len(stats.log_likelihood)):
         sums.noise_x[b] = sums.noise_y[b] = sums.log_likelihood[b] = 0.0
     sums.velocity_var = sums.size_outliers = sums.bursts = 0.0
@@ -287,6 +315,7 @@ def update(
         _update_motion(track, measurement, stats, model, sums)
         _update_size(track, measurement, stats, sums)
     _update_statistics(stats, sums, len(slots), missed)
+    return float(stats.closed)
 
 
 @compiled(None, records(TRACK), records(STATISTICS), INTS, FLOAT_TABLE, INTS, FLOAT)
@@ -301,7 +330,7 @@ def begin(
     """Begin tracks in (m,) slots, with velocity 0 and the observations in (m,) rows; arguments as of `update`."""
     stats = statistics[0]
     if math.isnan(stats.size_mean[0]):
-        stats.births = max(FIRST_BIRTHS * len(slots), MIN_BIRTHS)
+        stats.births = stats.open_births = stats.first_births = FIRST_BIRTHS * len(slots)
         for side in range(2):
             stats.size_mean[side] = 0.0
             for row in rows:
