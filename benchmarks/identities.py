@@ -34,7 +34,7 @@ from trackd.commands.demo.recording import make_recording
 from trackd.config import TrackerConfig
 from trackd.engine import identification
 from trackd.engine.identification import AUTHOR, Identification
-from trackd.identity.fragments import TOUCH
+from trackd.identity.overlaps import TOUCH
 from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.correction import Action, Correction
 from trackd.tracking.instances import Instances

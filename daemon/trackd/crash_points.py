@@ -6,6 +6,8 @@ order in which a frame reaches them: `before_receive`, `after_receive` (the fram
 `before_head` (the frame is committed), `after_snapshot`, `after_journal`, `before_publish`, `after_publish`,
 `before_ack`, `after_ack`. `before_fold` and `after_fold` are around the checkpoint of the write-ahead log.
 
+Of a stream's looks: `before_looks` (the new file is written beside the old one) and `after_looks` (it has replaced it).
+
 In a fleet: `before_claim`, `after_claim` (the stream is claimed, and nothing of it is read), `after_read`.
 
 Of a stream's outputs: `after_output_open` (its files exist), `before_rewrite` and `after_rewrite` (a table gets columns

@@ -54,6 +54,8 @@ from trackd.server.stream_lifecycle import Streams
 from trackd.server.stream_recordings import StreamRecordings
 from trackd.store.journal import Journal
 from trackd.store.journal_file import WAY_OUT
+from trackd.store.looks_folder import LooksFolder
+from trackd.store.looks_writer import LooksWriter
 from trackd.store.records import Record
 from trackd.store.remembered_models import RememberedModels
 from trackd.viewer.app import page_address, viewer_routes
@@ -114,8 +116,9 @@ class Daemon:
         else:
             self._engine = Engine(
                 inbox, journal.put, journaling=True, has_room=journal.has_room, deliver_inline=journal.store,
-                wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe,
+                wake_inline=outbox.wake, on_long_step=self.metrics.long_steps.observe, keeps_looks=True,
             )  # fmt: skip
+        self._looks = None if journal is None else LooksWriter(LooksFolder(journal.database.path.parent))
         self.health = Health(self._engine, inbox, config.daemon.stall_s, log or journal)
         if config.limits.step_ms is not None:  # a step over the limit may still take some times as long
             self.health.long_step_s = _HANGING * config.limits.step_ms / 1e3 + config.daemon.stall_s
@@ -152,10 +155,13 @@ class Daemon:
         )
         streams = Streams(
             StreamSettings.of(config), _limits_here(config.limits), sessions, inbox, self._engine, models, publisher,
-            self._outputs, Galleries(config.galleries), journaling=journal is not None,
+            self._outputs, Galleries(config.galleries), journaling=journal is not None, looks=self._looks,
         )  # fmt: skip
         if journal is not None:
-            self._outputs.finish_closed(_recover(journal, streams))
+            names = _recover(journal, streams)
+            self._outputs.finish_closed(names)
+            if self._looks is not None:
+                self._looks.folder.keep_only(names)
         budget = Budget()
         ingest = Ingest(
             sessions, streams, inbox, publisher, limits, self._outputs, budget=budget, empty_image=models.empty_image
@@ -209,6 +215,8 @@ class Daemon:
             self._start("security", self._security.run)
         if self._journal is not None:
             self._start("journal", self._journal.run)
+        if self._looks is not None:
+            self._start("looks", self._looks.run)
         if self._log is not None:
             self._start("fleet", self._log.run)
         self._start("engine", self._engine.run)
@@ -253,6 +261,8 @@ class Daemon:
         self._inbox.stop()
         if self._journal is not None:
             self._journal.stop()
+        if self._looks is not None:
+            self._looks.stop()
         if self._log is not None:
             self._log.stop()
         self._outputs.stop()

@@ -9,47 +9,15 @@ import sys
 import numpy as np
 import pytest
 from daemon_process import DaemonProcess, fixed_ports
+from meeting_animals import BACK, END, GONE, LEARNS, SHAPE, drawn, send
 
 from trackd_client import Client, Detections, TrackdError
-from trackd_client.protocol import EventName, Tracks
-
-SIDE, SHAPE = 24, (160, 400)
-MEET = 90  # the frame in which the first two animals meet and turn back
-GONE, BACK, END = MEET - 15, MEET + 16, 170  # nobody sees them in between
-LEARNS = ("tracker.learn_identities=true", "tracker.use_vis_feats=false", "tracker.max_tracks=3")
-PATTERNS = np.random.default_rng(0).integers(40, 220, (3, 6, 6)).astype(np.uint8)
+from trackd_client.protocol import EventName
 
 
 def client_of(daemon: DaemonProcess) -> Client:
     at = daemon.addresses
     return Client(at["ingest"], at["tracks"], at["control"], timeout_s=60)
-
-
-def frame(index: int) -> tuple[np.ndarray, Detections, list[int]]:
-    """An image of three patterned squares, their boxes, and which animal each box is."""
-    random = np.random.default_rng(index)
-    shown = [2] if GONE <= index < BACK else [0, 1, 2]
-    reach = 158 - 1.6 * abs(index - MEET)
-    corners = np.array([[20 + reach, 40.0], [SHAPE[1] - 20 - SIDE - reach, 40.0], [60 + 0.8 * index, 120.0]])
-    image = random.normal(128, 4, SHAPE).clip(0, 255).astype(np.uint8)
-    boxes = []
-    for animal in shown:
-        x, y = corners[animal].round().astype(int)
-        pattern = np.kron(PATTERNS[animal], np.ones((4, 4))) + random.normal(0, 6, (SIDE, SIDE))
-        image[y : y + SIDE, x : x + SIDE] = pattern.clip(0, 255)
-        boxes.append([x, y, x + SIDE, y + SIDE])
-    return image, Detections(boxes=np.array(boxes, np.float32)), shown
-
-
-def send(stream, first: int, last: int) -> list[tuple[dict[int, int], Tracks]]:
-    """Send frames, and return for each the ids by animal and the settlement."""
-    found = []
-    for index in range(first, last):
-        image, detections, shown = frame(index)
-        tracks = stream.track(image, detections, frame_index=index, t_ns=round(index / 30 * 1e9))
-        assert tracks.track_ids is not None
-        found.append((dict(zip(shown, tracks.track_ids.tolist(), strict=True)), tracks))
-    return found
 
 
 def test_exchanged_ids_are_corrected_and_stated_in_the_settlements_and_by_an_event():
@@ -115,7 +83,7 @@ def test_named_animals_are_recognised_by_their_gallery_in_a_later_session(tmp_pa
             client.open_stream("later", reply="tracks", frame_shape=SHAPE, config={"gallery": "cage-4"})
         settings = {"gallery": "cage-3", "learn_identities": False}
         again = client.open_stream("later", reply="tracks", frame_shape=SHAPE, config=settings)
-        image, detections, _ = frame(0)
+        image, detections, _ = drawn(0, np.random.default_rng(0))
         order = [1, 2, 0]  # so that the ids differ from those of the first session
         again.track(image, Detections(boxes=detections.boxes[order]), frame_index=0, t_ns=0)
         later = send(again, 1, GONE)

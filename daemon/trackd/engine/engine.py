@@ -46,6 +46,7 @@ class Engine:
         wake_inline: called when another thread has left short steps for the IO thread.
         on_long_step: called with the seconds of each long step, on its thread.
         clock: monotonic ns.
+        keeps_looks: whether settlements have what was learnt of animals, to be kept for a restart.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Engine:
         wake_inline: Callable[[], None] = lambda: None,
         on_long_step: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], int] = time.monotonic_ns,
+        keeps_looks: bool = False,
     ) -> None:
+        self._keeps_looks = keeps_looks
         self._inbox = inbox
         self._deliver = deliver
         self._has_room = has_room
@@ -157,6 +160,7 @@ class Engine:
     def open(self, queue: StreamQueue, state: StreamState) -> None:
         """Add a stream."""
         self._runner.streams[queue] = state
+        state.keeps_looks = self._keeps_looks
         queue.cost.use(state.scorer, state.settings, state.limits.step_ms)
 
     def state(self, queue: StreamQueue) -> StreamState:

@@ -6,21 +6,29 @@ the next block, always of the one before: so the ids are a function of the frame
 waits for the thread only where the frames come faster than it learns.
 
 What was found is applied as a person's correction is, between two frames.
+
+For a restart, what was learnt is copied every `LOOKS_NS`, and with each correction, by that thread.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trackd.identity.aligned_crops import Crops, aligned_crops, features
-from trackd.identity.fragments import Fragment, Fragments
+from trackd.identity.arrays import Arrays
+from trackd.identity.fragment import Fragment
+from trackd.identity.fragments import Fragments
 from trackd.identity.gallery import Gallery
 from trackd.identity.identities import Identities
+from trackd.identity.learnt import Learnt
+from trackd.identity.looks import Looks
 from trackd.identity.verdict import Verdict
 from trackd.tracking.assignment import Assignment
 from trackd.tracking.correction import Action, Correction, CorrectionError
@@ -35,6 +43,10 @@ BLOCK_NS = 250_000_000  # capture time of a block
 MAX_BLOCK_FRAMES = 64  # of a block; more frames per second are not sampled
 SAMPLE_NS = 25_000_000  # least capture time between two samples
 MAX_ANIMALS = 64  # instances of a frame; of a frame with more nothing is learnt
+# Without a frame for longer than this, and than so many times the time between the last two frames: animals may have
+# met and parted unseen.
+GAP_NS, GAP_FRAMES = 500_000_000, 8
+LOOKS_NS = 5_000_000_000  # capture time between two copies of what was learnt, for a restart
 _WAIT_S = 30.0
 
 _Sample = tuple[Fragment, Any, bool]  # a crop and whether its direction is known
@@ -61,10 +73,14 @@ class Identification:
         self._block_ends_ns: int | None = None
         self._sampled_ns: int | None = None
         self._learning: Future[list[Verdict]] | None = None
+        self._last: tuple[int, int] | None = None  # t_ns of the last frame, and the time between it and the one before
+        self._copied_ns: int | None = None
+        self._copy: Future[Arrays | None] | None = None
+        self._unknown = range(0)  # numbers of corrections that were applied after what a restart has continued from
 
     def observe(
         self, tracker: Tracker, frame_index: int, t_ns: int, image: Image | None, instances: Instances,
-        assignment: Assignment,
+        assignment: Assignment, keep: bool = False,
     ) -> bool:  # fmt: skip
         """Take a tracked frame, and correct the tracker where that is due.
 
@@ -75,15 +91,12 @@ class Identification:
             image: the frame; None: nothing is learnt from it.
             instances: the frame's instances.
             assignment: the tracker's result; what was found is added to it.
+            keep: copies of what was learnt are made for a restart (`take_copy`).
 
         Returns:
             Whether the tracker was corrected.
         """
-        self._follow_corrections(assignment)
-        fragments = self._fragments.observe(
-            frame_index, assignment.track_ids, instances.extents, assignment.ended_tracks,
-            zip(assignment.merged_rows, assignment.merged_tracks, strict=True),
-        )  # fmt: skip
+        fragments = self._follow(frame_index, t_ns, instances.extents, assignment)
         if image is not None and len(fragments) <= MAX_ANIMALS and self._is_due(t_ns):
             self._sample(image, instances, fragments)
         # The first frame, or the clock was set back.
@@ -94,8 +107,77 @@ class Identification:
             return False
         self._block_ends_ns, self._frames = t_ns + BLOCK_NS, 0
         corrected = self._take_verdicts(tracker, t_ns, assignment)
+        self._named_by_people &= set(self._fragments.tracks)
+        if keep and (corrected or self._is_copy_due(t_ns)):  # else a restart would not know of the correction
+            self._copied_ns, self._copy = t_ns, self.copy_now()
         self._begin_learning(names_of(tracker))
         return corrected
+
+    def _follow(
+        self, frame_index: int, t_ns: int, extents: NDArray[np.float32], assignment: Assignment
+    ) -> list[Fragment | None]:
+        """Take the tracks of a frame, and return the fragment of each instance."""
+        before_ns, spacing_ns = self._last or (t_ns, 0)
+        passed_ns = max(t_ns - before_ns, 0)
+        if spacing_ns and passed_ns > max(GAP_NS, GAP_FRAMES * spacing_ns):
+            self._fragments.interrupt()
+        self._last = t_ns, passed_ns
+        self._follow_corrections(assignment.corrections)
+        return self._fragments.observe(
+            frame_index, assignment.track_ids, extents, assignment.ended_tracks,
+            zip(assignment.merged_rows, assignment.merged_tracks, strict=True),
+        )  # fmt: skip
+
+    # --- over a restart ---
+
+    def take_copy(self) -> Future[Arrays | None] | None:
+        """Return what was learnt up to this frame, once, if a copy is made after it; its result is None for nothing."""
+        taken, self._copy = self._copy, None
+        return taken
+
+    def copy_now(self) -> Future[Arrays | None]:
+        """Return what was learnt up to now. Crops of the last block are not in it."""
+        return _thread().submit(self.learnt().arrays)
+
+    def learnt(self) -> Learnt:
+        """Return what was learnt, with the fragments as they are now; the thread that learns makes arrays of it."""
+        named, trusted = frozenset(self._named_by_people), frozenset(self._trusted)
+        return Learnt(self._identities, self._fragments.fork(), named, trusted, self._last or (0, 0))
+
+    def _is_copy_due(self, t_ns: int) -> bool:
+        return self._copied_ns is None or not 0 <= t_ns - self._copied_ns < LOOKS_NS
+
+    @classmethod
+    def continued(cls, gallery: Gallery | None, looks: Looks, corrections: int) -> Identification:
+        """Continue with looks that were stored.
+
+        Args:
+            gallery: that of the stream.
+            looks: as they were stored.
+            corrections: the number of the last one that was applied until now.
+
+        Raises:
+            KeyError, ValueError: something is missing in the looks or does not belong together.
+        """
+        made, found = cls(), Learnt.of(looks.arrays, gallery)
+        made._identities, made._fragments, made._last = found.identities, found.fragments, found.last
+        made._named_by_people, made._trusted = set(found.named), set(found.trusted)
+        made._unknown = range(looks.corrections + 1, corrections + 1)
+        return made
+
+    def replay(self, frame_index: int, t_ns: int, extents: NDArray[np.float32], assignment: Assignment) -> None:
+        """Take a frame again that was tracked after the looks were stored; its image is gone."""
+        begun = self._fragments.count
+        for fragment in self._follow(frame_index, t_ns, extents, assignment):
+            if fragment is not None and fragment.number >= begun:
+                self._identities.miss(fragment)
+
+    def interrupt(self, live: Collection[int]) -> None:
+        """Frames are missing; these tracks are live now."""
+        self._fragments.keep(live)
+        self._fragments.interrupt()
+
+    # --- what is learnt ---
 
     def gallery(self, names: dict[int, str]) -> Gallery | None:
         """Return what the named animals look like; None if none of them is known well enough."""
@@ -124,7 +206,6 @@ class Identification:
         crops, samples = self._crops, self._samples
         self._crops, self._samples = [], []
         live, current = set(self._fragments.tracks), self._fragments.numbers
-        self._named_by_people &= live
         known: dict[int, str | None] = {**dict.fromkeys(self._named_by_people), **names}
         self._learning = _thread().submit(
             _learn, self._identities, crops, samples, live, current, self._fragments.seen, known, self._trusted
@@ -142,13 +223,13 @@ class Identification:
                 if self._fragments.is_current(fragment):
                     self._fragments.confirm(fragment)
             if verdict.recognised is not None and self._name(tracker, t_ns, verdict.recognised):
-                events.append(_event(verdict))
+                events.append(verdict.as_map())
                 corrected = True
             # What the history says of an id holds for its track, whatever fragment that is in now.
             continued = [each for each, _ in verdict.moved if self._fragments.is_continued(each)]
             if not verdict.moved or (verdict.cut is None and len(continued) < len(verdict.moved)):
                 continue
-            event = _event(verdict)
+            event = verdict.as_map()
             if verdict.suspected:
                 events.append(event)
                 continue
@@ -198,10 +279,11 @@ class Identification:
             return False
         return True
 
-    def _follow_corrections(self, assignment: Assignment) -> None:
+    def _follow_corrections(self, corrections: Iterable[dict[str, Any]]) -> None:
         """Trust what people have corrected since the last frame."""
-        for correction in assignment.corrections:
-            if correction["author"] == AUTHOR:
+        for correction in corrections:
+            unknown = correction["number"] in self._unknown
+            if correction["author"] == AUTHOR and not (unknown and correction["action"] != Action.RENAME):
                 continue
             if correction["action"] == Action.RENAME:
                 self._named_by_people.update(correction["tracks"])
@@ -210,6 +292,8 @@ class Identification:
             trusted = [each for each in ids if each is not None]
             self._fragments.trust(trusted)
             self._trusted.update(trusted)
+            if unknown:  # what is known of these ids may be of another animal; the thread that learns waits meanwhile
+                self._identities.forget(set(trusted))
 
 
 def names_of(tracker: Tracker) -> dict[int, str]:
@@ -255,18 +339,3 @@ def _learn(
         names,
         trusted,
     )
-
-
-def _event(verdict: Verdict) -> dict[str, Any]:
-    if verdict.recognised is not None:
-        fragment, name = verdict.recognised
-        return {
-            "event": "recognised", "tracks": [fragment.track], "name": name, "evidence": round(verdict.evidence, 3),
-        }  # fmt: skip
-    return {
-        "event": "swap_suspected" if verdict.suspected else "swap_corrected",
-        "tracks": [fragment.track for fragment, _ in verdict.moved],
-        "into": [track for _, track in verdict.moved],
-        "since": min(f.frame_index for f, _ in verdict.moved) if verdict.since is None else verdict.since,
-        "evidence": round(verdict.evidence, 3),
-    }

@@ -18,6 +18,7 @@ import numpy as np
 from trackd.engine.queue import StreamQueue
 from trackd.outputs.label_runs import pack_labels, unpack_labels
 from trackd.outputs.records import OutputRecord
+from trackd.store.looks_writer import PendingLooks
 from trackd.store.records import FrameRecord, Record
 from trackd.tracking.instances import Instances
 from trackd.tracking.tracker import Assignment
@@ -50,6 +51,7 @@ class Settlement:
     instances: Instances | None = None
     assignment: Assignment | None = None
     records: tuple[Record, ...] = ()  # must be stored before this is published
+    looks: PendingLooks | None = None  # may be written once this is stored
 
     @property
     def nbytes(self) -> int:
@@ -161,10 +163,22 @@ def tracks_of_record(record: FrameRecord) -> Tracks:
     if tracks.status is not Status.TRACKED:
         return tracks
     body = record.body
-    values: dict[str, Any] = {name: body[name] for name in ASSIGNMENT_ARRAYS}
-    values |= {name: tuple(body.get(name, ())) for name in _LISTS}
+    values = _assignment_of(record)
     boxes = body["boxes"] if body.get("extents") is None else body["extents"]
     return replace(tracks, boxes=boxes, keypoints=body.get("keypoints"), scores=body.get("scores"), **values)
+
+
+# --- to the assignment ---
+
+
+def assignment_of(record: FrameRecord) -> Assignment:
+    """Return the tracker's result of a journaled frame that was tracked, as it was published."""
+    return Assignment(**_assignment_of(record))
+
+
+def _assignment_of(record: FrameRecord) -> dict[str, Any]:
+    values: dict[str, Any] = {name: record.body[name] for name in ASSIGNMENT_ARRAYS}
+    return values | {name: tuple(record.body.get(name, ())) for name in _LISTS}
 
 
 # --- to the outputs ---

@@ -19,6 +19,7 @@ from trackd.engine.outcome import CommandResult, Outcome, Settlement, frame_reco
 from trackd.engine.queue import Command, QueuedFrame, Skip, StreamQueue
 from trackd.engine.stream_state import StreamState
 from trackd.models.errors import DecodeError, DeviceLostError, DeviceMemoryError, FrameError
+from trackd.store.looks_writer import PendingLooks
 from trackd.store.records import FrameRecord, Record
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import BatchScorer, Query, Scores
@@ -46,6 +47,7 @@ class FrameStep:
     scores: Scores | None = None  # None also if there is nothing to compare
     assignment: Assignment | None = None
     corrected: bool = False  # the tracker was corrected after the frame, since its animals were identified
+    looks: PendingLooks | None = None  # what was learnt of its animals, to be kept for a restart
     error: Exception | None = None  # of the first function that failed; later ones skip this frame
 
 
@@ -146,6 +148,7 @@ class StepRunner:
         settlement = Settlement(
             queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, scored_ns, associated_ns,
             detections=frame.detections, instances=step.instances, assignment=step.assignment, records=records,
+            looks=step.looks,
         )  # fmt: skip
         self._inbox.book(queue, frame.seq, Status.TRACKED, None, None)
         return settlement
@@ -308,7 +311,10 @@ def _identify(step: FrameStep) -> None:
             cast(Image | None, step.image),
             step.instances,
             step.assignment,
+            keep=state.keeps_looks,
         )
+        if state.keeps_looks:
+            step.looks = state.pending_looks(frame.seq)
     except Exception:  # the frame is tracked all the same
         logger.error("stream=%s seq=%d: identities are not learnt any more", frame.stream, frame.seq, exc_info=True)
         state.identification = None

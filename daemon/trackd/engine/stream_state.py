@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from trackd.config import LimitsConfig, StreamSettings, TrackerConfig
 from trackd.engine.identification import Identification, names_of
+from trackd.engine.outcome import assignment_of
 from trackd.engine.stream_zones import StreamZones
 from trackd.identity.gallery import Galleries, Gallery
+from trackd.identity.looks import Looks
 from trackd.store.codec import DamagedError
+from trackd.store.looks_writer import PendingLooks
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
 from trackd.tracking.correction import Applied, Correction, CorrectionError
 from trackd.tracking.instances import Instances
 from trackd.tracking.scorer import Scorer
 from trackd.tracking.tracker import LiveTracks, Tracker
 from trackd_client.detections import Detections, Skeleton
-from trackd_client.protocol import ErrorCode, ProtocolError
+from trackd_client.protocol import ErrorCode, ProtocolError, Status
 from trackd_client.zones import Places
 
 SNAPSHOT_FRAMES = 500
@@ -49,6 +52,8 @@ class StreamState:
         self.settings = settings
         self._galleries = galleries
         self.zones = StreamZones()
+        self.keeps_looks = False  # what was learnt of the animals is kept for a restart
+        self._pending_looks: PendingLooks | None = None
         self.start(epoch, first_seq, first_id)
 
     def start(self, epoch: int, first_seq: int, first_id: int = 0) -> None:
@@ -77,12 +82,12 @@ class StreamState:
         self.settings = settings
 
     def _identification(self, tracker: TrackerConfig) -> Identification | None:
-        if not tracker.identifies:
+        return Identification(self._gallery(tracker)) if tracker.identifies else None
+
+    def _gallery(self, tracker: TrackerConfig) -> Gallery | None:
+        if tracker.gallery is None or self._galleries is None:
             return None
-        known = None
-        if tracker.gallery is not None and self._galleries is not None:
-            known = self._galleries.load(tracker.gallery)
-        return Identification(known)
+        return self._galleries.load(tracker.gallery)
 
     def gallery(self) -> Gallery:
         """Return what the named animals of the stream look like.
@@ -197,6 +202,60 @@ class StreamState:
                 f"stream {self.name!r}: seq {record.seq} was published with the ids {body['track_ids'].tolist()} "
                 f"and is tracked again with {assignment.track_ids.tolist()}"
             )
+
+    # --- what was learnt of its animals ---
+
+    def pending_looks(self, seq: int, now: bool = False) -> PendingLooks | None:
+        """Return what was learnt up to frame `seq`, if that is due or asked for now; None if not."""
+        identification = self.identification
+        if identification is None:
+            return None
+        arrays = identification.copy_now() if now else identification.take_copy()
+        if arrays is None:
+            return None
+        if self._pending_looks is not None:  # the newest is enough, also where the disk is slower than these come
+            self._pending_looks.arrays = None
+        gallery = self.settings.tracker.gallery
+        self._pending_looks = PendingLooks(self.name, self.epoch, seq, gallery, self._n_corrections, arrays)
+        return self._pending_looks
+
+    @property
+    def _n_corrections(self) -> int:
+        return 0 if self.tracker.corrections is None else self.tracker.corrections.count
+
+    def continue_looks(self, looks: Looks, frames: Sequence[FrameRecord], last_seq: int) -> None:
+        """Continue with what an earlier daemon has learnt, after the tracker is where it was.
+
+        Args:
+            looks: of this stream and epoch.
+            frames: those of the journal, by rising seq; the ones since the looks are taken again.
+            last_seq: of the last frame that was settled.
+
+        Raises:
+            KeyError, ValueError: the looks cannot be used; nothing has changed.
+        """
+        settings = self.settings.tracker
+        if self.identification is None:
+            return
+        if looks.gallery != settings.gallery:
+            raise ValueError(f"they began with the gallery {looks.gallery!r}; the stream has {settings.gallery!r}")
+        if looks.seq > last_seq:
+            raise ValueError(f"they are of seq {looks.seq}, and the journal ends at {last_seq}")
+        later = [record for record in frames if record.epoch == self.epoch and record.seq > looks.seq]
+        known, live = self._n_corrections, set(self.live.ids.tolist())
+        identification = Identification.continued(self._gallery(settings), looks, known)
+        if [record.seq for record in later] == list(range(looks.seq + 1, last_seq + 1)):
+            for record in later:
+                if record.status == Status.TRACKED:
+                    extents = record.body["boxes"] if record.body.get("extents") is None else record.body["extents"]
+                    identification.replay(record.frame_index, record.t_ns, extents, assignment_of(record))
+        elif known != looks.corrections:
+            raise ValueError(
+                f"ids were corrected after seq {looks.seq}, and the journal does not have all frames since then"
+            )
+        else:
+            identification.interrupt(live)
+        self.identification = identification
 
     @property
     def n_live(self) -> int:

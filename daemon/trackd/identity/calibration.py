@@ -70,6 +70,15 @@ class Calibration:
         return found
 
     @property
+    def line(self) -> Floats:
+        """What is used of it until the next `update`: (4,)."""
+        return np.array([self._variance, self._high, self._low, self._fall])
+
+    @line.setter
+    def line(self, values: Floats) -> None:
+        self._variance, self._high, self._low, self._fall = values.tolist()
+
+    @property
     def ready(self) -> bool:
         """Whether contrasts can be weighed."""
         return self._variance > 0.0

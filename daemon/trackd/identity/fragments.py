@@ -10,28 +10,17 @@ Letters: n instances.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TOUCH = 0.15  # two tracks touch if their boxes share more than this part of the smaller one
+from trackd.identity.arrays import Arrays, integers, lists_of, put_lists, rows
+from trackd.identity.fragment import Fragment
+from trackd.identity.overlaps import overlaps, widened
+
 _KEPT = 16  # fragments of a track that are followed
-NEAR = 1.0  # a track that is not seen touches those whose box is within so many sides of its last one
-
-
-@dataclass(slots=True, eq=False)
-class Fragment:
-    """One fragment of a track."""
-
-    number: int  # from 0 in the order of time
-    track: int  # its id when it began
-    suspects: frozenset[int]  # ids that the animal may have, its own included
-    frame_index: int  # of its first observation
-    run: int = 0  # the run of frames in which the track was seen; a gap begins another one
-    before: int | None = None  # the number of the track's fragment before this one
-    after_gap: bool = False  # the track was not seen for some frames since then
+MAX_JOINED = 256  # tracks; of a stream with more, frames have more animals than anything is learnt of
 
 
 class Fragments:
@@ -51,6 +40,11 @@ class Fragments:
     def tracks(self) -> list[int]:
         """The ids of all live tracks that were seen."""
         return list(self._boxes)
+
+    @property
+    def count(self) -> int:
+        """The number of the next fragment."""
+        return self._count
 
     def observe(
         self,
@@ -74,16 +68,16 @@ class Fragments:
         ids: list[int] = track_ids.tolist()
         seen = {track for track in ids if track >= 0}
         lost = {track for track in self._boxes if track not in seen}
-        touching = [(ids[i], ids[j]) for i, j in _overlaps(boxes, boxes) if i < j and ids[i] >= 0 and ids[j] >= 0]
+        touching = [(ids[i], ids[j]) for i, j in overlaps(boxes, boxes) if i < j and ids[i] >= 0 and ids[j] >= 0]
         touching += [(ids[row], track) for row, track in merged]
         touched = {track for pair in touching for track in pair}  # their fragments end
         if lost:
             gone = sorted(lost)
             last = np.stack([self._boxes[track] for track in gone])
             missed = np.array([self._missed.get(track, 0) for track in gone])
-            beside = [(gone[i], ids[j]) for i, j in _overlaps(_widened(last, 0 * missed), boxes) if ids[j] >= 0]
-            reached = _widened(last, missed)
-            beside += [(gone[i], gone[j]) for i, j in _overlaps(reached, reached) if i < j]
+            beside = [(gone[i], ids[j]) for i, j in overlaps(widened(last, 0 * missed), boxes) if ids[j] >= 0]
+            reached = widened(last, missed)
+            beside += [(gone[i], gone[j]) for i, j in overlaps(reached, reached) if i < j]
             for track in {track for pair in beside for track in pair if track in lost}:
                 self._runs.pop(track, None)  # it may go on with another animal
                 self._current.pop(track, None)
@@ -172,6 +166,81 @@ class Fragments:
             if id(fragment) in asked:
                 self._clear(fragment.track)
 
+    def interrupt(self) -> None:
+        """Nobody has seen the animals for some time: each track may go on with any of them."""
+        self._current.clear()
+        self._runs.clear()
+        if len(self._boxes) <= MAX_JOINED:
+            for track in self._boxes:
+                self._suspects[track] = set(self._boxes)
+
+    def keep(self, live: Collection[int]) -> None:
+        """Remove all tracks but these."""
+        for track in self._boxes.keys() - live:
+            self._remove(track)
+
+    # --- over a restart ---
+
+    def fork(self) -> Fragments:
+        """Return the same fragments as they are now; what is observed later does not change its maps."""
+        made = Fragments()
+        made._current, made._runs, made._boxes = dict(self._current), dict(self._runs), dict(self._boxes)
+        made._latest = {track: list(latest) for track, latest in self._latest.items()}
+        made._suspects = {track: set(suspects) for track, suspects in self._suspects.items()}
+        made._lost, made._missed, made._count = set(self._lost), dict(self._missed), self._count
+        return made
+
+    @property
+    def all(self) -> list[Fragment]:
+        """The current fragments and those before them."""
+        return [*self._current.values(), *(each for latest in self._latest.values() for each in latest)]
+
+    def snapshot(self) -> Arrays:
+        """Return all that later frames depend on, without the fragments themselves (`put_fragments`)."""
+        found: Arrays = {
+            "tracks.current": rows(((track, each.number) for track, each in self._current.items()), 2),
+            "tracks.latest": integers(self._latest),
+            "tracks.runs": rows(self._runs.items(), 2),
+            "tracks.suspected": integers(self._suspects),
+            "tracks.seen": integers(self._boxes),
+            "tracks.boxes": np.array(list(self._boxes.values()), np.float32).reshape(-1, 4),
+            "tracks.lost": integers(sorted(self._lost)),
+            "tracks.missed": rows(self._missed.items(), 2),
+            "tracks.count": integers([self._count]),
+        }
+        put_lists(found, "tracks.fragments", ((each.number for each in latest) for latest in self._latest.values()))
+        put_lists(found, "tracks.suspects", map(sorted, self._suspects.values()))
+        return found
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, NDArray[Any]], by_number: Mapping[int, Fragment]) -> Fragments:
+        """Return what `snapshot` was made of.
+
+        Args:
+            arrays: as it returned them.
+            by_number: the fragments, by number.
+
+        Raises:
+            KeyError, ValueError: something is missing or does not belong together.
+        """
+        made = cls()
+        made._current = {track: by_number[number] for track, number in arrays["tracks.current"].tolist()}
+        for track, numbers in zip(arrays["tracks.latest"].tolist(), lists_of(arrays, "tracks.fragments"), strict=True):
+            made._latest[track] = [by_number[number] for number in numbers]
+        made._runs = dict(arrays["tracks.runs"].tolist())
+        suspects = lists_of(arrays, "tracks.suspects")
+        made._suspects = {
+            track: set(each) for track, each in zip(arrays["tracks.suspected"].tolist(), suspects, strict=True)
+        }
+        seen, boxes = arrays["tracks.seen"].tolist(), arrays["tracks.boxes"].astype(np.float32).reshape(-1, 4)
+        made._boxes = dict(zip(seen, boxes, strict=True))
+        made._lost = set(arrays["tracks.lost"].tolist())
+        made._missed = dict(arrays["tracks.missed"].tolist())
+        (made._count,) = arrays["tracks.count"].tolist()
+        if not made._lost <= made._boxes.keys() or any(number >= made._count for number in by_number):
+            raise ValueError("the tracks and their fragments do not belong together")
+        return made
+
     @property
     def seen(self) -> set[int]:
         """The ids of the tracks that were seen in the last frame."""
@@ -210,23 +279,3 @@ def _rename(kept: dict[int, Any], ids: Mapping[int, int]) -> None:
     """Move the values of a map by id to their new ids."""
     moved = {new: kept.pop(old) for old, new in ids.items() if old in kept}
     kept.update(moved)
-
-
-def _widened(boxes: NDArray[np.float32], missed: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Where the animals of lost tracks may be: their last boxes, with a margin that grows with the gap."""
-    margin = (boxes[:, 2:] - boxes[:, :2]) * (NEAR * np.minimum(1 + missed / 10, 4))[:, None]
-    return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1).astype(np.float32)
-
-
-def _overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """The pairs of boxes that share more than a part of the smaller one."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    smaller = np.minimum(_areas(boxes)[:, None], _areas(others)[None])
-    rows, columns = np.nonzero(shared > TOUCH * smaller)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
-
-
-def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))

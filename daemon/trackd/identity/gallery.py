@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MAX_ANIMALS = 256
 MAX_GALLERIES = 1024
 MAX_BYTES = 16 * 1024 * 1024
-_MAX_FEATURES = 1024
+MAX_FEATURES = 1024  # D
 _VERSION = 1
 _SUFFIX = ".safetensors"
 _CALIBRATION = ("within", "across", "other")
@@ -164,7 +164,7 @@ def _read(path: Path) -> Gallery:
         raise ValueError(f"its version is {about['version']!r}; this trackd reads {_VERSION}")
     names, (n, size) = tuple(map(str, about["names"])), arrays["means"].shape
     shapes = {"means": (n, size), "counts": (n,), "scatter": (size, size)}
-    if not 0 < n <= MAX_ANIMALS or len(names) != n or len(set(names)) != n or not 0 < size <= _MAX_FEATURES:
+    if not 0 < n <= MAX_ANIMALS or len(names) != n or len(set(names)) != n or not 0 < size <= MAX_FEATURES:
         raise ValueError("its names and its features do not belong together")
     if any(arrays[key].shape != shape for key, shape in shapes.items()):
         raise ValueError("its arrays do not belong together")

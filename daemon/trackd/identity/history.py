@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from trackd.identity.arrays import Arrays, integers, rows
 from trackd.identity.calibration import together
-from trackd.identity.fragments import Fragment
-from trackd.identity.memory import Mean, Memory
+from trackd.identity.fragment import Fragment
+from trackd.identity.memory import Mean, Memory, means_of, put_means
 from trackd.identity.open_fragment import ENOUGH, NEVER, UNEXPLAINED
 
 KEPT = 128  # fragments; of older ones only the means of their ids are kept
@@ -68,6 +70,44 @@ class History:
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}  # by the number of the fragment, ascending
         self._base: dict[int, Mean] = {}  # by id; of the fragments before those
+
+    @property
+    def fragments(self) -> list[Fragment]:
+        """All fragments of it."""
+        return [each.fragment for each in self._entries.values()]
+
+    def snapshot(self, size: int) -> Arrays:
+        """Return all of it, without the fragments themselves; `size` is D."""
+        entries = ((number, each.track, int(each.is_settled)) for number, each in self._entries.items())
+        found: Arrays = {"history": rows(entries, 3), "base": integers(self._base)}
+        put_means(found, "history", (each.mean for each in self._entries.values()), size)
+        put_means(found, "base", self._base.values(), size)
+        return found
+
+    @classmethod
+    def restored(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        by_number: Mapping[int, Fragment],
+        shared: Mapping[int, Mean],
+        size: int,
+    ) -> History:
+        """Return what `snapshot` was made of.
+
+        Args:
+            arrays: as it returned them.
+            by_number: the fragments, by number.
+            shared: by number, the means that grow with those of other places.
+            size: D.
+
+        Raises:
+            KeyError, ValueError: something is missing or does not belong together.
+        """
+        made, own = cls(), means_of(arrays, "history", size)
+        for (number, track, is_settled), mean in zip(arrays["history"].tolist(), own, strict=True):
+            made._entries[number] = _Entry(by_number[number], shared.get(number, mean), track, bool(is_settled))
+        made._base = dict(zip(arrays["base"].tolist(), means_of(arrays, "base", size), strict=True))
+        return made
 
     def add(self, fragment: Fragment, mean: Mean, is_settled: bool) -> None:
         """Add a fragment that has begun; its mean may grow later."""

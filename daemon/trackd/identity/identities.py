@@ -17,16 +17,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trackd.identity.fragments import Fragment
+from trackd.identity.arrays import Arrays
+from trackd.identity.beliefs import Beliefs
+from trackd.identity.fragment import Fragment
 from trackd.identity.gallery import Gallery
 from trackd.identity.history import History
 from trackd.identity.memory import KNOWN, Mean, Memory
-from trackd.identity.open_fragment import NEVER, Belief, OpenFragment, costs_of, exchanged_rows, lead
+from trackd.identity.open_fragment import (
+    OpenFragment,
+    costs_of,
+    exchanged_rows,
+    lead,
+    open_of,
+    put_open,
+)
+from trackd.identity.recognition import recognised
 from trackd.identity.verdict import Verdict
 
 CHUNK = 15  # samples of a fragment that count as one measurement
@@ -36,10 +47,6 @@ SUSPECT = 1.0  # by which it must be better for an event
 # Evidence of its samples by which the id of a fragment must be better than any other: if it is known, and if it is
 # that of a new track, which cannot get the id of a lost one later.
 CONFIRM, CONFIRM_NEW = 1.5, 4.0
-RECOGNISE = 4.5  # evidence by which a name must be better than none, and than any other
-# Chance that a track has another animal after a contact, after a gap, and that a new track is a lost one.
-AFTER_CONTACT, AFTER_GAP, AFTER_BIRTH = 0.05, 0.4, 0.5
-_MOST_BELIEFS = 1024
 Floats = NDArray[np.float64]
 
 
@@ -52,7 +59,7 @@ class Identities:
         self._memory: Memory | None = None if gallery is None else Memory(gallery.means.shape[1], gallery)
         self._open: dict[int, OpenFragment] = {}  # by the number of the fragment, ascending
         self._history = History()
-        self._beliefs: dict[int, Belief] = {}  # of fragments that have ended, by number
+        self._beliefs = Beliefs()
 
     def learn(
         self,
@@ -85,7 +92,7 @@ class Identities:
             self._take(memory, fragment, features)
         self._history.forget(trusted, current)
         memory.update()
-        self._weigh(memory)
+        self._beliefs.weigh(memory, self._open)
         verdicts = [found for group in self._groups(seen) for found in self._judge(memory, group, current)]
         memory.calibration.update()
         if not any(verdict.moved and not verdict.suspected for verdict in verdicts):
@@ -102,7 +109,7 @@ class Identities:
         """Use features of this size; where it has changed, nothing that was learnt can be compared."""
         if self._memory is None or self._memory.size != size:
             self._gallery = None
-            self._memory, self._open, self._beliefs = Memory(size), {}, {}
+            self._memory, self._open, self._beliefs = Memory(size), {}, Beliefs()
             self._history = History()
 
     # --- samples ---
@@ -149,47 +156,8 @@ class Identities:
                 each.waiting = []
         kept = current | {each.fragment.number for each in self._latest().values()}
         for number in [number for number in self._open if number not in kept]:
-            self._beliefs[number] = self._belief_of(number) or {}
+            self._beliefs.keep(number, self._open)
             del self._open[number]
-        for number in list(self._beliefs)[: max(len(self._beliefs) - _MOST_BELIEFS, 0)]:
-            del self._beliefs[number]
-
-    # --- beliefs ---
-
-    def _weigh(self, memory: Memory) -> None:
-        """Find how likely each suspect of each fragment is."""
-        if not memory.calibration.ready:
-            return
-        for each in self._open.values():  # a fragment comes after the one before it
-            if each.track >= 0:
-                continue
-            each.prior = each.prior or self._prior(each.fragment)
-            each.belief, each.evidence = dict(each.prior), {}
-            if each.is_comparable:
-                found = memory.evidence(each.mean.values, each.mean.count)
-                each.evidence = {track: value for track, value in found.items() if track in each.prior}
-                for track, value in each.evidence.items():
-                    each.belief[track] += value
-
-    def _prior(self, fragment: Fragment) -> Belief:
-        """Return what is believed of a fragment before its samples, from the track's fragment before it."""
-        suspects = fragment.suspects
-        if len(suspects) == 1:
-            return {fragment.track: 0.0}
-        before = None if fragment.before is None else self._belief_of(fragment.before)
-        chance = AFTER_BIRTH if fragment.before is None else AFTER_GAP if fragment.after_gap else AFTER_CONTACT
-        known = before or {fragment.track: 0.0}
-        top = max(known.values())
-        weights = {track: np.exp(value - top) for track, value in known.items() if track in suspects}
-        total, share = sum(weights.values()) or 1.0, chance / len(suspects)
-        return {track: float(np.log((1 - chance) * weights.get(track, 0.0) / total + share)) for track in suspects}
-
-    def _belief_of(self, number: int) -> Belief | None:
-        """Return what is believed of an earlier fragment; None if it is not remembered."""
-        each = self._open.get(number)
-        if each is None:
-            return self._beliefs.get(number)
-        return {each.track: 0.0} if each.track >= 0 else each.belief or each.prior or self._prior(each.fragment)
 
     # --- verdicts ---
 
@@ -228,7 +196,7 @@ class Identities:
             return
         moved = {fragment.track: track for fragment, track in verdict.moved}
         self._history.move(verdict.cut, moved)
-        self._beliefs = {number: belief for number, belief in self._beliefs.items() if number < verdict.cut}
+        self._beliefs.forget_since(verdict.cut)
         for number, each in self._open.items():
             if number >= verdict.cut:
                 each.begin_again(moved.get(each.track, each.track))
@@ -296,21 +264,54 @@ class Identities:
         if self._gallery is None or not memory.calibration.ready:
             return []
         there = [each for each in self._latest().values() if each.track not in names and memory.knows(each.track)]
-        used = set(names.values())
-        free = [row for row, name in enumerate(self._gallery.names) if name not in used]
-        if not there or not free:
-            return []
-        n, s = len(there), len(free)
-        costs = np.full((n, s + n), NEVER)
-        costs[np.arange(n), s + np.arange(n)] = 0.0  # the last n: an animal that is not in the gallery
-        costs[:, :s] = -memory.evidence_for_names(
-            [each.track for each in there], self._gallery.means[free], self._gallery.counts[free]
-        )
-        _, best = linear_sum_assignment(costs)
-        found = []
-        for row, (each, column) in enumerate(zip(there, best, strict=True)):
-            evidence = float(-costs[row, column])
-            if column < s and evidence >= RECOGNISE and lead(costs, best, row) >= RECOGNISE:
-                name = self._gallery.names[free[column]]
-                found.append(Verdict(recognised=(each.fragment, name), evidence=evidence))
+        return recognised(memory, self._gallery, there, names)
+
+    # --- over a restart ---
+
+    def snapshot(self) -> Arrays | None:
+        """Return all that was learnt, as flat arrays, between two calls of `learn`; None: nothing was."""
+        memory = self._memory
+        if memory is None:
+            return None
+        found = memory.snapshot() | self._history.snapshot(memory.size) | self._beliefs.snapshot()
+        put_open(found, self._open.values(), memory.size)
         return found
+
+    @property
+    def fragments(self) -> list[Fragment]:
+        """The fragments that `snapshot` names by their numbers; some of them more than once."""
+        return [each.fragment for each in self._open.values()] + self._history.fragments
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], by_number: Mapping[int, Fragment]) -> None:
+        """Continue with what `snapshot` returned.
+
+        Args:
+            arrays: as it returned them.
+            by_number: the fragments, by number.
+
+        Raises:
+            KeyError, ValueError: something is missing or does not belong together.
+        """
+        memory = Memory.restored(arrays)
+        self._open = open_of(arrays, by_number, memory.size)
+        means = {number: each.mean for number, each in self._open.items()}
+        self._history = History.restored(arrays, by_number, means, memory.size)
+        self._beliefs = Beliefs.restored(arrays)
+        if self._gallery is not None and self._gallery.means.shape[1] != memory.size:
+            self._gallery = None
+        self._memory = memory
+
+    def miss(self, fragment: Fragment) -> None:
+        """A fragment has begun of which there are no samples: those after it believe what was believed before it."""
+        self._beliefs.miss(fragment, self._open)
+
+    def forget(self, tracks: Set[int]) -> None:
+        """Forget what the animals of these ids look like."""
+        if self._memory is not None:
+            for track in sorted(tracks):
+                self._memory.replace(track, None)
+        self._history.forget(tracks, frozenset())
+        self._open = {
+            number: each for number, each in self._open.items()
+            if each.track not in tracks and each.fragment.track not in tracks
+        }  # fmt: skip

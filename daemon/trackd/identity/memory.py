@@ -5,14 +5,16 @@ Letters: k samples, D features, f fragments, s ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.identity.arrays import Arrays, integers
 from trackd.identity.calibration import Calibration, contrasts, together
 from trackd.identity.discriminant import Discriminant
-from trackd.identity.gallery import Gallery
+from trackd.identity.gallery import MAX_FEATURES, Gallery
 
 KNOWN = 20  # samples from which an id is known
 MOST = 600.0  # samples that the mean of an id remembers
@@ -39,6 +41,25 @@ class Mean:
         self.values = self.values + (values - self.values) * (count / self.count)
 
 
+def put_means(arrays: Arrays, name: str, means: Iterable[Mean], size: int) -> None:
+    """Add means of D = `size` features."""
+    found = list(means)
+    arrays[name + ".counts"] = np.array([mean.count for mean in found], np.float64)
+    arrays[name + ".values"] = np.array([mean.values for mean in found], np.float64).reshape(-1, size)
+
+
+def means_of(arrays: Mapping[str, NDArray[Any]], name: str, size: int) -> list[Mean]:
+    """Return the means that `put_means` was given.
+
+    Raises:
+        KeyError, ValueError: they are missing or do not belong together.
+    """
+    counts, values = arrays[name + ".counts"], arrays[name + ".values"]
+    if values.shape != (len(counts), size):
+        raise ValueError(f"the means {name!r} must have the shape {(len(counts), size)}; got {values.shape}")
+    return [Mean(row.copy(), count) for row, count in zip(values, counts.tolist(), strict=True)]
+
+
 class Memory:
     """The mean features of each id, the covariance within one, and the calibration of their contrasts."""
 
@@ -55,6 +76,44 @@ class Memory:
         self._discriminant = Discriminant(size)
         if gallery is not None:
             self._discriminant = Discriminant.of(gallery.scatter, gallery.weight)
+
+    def snapshot(self) -> Arrays:
+        """Return all that is known, between two calls of `update`."""
+        scatter, weight = self._discriminant.learnt
+        line = {"calibration.line": self.calibration.line}
+        kinds = {f"calibration.{kind}": values for kind, values in self.calibration.learnt.items()}
+        found: Arrays = {
+            "size": integers([self.size]),
+            "scatter": scatter[np.triu_indices(self.size)],  # it is symmetric
+            "weight": np.array([weight]),
+            "ids": integers(self._means),
+            **line,
+            **kinds,
+        }
+        put_means(found, "ids", self._means.values(), self.size)
+        return found
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, NDArray[Any]]) -> Memory:
+        """Return what `snapshot` was made of.
+
+        Raises:
+            KeyError, ValueError: something is missing or does not belong together.
+        """
+        (size,) = arrays["size"].tolist()
+        if not 0 < size <= MAX_FEATURES:
+            raise ValueError(f"features must have 1 to {MAX_FEATURES} numbers; got {size}")
+        made = cls(size)
+        (weight,) = arrays["weight"].tolist()
+        scatter = np.zeros((size, size))
+        scatter[np.triu_indices(size)] = arrays["scatter"]
+        made._discriminant = Discriminant.of(scatter + np.triu(scatter, 1).T, weight)
+        kinds = {name.removeprefix("calibration."): each for name, each in arrays.items() if "calibration." in name}
+        line = kinds.pop("line")
+        made.calibration = Calibration(kinds)
+        made.calibration.line = line
+        made._means = dict(zip(arrays["ids"].tolist(), means_of(arrays, "ids", size), strict=True))
+        return made
 
     def knows(self, track: int) -> bool:
         """Whether an id has enough samples."""

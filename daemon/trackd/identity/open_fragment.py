@@ -5,14 +5,17 @@ Letters: n fragments, s suspects.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trackd.identity.fragments import Fragment
-from trackd.identity.memory import Mean
+from trackd.identity.arrays import Arrays, integers, numbers_of, put_numbers, rows
+from trackd.identity.fragment import Fragment
+from trackd.identity.memory import Mean, means_of, put_means
 
 ENOUGH = 5  # samples from which a fragment is compared
 UNEXPLAINED = 8.0  # cost of a fragment that is none of its suspects
@@ -43,6 +46,43 @@ class OpenFragment:
         """Its id is another one (−1: not known), and what was believed of it was wrong."""
         self.track, self.suspected = track, False
         self.waiting, self.prior, self.evidence, self.belief = [], {}, {}, {}
+
+
+def put_open(arrays: Arrays, fragments: Iterable[OpenFragment], size: int) -> None:
+    """Add open fragments of D = `size` features, without the fragments themselves."""
+    found = list(fragments)
+    arrays["open"] = rows(((each.fragment.number, each.track, int(each.suspected)) for each in found), 3)
+    put_means(arrays, "open", (each.mean for each in found), size)
+    arrays["open.chunks"] = integers(len(each.waiting) for each in found)
+    put_means(arrays, "open.waiting", (chunk for each in found for chunk in each.waiting), size)
+    put_numbers(arrays, "open.prior", (each.prior for each in found))
+    put_numbers(arrays, "open.evidence", (each.evidence for each in found))
+    put_numbers(arrays, "open.belief", (each.belief for each in found))
+
+
+def open_of(
+    arrays: Mapping[str, NDArray[Any]], by_number: Mapping[int, Fragment], size: int
+) -> dict[int, OpenFragment]:
+    """Return the open fragments that `put_open` was given, by number.
+
+    Raises:
+        KeyError, ValueError: they are missing or do not belong together.
+    """
+    chunks, counts = means_of(arrays, "open.waiting", size), arrays["open.chunks"].tolist()
+    if min(counts, default=0) < 0 or sum(counts) != len(chunks):
+        raise ValueError("the chunks do not belong to the open fragments")
+    columns = (
+        arrays["open"].tolist(), means_of(arrays, "open", size), counts, numbers_of(arrays, "open.prior"),
+        numbers_of(arrays, "open.evidence"), numbers_of(arrays, "open.belief"),
+    )  # fmt: skip
+    found = {}
+    waiting = iter(chunks)
+    for (number, track, suspected), mean, count, prior, evidence, belief in zip(*columns, strict=True):
+        own = [next(waiting) for _ in range(count)]
+        found[number] = OpenFragment(
+            by_number[number], mean, track, bool(suspected), own, prior, evidence, belief
+        )  # fmt: skip
+    return found
 
 
 def costs_of(group: list[OpenFragment], suspects: list[int]) -> tuple[Floats, Floats, NDArray[np.intp]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from trackd.identity.fragments import Fragment
+from trackd.identity.fragment import Fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,18 @@ class Verdict:
         free = sorted(exchanged.keys() - set(exchanged.values()))
         exchanged.update(zip(left, free, strict=True))
         return exchanged, {old: new for old, new in moved.items() if old not in self.known}
+
+    def as_map(self) -> dict[str, Any]:
+        """Return what is published of it, as plain values."""
+        if self.recognised is not None:
+            fragment, name = self.recognised
+            return {
+                "event": "recognised", "tracks": [fragment.track], "name": name, "evidence": round(self.evidence, 3),
+            }  # fmt: skip
+        return {
+            "event": "swap_suspected" if self.suspected else "swap_corrected",
+            "tracks": [fragment.track for fragment, _ in self.moved],
+            "into": [track for _, track in self.moved],
+            "since": min(f.frame_index for f, _ in self.moved) if self.since is None else self.since,
+            "evidence": round(self.evidence, 3),
+        }

@@ -18,6 +18,7 @@ from trackd.models.registry import ModelRegistry
 from trackd.outputs.thread import OutputsThread
 from trackd.server.session import Session, Sessions, restored_session
 from trackd.server.unavailable import UnavailableStream, UnavailableStreams, rebuilt_state
+from trackd.store.looks_folder import LooksFolder
 from trackd.store.records import FrameRecord, Record, StoredStream
 from trackd_client.protocol import Open
 
@@ -37,7 +38,9 @@ class Recovery:
         outputs: OutputsThread,
         unavailable: UnavailableStreams,
         galleries: Path,
+        looks: LooksFolder | None = None,
     ) -> None:
+        self._looks = looks
         self._limits = limits
         self._sessions = sessions
         self._inbox = inbox
@@ -74,7 +77,7 @@ class Recovery:
             self._unavailable.add(UnavailableStream(session, message, stored, reason))
             return records
         make_scorer = self._models.scorer_factory(session.model)
-        state = rebuilt_state(session, message, stored, make_scorer, self._limits, self._galleries)
+        state = rebuilt_state(session, message, stored, make_scorer, self._limits, self._galleries, self._looks)
         self._add_recovered(session, message, stored, state)
         self._engine.open(session.queue, state)
         if hole is None:
@@ -95,7 +98,9 @@ class Recovery:
         Raises:
             DamagedError: its stored frames are damaged, or are tracked with other ids than those published.
         """
-        return rebuilt_state(stream.session, stream.message, stream.stored, make_scorer, self._limits, self._galleries)
+        return rebuilt_state(
+            stream.session, stream.message, stream.stored, make_scorer, self._limits, self._galleries, self._looks
+        )
 
     def restore(self, stream: UnavailableStream, state: StreamState, now_ns: int) -> None:
         """Open an unavailable stream again, without an owner, since its model is loaded now.

@@ -275,6 +275,8 @@ class Server:
             return None
         tracks = self._publisher.publish(session, settlement, stored_ns)
         session.history.append(tracks)
+        if settlement.looks is not None:
+            self._streams.keep_looks(settlement.looks)
         if session.settings.stream.outputs:
             record = output_record(tracks, settlement.detections)
             if record is None:

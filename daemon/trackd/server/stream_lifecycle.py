@@ -32,6 +32,7 @@ from trackd.server.recovery import Recovery, write_missing
 from trackd.server.session import NO_OWNER, Session, Sessions, opening_of
 from trackd.server.unavailable import UnavailableStreams
 from trackd.server.waiting_opens import WaitingOpen, WaitingOpens
+from trackd.store.looks_writer import LooksWriter, PendingLooks
 from trackd.store.records import CloseRecord
 from trackd.tracking.correction import Applied, Correction
 from trackd_client.configuration import ConfigError
@@ -58,7 +59,9 @@ class Streams:
         outputs: OutputsThread,
         galleries: Galleries,
         journaling: bool = False,
+        looks: LooksWriter | None = None,
     ) -> None:
+        self.looks = looks
         self.when_closed: Callable[[Session], None] = lambda session: None  # after its last event
         self._journaling = journaling
         self.galleries = galleries
@@ -73,8 +76,11 @@ class Streams:
         self._waiting_opens = WaitingOpens(
             outputs, publisher, lambda waiting, earlier, above: self._create(waiting, earlier, looked=True, above=above)
         )
-        self.unavailable = UnavailableStreams(inbox, engine, publisher)
-        self.recovery = Recovery(limits, sessions, inbox, engine, models, outputs, self.unavailable, galleries.folder)
+        self.unavailable = UnavailableStreams(inbox, engine, publisher, self._forget_looks)
+        self.recovery = Recovery(
+            limits, sessions, inbox, engine, models, outputs, self.unavailable, galleries.folder,
+            None if looks is None else looks.folder,
+        )  # fmt: skip
         self.fleet: FleetStreams | None = None
 
     # --- open ---
@@ -315,6 +321,7 @@ class Streams:
 
         def finished(_: Any, error: Exception | None) -> None:
             if error is None:
+                self._forget_looks(session.name)
                 session.epoch, session.first_track_id = epoch, 0
                 self._publisher.event(session, EventName.RESET)
             done({"epoch": epoch}, error)
@@ -445,15 +452,30 @@ class Streams:
         self._inbox.command(queue, Command(AT_ONCE, rows, done))
 
     def store_snapshots(self) -> None:
-        """Store a snapshot of every stream's tracker, so that a restart replays no frames."""
+        """Store a snapshot of every stream's tracker, so that a restart replays no frames, and its animals' looks."""
+
+        def stored(looks: PendingLooks | None, _: Exception | None) -> None:
+            self.keep_looks(looks)
+
         for session in self._sessions:
             if not session.closing:
                 queue = session.queue
 
-                def store(queue: StreamQueue = queue) -> None:
-                    self._engine.record(lambda: self._engine.state(queue).snapshot_record(queue.settled_seq))
+                def store(queue: StreamQueue = queue) -> PendingLooks | None:
+                    state = self._engine.state(queue)
+                    self._engine.record(lambda: state.snapshot_record(queue.settled_seq))
+                    return state.pending_looks(queue.settled_seq, now=True) if state.keeps_looks else None
 
-                self._inbox.command(queue, Command(AT_ONCE, store, lambda result, error: None))
+                self._inbox.command(queue, Command(AT_ONCE, store, stored))
+
+    def keep_looks(self, looks: PendingLooks | None) -> None:
+        """Write what was learnt of a stream's animals, after its frame is stored."""
+        if self.looks is not None and looks is not None:
+            self.looks.put(looks)
+
+    def _forget_looks(self, stream: str) -> None:
+        if self.looks is not None:
+            self.looks.remove(stream)
 
     # --- close ---
 
@@ -471,6 +493,7 @@ class Streams:
             self._publisher.reply(session.owner, _closed(session))
             self._publisher.event(session, EventName.CLOSED, {"reason": reason})
             self._outputs.close(session.name)
+            self._forget_looks(session.name)
             self._remove(session)
             self._release(session)
             self.when_closed(session)

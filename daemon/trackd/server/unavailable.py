@@ -15,6 +15,7 @@ from trackd.engine.stream_state import ScorerFactory, StreamState
 from trackd.identity.gallery import Galleries
 from trackd.server.publisher import Publisher
 from trackd.server.session import Session
+from trackd.store.looks_folder import LooksFolder, report
 from trackd.store.records import CloseRecord, StoredStream
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, ProtocolError, Status
 
@@ -38,8 +39,11 @@ def rebuilt_state(
     make_scorer: ScorerFactory,
     limits: LimitsConfig,
     galleries: Galleries,
+    looks: LooksFolder | None = None,
 ) -> StreamState:
     """Return the state of a stored stream in the engine: its snapshot, and the frames after that tracked again.
+
+    What was learnt of its animals is continued where `looks` has it. If it cannot be used, that is logged.
 
     Raises:
         DamagedError: the stored bytes are damaged, or are tracked with other ids than those published.
@@ -56,13 +60,32 @@ def rebuilt_state(
     for record in stored.frames:
         if record.seq > since and record.epoch == session.epoch and record.status == Status.TRACKED:
             state.replay(record)
+    if looks is not None and state.identification is not None:
+        _continue_looks(state, stored, looks)
     return state
+
+
+def _continue_looks(state: StreamState, stored: StoredStream, folder: LooksFolder) -> None:
+    found = folder.read(state.name, state.epoch)
+    if found is None:
+        return
+    try:
+        state.continue_looks(found, stored.frames, stored.last_seq)
+    except (ValueError, LookupError, TypeError, ArithmeticError, RuntimeError) as error:
+        report(state.name, str(error)[:200])
 
 
 class UnavailableStreams:
     """All unavailable streams by name; only the IO thread uses it. Their rows in the journal stay as they are."""
 
-    def __init__(self, inbox: Inbox, engine: Engine, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        engine: Engine,
+        publisher: Publisher,
+        forget_looks: Callable[[str], None] = lambda stream: None,
+    ) -> None:
+        self._forget_looks = forget_looks
         self._inbox = inbox
         self._engine = engine
         self._publisher = publisher
@@ -121,6 +144,7 @@ class UnavailableStreams:
 
         def closed(_: Any, error: Exception | None) -> None:
             self._inbox.remove(session.queue)
+            self._forget_looks(session.name)
             logger.info("stream=%s seq=%d: closed by control while unavailable", session.name, session.settled_seq)
             self._publisher.event(session, EventName.CLOSED, {"reason": "closed by control"})
             done(Closed(session.name, session.epoch, session.settled_seq))

@@ -51,6 +51,11 @@ class Corrections:
         self._count = 0
 
     @property
+    def count(self) -> int:
+        """The number of the last correction; 0 before the first."""
+        return self._count
+
+    @property
     def names(self) -> dict[int, str]:
         """The names by id, of live tracks only."""
         return self._labels.names

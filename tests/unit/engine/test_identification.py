@@ -2,81 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
+from identified_scene import Scene, looks
+from meeting_animals import BACK, GONE
 
-from trackd.config import Config, LimitsConfig, StreamSettings
 from trackd.engine.identification import swaps
-from trackd.engine.queue import QueuedFrame, StreamQueue
-from trackd.engine.step import FrameStep, assign, encode, prepare, score
-from trackd.engine.stream_state import StreamState
-from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.correction import Action, Correction
-from trackd_client.detections import Detections
-from trackd_client.protocol import Frame
-
-SIDE, HEIGHT, WIDTH = 24, 160, 400
-MEET = 90  # the frame in which the first two animals meet
-GONE, BACK = MEET - 15, MEET + 16  # nobody sees them in between
-
-
-def looks(n: int, seed: int = 0) -> np.ndarray:
-    """Patterns (n, 6, 6) of dark and light fields."""
-    return np.random.default_rng(seed).integers(40, 220, (n, 6, 6)).astype(np.uint8)
-
-
-def places(frame: int) -> np.ndarray:
-    """The left upper corners (3, 2): the first two move towards each other and turn back, the third one stays away."""
-    reach = 158 - 1.6 * abs(frame - MEET)
-    return np.array([[20 + reach, 40.0], [WIDTH - 20 - SIDE - reach, 40.0], [60 + 0.8 * frame, 120.0]])
-
-
-@dataclass
-class Run:
-    ids: list[dict[int, int]] = field(default_factory=list)  # by animal, of each frame
-    events: list[dict[str, Any]] = field(default_factory=list)
-    corrected: list[int] = field(default_factory=list)
-    assignments: list[Any] = field(default_factory=list)
-
-
-class Scene:
-    def __init__(self, patterns: np.ndarray, seed: int = 1, with_images: bool = True, **tracker: Any) -> None:
-        settings = StreamSettings.of(Config()).changed({
-            "use_vis_feats": False, "learn_identities": True, "max_tracks": 3, **tracker,
-        })  # fmt: skip
-        self.state = StreamState("cam", 1, 0, settings, None, None, lambda _: MotionScorer(False), LimitsConfig())
-        self.queue = StreamQueue("cam", 1)
-        self.patterns = patterns
-        self.random = np.random.default_rng(seed)
-        self.with_images = with_images
-
-    def run(self, first: int, last: int) -> Run:
-        run = Run()
-        for index in range(first, last):
-            shown = [2] if GONE <= index < BACK else [0, 1, 2]
-            corners = places(index)
-            image = self.random.normal(128, 4, (HEIGHT, WIDTH)).clip(0, 255).astype(np.uint8)
-            boxes = []
-            for animal in shown:
-                x, y = corners[animal].round().astype(int)
-                pattern = np.kron(self.patterns[animal], np.ones((4, 4))) + self.random.normal(0, 6, (SIDE, SIDE))
-                image[y : y + SIDE, x : x + SIDE] = pattern.clip(0, 255)
-                boxes.append([x, y, x + SIDE, y + SIDE])
-            detections = Detections(boxes=np.array(boxes, np.float32))
-            frame = Frame("cam", index, index, round(index / 30 * 1e9), detections, image if self.with_images else None)
-            step = FrameStep(self.queue, QueuedFrame(frame, 0, 0), self.state)
-            for function in (prepare, encode, score, assign):
-                function([step])
-            assert step.error is None, step.error
-            run.assignments.append(step.assignment)
-            run.ids.append(dict(zip(shown, step.assignment.track_ids.tolist(), strict=True)))
-            run.events += step.assignment.identity_events
-            if step.corrected:
-                run.corrected.append(index)
-        return run
 
 
 def test_two_animals_that_turn_back_unseen_get_their_ids_back():

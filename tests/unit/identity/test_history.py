@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trackd.identity.fragments import Fragment
+from trackd.identity.fragment import Fragment
 from trackd.identity.identities import Identities
 from trackd.identity.verdict import Verdict
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trackd.identity.fragments import Fragment
+from trackd.identity.arrays import numbers_of
+from trackd.identity.fragment import Fragment, fragments_of, put_fragments
 from trackd.identity.identities import Identities
 
 SIZE = 30
@@ -218,3 +219,114 @@ def test_animals_without_a_name_or_without_samples_are_in_no_gallery():
     arena.begin()
     assert arena.identities.gallery({}) is None
     assert saved(arena, {1: "ben", 9: "none"}).names == ("ben",)
+
+
+def restored(arena: Arena) -> tuple[Identities, dict[int, Fragment]]:
+    """The identities of an arena after a restart, and their fragments by number."""
+    arrays = arena.identities.snapshot()
+    assert arrays is not None
+    put_fragments(arrays, arena.identities.fragments)
+    by_number = fragments_of(arrays)
+    made = Identities()
+    made.restore(arrays, by_number)
+    return made, by_number
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 8])
+def test_identities_that_are_restored_find_the_same_with_the_same_numbers(blocks):
+    arena, other = Arena(4), Arena(4)
+    arena.begin(blocks)
+    other.begin(blocks)
+    first = [arena.fragment(track, {0, 1, 2}) for track in range(3)]
+    arena.learn(list(zip(first, (1, 0, 2), strict=True)))
+    second = [other.fragment(track, {0, 1, 2}) for track in range(3)]
+    other.learn(list(zip(second, (1, 0, 2), strict=True)))
+    other.identities, by_number = restored(other)
+    second = [by_number[each.number] for each in second]
+    for _ in range(6):
+        found = arena.learn(list(zip(first, (1, 0, 2), strict=True)))
+        again = other.learn(list(zip(second, (1, 0, 2), strict=True)))
+        assert [each.exchanges() for each in found] == [each.exchanges() for each in again]
+        assert [each.evidence for each in found] == [each.evidence for each in again]
+    one, two = arena.identities.snapshot(), other.identities.snapshot()
+    assert one is not None
+    assert two is not None
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, two[name], name)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_animals_of_a_gallery_are_recognised_after_a_restart_as_without_it(blocks):
+    arena = Arena(4)
+    arena.begin(12)
+    gallery = arena.identities.gallery({0: "Ann", 1: "Ben", 2: "Cat"})
+    assert gallery is not None
+    found = []
+    for restarts in (False, True):
+        arena = Arena(4)
+        arena.identities = Identities(gallery)
+        fragments = [arena.fragment(track) for track in range(4)]
+        names = arena.learn(list(zip(fragments, (2, 0, 3, 1), strict=True)), blocks)
+        if restarts:
+            arrays = arena.identities.snapshot()
+            assert arrays is not None
+            put_fragments(arrays, arena.identities.fragments)
+            by_number = fragments_of(arrays)
+            arena.identities = Identities(gallery)
+            arena.identities.restore(arrays, by_number)
+            fragments = [by_number[each.number] for each in fragments]
+        names += arena.learn(list(zip(fragments, (2, 0, 3, 1), strict=True)), 6)
+        found.append([(each.recognised[0].track, each.recognised[1]) for each in names if each.recognised])
+    assert found[0] == found[1]
+    assert set(found[0]) == {(0, "Cat"), (1, "Ann"), (3, "Ben")}
+
+
+def test_nothing_is_stored_before_anything_is_learnt():
+    assert Identities().snapshot() is None
+
+
+def test_what_is_forgotten_of_an_id_is_learnt_anew():
+    arena = Arena(3)
+    arena.begin()
+    arena.identities.forget({1})
+    arrays = arena.identities.snapshot()
+    assert arrays is not None
+    assert arrays["ids"].tolist() == [0, 2]
+    assert 1 not in arrays["history"][:, 1]
+    arena.begin()
+    arrays = arena.identities.snapshot()
+    assert arrays is not None
+    assert sorted(arrays["ids"].tolist()) == [0, 1, 2]
+
+
+def test_a_fragment_without_samples_passes_on_what_was_believed_before_it():
+    arena = Arena(3)
+    arena.begin()
+    first = arena.fragment(0, {0, 1})
+    arena.learn([(first, 0)], 0)
+    unseen = Fragment(first.number + 1, 0, frozenset({0, 1}), 0)
+    arena.identities.miss(unseen)
+    after = Fragment(first.number + 2, 0, frozenset({0, 1}), 0, before=unseen.number)
+    arena.identities.miss(after)
+    arrays = arena.identities.snapshot()
+    assert arrays is not None
+    once, twice = numbers_of(arrays, "beliefs")[-2:]
+    assert once[1] < twice[1] < 0, "after two unseen fragments the other animal is more likely"
+
+
+@pytest.mark.parametrize("name", ["ids.values", "history", "open.waiting.values", "scatter", "beliefs.values", "size"])
+def test_arrays_that_are_missing_or_do_not_belong_together_are_refused(name):
+    arena = Arena(3)
+    arena.begin()
+    arena.learn([(arena.fragment(0, {0, 1}), 0), (arena.fragment(1, {0, 1}), 1)])
+    arrays = arena.identities.snapshot()
+    assert arrays is not None
+    put_fragments(arrays, arena.identities.fragments)
+    by_number = fragments_of(arrays)
+    for wrong in ({}, {name: arrays[name][:-1]}, {name: np.concatenate([arrays[name]] * 2)}):
+        changed = {key: array for key, array in arrays.items() if key != name} | wrong
+        if wrong and changed[name].shape == arrays[name].shape:
+            continue
+        with pytest.raises((ValueError, KeyError)):
+            Identities().restore(changed, by_number)
