@@ -214,13 +214,13 @@ def test_a_frame_that_does_not_fit_alone_is_encoded_in_pieces_and_has_the_same_i
 def test_one_stream_that_does_not_fit_affects_no_other(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):
     expected, streams = Streams(loaded, 3), Streams(loaded, 3)
     greedy = streams.runner.streams[streams.queues[1]].scorer
-    upload = greedy._crops._upload  # type: ignore[attr-defined]
+    upload = greedy._encoder._crops._upload  # type: ignore[attr-defined]
     for seq in range(FRAMES):
         wanted = [ids(each) for each in expected.step(seq)]
         if seq == 3:
-            monkeypatch.setattr(greedy._crops, "_upload", lambda image: (_ for _ in ()).throw(FULL))
+            monkeypatch.setattr(greedy._encoder._crops, "_upload", lambda image: (_ for _ in ()).throw(FULL))
         settled = streams.step(seq)
-        monkeypatch.setattr(greedy._crops, "_upload", upload)
+        monkeypatch.setattr(greedy._encoder._crops, "_upload", upload)
         assert [ids(each) for each in settled][::2] == wanted[::2]
         code = ErrorCode.DEVICE_OUT_OF_MEMORY if seq == 3 else None
         assert [each.code for each in settled] == [None, code, None]

@@ -34,3 +34,8 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         self.padded = StepPool(self.model)
+
+    def release(self) -> None:
+        """Free the buffers of the model's passes that this thread uses; they are made again when they are needed."""
+        self.padded.clear()
+        self.model.passes.clear()
