@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checkpoint_files import DESCRIPTOR, load
 from test_models_transformer import image_of, instances_of, settings_of
 
 from trackd.models.transformer.loaded_model import LoadedModel
@@ -12,11 +11,6 @@ from trackd.models.transformer.scorer import TransformerScorer
 from trackd.store.codec import pack, unpack
 from trackd.tracking.correction import Action, Correction
 from trackd.tracking.tracker import Assignment, Tracker
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
 
 
 def step(tracker: Tracker, index: int, centres: np.ndarray) -> Assignment:
@@ -27,9 +21,9 @@ def step(tracker: Tracker, index: int, centres: np.ndarray) -> Assignment:
     return found
 
 
-def test_the_logits_after_a_swap_and_a_new_id_are_those_without_them(model: LoadedModel) -> None:
+def test_the_logits_after_a_swap_and_a_new_id_are_those_without_them(loaded: LoadedModel) -> None:
     s = settings_of(window_size=4, overlap_thresh=0.0)
-    plain, corrected = (Tracker(s.tracker, TransformerScorer(model, s)) for _ in range(2))
+    plain, corrected = (Tracker(s.tracker, TransformerScorer(loaded, s)) for _ in range(2))
     rng = np.random.default_rng(4)
     plain_id = {-1: -1}
     for index in range(16):
@@ -49,9 +43,9 @@ def test_the_logits_after_a_swap_and_a_new_id_are_those_without_them(model: Load
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_track_that_is_restored_has_all_features_that_it_had(model: LoadedModel, restarts: bool) -> None:
+def test_a_track_that_is_restored_has_all_features_that_it_had(loaded: LoadedModel, restarts: bool) -> None:
     s = settings_of(window_size=4, overlap_thresh=0.0)
-    plain, corrected = (Tracker(s.tracker, TransformerScorer(model, s)) for _ in range(2))
+    plain, corrected = (Tracker(s.tracker, TransformerScorer(loaded, s)) for _ in range(2))
     rng = np.random.default_rng(4)
     for index in range(6):
         centres = rng.uniform(10, 50, (3, 2))
@@ -66,7 +60,7 @@ def test_a_track_that_is_restored_has_all_features_that_it_had(model: LoadedMode
         step(plain, index, none)
         step(corrected, index, none)
     if restarts:
-        again = Tracker(s.tracker, TransformerScorer(model, s))
+        again = Tracker(s.tracker, TransformerScorer(loaded, s))
         again.restore(unpack(pack(corrected.snapshot())))
         corrected = again
     assert corrected.correct(Correction(Action.UNDO)).restored == lost
@@ -77,9 +71,9 @@ def test_a_track_that_is_restored_has_all_features_that_it_had(model: LoadedMode
         assert found.track_scores.tobytes() == expected.track_scores.tobytes()
 
 
-def test_a_track_that_was_ended_is_no_reference_of_the_next_frame(model: LoadedModel) -> None:
+def test_a_track_that_was_ended_is_no_reference_of_the_next_frame(loaded: LoadedModel) -> None:
     s = settings_of(window_size=4, overlap_thresh=0.0)
-    tracker = Tracker(s.tracker, TransformerScorer(model, s))
+    tracker = Tracker(s.tracker, TransformerScorer(loaded, s))
     centres = np.array([[20.0, 20.0], [60.0, 40.0]])
     step(tracker, 0, centres)
     tracker.correct(Correction(Action.END, (0,)))

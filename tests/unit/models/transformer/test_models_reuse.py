@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import DESCRIPTOR, TWO_ANCHORS, load
+from checkpoint_files import TWO_ANCHORS, load
 
 from trackd.config import StreamSettings, check_config
 from trackd.models.transformer import crop_batch, reuse
@@ -25,11 +25,6 @@ from trackd_client.detections import Detections, Skeleton
 H, W = 80, 160
 APART = np.array([[20, 40], [80, 40], [140, 40]], np.float32)  # their crops of 16 px do not touch
 IMAGE = np.random.default_rng(7).integers(0, 255, (H, W), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
 
 
 def settings_of(**changes: Any) -> StreamSettings:
@@ -82,9 +77,9 @@ def lighter(image: np.ndarray, centre: Sequence[float], by: float = 60) -> np.nd
     return changed
 
 
-def test_without_it_features_and_journal_are_those_of_the_encoder_alone(model: LoadedModel):
+def test_without_it_features_and_journal_are_those_of_the_encoder_alone(loaded: LoadedModel):
     s = settings_of(encode_every=1)
-    stream = Stream(model, s)
+    stream = Stream(loaded, s)
     for _ in range(3):
         stream.step()
         features = stream.features[-1]
@@ -95,8 +90,8 @@ def test_without_it_features_and_journal_are_those_of_the_encoder_alone(model: L
 
 
 @pytest.mark.parametrize("every", [2, 3, 8])
-def test_instances_that_stay_are_encoded_in_every_nth_frame(model: LoadedModel, every: int):
-    stream, always = Stream(model, settings_of(encode_every=every)), Stream(model, settings_of(encode_every=1))
+def test_instances_that_stay_are_encoded_in_every_nth_frame(loaded: LoadedModel, every: int):
+    stream, always = Stream(loaded, settings_of(encode_every=every)), Stream(loaded, settings_of(encode_every=1))
     for number in range(2 * every + 1):
         assert stream.step() == always.step()
         assert stream.encoded[-1] == ([0, 1, 2] if number % every == 0 else [])
@@ -117,26 +112,26 @@ def test_only_the_crops_that_are_not_used_again_reach_the_encoder(resnet: Loaded
     assert not torch.equal(stream.features[2].features[1], stream.features[0].features[1])
 
 
-def test_a_feature_follows_its_instance_to_another_row(model: LoadedModel):
-    stream = Stream(model, settings_of())
+def test_a_feature_follows_its_instance_to_another_row(loaded: LoadedModel):
+    stream = Stream(loaded, settings_of())
     stream.step()
     stream.step(APART[[2, 0, 1]])
     assert stream.encoded == [[0, 1, 2], []]
     assert torch.equal(stream.features[1].features, stream.features[0].features[[2, 0, 1]])
 
 
-def test_an_instance_that_moved_is_encoded_even_if_it_looks_the_same(model: LoadedModel):
+def test_an_instance_that_moved_is_encoded_even_if_it_looks_the_same(loaded: LoadedModel):
     even = np.full((H, W), 90, np.uint8)
-    stream = Stream(model, settings_of())
+    stream = Stream(loaded, settings_of())
     stream.step(image=even)
     stream.step(np.add(APART, [[0, 0], [2, 0], [6, 0]]), even)
     assert stream.encoded == [[0, 1, 2], [2]]  # 2 px of a crop's 16 px are little, 6 px are not
 
 
-def test_with_a_second_candidate_near_neither_is_used_again(model: LoadedModel):
+def test_with_a_second_candidate_near_neither_is_used_again(loaded: LoadedModel):
     even = np.full((H, W), 90, np.uint8)
     one, two = [[20, 40], [80, 40]], [[20, 40], [80, 40], [83, 40]]
-    split, joined = Stream(model, settings_of()), Stream(model, settings_of())
+    split, joined = Stream(loaded, settings_of()), Stream(loaded, settings_of())
     for centres in (one, two):
         split.step(centres, even)
     assert split.encoded == [[0, 1], [1, 2]]
@@ -145,9 +140,9 @@ def test_with_a_second_candidate_near_neither_is_used_again(model: LoadedModel):
     assert joined.encoded == [[0, 1, 2], [1]]
 
 
-def test_small_changes_are_compared_with_the_crop_that_was_encoded(model: LoadedModel):
+def test_small_changes_are_compared_with_the_crop_that_was_encoded(loaded: LoadedModel):
     """Each frame differs little from the one before; the sum of the differences does not stay small."""
-    stream = Stream(model, settings_of(encode_every=1024))
+    stream = Stream(loaded, settings_of(encode_every=1024))
     for number in range(30):
         stream.step([[80, 40]], lighter(np.clip(IMAGE, 0, 200), (80, 40), by=number))
     times = [number for number, rows in enumerate(stream.encoded) if rows]
@@ -165,20 +160,20 @@ def _crop(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image[32:48, 72:88].astype(np.float32))[None, None] / scale
 
 
-def test_encode_change_is_how_different_a_crop_may_look(model: LoadedModel):
+def test_encode_change_is_how_different_a_crop_may_look(loaded: LoadedModel):
     for change, rows in ((0.0, [0]), (0.02, [0]), (1.0, [])):
-        stream = Stream(model, settings_of(encode_change=change))
+        stream = Stream(loaded, settings_of(encode_change=change))
         stream.step([[80, 40]])
         stream.step([[80, 40]], lighter(IMAGE, (80, 40), by=4))
         assert stream.encoded[1] == rows, change
-    exact = Stream(model, settings_of(encode_change=0.0))
+    exact = Stream(loaded, settings_of(encode_change=0.0))
     exact.step()
     exact.step()
     assert exact.encoded[1] == []
 
 
-def test_a_frame_that_is_not_tracked_changes_nothing(model: LoadedModel):
-    stream = Stream(model, settings_of())
+def test_a_frame_that_is_not_tracked_changes_nothing(loaded: LoadedModel):
+    stream = Stream(loaded, settings_of())
     stream.step()
     other = lighter(IMAGE, APART[0])
     first = stream.scorer.encode(other, instances_of(APART, stream.settings))
@@ -190,9 +185,9 @@ def test_a_frame_that_is_not_tracked_changes_nothing(model: LoadedModel):
     assert stream.encoded[1] == []
 
 
-def test_rows_that_are_not_valid_have_no_feature_to_use(model: LoadedModel):
+def test_rows_that_are_not_valid_have_no_feature_to_use(loaded: LoadedModel):
     bad = np.concatenate([[[np.nan, 40]], APART]).astype(np.float32)
-    stream = Stream(model, settings_of())
+    stream = Stream(loaded, settings_of())
     for _ in range(3):
         stream.step(bad)
     assert stream.encoded == [[1, 2, 3], [], []]
@@ -202,8 +197,8 @@ def test_rows_that_are_not_valid_have_no_feature_to_use(model: LoadedModel):
     assert stream.encoded[3] == [0]
 
 
-def test_empty_frames_are_tracked_and_leave_no_feature(model: LoadedModel):
-    stream = Stream(model, settings_of())
+def test_empty_frames_are_tracked_and_leave_no_feature(loaded: LoadedModel):
+    stream = Stream(loaded, settings_of())
     for centres in (APART, np.empty((0, 2)), APART):
         stream.step(centres)
     assert stream.encoded == [[0, 1, 2], [], [0, 1, 2]]
@@ -224,16 +219,16 @@ def test_crops_of_two_anchors_are_used_again_if_both_stay(tmp_path: Path):
     assert ages == [[0, 0, 0], [1, 1, 1], [2, 0, 2]]
 
 
-def test_a_snapshot_and_journaled_frames_restore_what_decides(model: LoadedModel):
+def test_a_snapshot_and_journaled_frames_restore_what_decides(loaded: LoadedModel):
     """After a restart the same rows are encoded, and all features are equal to the last bit."""
     rng = np.random.default_rng(3)
     images = [np.clip(IMAGE + rng.normal(0, 4, IMAGE.shape), 0, 255).astype(np.uint8) for _ in range(14)]
     centres = [APART + rng.normal(0, 0.2, APART.shape) for _ in images]
-    whole = Stream(model, settings_of(encode_every=5))
+    whole = Stream(loaded, settings_of(encode_every=5))
     ids = [whole.step(*frame) for frame in zip(centres, images, strict=True)]
     assert 3 * 14 / 5 < sum(map(len, whole.encoded)) < 3 * 14
     for snapshot, killed in ((0, 3), (2, 7), (5, 6), (8, 8)):
-        first = Stream(model, settings_of(encode_every=5))
+        first = Stream(loaded, settings_of(encode_every=5))
         journal = []
         for number in range(killed):
             if number == snapshot:
@@ -242,7 +237,7 @@ def test_a_snapshot_and_journaled_frames_restore_what_decides(model: LoadedModel
             journal.append(pack(first.scorer.pack(first.features[-1])() or {}))
         if snapshot == killed:
             state = pack(first.tracker.snapshot())
-        second = Stream(model, settings_of(encode_every=5))
+        second = Stream(loaded, settings_of(encode_every=5))
         second.tracker.restore(unpack(state))
         second.frame_index = snapshot
         found = []
@@ -257,10 +252,10 @@ def test_a_snapshot_and_journaled_frames_restore_what_decides(model: LoadedModel
             assert torch.equal(ours.looks, wanted.looks)
 
 
-def test_a_snapshot_without_a_last_frame_is_restored(model: LoadedModel):
-    off = Stream(model, settings_of(encode_every=1))
+def test_a_snapshot_without_a_last_frame_is_restored(loaded: LoadedModel):
+    off = Stream(loaded, settings_of(encode_every=1))
     off.step()
-    on = Stream(model, settings_of())
+    on = Stream(loaded, settings_of())
     on.tracker.restore(off.tracker.snapshot())
     on.frame_index = 1
     on.step()
@@ -270,8 +265,8 @@ def test_a_snapshot_without_a_last_frame_is_restored(model: LoadedModel):
     assert list(off.tracker.snapshot()["scorer"]) == ["features"]
 
 
-def test_settings_changed_between_two_frames_apply_from_the_next_frame(model: LoadedModel):
-    stream = Stream(model, settings_of(encode_every=8))
+def test_settings_changed_between_two_frames_apply_from_the_next_frame(loaded: LoadedModel):
+    stream = Stream(loaded, settings_of(encode_every=8))
     stream.step()
     stream.step()
     stream.configure(encode_every=2)  # the features are two frames old
@@ -311,8 +306,8 @@ def test_streams_in_one_batch_use_the_same_features_as_alone(resnet: LoadedModel
     assert all(0 < sum(map(len, stream.encoded)) < 8 * 3 for stream in beside[1:])
 
 
-def test_a_frame_with_too_many_pairs_is_encoded_completely(model: LoadedModel, monkeypatch: pytest.MonkeyPatch):
-    stream = Stream(model, settings_of())
+def test_a_frame_with_too_many_pairs_is_encoded_completely(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):
+    stream = Stream(loaded, settings_of())
     stream.step()
     monkeypatch.setattr(reuse, "MAX_PAIRS", 8)
     stream.step()

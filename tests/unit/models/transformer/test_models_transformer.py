@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import DESCRIPTOR, RESNET, TWO_ANCHORS, load
+from checkpoint_files import RESNET, TWO_ANCHORS, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,11 +26,6 @@ from trackd_client.detections import Detections, Skeleton
 
 H, W = 60, 90
 SMALL = {"crop_size": 12, "padding": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(tmp_path_factory.mktemp("ckpt"), DESCRIPTOR)
 
 
 def settings_of(**changes: Any) -> StreamSettings:
@@ -112,10 +107,10 @@ def run(tracker: Tracker, frame_index: int, centres: np.ndarray, s: StreamSettin
 
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_the_store_holds_the_same_features_as_a_rebuilt_context(model: LoadedModel, data: st.DataObject):
+def test_the_store_holds_the_same_features_as_a_rebuilt_context(loaded: LoadedModel, data: st.DataObject):
     """Covers new tracks, gaps, ends, evictions, reused slots and other window sizes."""
     s = settings_of(window_size=3, max_gap=2, overlap_thresh=data.draw(st.sampled_from([0.0, 0.2, 0.6])))
-    scorer = Checked(model, s)
+    scorer = Checked(loaded, s)
     tracker = Tracker(s.tracker, scorer, max_active_tracks=data.draw(st.sampled_from([6, 40])))
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     frame_index = 0
@@ -131,31 +126,31 @@ def test_the_store_holds_the_same_features_as_a_rebuilt_context(model: LoadedMod
         tracker.check_integrity()
 
 
-def test_a_restored_scorer_has_the_same_logits_and_ids_from_there_on(model: LoadedModel):
+def test_a_restored_scorer_has_the_same_logits_and_ids_from_there_on(loaded: LoadedModel):
     s = settings_of(window_size=3, max_gap=2)
     rng = np.random.default_rng(1)
     frames = [rng.uniform([0, 0], [W, H], (n, 2)) for n in (5, 20, 0, 7, 3, 9, 4, 12)]
-    whole = Tracker(s.tracker, Checked(model, s))
-    cut = Tracker(s.tracker, Checked(model, s))
+    whole = Tracker(s.tracker, Checked(loaded, s))
+    cut = Tracker(s.tracker, Checked(loaded, s))
     for number, centres in enumerate(frames):
         if number == 4:
             state, history = cut.snapshot(), cut.scorer.history  # type: ignore[attr-defined]
             assert isinstance(state["scorer"]["features"], np.ndarray)
-            cut = Tracker(s.tracker, Checked(model, s))
+            cut = Tracker(s.tracker, Checked(loaded, s))
             cut.restore(state)
             cut.scorer.history = history  # type: ignore[attr-defined]
         np.testing.assert_array_equal(run(whole, number, centres, s), run(cut, number, centres, s))
     assert whole.scorer.compared == 6  # type: ignore[attr-defined]
 
 
-def test_a_snapshot_is_restored_under_another_window_size(model: LoadedModel):
+def test_a_snapshot_is_restored_under_another_window_size(loaded: LoadedModel):
     s = settings_of(window_size=4)
-    tracker = Tracker(s.tracker, Checked(model, s))
+    tracker = Tracker(s.tracker, Checked(loaded, s))
     centres = np.array([[20, 20], [60, 40]])
     for number in range(6):
         run(tracker, number, centres, s)
     smaller = s.changed({"window_size": 2})
-    restored = Tracker(smaller.tracker, Checked(model, smaller))
+    restored = Tracker(smaller.tracker, Checked(loaded, smaller))
     history = tracker.scorer.history  # type: ignore[attr-defined]
     restored.scorer.history = {track: deque(ring, maxlen=2) for track, ring in history.items()}  # type: ignore[attr-defined]
     restored.restore(tracker.snapshot())
@@ -163,12 +158,12 @@ def test_a_snapshot_is_restored_under_another_window_size(model: LoadedModel):
         run(restored, number, centres, smaller)
 
 
-def test_every_observation_is_encoded_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch):
+def test_every_observation_is_encoded_once(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch):
     encoded: list[int] = []
-    encode = model.model.encode_crops
-    monkeypatch.setattr(model.model, "encode_crops", lambda crops, *lone: encoded.append(len(crops)) or encode(crops))
+    encode = loaded.model.encode_crops
+    monkeypatch.setattr(loaded.model, "encode_crops", lambda crops, *lone: encoded.append(len(crops)) or encode(crops))
     s = settings_of()
-    tracker = Tracker(s.tracker, TransformerScorer(model, s))
+    tracker = Tracker(s.tracker, TransformerScorer(loaded, s))
     counts = (4, 4, 0, 5, 1, 4)
     for number, count in enumerate(counts):
         instances = instances_of(np.tile([20, 20], (count, 1)) + 3 * np.arange(count)[:, None], s)
@@ -176,33 +171,33 @@ def test_every_observation_is_encoded_once(model: LoadedModel, monkeypatch: pyte
     assert sum(encoded) == sum(counts)
 
 
-def test_crops_cut_in_several_pieces_have_the_same_features_as_in_one(model, monkeypatch):
-    scorer, instances = TransformerScorer(model, settings_of()), instances_of([[10, 10], [30, 20], [50, 40]])
+def test_crops_cut_in_several_pieces_have_the_same_features_as_in_one(loaded, monkeypatch):
+    scorer, instances = TransformerScorer(loaded, settings_of()), instances_of([[10, 10], [30, 20], [50, 40]])
     at_once = scorer.encode(image_of(0), instances)
     monkeypatch.setattr(crop_batch, "_CROP_NUMBERS", 1)
     torch.testing.assert_close(scorer.encode(image_of(0), instances), at_once)
 
 
 @pytest.mark.parametrize(("pixel_range", "scale"), [("unit", 1 / 255), ("raw", 1.0)])
-def test_crops_have_the_configured_pixel_range(model: LoadedModel, pixel_range: str, scale: float):
+def test_crops_have_the_configured_pixel_range(loaded: LoadedModel, pixel_range: str, scale: float):
     s = settings_of(pixel_range=pixel_range)
-    features = TransformerScorer(model, s).encode(np.full((H, W), 100, np.uint8), instances_of([[40, 30]], s))
+    features = TransformerScorer(loaded, s).encode(np.full((H, W), 100, np.uint8), instances_of([[40, 30]], s))
     assert features[0, 4].item() == pytest.approx(100 * scale)  # a descriptor's mean intensity
 
 
-def test_a_dilation_radius_blanks_pixels_far_from_the_key_points(model: LoadedModel):
+def test_a_dilation_radius_blanks_pixels_far_from_the_key_points(loaded: LoadedModel):
     s = settings_of(dilation_radius_px=3)
     poses = np.array([[[40, 30], [42, 30]], [[60, 20], [np.nan, np.nan]]], np.float32)
     instances = Instances.of(Detections(keypoints=poses), s.dataset, Skeleton(("a", "b")), "crop", (H, W))
     white = np.full((H, W), 255, np.uint8)
-    shares = TransformerScorer(model, s).encode(white, instances)[:, 4]  # a descriptor's mean intensity
+    shares = TransformerScorer(loaded, s).encode(white, instances)[:, 4]  # a descriptor's mean intensity
     assert 0 < shares[1] < shares[0] < 0.3
     boxes_only = instances_of([[40, 30]], s)
-    assert TransformerScorer(model, s).encode(white, boxes_only)[0, 4] == 1
+    assert TransformerScorer(loaded, s).encode(white, boxes_only)[0, 4] == 1
 
 
-def test_an_image_may_be_read_only_of_16_bits_or_have_any_layout(model: LoadedModel):
-    scorer, instances = TransformerScorer(model, settings_of()), instances_of([[40, 30], [5, 55]])
+def test_an_image_may_be_read_only_of_16_bits_or_have_any_layout(loaded: LoadedModel):
+    scorer, instances = TransformerScorer(loaded, settings_of()), instances_of([[40, 30], [5, 55]])
     image = image_of(3)
     wanted = scorer.encode(image, instances).clone()
     odd = np.frombuffer(b"\0" + image.astype("<u2").tobytes(), np.uint8)[1:].view("<u2").reshape(H, W)
@@ -212,9 +207,9 @@ def test_an_image_may_be_read_only_of_16_bits_or_have_any_layout(model: LoadedMo
         torch.testing.assert_close(scorer.encode(other, instances), wanted)
 
 
-def test_without_visual_features_no_image_is_needed_and_features_are_zeros(model: LoadedModel):
+def test_without_visual_features_no_image_is_needed_and_features_are_zeros(loaded: LoadedModel):
     s = settings_of(use_vis_feats=False, overlap_thresh=0.0)
-    scorer, instances = TransformerScorer(model, s), instances_of([[40, 30], [20, 20]], s)
+    scorer, instances = TransformerScorer(loaded, s), instances_of([[40, 30], [20, 20]], s)
     assert not scorer.needs_image
     assert torch.equal(scorer.encode(None, instances), torch.zeros(2, 5))
     assert torch.equal(scorer.encode(image_of(0), instances), torch.zeros(2, 5))
@@ -224,44 +219,44 @@ def test_without_visual_features_no_image_is_needed_and_features_are_zeros(model
     assert sorted(ids.tolist()) == [0, 1]
 
 
-def test_settings_changed_between_two_frames_apply_from_the_next_frame(model: LoadedModel):
+def test_settings_changed_between_two_frames_apply_from_the_next_frame(loaded: LoadedModel):
     s = settings_of()
-    scorer, image = TransformerScorer(model, s), image_of(0)
+    scorer, image = TransformerScorer(loaded, s), image_of(0)
     before = scorer.encode(image, instances_of([[40, 30]]))
     larger = s.changed({"crop_size": 30})
     scorer.configure(larger)
     after = scorer.encode(image, instances_of([[40, 30]], larger))
-    torch.testing.assert_close(after, TransformerScorer(model, larger).encode(image, instances_of([[40, 30]], larger)))
+    torch.testing.assert_close(after, TransformerScorer(loaded, larger).encode(image, instances_of([[40, 30]], larger)))
     assert not torch.allclose(before, after)
     scorer.configure(larger.changed({"use_vis_feats": False}))
     assert not scorer.needs_image
 
 
-def test_an_error_names_what_a_frame_lacks(model: LoadedModel, tmp_path: Path):
-    scorer = TransformerScorer(model, settings_of())
+def test_an_error_names_what_a_frame_lacks(loaded: LoadedModel, tmp_path: Path):
+    scorer = TransformerScorer(loaded, settings_of())
     with pytest.raises(FrameError, match=r"without an image; send images, or set tracker\.use_vis_feats to false"):
         scorer.encode(None, instances_of([[40, 30]]))
     with pytest.raises(FrameError, match="frame's size; send images with the frames, or frame_shape with open"):
-        TransformerScorer(model, settings_of(use_vis_feats=False)).encode(None, instances_of([[40, 30]], shape=None))
+        TransformerScorer(loaded, settings_of(use_vis_feats=False)).encode(None, instances_of([[40, 30]], shape=None))
     resnet = TransformerScorer(load(tmp_path, RESNET), settings_of())
     with pytest.raises(FrameError, match="must have 1 or 3 channels for this model; got 4"):
         resnet.encode(image_of(0, channels=(4,)), instances_of([[40, 30]]))
 
 
-def test_a_frame_without_usable_instances_needs_no_image(model: LoadedModel):
-    scorer = TransformerScorer(model, settings_of())
+def test_a_frame_without_usable_instances_needs_no_image(loaded: LoadedModel):
+    scorer = TransformerScorer(loaded, settings_of())
     assert scorer.encode(None, instances_of(np.empty((0, 2)), shape=None)).shape == (0, 5)
     spoiled = instances_of([[np.nan, 3]], shape=None)
     assert torch.equal(scorer.encode(None, spoiled), torch.zeros(1, 5))
 
 
 @pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf, 1e30])
-def test_an_invalid_row_changes_nothing_for_the_others(model: LoadedModel, fault: float):
+def test_an_invalid_row_changes_nothing_for_the_others(loaded: LoadedModel, fault: float):
     good = np.array([[20, 20], [60, 40], [75, 15]], np.float32)
     bad = np.insert(good, 1, [fault, 10], axis=0)
     logits = []
     for centres in (good, bad):
-        scorer = TransformerScorer(model, settings_of())
+        scorer = TransformerScorer(loaded, settings_of())
         tracker = Tracker(settings_of().tracker, scorer)
         for number in range(3):
             instances = instances_of(centres)
@@ -296,7 +291,7 @@ def test_an_anchor_that_is_missing_gives_an_empty_crop_and_no_nan(tmp_path: Path
     assert assignment.flags == ()
 
 
-def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(model: LoadedModel):
+def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(loaded: LoadedModel):
     torch.set_num_threads(1)
     busy: list[float] = []
 
@@ -304,7 +299,7 @@ def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(model: Loade
         settings = settings_of()
         boxes = Detections(boxes=np.array([[10, 10, 30, 30]], np.float32))
         instances = Instances.of(boxes, settings.dataset, None, "crop", (H, W))
-        TransformerScorer(model, settings).encode(image_of(0), instances)
+        TransformerScorer(loaded, settings).encode(image_of(0), instances)
         a = torch.rand(600, 600)
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(20):
@@ -317,7 +312,7 @@ def test_a_scorers_thread_uses_the_processs_number_of_torch_threads(model: Loade
     assert busy[0] < 1.3
 
 
-def test_streams_that_share_a_model_have_the_same_ids_as_alone(model: LoadedModel):
+def test_streams_that_share_a_model_have_the_same_ids_as_alone(loaded: LoadedModel):
     s = settings_of()
     rng = np.random.default_rng(5)
     streams = [[rng.uniform([0, 0], [W, H], (n, 2)) for n in (4, 6, 3, 5)] for _ in range(3)]
@@ -328,7 +323,7 @@ def test_streams_that_share_a_model_have_the_same_ids_as_alone(model: LoadedMode
         return tracker.step(number, number, instances, features).track_ids.tolist()
 
     def fresh() -> Tracker:
-        return Tracker(s.tracker, TransformerScorer(model, s))
+        return Tracker(s.tracker, TransformerScorer(loaded, s))
 
     alone = []
     for frames in streams:
