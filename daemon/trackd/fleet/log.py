@@ -6,10 +6,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from trackd.crash_points import crash_point
 from trackd.fleet.batch import encode_batch
@@ -17,8 +16,8 @@ from trackd.fleet.cancelling import cancelled
 from trackd.fleet.figures import FleetFigures
 from trackd.fleet.held import HeldStream
 from trackd.fleet.store import AwayError, FencedError, FleetStore
-from trackd.store.journal import MAX_WAITING, MAX_WAITING_BYTES, Outcome
 from trackd.store.records import CloseRecord, Record
+from trackd.store.waiting import AnyOutcome, WaitingOutcomes, sized
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ _MAX_BATCH = 4096  # outcomes that are appended together
 _MAX_BATCH_BYTES = 16 * 1024 * 1024
 _WAIT_S = 0.5  # of a thread that waits for room
 
-AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -63,8 +61,7 @@ class FleetLog(Generic[AnyOutcome]):
         self._deliver = deliver
         self._refused = refused
         self.figures = figures
-        self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
-        self._waiting_bytes = 0
+        self._waiting: WaitingOutcomes[AnyOutcome] = WaitingOutcomes(_MAX_BATCH, _MAX_BATCH_BYTES)
         self._changed = threading.Condition()
         self._busy = False
         self._stopping = False
@@ -86,29 +83,24 @@ class FleetLog(Generic[AnyOutcome]):
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
         """Add a step's outcomes. An engine thread that calls this waits here while the log is full."""
-        sized = [(outcome, outcome.nbytes) for outcome in outcomes]
+        added = sized(outcomes)
         with self._changed:
-            while self._full and not self._stopping:
+            while self._waiting.full and not self._stopping:
                 self._changed.wait(_WAIT_S)
-            self._waiting.extend(sized)
-            self._waiting_bytes += sum(size for _, size in sized)
+            self._waiting.add(added)
             woken, self._woken = self._woken, True
         if not woken and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake.set)
 
     def has_room(self) -> bool:
         """Whether `put` would not wait."""
-        return not self._full
-
-    @property
-    def _full(self) -> bool:
-        return len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
+        return not self._waiting.full
 
     @property
     def idle(self) -> bool:
         """Whether all outcomes have been delivered."""
         with self._changed:
-            return not self._waiting and not self._busy
+            return not self._waiting.queue and not self._busy
 
     def stop(self) -> None:
         """Make `run` return when all outcomes are stored."""
@@ -174,22 +166,16 @@ class FleetLog(Generic[AnyOutcome]):
         self._wake.set()
 
     async def _take(self) -> list[AnyOutcome] | None:
-        if self._waiting:  # outcomes were added during the last appends: frames arrive in a row
+        if self._waiting.queue:  # outcomes were added during the last appends: frames arrive in a row
             await asyncio.sleep(_GATHER_S)
         elif not self._stopping:
             await self._wake.wait()
         if self._failure is not None:
             raise self._failure
         self._wake.clear()
-        batch: list[AnyOutcome] = []
-        nbytes = 0
         with self._changed:
             self._woken = False
-            while self._waiting and len(batch) < _MAX_BATCH and nbytes < _MAX_BATCH_BYTES:
-                outcome, size = self._waiting.popleft()
-                batch.append(outcome)
-                nbytes += size
-            self._waiting_bytes -= nbytes
+            batch = self._waiting.take()
             self._busy = bool(batch)
             self._changed.notify_all()
             return None if self._stopping and not batch else batch

@@ -72,13 +72,15 @@ class Ownership:
         Raises:
             AwayError: the store cannot be reached.
         """
-        owner = await self._log.store.locate(stream)
-        roster, me = self._membership.roster, self._membership.me
+        return await self._place_of(stream, await self._log.store.locate(stream))
+
+    async def _place_of(self, stream: str, owner: Owner | None) -> Place:
+        me = self._membership.me
         if owner is not None and self._is_mine(owner):
             return Place(me, owner.term, here=True)
         if owner is not None and (living := await self._living(owner)) is not None:
             return Place(living, owner.term)
-        member = roster.place(stream)
+        member = self._membership.roster.place(stream)
         return Place(member, 0, here=member is not None and member.name == me.name)
 
     async def _living(self, owner: Owner) -> Member | None:
@@ -106,12 +108,10 @@ class Ownership:
             if not membership.has_lease:
                 raise AwayError("this member has no contact to the fleet's store")
             owner = await store.locate(stream)
-            if owner is not None and not self._is_mine(owner) and (living := await self._living(owner)) is not None:
-                raise ElsewhereError(Place(living, owner.term))
-            if (owner is None or not self._is_mine(owner)) and not sent_here:
-                member = membership.roster.place(stream)
-                if member is not None and member.name != membership.me.name:
-                    raise ElsewhereError(Place(member))
+            place = await self._place_of(stream, owner)
+            owned = place.term > 0
+            if not place.here and place.member is not None and (owned or not sent_here):
+                raise ElsewhereError(place)
             crash_point("before_claim")
             try:
                 claimed = await store.claim(stream, membership.me, owner)

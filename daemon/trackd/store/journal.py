@@ -6,14 +6,13 @@ import logging
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from trackd.crash_points import crash_point
 from trackd.store.database import Database
-from trackd.store.records import Record
+from trackd.store.waiting import AnyOutcome, WaitingOutcomes, sized
 
 logger = logging.getLogger(__name__)
 
@@ -21,22 +20,8 @@ FILE_NAME = "journal.sqlite"
 _RETRY_S = 0.5
 _CHECKPOINT_S = 30.0
 _GATHER_S = 0.002  # with `sync`: the wait for more outcomes before a batch is written, while frames arrive in a row
-MAX_WAITING = 8192  # outcomes
-MAX_WAITING_BYTES = 256 * 1024 * 1024
 _MAX_BATCH = 4096  # outcomes in one transaction
 _MAX_BATCH_BYTES = 64 * 1024 * 1024  # the write-ahead log grows to this size
-
-
-class Outcome(Protocol):
-    """A result of the engine, with the records that must be stored before it is published."""
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """The records, in order."""
-
-    @property
-    def nbytes(self) -> int:
-        """About how many bytes it takes in memory."""
 
 
 class OutcomeLog(Protocol):
@@ -49,9 +34,6 @@ class OutcomeLog(Protocol):
     @property
     def idle(self) -> bool:
         """Whether all outcomes have been delivered."""
-
-
-AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 
 
 class Journal(Generic[AnyOutcome]):
@@ -82,8 +64,7 @@ class Journal(Generic[AnyOutcome]):
         self.database = Database(state_dir / FILE_NAME, sync, max_bytes, history_frames)
         self._deliver = deliver
         self._sync = sync
-        self._waiting: deque[tuple[AnyOutcome, int]] = deque()  # with its bytes
-        self._waiting_bytes = 0
+        self._waiting: WaitingOutcomes[AnyOutcome] = WaitingOutcomes(_MAX_BATCH, _MAX_BATCH_BYTES)
         self._changed = threading.Condition()
         self._busy = False
         self._stopping = False
@@ -91,19 +72,18 @@ class Journal(Generic[AnyOutcome]):
 
     def put(self, outcomes: list[AnyOutcome]) -> None:
         """Add a step's outcomes. The engine's thread calls this, and waits here while the journal is full."""
-        sized = _sized(outcomes)
+        added = sized(outcomes)
         with self._changed:
             # Streams with a drop policy need no credit. So the engine has to wait when nothing can be stored.
-            while self._full and not self._stopping:
+            while self._waiting.full and not self._stopping:
                 self._changed.wait(_RETRY_S)
-            self._waiting.extend(sized)
-            self._waiting_bytes += sum(size for _, size in sized)
+            self._waiting.add(added)
             self._changed.notify_all()
 
     def store(self, outcomes: list[AnyOutcome]) -> None:
         """Store a step's outcomes on the calling thread if that takes no wait, else add them as `put` does."""
         with self._changed:
-            free = not (self._sync or self._waiting or self._busy or self._stopping or self._fault)
+            free = not (self._sync or self._waiting.queue or self._busy or self._stopping or self._fault)
             self._busy = self._busy or free
         if not free:
             self.put(outcomes)
@@ -117,10 +97,8 @@ class Journal(Generic[AnyOutcome]):
         with self._changed:
             self._busy = False
             if not free:  # in front of the outcomes that were added during the write
-                sized = _sized(outcomes)
-                self._waiting.extendleft(reversed(sized))
-                self._waiting_bytes += sum(size for _, size in sized)
-            if self._waiting or self._stopping:
+                self._waiting.add_first(sized(outcomes))
+            if self._waiting.queue or self._stopping:
                 self._changed.notify_all()
 
     @property
@@ -130,17 +108,13 @@ class Journal(Generic[AnyOutcome]):
 
     def has_room(self) -> bool:
         """Whether `put` would not wait."""
-        return not self._full
-
-    @property
-    def _full(self) -> bool:
-        return len(self._waiting) > MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES
+        return not self._waiting.full
 
     @property
     def idle(self) -> bool:
         """Whether all outcomes have been delivered."""
         with self._changed:
-            return not self._waiting and not self._busy
+            return not self._waiting.queue and not self._busy
 
     def stop(self) -> None:
         """Make `run` return when all outcomes are stored."""
@@ -166,21 +140,15 @@ class Journal(Generic[AnyOutcome]):
 
     def _take(self) -> list[AnyOutcome] | None:
         with self._changed:
-            in_a_row = bool(self._waiting)  # outcomes were added while the last batch was written
-            if not self._waiting and not self._stopping:
+            in_a_row = bool(self._waiting.queue)  # outcomes were added while the last batch was written
+            if not self._waiting.queue and not self._stopping:
                 self._changed.wait(1.0)
             if self._busy:  # another thread is in `store`, and notifies at its end
                 self._changed.wait_for(lambda: not self._busy, 1.0)
                 return []
             if self._sync and in_a_row:
                 self._changed.wait_for(lambda: self._stopping, _GATHER_S)
-            batch: list[AnyOutcome] = []
-            nbytes = 0
-            while self._waiting and len(batch) < _MAX_BATCH and nbytes < _MAX_BATCH_BYTES:
-                outcome, size = self._waiting.popleft()
-                batch.append(outcome)
-                nbytes += size
-            self._waiting_bytes -= nbytes
+            batch = self._waiting.take()
             self._busy = bool(batch)
             return None if self._stopping and not batch else batch
 
@@ -221,8 +189,3 @@ class Journal(Generic[AnyOutcome]):
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-
-
-def _sized(outcomes: list[AnyOutcome]) -> list[tuple[AnyOutcome, int]]:
-    """Return each outcome with its bytes."""
-    return [(outcome, outcome.nbytes) for outcome in outcomes]
