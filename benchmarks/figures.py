@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-_MARK = "figure"
-_SEPARATOR = " | "
+from printed_lines import line_of, values_of
+
+_KIND = "figure"  # of its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,15 @@ class Figure:
 
     def __str__(self) -> str:
         direction = "more is better" if self.more_is_better else "less is better"
-        return _SEPARATOR.join((_MARK, self.what, repr(self.value), self.unit, repr(self.spread), direction))
+        return line_of(_KIND, self.what, repr(self.value), self.unit, repr(self.spread), direction)
 
 
 def read_figures(printed: str) -> list[Figure]:
     """Return the figures in a benchmark's output."""
-    found = []
-    for line in printed.splitlines():
-        words = line.strip().split(_SEPARATOR)
-        if words[0] == _MARK and len(words) == 6:
-            _, what, value, unit, spread, direction = words
-            found.append(Figure(what, float(value), unit, float(spread), direction == "more is better"))
-    return found
+    return [
+        Figure(what, float(value), unit, float(spread), direction == "more is better")
+        for what, value, unit, spread, direction in values_of(_KIND, 5, printed)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

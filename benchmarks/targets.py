@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MARK = "target"
-_SEPARATOR = " | "
+from printed_lines import line_of, values_of
+
+_KIND = "target"  # of its line
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Target:
         return {True: "met", False: "**not met**", None: "not measured"}[self.met]
 
     def __str__(self) -> str:
-        return _SEPARATOR.join((_MARK, self.what, self.wanted, self.measured, self.verdict))
+        return line_of(_KIND, self.what, self.wanted, self.measured, self.verdict)
 
     def row(self) -> str:
         """Return the target as a row of a Markdown table."""
@@ -32,9 +33,7 @@ class Target:
 def read_targets(printed: str) -> list[Target]:
     """Return the targets in a benchmark's output."""
     verdicts = {"met": True, "**not met**": False, "not measured": None}
-    found = []
-    for line in printed.splitlines():
-        words = line.strip().split(_SEPARATOR)
-        if words[0] == _MARK and len(words) == 5:
-            found.append(Target(*words[1:4], met=verdicts[words[4]]))
-    return found
+    return [
+        Target(what, wanted, measured, verdicts[verdict])
+        for what, wanted, measured, verdict in values_of(_KIND, 4, printed)
+    ]
