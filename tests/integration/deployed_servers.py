@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,14 +9,13 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from nats_program import NATS_SERVER, monitored
+
 DEPLOY = Path(__file__).parents[2] / "deploy/fleet"
-NATS_SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
 FLEET = "plant"
 MEMBERS = ("daemon-0", "daemon-1")
 SIZE = 3
@@ -124,11 +122,7 @@ class DeployedServers:
 
     def get(self, index: int, path: str) -> dict[str, Any]:
         """Return what the monitoring of a server says; empty where it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_ports[index]}/{path}", timeout=2) as response:
-                return dict(json.load(response))
-        except OSError:
-            return {}
+        return monitored(f"http://127.0.0.1:{self.http_ports[index]}/{path}")
 
     def options(self, certificate: Path | None, index: int | None = None) -> dict[str, Any]:
         """Return the arguments of `nats.connect` with a certificate and the key beside it.

