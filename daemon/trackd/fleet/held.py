@@ -20,8 +20,17 @@ class HeldStream:
     opened: OpenRecord | None = None  # the last one
     base: int = 1  # the sequence from which a takeover must read
 
-    def base_with(self, records: list[Record]) -> int:
-        """Return the base after a message with these records; 0: the message itself. Call it before `complete`."""
+    def message(self, records: list[Record]) -> tuple[list[Record], int]:
+        """Make the next message of these records.
+
+        Returns:
+            its records: where there is a snapshot, the opening too, so that the message can be the first one; and the
+            base after it, 0 for the message itself.
+        """
+        base = self._base_with(records)  # compares with the opening before this message
+        return self._complete(records), base
+
+    def _base_with(self, records: list[Record]) -> int:
         for record in reversed(records):
             if isinstance(record, SnapshotRecord):
                 return self.retained.base_of(record.seq)
@@ -31,8 +40,7 @@ class HeldStream:
                 return 0
         return self.base
 
-    def complete(self, records: list[Record]) -> list[Record]:
-        """Return the records of a message; one with a snapshot gets the opening too, so that it can be the first."""
+    def _complete(self, records: list[Record]) -> list[Record]:
         whole: list[Record] = []
         has_opening = False
         for record in records:

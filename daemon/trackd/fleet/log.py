@@ -209,8 +209,7 @@ class FleetLog(Generic[AnyOutcome]):
         held = self.held.get(stream)
         if held is None:
             return
-        base = held.base_with(records)
-        records = held.complete(records)
+        records, base = held.message(records)
         data, link, epoch = encode_batch(records, held.link, held.epoch, self.written_seq(stream))
         began = time.monotonic()
         while True:

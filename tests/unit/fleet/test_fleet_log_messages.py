@@ -146,8 +146,7 @@ def held_after(*messages: list[Record], queue_depth: int = 2) -> tuple[HeldStrea
     log, bases = Log().claim(1), []
     held = HeldStream(1, 1, NO_LINK, 0, RetainedMessages(100, queue_depth))
     for records in messages:
-        base = held.base_with(records)
-        whole = held.complete(records)
+        whole, base = held.message(records)
         log.append(*whole)
         held.sequence += 1
         held.base = base or held.sequence
