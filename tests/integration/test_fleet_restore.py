@@ -14,6 +14,7 @@ nats = pytest.importorskip("nats")
 
 from deployed_servers import FLEET, SIZE, DeployedServers  # noqa: E402
 from nats.js.api import StreamConfig  # noqa: E402
+from nats.js.errors import NoStreamResponseError  # noqa: E402
 from nats_program import needs_nats  # noqa: E402
 
 pytestmark = [
@@ -31,8 +32,15 @@ async def _append(servers: DeployedServers, texts: list[bytes], create: bool) ->
         stream = connection.jetstream(timeout=10)
         if create:
             await stream.add_stream(StreamConfig(name=LOG, subjects=[f"trackd.{FLEET}.log.>"], num_replicas=SIZE))
+        deadline = time.monotonic() + WITHIN_S
         for text in texts:
-            await stream.publish(SUBJECT, text)
+            while True:
+                try:
+                    await stream.publish(SUBJECT, text)
+                    break
+                except NoStreamResponseError:  # the stream has no leader yet, and nothing is stored
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.2)
     finally:
         await connection.close()
 
