@@ -11,7 +11,6 @@ from trackd.engine.engine import Engine
 from trackd.engine.inbox import Inbox
 from trackd.engine.queue import AT_ONCE, Command, StreamQueue
 from trackd.engine.stream_state import StreamState
-from trackd.engine.stream_zones import StreamZones
 from trackd.identity.gallery import Galleries
 from trackd.models.registry import ModelRegistry
 from trackd.outputs.session_log import EarlierSession
@@ -30,18 +29,15 @@ from trackd.server.moved import moved_error
 from trackd.server.publisher import Publisher
 from trackd.server.recovery import Recovery, write_missing
 from trackd.server.session import NO_OWNER, Session, Sessions, opening_of
+from trackd.server.stream_requests import Done, StreamRequests
 from trackd.server.unavailable import UnavailableStreams
 from trackd.server.waiting_opens import WaitingOpen, WaitingOpens
 from trackd.store.looks_writer import LooksWriter, PendingLooks
 from trackd.store.records import CloseRecord
-from trackd.tracking.correction import Applied, Correction
 from trackd_client.configuration import ConfigError
 from trackd_client.protocol import Closed, ErrorCode, EventName, Open, Opened, ProtocolError
-from trackd_client.zones import Places
 
 logger = logging.getLogger(__name__)
-
-Done = Callable[[Any, Exception | None], None]
 
 
 class Streams:
@@ -82,6 +78,7 @@ class Streams:
             None if looks is None else looks.folder,
         )  # fmt: skip
         self.fleet: FleetStreams | None = None
+        self.requests = StreamRequests(inbox, engine, publisher, galleries, self._share_gallery)
 
     # --- open ---
 
@@ -334,122 +331,12 @@ class Streams:
 
         self._inbox.command(queue, Command(first_seq - 1, start, finished))
 
-    def correct(self, session: Session, correction: Correction, done: Done) -> None:
-        """Apply a person's correction from the next frame on; answer with its number, once it is stored."""
-        queue = session.queue
-
-        def correct() -> tuple[Applied, int]:
-            state = self._engine.state(queue)
-            applied, seq = state.correct(correction), queue.settled_seq
-            # The snapshot has the corrections too, so a restart repeats none. The opening has the next revision, so
-            # that the head file shows where both are missing.
-            self._engine.record(lambda: opening_of(session, state))
-            self._engine.record(lambda: state.snapshot_record(seq))
-            return applied, seq
-
-        def corrected(result: Any, error: Exception | None) -> None:
-            if error is not None:
-                done(None, error)
-                return
-            applied, seq = result
-            logger.info(
-                "stream=%s seq=%d: correction %d (%s) by %r",
-                session.name, seq, applied.number, applied.action, applied.author,
-            )  # fmt: skip
-            self._publisher.corrected(session, applied)
-            done({"number": applied.number, "epoch": session.epoch, "seq": seq}, None)
-
-        self._inbox.command(queue, Command(AT_ONCE, correct, corrected))
-
-    def save_gallery(self, session: Session, name: str, done: Done) -> None:
-        """Save what the named animals of a stream look like; answer with their names, once it is written."""
-        queue = session.queue
-
-        def save() -> dict[str, Any]:
-            gallery = self._engine.state(queue).gallery()
-            self.galleries.save(name, gallery)
-            return {"gallery": name, "animals": list(gallery.names)}
-
-        def saved(result: Any, error: Exception | None) -> None:
-            if error is None:
-                logger.info("stream=%s: gallery %s saved, with %s", session.name, name, ", ".join(result["animals"]))
-                if self.fleet is not None:
-                    self.fleet.share_gallery(name)
-            done(result, error if error is None else as_protocol_error(error, session.name))
-
-        self._inbox.command(queue, Command(AT_ONCE, save, saved))
-
     def _check_gallery(self, settings: StreamSettings, stream: str) -> None:
         if settings.tracker.gallery is not None:
             try:
                 self.galleries.check(settings.tracker.gallery)
             except ConfigError as error:
                 raise ProtocolError(ErrorCode.BAD_CONFIG, str(error), stream=stream) from None
-
-    def set_zones(
-        self, session: Session, places: Places, author: str, t_ns: int, number: int | None, done: Done
-    ) -> None:
-        """Replace the zones and lines of a stream; answer with them, once they are stored.
-
-        Args:
-            session: the stream.
-            places: the new zones and lines.
-            author: who asks for it.
-            t_ns: when, Unix ns.
-            number: of the change that they were made from; another one since then is an error. None: it is not.
-            done: called with the result.
-        """
-        queue = session.queue
-
-        def change() -> StreamZones:
-            state = self._engine.state(queue)
-            zones = state.set_zones(places, author, t_ns, number)
-            self._engine.record(lambda: opening_of(session, state))
-            return zones
-
-        def changed(zones: Any, error: Exception | None) -> None:
-            if error is not None:
-                done(None, error)
-                return
-            session.zones = zones
-            logger.info(
-                "stream=%s seq=%d: %d zones and %d lines, change %d by %r",
-                session.name, session.settled_seq, len(places.zones), len(places.lines), zones.number, author,
-            )  # fmt: skip
-            self._publisher.event(session, EventName.ZONES, zones.as_map())
-            done({"epoch": session.epoch, **zones.as_map()}, None)
-
-        self._inbox.command(queue, Command(AT_ONCE, change, changed))
-
-    def live(self, session: Session, done: Done) -> None:
-        """Answer with the live tracks after the last settled frame."""
-        queue = session.queue
-
-        def rows() -> dict[str, Any]:
-            state = self._engine.state(queue)
-            live = state.live
-            tracks = [
-                {
-                    "id": track_id,
-                    "state": state_name,
-                    "box": box,
-                    "frame_index": last,
-                    "first_frame_index": first,
-                    "name": name,
-                }
-                for track_id, name, state_name, box, last, first in zip(
-                    live.ids.tolist(),
-                    live.names,
-                    live.states,
-                    live.boxes.tolist(),
-                    live.frame_index.tolist(),
-                    live.first_frame_index.tolist(),
-                    strict=True,
-                )
-            ]
-            return {"epoch": state.epoch, "seq": queue.settled_seq, "tracks": tracks}
-
-        self._inbox.command(queue, Command(AT_ONCE, rows, done))
 
     def store_snapshots(self) -> None:
         """Store a snapshot of every stream's tracker, so that a restart replays no frames, and its animals' looks."""
@@ -589,6 +476,10 @@ class Streams:
         self.when_closed(session)
         for callback in session.on_closed:
             callback()
+
+    def _share_gallery(self, name: str) -> None:
+        if self.fleet is not None:
+            self.fleet.share_gallery(name)
 
     def _release(self, session: Session) -> None:
         if self.fleet is not None:

@@ -25,7 +25,7 @@ def correct(call: Call) -> None:
         correction = replace(_correction(call.params), t_ns=time.time_ns())
     except CorrectionError as error:
         raise ProtocolError(ErrorCode.BAD_CORRECTION, str(error), stream=session.name) from None
-    call.daemon.streams.correct(session, correction, call.answer)
+    call.daemon.streams.requests.correct(session, correction, call.answer)
 
 
 def _correction(params: Mapping[str, Any]) -> Correction:

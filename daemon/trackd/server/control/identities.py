@@ -21,7 +21,7 @@ def save(call: Call) -> None:
         raise bad_message(
             f"gallery must have 1 to 64 letters, digits or . _ -, and begin with a letter or digit; got {excerpt(name)}"
         )
-    call.daemon.streams.save_gallery(session, name, call.answer)
+    call.daemon.streams.requests.save_gallery(session, name, call.answer)
 
 
 def list_galleries(call: Call) -> None:

@@ -41,4 +41,4 @@ def live_tracks(call: Call) -> None:
     session = call.daemon.sessions.get(name)
     if session is not None and session.closing:  # some of its frames may not be settled yet
         raise ProtocolError(ErrorCode.STREAM_BUSY, f"stream {name!r} is being closed", stream=name)
-    call.daemon.streams.live(call.session(*READERS), call.answer)
+    call.daemon.streams.requests.live(call.session(*READERS), call.answer)

@@ -31,4 +31,4 @@ def set_zones(call: Call) -> None:
         raise ProtocolError(ErrorCode.TOO_LARGE, str(error), stream=session.name) from None
     except ZonesError as error:
         raise bad_message(str(error), stream=session.name) from None
-    call.daemon.streams.set_zones(session, places, author, time.time_ns(), number, call.answer)
+    call.daemon.streams.requests.set_zones(session, places, author, time.time_ns(), number, call.answer)
