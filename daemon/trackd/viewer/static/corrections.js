@@ -23,6 +23,25 @@ function described(detail) {
   }
 }
 
+/**
+ * The tracks that a track is most likely to be corrected with. Swapped: the nearest ones. Merged: two tracks of one frame are
+ * two animals, so one of them is lost; the latest loss comes first.
+ */
+export function partnersOf(settlement, lanes, id) {
+  if (id < 0 || settlement === null) return { swap: [], merge: [] };
+  const present = [...settlement.ids].filter((other) => other >= 0 && other !== id);
+  const lost = [...lanes.values()]
+    .filter((lane) => lane.isLost && lane.id !== id && !present.includes(lane.id))
+    .sort((a, b) => b.span.from - a.span.from).map((lane) => lane.id);
+  const row = settlement.rowOf(id);
+  if (row < 0) return { swap: present, merge: [...present].sort((a, b) => b - a) };
+  const distance = (other) => {
+    const at = settlement.rowOf(other);
+    return Math.hypot(settlement.centreX(at) - settlement.centreX(row), settlement.centreY(at) - settlement.centreY(row));
+  };
+  return { swap: present.sort((a, b) => distance(a) - distance(b)), merge: lost };
+}
+
 export class Corrections {
   constructor(request, log) {
     this.request = request;

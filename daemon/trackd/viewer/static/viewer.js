@@ -1,13 +1,15 @@
 /** The page: connects the socket, the streams and what is seen of them. */
 
 import { Connection } from "./connection.js";
-import { Corrections } from "./corrections.js";
+import { Captions } from "./captions.js";
+import { Corrections, partnersOf } from "./corrections.js";
 import { identityText } from "./identity.js";
-import { byId, icon, make, setHidden, setText } from "./dom.js";
+import { byId, icon, setHidden, setText } from "./dom.js";
 import { Drawing } from "./drawing.js";
 import { Fleet, streamOfAddress } from "./fleet.js";
 import { Keys } from "./keys.js";
 import { LanesCanvas } from "./lanes_canvas.js";
+import { Layers } from "./layers.js";
 import { Log } from "./log.js";
 import { Panel } from "./panel.js";
 import { Playback } from "./playback.js";
@@ -26,7 +28,7 @@ import { ZonesPanel } from "./zones_panel.js";
 const MAX_WATCHED = 16;
 const LARGE = { fps: 15, width: 1280 };
 const TILE = { fps: 4, width: 320 };
-const LAYERS = { picture: true, boxes: true, keypoints: true, outlines: true, ids: true, trails: true, scores: false, zones: true };
+const LABEL_MS = 1000; // between two labels for those who do not see the picture
 const QUIET_EVENTS = new Set(["heartbeat"]);
 
 class Viewer {
@@ -39,13 +41,14 @@ class Viewer {
     this.picking = null; // `swap` or `merge`, while the second track is selected
     this.mayAct = false;
     this.isConnected = false;
-    this.layers = { ...LAYERS };
     this.watched = "";
     this.trails = { of: null, trails: new Map() };
     this.labelledAt = 0;
     this.addressed = streamOfAddress(location.hash); // the stream of the address, until it is shown or another one is chosen
 
     this.log = new Log(byId("log"));
+    this.captions = new Captions(this);
+    this.layers = new Layers(byId("layers"), () => this.stage.invalidate());
     this.theme = new Theme(() => this.redraw());
     const address = location.origin.replace(/^http/, "ws") + "/viewer/socket";
     this.connection = new Connection(address, this);
@@ -73,7 +76,7 @@ class Viewer {
       this.showAddressed();
     });
     this.panel.update();
-    this.notice();
+    this.captions.notice();
     this.connection.open();
   }
 
@@ -94,14 +97,6 @@ class Viewer {
     click("pause", "pause", () => this.togglePause());
     click("live", null, () => this.goLive());
     byId("scrub").addEventListener("input", (event) => this.scrub(Number(event.target.value)));
-    this.layerButtons = new Map();
-    for (const name of Object.keys(LAYERS)) {
-      const text = name[0].toUpperCase() + name.slice(1);
-      const button = make("button", { type: "button", class: "toggle", text, "aria-pressed": String(LAYERS[name]),
-        onclick: () => this.toggleLayer(name) });
-      this.layerButtons.set(name, button);
-      byId("layers").append(button);
-    }
   }
 
   // What the connection reports.
@@ -117,7 +112,7 @@ class Viewer {
     this.connectionState = state;
     setText(byId("state"), text);
     byId("state").dataset.state = state;
-    this.notice();
+    this.captions.notice();
     this.panel?.update();
     this.zonesPanel?.update();
     this.recording?.update();
@@ -174,8 +169,8 @@ class Viewer {
     this.strip.update(this.stream);
     this.recording.update();
     this.watch();
-    this.titles();
-    this.notice();
+    this.captions.titles();
+    this.captions.notice();
     this.updatePlayback();
   }
 
@@ -232,10 +227,19 @@ class Viewer {
 
   redrawStage() {
     this.stage.invalidate();
-    this.describeFrame();
+    this.captions.frame();
+    this.relabel();
     this.updatePlayback();
     this.panel.update();
-    this.notice();
+    this.captions.notice();
+  }
+
+  /** Say which frame is shown, and offer its layers; at most once a second. */
+  relabel() {
+    if (performance.now() - this.labelledAt < LABEL_MS) return;
+    this.labelledAt = performance.now();
+    this.captions.label();
+    this.layers.offer(this.settlement, this.stream?.bitmap);
   }
 
   redraw() {
@@ -255,7 +259,7 @@ class Viewer {
   /** The colours of the picture are those for dark grounds in both themes; a swatch has the colour that is drawn. */
   get swatchScheme() {
     const bitmap = this.playback.isPaused ? this.playback.bitmap : this.stream?.bitmap;
-    return bitmap && this.layers.picture ? "dark" : this.theme.scheme;
+    return bitmap && this.layers.shown.picture ? "dark" : this.theme.scheme;
   }
 
   scene() {
@@ -271,7 +275,7 @@ class Viewer {
       settlement,
       bitmap: isPast ? playback.bitmap : (stream?.bitmap ?? null),
       area: stream?.areaOf(settlement) ?? [640, 480],
-      layers: this.layers,
+      layers: this.layers.shown,
       scheme: this.theme.scheme,
       trails: isPast ? playback.trails : this.trails.trails,
       skeleton: stream?.skeleton ?? null,
@@ -328,82 +332,12 @@ class Viewer {
       score: score === score ? score.toFixed(2) : "",
       isFollowed: id >= 0 && this.followed === id,
       isHidden: this.hidden.has(id),
-      partners: this.partnersOf(settlement, id, row),
+      partners: partnersOf(settlement, this.stream?.lanes.lanes ?? new Map(), id),
       mayAct: this.mayAct && this.stream !== null,
       picking: this.picking,
       isPaused: this.playback.isPaused,
       scheme: this.swatchScheme,
     };
-  }
-
-  /**
-   * The tracks that a track is most likely to be corrected with. Swapped: the nearest ones. Merged: two tracks of one frame are
-   * two animals, so one of them is lost; the latest loss comes first.
-   */
-  partnersOf(settlement, id, row) {
-    if (id < 0 || settlement === null) return { swap: [], merge: [] };
-    const present = [...settlement.ids].filter((other) => other >= 0 && other !== id);
-    const lost = [...(this.stream?.lanes.lanes.values() ?? [])]
-      .filter((lane) => lane.isLost && lane.id !== id && !present.includes(lane.id))
-      .sort((a, b) => b.span.from - a.span.from).map((lane) => lane.id);
-    if (row < 0) return { swap: present, merge: [...present].sort((a, b) => b - a) };
-    const distance = (other) => {
-      const at = settlement.rowOf(other);
-      return Math.hypot(settlement.centreX(at) - settlement.centreX(row), settlement.centreY(at) - settlement.centreY(row));
-    };
-    return { swap: present.sort((a, b) => distance(a) - distance(b)), merge: lost };
-  }
-
-  titles() {
-    const { stream } = this;
-    setText(byId("stream-name"), stream?.name ?? "No stream");
-    setText(byId("stream-model"), stream?.row?.model ?? "");
-    document.title = stream ? `${stream.name} · trackd` : "trackd";
-  }
-
-  /** The frame's number, flags and picture as text. */
-  describeFrame() {
-    const { settlement, stream, playback } = this;
-    const isPast = playback.isPaused;
-    const skip = isPast ? null : stream?.skip;
-    const flags = settlement?.flags.map((flag) => flag.replaceAll("_", " ")) ?? [];
-    if (skip) flags.push(`frame ${skip.frameIndex} ${skip.status}${skip.reason ? `: ${skip.reason.replaceAll("_", " ")}` : ""}`);
-    if (settlement && !settlement.tracked) flags.push(`${settlement.status}: ${settlement.reason}`);
-    if (isPast && settlement?.image === null && stream.bitmap !== null) flags.push("picture not kept");
-    if (stream?.pictureError) flags.push(stream.pictureError);
-    setText(byId("badges"), flags.join(" · "));
-    let stamp = "";
-    if (settlement !== null) {
-      const ago = isPast && stream.shown ? stream.shown.seconds - settlement.seconds : 0;
-      stamp = `frame ${settlement.frameIndex}${ago >= 0.05 ? ` · −${ago.toFixed(1)} s` : ""}`;
-    }
-    setText(byId("stamp"), stamp);
-    if (performance.now() - this.labelledAt < 1000) return;
-    this.labelledAt = performance.now();
-    const label = settlement === null ? "No picture yet"
-      : `Stream ${stream.name}, frame ${settlement.frameIndex}, ${settlement.ids.length} tracks${isPast ? ", paused" : ""}`;
-    byId("picture").setAttribute("aria-label", label);
-    const { layerButtons } = this;
-    setHidden(layerButtons.get("keypoints"), !settlement?.keypoints);
-    setHidden(layerButtons.get("outlines"), !settlement?.outlines);
-    setHidden(layerButtons.get("picture"), !(stream?.bitmap || settlement?.size));
-  }
-
-  /** Say why there is nothing to see. */
-  notice() {
-    const { stream } = this;
-    let text = "";
-    if (!this.isConnected) {
-      text = { refused: "The daemon asks for a token.", connecting: "Connecting to the daemon …" }[this.connectionState]
-        ?? "No connection to the daemon. The page connects again by itself.";
-    } else if (stream === null && this.fleet?.hasRows) text = "No stream is open at this member. The list has those of the others.";
-    else if (stream === null) text = "No stream is open. The first frames that a client sends appear here.";
-    else if (!stream.isOpen) text = "The stream was closed.";
-    else if (stream.row?.unavailable) text = `The stream is unavailable: ${stream.row.unavailable}`;
-    else if (stream.shown === null) text = "Waiting for a frame …";
-    setText(byId("notice"), text);
-    setHidden(byId("notice"), text === "");
-    document.body.classList.toggle("stale", text !== "" && stream !== null);
   }
 
   updatePlayback() {
@@ -460,7 +394,7 @@ class Viewer {
     this.tiles.update(this.streams, name, this.fleet.hasRows);
     stream?.readHistory((method, params) => this.connection.request(method, params));
     this.watch();
-    this.titles();
+    this.captions.titles();
     this.redraw();
   }
 
@@ -511,7 +445,7 @@ class Viewer {
       return;
     }
     const id = this.stage.idAt(x, y);
-    if (id < 0 && !this.isPicking && this.layers.zones) {
+    if (id < 0 && !this.isPicking && this.layers.shown.zones) {
       const place = this.drawing.placeAt(x, y, true);
       this.drawing.select(place === null ? null : keyOf(place));
     }
@@ -550,8 +484,7 @@ class Viewer {
   /** Begin to draw a zone or a line. */
   drawPlace(kind, name = "") {
     if (!this.mayAct || this.stream === null) return;
-    this.layers.zones = true;
-    this.layerButtons.get("zones").setAttribute("aria-pressed", "true");
+    this.layers.set("zones", true);
     this.stopFollowing();
     this.drawing.start(kind, name);
     byId("picture").focus();
@@ -664,9 +597,7 @@ class Viewer {
   }
 
   toggleLayer(name) {
-    this.layers[name] = !this.layers[name];
-    this.layerButtons.get(name).setAttribute("aria-pressed", String(this.layers[name]));
-    this.stage.invalidate();
+    this.layers.toggle(name);
   }
 
   zoom(factor) {
