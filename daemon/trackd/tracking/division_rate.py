@@ -4,6 +4,9 @@ Where `tracker.divisions` is "auto", a stream of cells must show that they divid
 one of three kinds: part of a possible division whose children together are about as large as their parent, part of
 another possible division, or neither. An object that appears beside a track leaves the track its size, so the first
 kind is rare where nothing divides. The share of divisions among the births is estimated by expectation-maximization.
+And a track that continues moves as before, while one that divides becomes a child beside its place: a jump that its
+movements do not explain is evidence for a division, also of objects that have no size, such as points. It is never the
+only evidence: two animals that were one box from the start come apart with a jump too.
 
 Two objects that are seen as one, and later as two, look like a division. The opposite, two tracks that become one
 instance of their common size, is looked for in the same way, and for each of them one division is not believed. Pairs
@@ -40,6 +43,7 @@ OF_DIVISIONS = (0.65, 0.30, 0.05)
 OF_OTHERS = (0.02, 0.13, 0.85)
 PRIOR, PRIOR_BIRTHS = 0.02, 5.0  # the share of divisions among births before any evidence, and its weight
 MEMORY = 1000.0  # births
+LEAST_EVIDENCE = 0.1  # expected number of divisions before the one that is believed first
 MAX_MERGES = 16.0
 RARE = 0.01  # a share below which only divisions of the first kind are looked for: no other can be likely
 _SHAPE = [MAX_DISTANCE, MAX_OFF_CENTRE, MIN_SIZE, MAX_SIZE, MIN_LIKENESS, MAX_COMMON_SIZE]
@@ -100,7 +104,12 @@ class DivisionRate:
         return bool(possible)
 
     def likely(
-        self, found: Sequence[Division], parents: NDArray[np.float32], extents: NDArray[np.float32], n_births: int
+        self,
+        found: Sequence[Division],
+        parents: NDArray[np.float32],
+        extents: NDArray[np.float32],
+        n_births: int,
+        jumps: NDArray[np.float64],
     ) -> list[Division]:
         """Select the possible divisions of a frame that are likelier than other births, and learn from all births.
 
@@ -109,16 +118,18 @@ class DivisionRate:
             parents: (M, 4) boxes of the tracks of the previous frame.
             extents: (n, 4) the instances' boxes.
             n_births: number of instances without a track.
+            jumps: of each, how much likelier its track's own movement is as a jump; 1: nothing is known of it.
         """
         share, kept, expected, n_others = self.share, [], 0.0, n_births
-        for one, is_conserved in zip(found, keep_their_size(found, parents, extents), strict=True):
+        conserved = keep_their_size(found, parents, extents)
+        for one, is_conserved, jump in zip(found, conserved, jumps.tolist(), strict=True):
             n_others -= 1
             if is_conserved and self.merges >= 1:
                 self.merges -= 1
                 continue
-            probability = _posterior(share, 0 if is_conserved else 1)
+            probability = _posterior(share, 0 if is_conserved else 1, jump)
             expected += probability
-            if probability > 0.5:
+            if probability > 0.5 and self.divisions >= LEAST_EVIDENCE:
                 kept.append(one)
         self._count(n_births, expected + max(n_others, 0) * _posterior(share, 2))
         return kept
@@ -149,7 +160,7 @@ def keep_their_size(
     return common
 
 
-def _posterior(share: float, kind: int) -> float:
-    """The probability that a birth of a kind is part of a division."""
-    division, other = share * OF_DIVISIONS[kind], (1 - share) * OF_OTHERS[kind]
+def _posterior(share: float, kind: int, jump: float = 1.0) -> float:
+    """The probability that a birth of a kind is part of a division; `jump` is a likelihood ratio for it."""
+    division, other = share * OF_DIVISIONS[kind] * jump, (1 - share) * OF_OTHERS[kind]
     return division / (division + other)

@@ -90,8 +90,14 @@ def match_left(
     Returns:
         (k,) ascending rows and (k,) columns.
     """
+    return best_pairs(nearness(centres, boxes, missed), np.zeros(len(boxes)))
+
+
+def nearness(
+    centres: NDArray[np.float32], boxes: NDArray[np.float32], missed: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (r, s) 1 at a track's place, falling to 0 at the border of its reach; arguments as of `match_left`."""
     middles = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     sides = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1.0))
     distances = np.hypot(*np.moveaxis(centres[:, None] - middles[None], 2, 0))
-    nearness = 1.0 - distances / (REACH * sides * (missed + 1))
-    return best_pairs(np.maximum(nearness, 0).astype(np.float32), np.zeros(len(boxes)))
+    return np.asarray(np.maximum(1.0 - distances / (REACH * sides * (missed + 1)), 0.0), np.float32)

@@ -159,6 +159,13 @@ class Scorer(ABC):
             missed: (S,) frames in a row without the track.
         """
 
+    def jumps(self, slots: Slots, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return (k,) how much likelier a jump is than a track's usual movement, at least 1, for (k,) slots and rows.
+
+        Of the frame that was scored last, before `update`. A row of −1: there is none, 1.
+        """
+        return np.ones(len(slots))
+
     def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
         """Return which of these unmatched rows are probably no objects, so that they begin no track; None: none is.
 

@@ -17,7 +17,7 @@ from trackd.tracking.association import associate, associate_left
 from trackd.tracking.correction import Applied, Correction
 from trackd.tracking.corrections import Corrections
 from trackd.tracking.division_rate import DivisionRate
-from trackd.tracking.forced import Forcing
+from trackd.tracking.forced import Forcing, nearness
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
 from trackd.tracking.merging import Merged
@@ -408,7 +408,8 @@ class Tracker:
         before, own = life.extents[candidates], row_of[candidates]
         found = division.find_divisions(before, own, matches.unmatched, extents)
         if self._learns_divisions:
-            found = self.division_rate.likely(found, before, extents, len(matches.unmatched))
+            jumps = self._jumps(found, candidates, own)
+            found = self.division_rate.likely(found, before, extents, len(matches.unmatched), jumps)
         found = found[: max(limit - len(live), 0)]  # each division needs one more slot
         if not found:
             return {}, []
@@ -423,6 +424,23 @@ class Tracker:
         matches.rows, matches.slots = matches.rows[~freed], matches.slots[~freed]
         matches.probabilities = matches.probabilities[~freed]
         return parents, self._end(np.sort(slots))
+
+    def _jumps(self, found: list[division.Division], candidates: Slots, own: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return of each possible division how much likelier its track's own movement is as a jump than as usual.
+
+        Where a missing track may have been at its place, both can be animals that come apart: 1.
+        """
+        if not found:
+            return np.ones(0)
+        life, live = self.lifecycle, self.window.live
+        parents = [each.parent for each in found]
+        slots, rows = candidates[parents], own[parents].copy()
+        rows[(np.array([each.children for each in found]) != rows[:, None]).all(axis=1)] = -1
+        missing = live[life.missed[live] > 0]
+        if len(missing):
+            middles = 0.5 * (life.extents[slots, :2] + life.extents[slots, 2:])
+            rows[nearness(middles, life.extents[missing], life.missed[missing]).any(axis=1)] = -1
+        return self.scorer.jumps(slots, rows)
 
     def _leave_doubtful(self, query: Query, matches: Matches, parents: dict[int, int]) -> NDArray[np.intp]:
         """Return the unmatched rows that may begin a track, and note and flag the others."""

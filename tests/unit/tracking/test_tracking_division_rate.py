@@ -87,16 +87,46 @@ def test_objects_that_were_seen_as_one_and_come_apart_do_not_divide() -> None:
 def test_an_object_that_appears_beside_another_is_no_division() -> None:
     stream = Stream()
     beside: list[list[float]] = []
-    for k, (x, y) in enumerate(PLACES):
+    for x, y in PLACES:
         for _ in range(5):
-            assert (
-                stream.frame(
-                    *[box(x + 12 * (j <= k - 1), y, 40, 40) for j, (x, y) in enumerate(PLACES)], *beside
-                ).parents
-                == ()
-            )
-        beside.append(box(x - 12, y, 40, 40))
+            assert stream.frame(*[each for place in PLACES for each in whole(*place)], *beside).parents == ()
+        beside.append(box(x - 24, y, 40, 40))
     assert stream.tracker.division_rate.share < 0.1
+
+
+def points_divide(stream: Stream, jump: float, hidden: bool = False) -> list[tuple[int, ...]]:
+    """Points of one size, three of which become two, one after the other; return the parents that were published.
+
+    Args:
+        stream: of the points.
+        jump: by how much both parts are beside the place of the whole, over its side.
+        hidden: something was seen near each whole until just before.
+    """
+    parents = []
+    for divided in range(4):
+        for number in range(100):
+            points = []
+            for k, (x, y) in enumerate(PLACES):
+                if k < divided:
+                    points += [box(x - 20 * jump, y, 20, 20), box(x + 20 * jump, y, 20, 20)]
+                else:
+                    points.append(box(x, y, 20, 20))
+                    if hidden and divided == k and number < 97:
+                        points.append(box(x, y + 50, 20, 20))
+            parents.append(stream.frame(*points).parents)
+    return [each for each in parents if each]
+
+
+def test_points_that_divide_are_known_by_their_jumps_and_the_first_is_evidence_only() -> None:
+    assert points_divide(Stream(), 0.7) == [(1, 1), (2, 2)]
+
+
+def test_a_point_that_moves_as_before_while_another_one_appears_beside_it_has_not_divided() -> None:
+    assert points_divide(Stream(), 0.02) == []
+
+
+def test_a_jump_beside_a_missing_object_is_no_division() -> None:
+    assert points_divide(Stream(), 0.7, hidden=True) == []
 
 
 def test_a_restored_tracker_believes_the_same_divisions() -> None:
@@ -147,7 +177,7 @@ def test_the_evidence_stays_bounded(n_births: int) -> None:
     rate = DivisionRate()
     nothing = np.empty((0, 4), np.float32)
     for _ in range(5000):
-        rate.likely([], nothing, nothing, n_births)
+        rate.likely([], nothing, nothing, n_births, np.ones(0))
     assert 0 <= rate.divisions <= rate.births <= MEMORY
     assert rate.share < 0.001
     stream = Stream()

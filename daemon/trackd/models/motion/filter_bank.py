@@ -136,6 +136,14 @@ class FilterBank:
             self._kept[:m], self._predicted[:m], self._expected[:m], self._observed[: self._n_observed], outliers
         )
 
+    def jumps(self, slots: Slots, rows: Indices) -> NDArray[np.float64]:
+        """Return (k,) how much likelier a burst is than the usual movement; arguments as of `Scorer.jumps`."""
+        ratios = np.ones(len(slots))
+        if self._model >= 0:
+            kept = self._kept[: self._n_kept]
+            predict.rate_jumps(self._observed, self._expected, kept, self._statistics, slots, rows, ratios)
+        return ratios
+
     def follow(self, hidden: Slots, rows: Indices, hosts: Slots, frame_index: int) -> None:
         """Update tracks that are in one box with others, and leave them out of the current frame.
 

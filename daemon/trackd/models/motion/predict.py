@@ -367,6 +367,39 @@ def explain(
     return births, missed
 
 
+@compiled(None, FLOAT_TABLE, records(EXPECTED), INTS, records(STATISTICS), INTS, INTS, FLOATS)
+def rate_jumps(
+    observed: Floats,
+    expected: NDArray[np.void],
+    kept: Indices,
+    statistics: NDArray[np.void],
+    slots: Indices,
+    rows: Indices,
+    ratios: Floats,
+) -> None:
+    """Write how much likelier movements are if they are certainly bursts, at least 1.
+
+    Args:
+        observed: (n, 4).
+        expected: (M,) of the tracks in `kept`.
+        kept: (M,) slots, ascending.
+        statistics: (1,) of the stream.
+        slots: (k,) of the tracks; one that is not in `kept` is left out.
+        rows: (k,) their observations, or −1.
+        ratios: (k,) written, where there is a row.
+    """
+    bursts = statistics[0].bursts
+    for k in range(len(slots)):
+        j = np.searchsorted(kept, slots[k])
+        if rows[k] < 0 or j == len(kept) or kept[j] != slots[k]:
+            continue
+        burst, usual = (
+            _burst_likelihood(observed[rows[k]], expected[j]),
+            _usual_likelihood(observed[rows[k]], expected[j]),
+        )
+        ratios[k] = max(burst / (bursts * max(usual, burst)), 1.0)
+
+
 @compiled(INT, FLOAT_TABLE, INTS, records(EXPECTED), INT_TABLE, INTS, INT, nogil=True)
 def near_pairs(
     observed: Floats, by_x: Indices, expected: NDArray[np.void], pairs: Indices, starts: Indices, most: int

@@ -101,6 +101,9 @@ class MotionScorer(Scorer):
             if len(hidden):
                 matches.hidden, matches.hidden_rows = hidden, rows
 
+    def jumps(self, slots: Slots, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        return self.motion.jumps(slots, rows)
+
     def doubtful(self, query: Query, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
         return self.motion.doubtful(query.instances, rows, query.frame_index)
 
