@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from trackd.tracking import association
-from trackd.tracking.linear_assignment import best_pairs
+from trackd.tracking.linear_assignment import best_pairs, pair_probabilities
 from trackd.tracking.rules import distance, iou, orientation
 from trackd.tracking.scorer import Scores
 from trackd_client.detections import Skeleton
@@ -127,7 +127,7 @@ def test_the_same_pairs_are_matched_with_the_same_confidence(name: str) -> None:
         matched = best_pairs(table, np.full(table.shape[1], -np.inf))
         rows, columns = one.recorded["match"]
         assert dict(zip(*matched, strict=True)) == dict(zip(rows, columns, strict=True))
-        probabilities = association.pair_probabilities(table, *matched, one.settings.get("temperature", 0.1))
+        probabilities = pair_probabilities(table, *matched, one.settings.get("temperature", 0.1))
         recorded = np.exp(one.recorded["scaled"][matched])
         np.testing.assert_allclose(probabilities, recorded, atol=TOLERANCE)
 

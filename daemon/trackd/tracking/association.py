@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLAG, FLOAT, FLOAT32_TABLE, FLOATS32, INT, INTS, compiled, piece
+from trackd.compiled import FLAG, FLOAT32_TABLE, compiled, piece
 from trackd.tracking import odds, sparse
 from trackd.tracking.forced import ODDS_WORTH, SCORE_WORTH, Forcing, match_left, weigh_forced
-from trackd.tracking.linear_assignment import best_pairs, thresholds
+from trackd.tracking.linear_assignment import LARGE, best_pairs, likeliest_pairs, pair_probabilities, thresholds
 from trackd.tracking.rules.rule import Rule
 from trackd.tracking.scorer import Matches, Query, Scores
 from trackd.tracking.weighing import weigh_pairs, weigh_table
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 FAR_LOGIT = 1e30
 NO_ROWS = np.empty(0, np.intp)
 NO_SCORES = np.empty(0, np.float32)
-_LARGE = 65_536  # cells of a table that takes a millisecond and more: other threads run meanwhile
 _BLOCK_CELLS = 1 << 22  # logits of several frames that are summed at once: bounds the memory
 _LEAST_ODDS = 1e-12  # the threshold where `overlap_thresh` is 0
-_NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 
 
 def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules: Sequence[Rule]) -> Matches:
@@ -54,6 +52,10 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     n = len(instances.valid)
     all_tracks = query.complete or scores.n_frames > 2 or len(scores.slots) == len(live)
     columns = live if all_tracks else scores.slots  # a track that the scorer left out scores 0
+    if scores.one_each and not rules and not query.force and len(scores.slots) == len(columns):
+        matches = _match_by_odds(query, scores, columns, config)
+        if matches is not None:
+            return matches
     logits, broken = usable_logits(scores.logits if len(query.rows) == n else scores.logits[query.rows])
     if broken is not None:
         query.rows, logits, query.flags = query.rows[~broken], logits[~broken], ["invalid_detection"]
@@ -63,7 +65,10 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     by_odds = scores.one_each and not _change_scores(rules)
     if by_odds:
         log_odds, others = logits if len(scores.slots) == len(columns) else odds.spread(logits, scores, columns), 1
-        values, limits = log_odds - _log_threshold(config.overlap_thresh), _odds_limits(query, columns, config)
+        values, limits = (
+            log_odds - np.float32(_log_threshold(config.overlap_thresh)),
+            _odds_limits(query, columns, config),
+        )
         table = odds.SCALE * (log_odds + np.float32(scores.caution))
         flags = weigh_table(odds.with_no_match(table), query, columns, config, rules)[1] if rules else []
     else:
@@ -78,6 +83,21 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     query.flags += flags
     probabilities = pair_probabilities(table, matched, tracks, config.temperature, others)
     return Matches(rows[matched], columns[tracks], probabilities, _unmatched(rows, matched))
+
+
+def _match_by_odds(query: Query, scores: Scores, columns: Slots, config: TrackerConfig) -> Matches | None:
+    """As `associate`, in one compiled pass, for the frames of a stream without rules; None: the frame needs more."""
+    logits, rows = scores.logits, query.rows
+    if not 0 < logits.size < LARGE or len(rows) < len(logits):
+        return None
+    found = likeliest_pairs(
+        logits, _log_threshold(config.overlap_thresh), scores.caution, float(odds.SCALE), config.temperature,
+        _odds_limits(query, columns, config),
+    )  # fmt: skip
+    if found is None:
+        return None
+    matched, tracks, probabilities = found
+    return Matches(matched, columns[tracks], probabilities, _unmatched(rows, matched))
 
 
 def _change_scores(rules: Sequence[Rule]) -> bool:
@@ -180,7 +200,7 @@ def _associate_near(
     by_odds = not _change_scores(rules)
     if by_odds:
         values = odds.SCALE * (logits + np.float32(scores.caution))
-        gains = np.maximum(logits - _log_threshold(config.overlap_thresh), 0)
+        gains = np.maximum(logits - np.float32(_log_threshold(config.overlap_thresh)), 0)
         limits = _odds_limits(query, slots, config)
         if rules:
             given = odds.pairs_with_no_match(values, pairs, rows, len(slots))
@@ -280,7 +300,7 @@ def track_scores(
         if not logits.size:
             return np.zeros((len(logits), len(live_slots)), np.float32)
         probabilities = np.empty(logits.shape, np.float32)
-        softmax = _softmax if logits.size < _LARGE else _softmax_of_many
+        softmax = _softmax if logits.size < LARGE else _softmax_of_many
         softmax(np.ascontiguousarray(logits, np.float32), probabilities)
         if scores.slots is live_slots:  # one reference per track, in order
             return probabilities
@@ -293,8 +313,8 @@ def track_scores(
     return _sum_by_track(probabilities, np.searchsorted(live_slots, scores.slots), len(live_slots))
 
 
-def _log_threshold(overlap_thresh: float) -> np.float32:
-    return np.float32(math.log(max(overlap_thresh, _LEAST_ODDS)))
+def _log_threshold(overlap_thresh: float) -> float:
+    return math.log(max(overlap_thresh, _LEAST_ODDS))
 
 
 def _softmax_by_frame(logits: NDArray[np.float32], scores: Scores, decay_time: float | None) -> NDArray[np.float32]:
@@ -327,70 +347,3 @@ def _sum_by_track(probabilities: NDArray[np.float32], columns: NDArray[np.intp],
         starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
         totals[:, ranked[starts]] = np.add.reduceat(probabilities[:, order], starts, axis=1)
     return totals
-
-
-@piece
-def _probabilities_of(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    sharpness: float,
-    others: int,
-    probabilities: NDArray[np.float32],
-) -> None:
-    for k in range(len(rows)):
-        row = scores[rows[k]]
-        top = 0.0 if others else row[0]
-        for score in row:
-            top = max(top, score)
-        nothing = math.exp(-top * sharpness)
-        total = others * nothing
-        for score in row:
-            total += nothing if abs(score) * sharpness < _NOTHING else math.exp((score - top) * sharpness)
-        probabilities[k] = math.exp((row[columns[k]] - top) * sharpness) / total
-
-
-@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
-def _pair_probabilities(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    sharpness: float,
-    others: int,
-    probabilities: NDArray[np.float32],
-) -> None:
-    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
-
-
-@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32, nogil=True)
-def _pair_probabilities_of_many(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    sharpness: float,
-    others: int,
-    probabilities: NDArray[np.float32],
-) -> None:
-    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
-
-
-def pair_probabilities(
-    scores: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    temperature: float,
-    others: int = 0,
-) -> NDArray[np.float32]:
-    """Compute softmax(S / temperature) over the tracks, at the matched track; (m,), 0 to 1.
-
-    Args:
-        scores: (n, M).
-        rows: (m,) matched instances.
-        columns: (m,) their tracks.
-        temperature: of the softmax.
-        others: further tracks, whose scores are 0 in every row.
-    """
-    probabilities = np.empty(len(rows), np.float32)
-    compute = _pair_probabilities if scores.size < _LARGE else _pair_probabilities_of_many
-    compute(np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities)
-    return probabilities

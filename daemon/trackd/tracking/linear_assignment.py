@@ -1,4 +1,4 @@
-"""The best one-to-one assignment of instances to tracks, and the thresholds of its pairs.
+"""The best one-to-one assignment of instances to tracks, the thresholds of its pairs, and their probabilities.
 
 Jonker and Volgenant's shortest augmenting paths in the form of D. F. Crouse, "On implementing 2D rectangular assignment
 algorithms" (IEEE Transactions on Aerospace and Electronic Systems 52, 2016), which scipy's `linear_sum_assignment`
@@ -11,15 +11,18 @@ Letters: n rows (instances), M columns (tracks), m accepted pairs.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.compiled import FLOAT32_TABLE, FLOATS, INT, INTS, compiled, piece
+from trackd.compiled import FLOAT, FLOAT32_TABLE, FLOATS, FLOATS32, INT, INTS, compiled, piece
 
 Indices = NDArray[np.intp]
 
 MAX_READS = 48_000_000  # scores that are read in the search for paths; about a tenth of a second
-_LARGE = 65_536  # cells of a table whose search takes a millisecond and more: other threads run meanwhile
+LARGE = 65_536  # cells of a table whose search takes a millisecond and more: other threads run meanwhile
+_NOTHING = 1e-8  # a score over the temperature that exp() cannot distinguish from 0
 _NO_BOUND = np.empty(0)
 
 
@@ -167,7 +170,7 @@ def best_pairs(scores: NDArray[np.float32], above: NDArray[np.float64] = _NO_BOU
     rows, columns = np.empty(n, np.intp), np.empty(n, np.intp)
     if not n:
         return rows, columns
-    search = _best_pairs if scores.size < _LARGE else _best_pairs_of_many
+    search = _best_pairs if scores.size < LARGE else _best_pairs_of_many
     count = search(np.ascontiguousarray(scores, np.float32), above, rows, columns, MAX_READS)
     return rows[:count], columns[:count]
 
@@ -180,3 +183,133 @@ def thresholds(overlap_thresh: float, mult_thresh: bool, observations: NDArray[n
     if not mult_thresh:
         return np.full(len(observations), overlap_thresh)
     return np.multiply(observations, overlap_thresh, dtype=np.float64)
+
+
+@piece
+def _probabilities_of(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    for k in range(len(rows)):
+        row = scores[rows[k]]
+        top = 0.0 if others else row[0]
+        for score in row:
+            top = max(top, score)
+        nothing = math.exp(-top * sharpness)
+        total = others * nothing
+        for score in row:
+            total += nothing if abs(score) * sharpness < _NOTHING else math.exp((score - top) * sharpness)
+        probabilities[k] = math.exp((row[columns[k]] - top) * sharpness) / total
+
+
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32)
+def _pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
+@compiled(None, FLOAT32_TABLE, INTS, INTS, FLOAT, INT, FLOATS32, nogil=True)
+def _pair_probabilities_of_many(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    sharpness: float,
+    others: int,
+    probabilities: NDArray[np.float32],
+) -> None:
+    _probabilities_of(scores, rows, columns, sharpness, others, probabilities)
+
+
+def pair_probabilities(
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    temperature: float,
+    others: int = 0,
+) -> NDArray[np.float32]:
+    """Compute softmax(S / temperature) over the tracks, at the matched track; (m,), 0 to 1.
+
+    Args:
+        scores: (n, M).
+        rows: (m,) matched instances.
+        columns: (m,) their tracks.
+        temperature: of the softmax.
+        others: further tracks, whose scores are 0 in every row.
+    """
+    probabilities = np.empty(len(rows), np.float32)
+    compute = _pair_probabilities if scores.size < LARGE else _pair_probabilities_of_many
+    compute(np.ascontiguousarray(scores, np.float32), rows, columns, 1.0 / temperature, others, probabilities)
+    return probabilities
+
+
+@compiled(INT, FLOAT32_TABLE, FLOAT, FLOAT, FLOAT, FLOAT, FLOATS, INTS, INTS, FLOATS32, INT)
+def _likeliest_pairs(
+    log_odds: NDArray[np.float32],
+    threshold: float,
+    caution: float,
+    scale: float,
+    sharpness: float,
+    above: NDArray[np.float64],
+    rows: Indices,
+    columns: Indices,
+    probabilities: NDArray[np.float32],
+    most: int,
+) -> int:
+    """Write the pairs of `likeliest_pairs`; return their number, or −1 if a logit is NaN or plus infinity."""
+    n, m = log_odds.shape
+    gains, table = np.empty((n, m), np.float32), np.empty((n, m), np.float32)
+    least, added, factor = np.float32(threshold), np.float32(caution), np.float32(scale)
+    for i in range(n):
+        for j in range(m):
+            value = log_odds[i, j]
+            if not value < np.inf:
+                return -1
+            gains[i, j] = max(value - least, np.float32(0.0))
+            table[i, j] = factor * (value + added)
+    count = _pairs_above(gains, above, rows, columns, most)
+    _probabilities_of(table, rows[:count], columns[:count], sharpness, 1, probabilities)
+    return count
+
+
+def likeliest_pairs(
+    log_odds: NDArray[np.float32],
+    threshold: float,
+    caution: float,
+    scale: float,
+    temperature: float,
+    above: NDArray[np.float64],
+) -> tuple[Indices, Indices, NDArray[np.float32]] | None:
+    """Return `best_pairs` of log odds over a threshold, and their `pair_probabilities`, in one compiled call.
+
+    Args:
+        log_odds: (n, M), of a table that is not `LARGE`.
+        threshold: log odds that count as 0, as all below do.
+        caution: added to the log odds before their probabilities are computed.
+        scale: of log odds as scores.
+        temperature: of the softmax, in which "no match" is one more track of score 0.
+        above: (M,) as of `best_pairs`.
+
+    Returns:
+        (m,) ascending rows, (m,) columns and (m,) probabilities; None if a number is NaN or plus infinity.
+    """
+    n = min(log_odds.shape)
+    rows, columns, probabilities = np.empty(n, np.intp), np.empty(n, np.intp), np.empty(n, np.float32)
+    count = _likeliest_pairs(
+        np.ascontiguousarray(log_odds, np.float32), threshold, caution, scale, 1.0 / temperature, above, rows, columns,
+        probabilities, MAX_READS,
+    )  # fmt: skip
+    if count < 0:
+        return None
+    if count == n:
+        return rows, columns, probabilities
+    return rows[:count], columns[:count], probabilities[:count]

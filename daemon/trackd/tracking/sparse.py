@@ -176,7 +176,7 @@ def pair_probabilities(
     n_tracks: int | None,
     temperature: float,
 ) -> NDArray[np.float32]:
-    """Return what `association.pair_probabilities` returns for a table in which every other pair scores 0; (m,).
+    """Return what `linear_assignment.pair_probabilities` returns for a table in which every other pair scores 0; (m,).
 
     Args:
         scores: (K,) at least 0.

@@ -5,9 +5,9 @@ import pytest
 from tracking_scripted import Scene
 
 from trackd.config import TrackerConfig
-from trackd.tracking.association import associate, pair_probabilities
+from trackd.tracking.association import associate
 from trackd.tracking.instances import Instances
-from trackd.tracking.linear_assignment import best_pairs, thresholds
+from trackd.tracking.linear_assignment import best_pairs, pair_probabilities, thresholds
 from trackd.tracking.rules.confidence import is_low
 from trackd.tracking.rules.distance import filter_far, penalise_far
 from trackd.tracking.rules.iou import anchor_iou, iou, weigh_overlap

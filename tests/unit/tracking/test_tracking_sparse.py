@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackd.tracking import association, sparse
-from trackd.tracking.linear_assignment import best_pairs
+from trackd.tracking.linear_assignment import best_pairs, pair_probabilities
 from trackd.tracking.scorer import Scores
 
 
@@ -34,7 +34,7 @@ def test_the_sparse_near_pairs_give_the_same_results_as_the_dense_table(
     assert (dense[accepted] > threshold[accepted[1]]).all()
     np.testing.assert_allclose(
         sparse.pair_probabilities(scores, rows, columns, *accepted, m, 0.1),
-        association.pair_probabilities(dense, *accepted, 0.1),
+        pair_probabilities(dense, *accepted, 0.1),
         rtol=1e-4,
     )
 
