@@ -147,8 +147,7 @@ class StepRunner:
         queue.active_tracks = len(state.tracker.window.live)
         settlement = Settlement(
             queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, scored_ns, associated_ns,
-            detections=frame.detections, instances=step.instances, assignment=step.assignment, records=records,
-            looks=step.looks,
+            None, None, frame.detections, step.instances, step.assignment, records, step.looks,
         )  # fmt: skip
         self._inbox.book(queue, frame.seq, Status.TRACKED, None, None)
         return settlement

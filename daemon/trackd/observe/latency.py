@@ -13,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 from trackd_client.protocol import STAGES, Timing
 
 EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_EDGES_US = [edge * 1e6 for edge in EDGES_S]
+_EDGES_US = [round(edge * 1e6) for edge in EDGES_S]  # integers, as the times: floats take longer to compare
 
 
 class Latency(Collector):

@@ -80,10 +80,11 @@ class Instances:
             if _check_boxes(sent, centres, MAX_COORDINATE_PX):
                 valid, spoiled, unknown = _usual_columns(len(sent))
                 scores = unknown if detections.scores is None else np.asarray(detections.scores, np.float32)
+                is_scored = detections.scores is not None
+                # Positional, in the fields' order, as every value here that each frame makes.
                 return cls(
-                    sent[:, None], sent, centres, scores, None, valid, spoiled, all_valid=True,
-                    scored=detections.scores is not None, skeleton=skeleton, frame_shape=frame_shape,
-                )  # fmt: skip
+                    sent[:, None], sent, centres, scores, None, valid, spoiled, True, is_scored, skeleton, frame_shape
+                )
         n = len(detections)
         centres = np.empty((n, 2), np.float32)
         valid, spoiled, unknown = _usual_columns(n)

@@ -159,9 +159,9 @@ class Tracker:
                 force = len(live) >= config.max_tracks
         few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
         complete = force or self._takes_unlikely_pairs or (self._needs_every_pair and few_pairs)
-        query = Query(
+        query = Query(  # positional, in the fields' order: keyword arguments take twice as long, for every frame
             instances, features, frame_index, t_ns, self.window, live, complete,
-            rows, every_track=self._needs_every_pair, force=force, forcing=forcing, ended=ended, before=before,
+            rows, self._needs_every_pair, None, None, force, forcing, None, ended, [], before,
         )  # fmt: skip
         if self.merged.count:
             query.merged = self.merged
@@ -276,19 +276,13 @@ class Tracker:
         if ended and lost:
             over = set(ended)
             lost = tuple(track for track in lost if track not in over)
-        assignment = Assignment(
-            track_ids,
-            track_scores,
-            new_tracks=tuple(new_ids),
-            lost_tracks=lost,
-            found_tracks=sighting.found,
-            merged_tracks=() if matches.hidden is None else tuple(self.window.ids[matches.hidden].tolist()),
-            merged_rows=() if matches.hidden_rows is None else tuple(matches.hidden_rows.tolist()),
-            ended_tracks=tuple(ended),
-            flags=tuple(flags),
-            parents=tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
-            tentative_tracks=self._tentative_ids(matches.slots) if self._has_tentative else (),
-        )
+        assignment = Assignment(  # positional, as `Query`
+            track_ids, track_scores, tuple(new_ids), lost, sighting.found, tuple(ended), tuple(flags),
+            tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
+            (), (), self._tentative_ids(matches.slots) if self._has_tentative else (), (),
+            () if matches.hidden is None else tuple(self.window.ids[matches.hidden].tolist()),
+            () if matches.hidden_rows is None else tuple(matches.hidden_rows.tolist()),
+        )  # fmt: skip
         if self.corrections is not None:
             if len(self.window.retired):
                 begun = new_slots[~np.isin(new_rows, list(parents))] if parents else new_slots
