@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -14,7 +13,6 @@ from trackd_client.protocol.arrays import Part, PartList
 from trackd_client.protocol.errors import bad_message
 from trackd_client.protocol.messages import (
     PROTOCOL_VERSION,
-    STAGES,
     Ack,
     Close,
     Closed,
@@ -35,7 +33,6 @@ from trackd_client.protocol.messages import (
 )
 
 Header = dict[str, Any]
-_STAGES_OF = attrgetter(*STAGES)
 DETECTION_ARRAYS = ("boxes", "keypoints", "scores", "keypoint_scores", "classes", "gt_ids")
 TRACK_ARRAYS = ("track_ids", "track_scores", "boxes", "keypoints", "scores")
 TRACK_LISTS = ("new_tracks", "lost_tracks", "found_tracks", "ended_tracks", "flags")
@@ -163,6 +160,7 @@ def _tracks(m: Tracks, parts: PartList) -> Header:
 
 def tracks_head(m: Tracks) -> Header:
     """The header of a settlement without its arrays."""
+    timing = m.timing
     header: Header = {
         "stream": m.stream,
         "epoch": m.epoch,
@@ -170,7 +168,13 @@ def tracks_head(m: Tracks) -> Header:
         "frame_index": m.frame_index,
         "t_ns": m.t_ns,
         "status": str(m.status),
-        "timing": dict(zip(STAGES, _STAGES_OF(m.timing), strict=True)),
+        "timing": {
+            "queue": timing.queue,
+            "encode": timing.encode,
+            "associate": timing.associate,
+            "journal": timing.journal,
+            "total": timing.total,
+        },
     }
     if m.reason is not None:
         header["reason"] = m.reason

@@ -134,8 +134,10 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
     given = read.mapping(header, "detections")
     if given.get("boxes") is None and given.get("keypoints") is None:
         raise bad_message("detections must hold boxes, keypoints or both; got neither")
+    if len(given) == 1 and "boxes" in given:  # most frames
+        return Detections(_checked_boxes(_array(given["boxes"], "boxes", parts, *_ARRAYS["boxes"], limits)))
     arrays = {
-        name: _array(ref, name, parts, dtypes, limits, axes)
+        name: _array(ref, name, parts, dtypes, axes, limits)
         for name, (dtypes, axes) in _ARRAYS.items()
         if (ref := given.get(name)) is not None
     }
@@ -144,8 +146,8 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
     for name, array in arrays.items():
         if len(array) != n:
             raise bad_message(f"detections.{name} must have {n} rows, as the arrays beside it; got {len(array)}")
-    if boxes is not None and boxes.shape[1] != 4:
-        raise bad_message(f"detections.boxes must be [n, 4], x1 y1 x2 y2; got {list(boxes.shape)}")
+    if boxes is not None:
+        _checked_boxes(boxes)
     if keypoints is not None and keypoints.shape[2] != 2:
         raise bad_message(f"detections.keypoints must be [n, k, 2], x y; got {list(keypoints.shape)}")
     if keypoint_scores is not None and (keypoints is None or keypoint_scores.shape != keypoints.shape[:2]):
@@ -153,19 +155,26 @@ def _detections(header: Header, parts: Sequence[Part], limits: Limits) -> Detect
     return Detections(boxes, keypoints, scores, keypoint_scores, classes, _masks(given, parts, limits), gt_ids)
 
 
-def _array(ref: Any, name: str, parts: Sequence[Part], dtypes: Sequence[str], limits: Limits, axes: int) -> Any:
+def _checked_boxes(boxes: Any) -> Any:
+    if boxes.shape[1] != 4:
+        raise bad_message(f"detections.boxes must be [n, 4], x1 y1 x2 y2; got {list(boxes.shape)}")
+    return boxes
+
+
+def _array(ref: Any, name: str, parts: Sequence[Part], dtypes: Sequence[str], axes: int, limits: Limits) -> Any:
+    field = f"detections.{name}"
     if not isinstance(ref, dict):
-        raise bad_message(f"detections.{name} must be an array map; got {type(ref).__name__}")
-    shape = shape_of(ref, f"detections.{name}")
+        raise bad_message(f"{field} must be an array map; got {type(ref).__name__}")
+    shape = shape_of(ref, field)
     if len(shape) != axes:
-        raise bad_message(f"detections.{name} must have {axes} axes; got {list(shape)}")
+        raise bad_message(f"{field} must have {axes} axes; got {list(shape)}")
     if shape[0] > limits.instances:
         raise ProtocolError(ErrorCode.TOO_LARGE, f"a frame has at most {limits.instances} instances; got {shape[0]}")
     if name in ("keypoints", "keypoint_scores") and shape[1] > limits.keypoints:
         raise ProtocolError(
             ErrorCode.TOO_LARGE, f"an instance has at most {limits.keypoints} keypoints; got {shape[1]}"
         )
-    return read_array(ref, parts, f"detections.{name}", dtypes, shape)
+    return read_array(ref, parts, field, dtypes, shape)
 
 
 def _masks(given: Header, parts: Sequence[Part], limits: Limits) -> Any:
