@@ -19,7 +19,8 @@ class History:
     def __init__(self, max_frames: int, max_bytes: int) -> None:
         self.max_frames = max_frames
         self._max_bytes = max_bytes
-        self._rows: deque[tuple[Tracks, int]] = deque()  # each with its size in bytes
+        self._rows: deque[Tracks] = deque()
+        self._sizes: deque[int] = deque()  # of each row, bytes; a pair with the row would be one more for the collector
         self._nbytes = 0
         self._waiting: list[Callable[[], None]] | None = None  # None: it is complete
 
@@ -33,7 +34,8 @@ class History:
             size = _size(tracks)
             if len(self._rows) >= self.max_frames or self._nbytes + size > self._max_bytes:
                 break
-            self._rows.appendleft((tracks, size))
+            self._rows.appendleft(tracks)
+            self._sizes.appendleft(size)
             self._nbytes += size
         waiting, self._waiting = self._waiting or [], None
         for act in waiting:
@@ -52,10 +54,12 @@ class History:
     def append(self, tracks: Tracks) -> None:
         """Add the newest settlement, and delete the oldest ones beyond the bounds."""
         size = _size(tracks)
-        self._rows.append((tracks, size))
+        self._rows.append(tracks)
+        self._sizes.append(size)
         self._nbytes += size
         while self._rows and (len(self._rows) > self.max_frames or self._nbytes > self._max_bytes):
-            self._nbytes -= self._rows.popleft()[1]
+            self._rows.popleft()
+            self._nbytes -= self._sizes.popleft()
 
     def select(self, epoch: int | None, from_seq: int, to_seq: int | None, limit: int) -> list[Tracks]:
         """Return at most `limit` settlements of a range of seq, `to_seq` included, oldest first.
@@ -64,7 +68,7 @@ class History:
         """
         chosen: list[Tracks] = []
         nbytes = 0
-        for row, size in self._rows:
+        for row, size in zip(self._rows, self._sizes, strict=True):
             if (epoch is not None and row.epoch != epoch) or row.seq < from_seq:
                 continue
             nbytes += size
