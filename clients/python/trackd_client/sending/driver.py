@@ -22,20 +22,34 @@ PONG_S = 1.0
 _TICK_S = 0.5
 
 
-class Turn:
-    """A context manager that holds a condition's lock and notifies all waiting threads at its end."""
+class Turn(threading.Condition):
+    """A condition with a plain lock; as a context manager it notifies all waiting threads at its end.
 
-    def __init__(self, condition: threading.Condition) -> None:
-        self._condition = condition
+    Usually no thread waits. Without the count of those that do, each `notify_all` would take longer than the lock.
+    """
 
-    def __enter__(self) -> None:
-        self._condition.acquire()
+    def __init__(self) -> None:
+        super().__init__(threading.Lock())
+        self._n_waiting = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until another thread notifies, at most `timeout` seconds; return whether one has."""
+        self._n_waiting += 1
+        try:
+            return super().wait(timeout)
+        finally:
+            self._n_waiting -= 1
+
+    def notify_all(self) -> None:
+        """Notify all waiting threads. The caller holds the lock."""
+        if self._n_waiting:
+            super().notify_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._condition.notify_all()
-        self._condition.release()
+        self.notify_all()
+        self.release()
 
 
 class IngestDriver:
@@ -56,9 +70,7 @@ class IngestDriver:
         self._exchange = exchange_of(self._connection)
         self.sessions = self._exchange.sessions
         self.clock = self._exchange.clock
-        self._turn = threading.Condition(
-            threading.Lock()
-        )  # guards all fields and the connection, except `Connection.wake`
+        self._turn = Turn()  # guards all fields and the connection, except `Connection.wake`
         self._polling = False  # a thread is in `Connection.poll`, without the lock
         self._claiming = 0  # threads that wait for the end of that poll
         self._active_at = time.monotonic()
@@ -91,7 +103,7 @@ class IngestDriver:
 
     def turn(self) -> Turn:
         """Return the lock over the sessions. Another thread may still poll the socket; `pump` ends that poll."""
-        return Turn(self._turn)
+        return self._turn
 
     def add(self, session: StreamSession) -> None:
         """Add a stream. The caller holds `turn`."""
