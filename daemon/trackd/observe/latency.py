@@ -14,6 +14,7 @@ from trackd_client.protocol import STAGES, Timing
 
 EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _EDGES_US = [round(edge * 1e6) for edge in EDGES_S]  # integers, as the times: floats take longer to compare
+_FIRST_US = _EDGES_US[0]
 
 
 class Latency(Collector):
@@ -30,7 +31,7 @@ class Latency(Collector):
         """Add the times of a settled frame."""
         counts, sums = self._counts, self._sums_us
         for place, us in enumerate((timing.queue, timing.encode, timing.associate, timing.journal, timing.total)):
-            counts[place][bisect_left(_EDGES_US, us)] += 1
+            counts[place][bisect_left(_EDGES_US, us) if us > _FIRST_US else 0] += 1
             sums[place] += us
 
     def collect(self) -> Iterable[Metric]:

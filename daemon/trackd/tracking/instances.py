@@ -6,6 +6,7 @@ Letters: n instances, k nodes of the skeleton, A anchors per instance.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -125,6 +126,7 @@ class Instances:
         )
 
 
+@lru_cache(maxsize=64)  # a stream has few numbers of instances; slices take longer
 def _usual_columns(n: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]:
     """Return (n,) True, (n,) False and (n,) NaN; not to be written to."""
     if n <= len(_ALL):

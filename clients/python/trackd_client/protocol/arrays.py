@@ -16,6 +16,7 @@ Part = bytes | memoryview
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("|u1", "<u2", "<i4", "<i8", "<f4", "<f8")}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MAX_AXIS = 2**31
+_SMALL = 4096  # bytes
 
 
 class PartList:
@@ -37,8 +38,8 @@ class PartList:
             if name is None:
                 raise bad_message(f"dtype must be one of {', '.join(DTYPES)}; got {array.dtype.str}")
             contiguous = np.ascontiguousarray(array, dtype=little)
-        # The memoryview of an empty array cannot be cast.
-        self.parts.append(contiguous.data.cast("B") if contiguous.size else b"")
+        # A view of a small array takes longer than its copy, and one of an empty array cannot be cast.
+        self.parts.append(contiguous.tobytes() if contiguous.nbytes <= _SMALL else contiguous.data.cast("B"))
         return {"dtype": name, "shape": list(array.shape), "part": len(self.parts)}
 
     def add_bytes(self, data: Part) -> int:

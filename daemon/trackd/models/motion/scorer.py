@@ -77,7 +77,7 @@ class MotionScorer(Scorer):
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
-        found = Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, caution=CAUTION, one_each=True)
+        found = Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, CAUTION, None, True)
         if query.force and query.forcing is not None and query.forcing.wary:
             found.continuing = self.motion.continuing(query.instances, query.frame_index)
         return found
