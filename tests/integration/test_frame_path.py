@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "frame_path.py"
-LIMITS = {"files": 28, "calls": 150, "values": 10}
+LIMITS = {"files": 28, "calls": 146, "values": 10}
 
 
 def test_a_frame_of_two_boxes_enters_few_files_by_few_calls_and_becomes_few_values() -> None:
