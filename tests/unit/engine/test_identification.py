@@ -21,7 +21,7 @@ def test_two_animals_that_turn_back_unseen_get_their_ids_back():
 
 
 def test_animals_that_come_back_as_new_tracks_get_their_old_ids():
-    run = Scene(looks(3), max_tracks=None).run(0, 180)
+    run = Scene(looks(3), max_tracks=None, overlap_thresh=20.0).run(0, 180)
     assert {run.ids[BACK + 2][0], run.ids[BACK + 2][1]}.isdisjoint(run.ids[0].values())
     assert run.ids[-1] == run.ids[0]
     (index,) = run.corrected
