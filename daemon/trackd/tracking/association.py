@@ -62,7 +62,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     rows = query.rows
     if not len(columns) or not len(rows):
         return Matches(NO_ROWS, live[:0], NO_SCORES, rows)
-    by_odds = scores.one_each and not _change_scores(rules)
+    by_odds = scores.one_each and not change_scores(rules)
     if by_odds:
         log_odds, others = logits if len(scores.slots) == len(columns) else odds.spread(logits, scores, columns), 1
         values, limits = (
@@ -100,7 +100,7 @@ def _match_by_odds(query: Query, scores: Scores, columns: Slots, config: Tracker
     return Matches(matched, columns[tracks], probabilities, _unmatched(rows, matched))
 
 
-def _change_scores(rules: Sequence[Rule]) -> bool:
+def change_scores(rules: Sequence[Rule]) -> bool:
     """Whether a rule changes scores; others only flag frames."""
     return bool(rules) and any(rule.weigh is not None for rule in rules)
 
@@ -197,7 +197,7 @@ def _associate_near(
     if len(rows) < n:
         kept = usable[pairs[0]]
         pairs, logits = pairs[:, kept], logits[kept]
-    by_odds = not _change_scores(rules)
+    by_odds = not change_scores(rules)
     if by_odds:
         values = odds.SCALE * (logits + np.float32(scores.caution))
         gains = np.maximum(logits - np.float32(_log_threshold(config.overlap_thresh)), 0)

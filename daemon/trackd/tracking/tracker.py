@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trackd.tracking import division
 from trackd.tracking.assignment import Assignment as Assignment
-from trackd.tracking.association import associate, associate_left
+from trackd.tracking.association import associate, associate_left, change_scores
 from trackd.tracking.correction import Applied, Correction
 from trackd.tracking.corrections import Corrections
 from trackd.tracking.division_rate import DivisionRate
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 NO_SLOTS: Slots = np.empty(0, np.intp)
+LOW_THRESHOLD = 0.01  # `overlap_thresh` as it is by default
 CLOSED = 0.9  # chance that no object comes or leaves from which on an unmatched detection is a missing track
 
 
@@ -101,6 +102,8 @@ class Tracker:
         self._needs_every_pair = need_every_pair(self._rules)
         self._learns_divisions = config.divisions == "auto" and self.scorer.learns_births and config.max_tracks is None
         self._divides = config.divisions is True or self._learns_divisions
+        # Whoever has raised the threshold, or limits pairs by a rule, wants no pair that these exclude.
+        self._completes = config.overlap_thresh <= LOW_THRESHOLD and not change_scores(self._rules)
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
         self._has_tentative = config.min_hits > 1
 
@@ -210,7 +213,12 @@ class Tracker:
         if config.max_tracks is not None:
             if self.scorer.learns_births:
                 self.places.count(len(query.rows), config.max_tracks)
-        elif self.scorer.closed > CLOSED and len(matches.unmatched) and len(query.rows) <= len(query.live_slots):
+        elif (
+            self.scorer.closed > CLOSED
+            and self._completes
+            and len(matches.unmatched)
+            and len(query.rows) <= len(query.live_slots)
+        ):
             associate_left(query, matches, Forcing(self.lifecycle.extents, self.lifecycle.missed))
         parents: dict[int, int] = {}
         together = NO_SLOTS  # tracks that were in one box with others, in the frame before or now

@@ -175,3 +175,16 @@ def test_statistics_of_a_version_that_did_not_know_closed_streams_keep_their_bir
     assert [statistics(other)[name] for name in ("births", "open_births", "first_births")] == [births] * 3
     assert statistics(other)["settled_frames"] == -update.START_FRAMES
     assert step(other, 60, walk(6, 61, 0, 12.0)[60]).track_ids.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("settings", [{"overlap_thresh": 0.02}, {"max_center_dist": 0.5}])
+def test_what_a_configuration_excludes_is_excluded_in_a_closed_stream_too(settings: dict[str, float]) -> None:
+    one = Tracker(TrackerConfig(**settings), MotionScorer())
+    homes = np.array([[100.0, 100], [500, 100]])
+    for number in range(200):
+        step(one, number, homes)
+    assert statistics(one)["closed"] > 0.9
+    for number in range(200, 203):
+        step(one, number, homes[:1])
+    found = step(one, 203, np.array([[100.0, 100], [500, 100 + 7 * SIDE]]))
+    assert found.new_tracks == (2,)
