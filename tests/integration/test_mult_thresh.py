@@ -13,13 +13,15 @@ FRAMES, CUT = 60, 31
 
 
 def walk(frames: int) -> list[np.ndarray]:
-    """Animals that turn abruptly, of which a part is missed: with true, more tracks begin."""
+    """Animals that turn abruptly and become more, of which a part is missed: with true, more tracks begin."""
     rng = np.random.default_rng(5)
-    places, speeds, found = rng.uniform(0, 200, (12, 2)), np.zeros((12, 2)), []
-    for _ in range(frames):
+    n = 12 + frames // 4
+    places, speeds, found = rng.uniform(0, 200, (n, 2)), np.zeros((n, 2)), []
+    for number in range(frames):
         speeds = 0.5 * speeds + rng.normal(0, 8, speeds.shape)
         places = places + speeds
-        seen = places[rng.random(12) < 0.8]
+        there = places[: 12 + number // 4]
+        seen = there[rng.random(len(there)) < 0.8]
         found.append(np.concatenate([seen - 9, seen + 9], axis=1).astype(np.float32))
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from trackd.commands.observer import Observer
 from trackd.evaluation import IdentityScore, IdentityScoring
-from trackd_client import Client
+from trackd_client import Client, TracksSubscription
 from trackd_client.causes import Causes
 from trackd_client.protocol import Status, Tracks
 from trackd_client.recordings.recording import RecordedFrame
@@ -40,10 +40,21 @@ class Collector:
         self.track_ids: set[int] = set()
         self.counts: Counter[Status] = Counter()
         self._causes = Causes()
+        self._tracks: TracksSubscription | None = None
         self._thread = threading.Thread(target=self._follow, name=f"collect {name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; the stream must be open."""
+        """Subscribe, and start the thread; the stream must be open.
+
+        Raises:
+            TrackdError: the daemon refuses, or does not answer.
+        """
+        try:
+            # Before any frame is sent: a daemon that is busy with the frames may answer late.
+            self._tracks = self._client.tracks(self._name, from_seq=0, until_closed=True)
+        except BaseException:
+            self._end()
+            raise
         self._thread.start()
 
     def expect(self, frame: RecordedFrame) -> None:
@@ -69,17 +80,21 @@ class Collector:
         return self._scoring.score() if self._has_truth else None
 
     def _follow(self) -> None:
+        assert self._tracks is not None
         try:
-            for tracks in self._client.tracks(self._name, from_seq=0, until_closed=True):
+            for tracks in self._tracks:
                 self._collect(self._sent.pop(tracks.frame_index), tracks)
                 self._room.release()
         except Exception as error:
             self._failure = error
         finally:
-            for cause in self._causes.lines:
-                logger.warning("stream=%s: %s", self._name, cause)
-            for observer in self._observers:
-                observer.close()
+            self._end()
+
+    def _end(self) -> None:
+        for cause in self._causes.lines:
+            logger.warning("stream=%s: %s", self._name, cause)
+        for observer in self._observers:
+            observer.close()
 
     def _collect(self, frame: RecordedFrame, tracks: Tracks) -> None:
         self.counts[tracks.status] += 1

@@ -103,7 +103,8 @@ class Tracker:
         self._learns_divisions = config.divisions == "auto" and self.scorer.learns_births and config.max_tracks is None
         self._divides = config.divisions is True or self._learns_divisions
         # Whoever has raised the threshold, or limits pairs by a rule, wants no pair that these exclude.
-        self._completes = config.overlap_thresh <= LOW_THRESHOLD and not change_scores(self._rules)
+        low = config.overlap_thresh <= LOW_THRESHOLD and not config.mult_thresh
+        self._completes = low and not change_scores(self._rules)
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
         self._has_tentative = config.min_hits > 1
 

@@ -177,7 +177,7 @@ def test_statistics_of_a_version_that_did_not_know_closed_streams_keep_their_bir
     assert step(other, 60, walk(6, 61, 0, 12.0)[60]).track_ids.tolist() == list(range(6))
 
 
-@pytest.mark.parametrize("settings", [{"overlap_thresh": 0.02}, {"max_center_dist": 0.5}])
+@pytest.mark.parametrize("settings", [{"overlap_thresh": 0.02}, {"mult_thresh": True}, {"max_center_dist": 0.5}])
 def test_what_a_configuration_excludes_is_excluded_in_a_closed_stream_too(settings: dict[str, float]) -> None:
     one = Tracker(TrackerConfig(**settings), MotionScorer())
     homes = np.array([[100.0, 100], [500, 100]])
