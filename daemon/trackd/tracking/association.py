@@ -65,10 +65,8 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
     by_odds = scores.one_each and not change_scores(rules)
     if by_odds:
         log_odds, others = logits if len(scores.slots) == len(columns) else odds.spread(logits, scores, columns), 1
-        values, limits = (
-            log_odds - np.float32(_log_threshold(config.overlap_thresh)),
-            _odds_limits(query, columns, config),
-        )
+        values = log_odds - np.float32(_log_threshold(config.overlap_thresh))
+        limits = _odds_limits(query, columns, config)
         table = odds.SCALE * (log_odds + np.float32(scores.caution))
         flags = weigh_table(odds.with_no_match(table), query, columns, config, rules)[1] if rules else []
     else:
@@ -146,7 +144,7 @@ def associate_left(query: Query, matches: Matches, forcing: Forcing) -> None:
     """
     left = np.setdiff1d(query.live_slots, matches.slots)
     centres = query.instances.centres[matches.unmatched]
-    found, tracks = match_left(centres, forcing.boxes[left], forcing.missed[left])
+    found, tracks = match_left(centres, forcing.boxes[left], forcing.missed[left] + 1)
     if not len(found):
         return
     query.flags.append("forced")

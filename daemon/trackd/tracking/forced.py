@@ -78,26 +78,26 @@ def weigh_forced(
 
 
 def match_left(
-    centres: NDArray[np.float32], boxes: NDArray[np.float32], missed: NDArray[np.int64]
+    centres: NDArray[np.float32], boxes: NDArray[np.float32], frames: NDArray[np.int64]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Match what has no match, by distance in relation to the reach; what is out of reach stays without.
 
     Args:
         centres: (r, 2) of the instances, pixels.
         boxes: (s, 4) the tracks' last boxes.
-        missed: (s,) as of `weigh_forced`.
+        frames: (s,) since the last observation, at least 1.
 
     Returns:
         (k,) ascending rows and (k,) columns.
     """
-    return best_pairs(nearness(centres, boxes, missed), np.zeros(len(boxes)))
+    return best_pairs(nearness(centres, boxes, frames), np.zeros(len(boxes)))
 
 
 def nearness(
-    centres: NDArray[np.float32], boxes: NDArray[np.float32], missed: NDArray[np.int64]
+    centres: NDArray[np.float32], boxes: NDArray[np.float32], frames: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return (r, s) 1 at a track's place, falling to 0 at the border of its reach; arguments as of `match_left`."""
     middles = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     sides = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1.0))
     distances = np.hypot(*np.moveaxis(centres[:, None] - middles[None], 2, 0))
-    return np.asarray(np.maximum(1.0 - distances / (REACH * sides * (missed + 1)), 0.0), np.float32)
+    return np.asarray(np.maximum(1.0 - distances / (REACH * sides * frames), 0.0), np.float32)

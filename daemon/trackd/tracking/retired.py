@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from trackd.tracking.forced import match_left
 from trackd.tracking.lifecycle import Lifecycle
-from trackd.tracking.linear_assignment import best_pairs
 from trackd.tracking.window import RollingWindow, Slots, State
 
 if TYPE_CHECKING:
     from trackd.config import TrackerConfig
 
-# A successor begins within so many sides of the last box for each frame since then, as a track that is matched against
-# its odds (`forced.REACH`), and within so many frames: later another animal may have come there.
-REACH = 2.0
+# A successor begins within the reach of the last box, as a track that is matched against its odds, and within so many
+# frames: later another animal may have come there.
 MOST_FRAMES = 5
 
 
@@ -108,11 +107,7 @@ class Retired:
 
     def _find_successors(self, slots: Slots, begun: Slots) -> None:
         life, ids = self._lifecycle, self._window.ids
-        boxes = life.extents[slots]
-        distances = np.linalg.norm(_centres(life.extents[begun])[:, None] - _centres(boxes), axis=2)
-        sides = np.sqrt(np.maximum((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 1.0))
-        nearness = np.maximum(1.0 - distances / (REACH * sides * life.missed[slots]), 0.0)
-        rows, columns = best_pairs(nearness.astype(np.float32), np.zeros(len(slots)))
+        rows, columns = match_left(_centres(life.extents[begun]), life.extents[slots], life.missed[slots])
         for track, successor in zip(ids[slots[columns]].tolist(), ids[begun[rows]].tolist(), strict=True):
             self._successors[track] = successor
 

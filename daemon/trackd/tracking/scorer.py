@@ -100,10 +100,14 @@ class Scorer(ABC):
     # reached.
     learns_births: bool = False
     follows_merges: bool = False  # `merge` is called
-    closed: float = 0.0  # the chance that no object comes or leaves, as far as it is learnt
     # True: `end` and `clear` change nothing that `score` reads, so a frame that cannot be scored can be taken back.
     can_undo: bool = False
     batch_key: Hashable | None = None  # set by a `BatchScorer`
+
+    @property
+    def closed(self) -> float:
+        """The chance that no object comes or leaves, as far as it is learnt."""
+        return 0.0
 
     def configure(self, settings: StreamSettings) -> None:  # noqa: B027
         """Use other settings from the next frame on. A new window size is passed to `resize`."""

@@ -442,7 +442,7 @@ class Tracker:
         missing = live[life.missed[live] > 0]
         if len(missing):
             middles = 0.5 * (life.extents[slots, :2] + life.extents[slots, 2:])
-            rows[nearness(middles, life.extents[missing], life.missed[missing]).any(axis=1)] = -1
+            rows[nearness(middles, life.extents[missing], life.missed[missing] + 1).any(axis=1)] = -1
         return self.scorer.jumps(slots, rows)
 
     def _leave_doubtful(self, query: Query, matches: Matches, parents: dict[int, int]) -> NDArray[np.intp]:

@@ -393,10 +393,8 @@ def rate_jumps(
         j = np.searchsorted(kept, slots[k])
         if rows[k] < 0 or j == len(kept) or kept[j] != slots[k]:
             continue
-        burst, usual = (
-            _burst_likelihood(observed[rows[k]], expected[j]),
-            _usual_likelihood(observed[rows[k]], expected[j]),
-        )
+        measurement, row = observed[rows[k]], expected[j]
+        burst, usual = _burst_likelihood(measurement, row), _usual_likelihood(measurement, row)
         ratios[k] = max(burst / (bursts * max(usual, burst)), 1.0)
 
 

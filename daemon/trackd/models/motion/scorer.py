@@ -50,6 +50,10 @@ class MotionScorer(Scorer):
         self.poses = Poses()
         self.motion = FilterBank(use_scores)
 
+    @property
+    def closed(self) -> float:
+        return self.motion.closed
+
     def configure(self, settings: StreamSettings) -> None:
         self.needs_image = settings.tracker.use_vis_feats
         self.motion.use_scores = settings.tracker.use_scores
@@ -121,7 +125,6 @@ class MotionScorer(Scorer):
             left = np.setdiff1d(matches.unmatched, rows[n_matched:])
             unowned = np.concatenate([rows, left])
         self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
-        self.closed = self.motion.closed
         if query.force or self.motion.has_left:
             self.motion.leave(left, query.instances, query.frame_index)
         if doubtful is not None or self.motion.has_doubtful:
@@ -155,5 +158,4 @@ class MotionScorer(Scorer):
     def restore(self, state: State, slots: Slots) -> None:
         self.appearance.restore(state["appearance"], slots)
         self.motion.restore(state["motion"], slots)
-        self.closed = self.motion.closed
         self.poses.restore(state.get("poses"), slots)  # not in snapshots of earlier versions, nor without poses
