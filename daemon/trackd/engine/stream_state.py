@@ -17,8 +17,9 @@ from trackd.store.looks_writer import PendingLooks
 from trackd.store.records import FrameRecord, Record, SnapshotRecord
 from trackd.tracking.correction import Applied, Correction, CorrectionError
 from trackd.tracking.instances import Instances
+from trackd.tracking.live_tracks import LiveTracks
 from trackd.tracking.scorer import Scorer
-from trackd.tracking.tracker import LiveTracks, Tracker
+from trackd.tracking.tracker import Tracker
 from trackd_client.detections import Detections, Skeleton
 from trackd_client.protocol import ErrorCode, ProtocolError, Status
 from trackd_client.zones import Places

@@ -5,21 +5,21 @@ Letters: n instances, M live tracks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trackd.tracking import division
 from trackd.tracking.assignment import Assignment as Assignment
 from trackd.tracking.association import associate, associate_left, change_scores
 from trackd.tracking.correction import Applied, Correction
 from trackd.tracking.corrections import Corrections
+from trackd.tracking.dividing import Dividing
 from trackd.tracking.division_rate import DivisionRate
-from trackd.tracking.forced import Forcing, nearness
+from trackd.tracking.forced import Forcing
 from trackd.tracking.instances import Instances
 from trackd.tracking.lifecycle import Lifecycle, choose_new_tracks
+from trackd.tracking.live_tracks import LiveTracks
 from trackd.tracking.merging import Merged
 from trackd.tracking.places import Places
 from trackd.tracking.rules import orientation
@@ -35,29 +35,6 @@ if TYPE_CHECKING:
 NO_SLOTS: Slots = np.empty(0, np.intp)
 LOW_THRESHOLD = 0.01  # `overlap_thresh` as it is by default
 CLOSED = 0.9  # chance that no object comes or leaves from which on an unmatched detection is a missing track
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LiveTracks:
-    """The live tracks by ascending id."""
-
-    ids: NDArray[np.int32]  # (M,)
-    active: NDArray[np.bool_]  # (M,) seen in the latest frame; else lost
-    merged: NDArray[np.bool_]  # (M,) in the box of another track in it; active too
-    tentative: NDArray[np.bool_]  # (M,) seen in fewer than `min_hits` frames so far
-    boxes: NDArray[np.float32]  # (M, 4) x1 y1 x2 y2, the last published
-    frame_index: NDArray[np.int64]  # (M,) of the last observation
-    first_frame_index: NDArray[np.int64]  # (M,) of the first observation
-    names: tuple[str | None, ...]  # (M,) None for none
-
-    @property
-    def states(self) -> list[str]:
-        """Each track's state: "tentative", else "merged", else "active" or "lost"."""
-        columns = (self.tentative.tolist(), self.merged.tolist(), self.active.tolist())
-        return [
-            "tentative" if tentative else "merged" if merged else "active" if active else "lost"
-            for tentative, merged, active in zip(*columns, strict=True)
-        ]
 
 
 class Tracker:
@@ -88,7 +65,7 @@ class Tracker:
         self.clip_length = clip_length
         self.window = RollingWindow(config.window_size, max_active_tracks)
         self.lifecycle = Lifecycle(self.window, first_id)
-        self.division_rate = DivisionRate()
+        self.dividing = Dividing(self.window, self.lifecycle, scorer)
         self.merged = Merged()
         self.places = Places()
         self._clip = 0
@@ -100,8 +77,7 @@ class Tracker:
         self._rules = active_rules(config)
         self._takes_unlikely_pairs = config.overlap_thresh < NEGLIGIBLE
         self._needs_every_pair = need_every_pair(self._rules)
-        self._learns_divisions = config.divisions == "auto" and self.scorer.learns_births and config.max_tracks is None
-        self._divides = config.divisions is True or self._learns_divisions
+        self.dividing.configure(config)
         # Whoever has raised the threshold, or limits pairs by a rule, wants no pair that these exclude.
         low = config.overlap_thresh <= LOW_THRESHOLD and not config.mult_thresh
         self._completes = low and not change_scores(self._rules)
@@ -232,12 +208,12 @@ class Tracker:
             together = self.merged.members()[0] if self.merged.count else NO_SLOTS
             self.scorer.merge(query, matches, self.merged, self.lifecycle.missed)
             if len(hidden):
-                self.division_rate.count_lost(hidden, self.merged, matches)
+                self.dividing.rate.count_lost(hidden, self.merged, matches)
             if len(together) or self.merged.count:
                 together = np.union1d(together, self.merged.members()[0])
-        if self._divides and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
-            parents, divided = self._divide(matches, instances, together)
-            ended += divided
+        if self.dividing.is_on and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
+            parents, divided = self.dividing.divide(matches, instances, together)
+            ended += self._end(divided)
         slots, rows = matches.slots, matches.rows
         all_matched = len(rows) == n  # then `rows` is in the order of the instances
         extents = instances.extents if all_matched else instances.extents[rows]
@@ -349,8 +325,8 @@ class Tracker:
             state["places"] = self.places.snapshot()
         if self.merged.count:
             state["merged"] = self.merged.snapshot()
-        if self.division_rate.births or self.division_rate.merges:
-            state["divisions"] = self.division_rate.snapshot()
+        if self.dividing.rate.births or self.dividing.rate.merges:
+            state["divisions"] = self.dividing.rate.snapshot()
         if self.corrections is not None:
             state["corrections"] = self.corrections.snapshot()
         return state
@@ -367,9 +343,9 @@ class Tracker:
         self.merged = Merged()
         if "merged" in state:  # not in snapshots of earlier versions
             self.merged.restore(state["merged"])
-        self.division_rate = DivisionRate()
+        self.dividing.rate = DivisionRate()
         if "divisions" in state:  # not in snapshots of earlier versions
-            self.division_rate.restore(state["divisions"])
+            self.dividing.rate.restore(state["divisions"])
         self.corrections = None
         if "corrections" in state:  # not in snapshots of earlier versions
             self.corrections = Corrections(self.window, self.lifecycle, self._forget)
@@ -389,61 +365,6 @@ class Tracker:
             raise RuntimeError("tracker: a live track has an id that was never given")
         if self.corrections is not None:
             self.corrections.check_integrity()
-
-    def _divide(self, matches: Matches, instances: Instances, together: Slots) -> tuple[dict[int, int], list[int]]:
-        """End the tracks that have divided, and make their children unmatched rows, which begin tracks.
-
-        Returns:
-            The parent's id by the child's row, and the ids that ended.
-        """
-        life, live, extents = self.lifecycle, self.window.live, instances.extents
-        if self._learns_divisions:
-            if instances.keypoints is not None and instances.keypoints.shape[1] > 1:  # a pose: it does not divide
-                return {}, []
-            if not self.division_rate.may_divide(live, life.missed, life.extents, matches, extents):
-                return {}, []
-        limit = self.window.max_slots if self.config.max_tracks is None else self.config.max_tracks
-        candidates = live[~life.lost[live]]
-        if len(together):  # two objects in one box do not divide, and come apart as they are
-            candidates = candidates[~np.isin(candidates, together)]
-        row_of = np.full(self.window.capacity, -1, np.intp)
-        row_of[matches.slots] = matches.rows
-        before, own = life.extents[candidates], row_of[candidates]
-        found = division.find_divisions(before, own, matches.unmatched, extents)
-        if self._learns_divisions:
-            jumps = self._jumps(found, candidates, own)
-            found = self.division_rate.likely(found, before, extents, len(matches.unmatched), jumps)
-        found = found[: max(limit - len(live), 0)]  # each division needs one more slot
-        if not found:
-            return {}, []
-        slots = candidates[[each.parent for each in found]]
-        parents = {
-            row: int(track_id)
-            for each, track_id in zip(found, self.window.ids[slots], strict=True)
-            for row in each.children
-        }
-        freed = np.isin(matches.slots, slots)
-        matches.unmatched = np.sort(np.concatenate([matches.unmatched, matches.rows[freed]]))
-        matches.rows, matches.slots = matches.rows[~freed], matches.slots[~freed]
-        matches.probabilities = matches.probabilities[~freed]
-        return parents, self._end(np.sort(slots))
-
-    def _jumps(self, found: list[division.Division], candidates: Slots, own: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return of each possible division how much likelier its track's own movement is as a jump than as usual.
-
-        Where a missing track may have been at its place, both can be animals that come apart: 1.
-        """
-        if not found:
-            return np.ones(0)
-        life, live = self.lifecycle, self.window.live
-        parents = [each.parent for each in found]
-        slots, rows = candidates[parents], own[parents].copy()
-        rows[(np.array([each.children for each in found]) != rows[:, None]).all(axis=1)] = -1
-        missing = live[life.missed[live] > 0]
-        if len(missing):
-            middles = 0.5 * (life.extents[slots, :2] + life.extents[slots, 2:])
-            rows[nearness(middles, life.extents[missing], life.missed[missing] + 1).any(axis=1)] = -1
-        return self.scorer.jumps(slots, rows)
 
     def _leave_doubtful(self, query: Query, matches: Matches, parents: dict[int, int]) -> NDArray[np.intp]:
         """Return the unmatched rows that may begin a track, and note and flag the others."""

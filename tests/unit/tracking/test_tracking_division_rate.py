@@ -91,7 +91,7 @@ def test_an_object_that_appears_beside_another_is_no_division() -> None:
         for _ in range(5):
             assert stream.frame(*[each for place in PLACES for each in whole(*place)], *beside).parents == ()
         beside.append(box(x - 24, y, 40, 40))
-    assert stream.tracker.division_rate.share < 0.1
+    assert stream.tracker.dividing.rate.share < 0.1
 
 
 def points_divide(stream: Stream, jump: float, hidden: bool = False) -> list[tuple[int, ...]]:
@@ -139,7 +139,7 @@ def test_a_restored_tracker_believes_the_same_divisions() -> None:
     other = Stream()
     other.index = one.index
     other.tracker.restore(one.tracker.snapshot())
-    assert other.tracker.division_rate.snapshot() == one.tracker.division_rate.snapshot()
+    assert other.tracker.dividing.rate.snapshot() == one.tracker.dividing.rate.snapshot()
     divided = [each for k, place in enumerate(PLACES) for each in (halves if k < 4 else whole)(*place)]
     found, again = one.frame(*divided), other.frame(*divided)
     assert again.track_ids.tolist() == found.track_ids.tolist()
@@ -152,7 +152,7 @@ def test_a_snapshot_of_an_earlier_version_has_no_evidence() -> None:
     state = stream.tracker.snapshot()
     del state["divisions"]
     stream.tracker.restore(state)
-    assert stream.tracker.division_rate.snapshot() == DivisionRate().snapshot()
+    assert stream.tracker.dividing.rate.snapshot() == DivisionRate().snapshot()
 
 
 @given(st.data())
@@ -186,5 +186,5 @@ def test_the_evidence_stays_bounded(n_births: int) -> None:
     for _ in range(20):
         stream.frame(*[part for place in PLACES for part in halves(*place)])
         stream.frame(*[one for place in PLACES for one in whole(*place)])
-        most = max(most, stream.tracker.division_rate.merges)
+        most = max(most, stream.tracker.dividing.rate.merges)
     assert len(PLACES) <= most <= MAX_MERGES
