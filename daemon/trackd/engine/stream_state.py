@@ -261,7 +261,7 @@ class StreamState:
     @property
     def n_live(self) -> int:
         """Number of live tracks."""
-        return len(self.tracker.window.live)
+        return len(self.tracker.window.placed)
 
     @property
     def live(self) -> LiveTracks:

@@ -75,7 +75,7 @@ def associate(query: Query, scores: Scores | None, config: TrackerConfig, rules:
         values, limits = table, _limits(query, scores, columns, config)
     if query.force:
         worth = ODDS_WORTH if by_odds else SCORE_WORTH
-        matched, tracks = _force(values, limits, query, columns, worth, scores.continuing)
+        matched, tracks = _force(values, limits, query, columns, worth)
     else:
         matched, tracks = best_pairs(np.maximum(values, 0) if by_odds else values, limits)
     query.flags += flags
@@ -109,7 +109,6 @@ def _force(
     query: Query,
     columns: Slots,
     worth: float,
-    continuing: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Match where few or no more tracks may begin, and add the flags that say so."""
     forcing = query.forcing
@@ -119,14 +118,13 @@ def _force(
         weights, centres = values.copy(), query.instances.centres[query.rows]
         boxes, missed = forcing.boxes[columns], forcing.missed[columns]
         weigh_forced(weights, limits, worth, centres, boxes, missed, forcing.reach)
-        if continuing is not None:
-            weights[~continuing[query.rows, None] & (values <= limits)] = 0
+        candidates = query.window.ids[columns] < 0
+        if candidates.any():
+            weights[candidates & (values <= limits)] = 0
         if forcing.places:  # each is one more column, worth as much as a pair at its threshold
             begun = np.full((len(weights), forcing.places), worth, np.float32)
             weights = np.concatenate([weights, begun], axis=1)
         matched, tracks = best_pairs(weights, np.zeros(weights.shape[1]))
-        if len(matched) < min(weights.shape):
-            query.flags.append("out_of_reach")
         there = tracks < len(columns)
         matched, tracks = matched[there], tracks[there]
     if (values[matched, tracks] <= limits[tracks]).any():

@@ -58,27 +58,27 @@ class Dividing:
             The parent's id by the child's row, and the slots of the tracks that have divided, ascending.
         """
         life, window, extents = self._lifecycle, self._window, instances.extents
-        live, none = window.live, window.live[:0]
+        live, none = window.placed, window.live[:0]
         if self._is_learnt:
             if instances.keypoints is not None and instances.keypoints.shape[1] > 1:  # a pose: it does not divide
                 return {}, none
             if not self.rate.may_divide(live, life.missed, life.extents, matches, extents):
                 return {}, none
         limit = window.max_slots if self._max_tracks is None else self._max_tracks
-        candidates = live[~life.lost[live]]
+        active = live[~life.lost[live]]
         if len(together):  # two objects in one box do not divide, and come apart as they are
-            candidates = candidates[~np.isin(candidates, together)]
+            active = active[~np.isin(active, together)]
         row_of = np.full(window.capacity, -1, np.intp)
         row_of[matches.slots] = matches.rows
-        before, own = life.extents[candidates], row_of[candidates]
+        before, own = life.extents[active], row_of[active]
         found = find_divisions(before, own, matches.unmatched, extents)
         if self._is_learnt:
-            jumps = self._jumps(found, candidates, own)
+            jumps = self._jumps(found, active, own)
             found = self.rate.likely(found, before, extents, len(matches.unmatched), jumps)
         found = found[: max(limit - len(live), 0)]  # each division needs one more slot
         if not found:
             return {}, none
-        slots = candidates[[each.parent for each in found]]
+        slots = active[[each.parent for each in found]]
         parents = {
             row: int(track_id) for each, track_id in zip(found, window.ids[slots], strict=True) for row in each.children
         }
@@ -88,16 +88,16 @@ class Dividing:
         matches.probabilities = matches.probabilities[~freed]
         return parents, np.sort(slots)
 
-    def _jumps(self, found: list[Division], candidates: Slots, own: NDArray[np.intp]) -> NDArray[np.float64]:
+    def _jumps(self, found: list[Division], active: Slots, own: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return of each possible division how much likelier its track's own movement is as a jump than as usual.
 
         Where a missing track may have been at its place, both can be animals that come apart: 1.
         """
         if not found:
             return np.ones(0)
-        life, live = self._lifecycle, self._window.live
+        life, live = self._lifecycle, self._window.placed
         parents = [each.parent for each in found]
-        slots, rows = candidates[parents], own[parents].copy()
+        slots, rows = active[parents], own[parents].copy()
         rows[(np.array([each.children for each in found]) != rows[:, None]).all(axis=1)] = -1
         missing = live[life.missed[live] > 0]
         if len(missing):

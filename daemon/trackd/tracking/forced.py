@@ -36,7 +36,6 @@ class Forcing:
     missed: NDArray[np.int64]  # (S,) frames in a row without the track
     reach: float = REACH  # in sides of a track's box, for each frame that it was missing and one more
     places: int = 0  # tracks that may begin all the same
-    wary: bool = False  # only those of a detection that continues one without a track in the frame before
 
 
 @compiled(None, FLOAT32_TABLE, FLOATS, FLOAT, GIVEN_BOXES, GIVEN_BOXES, INTS, FLOAT)

@@ -43,7 +43,7 @@ class Labels:
 
     def slots(self, ending: bool = False) -> dict[int, int]:
         """Return the slot of each live track by its id; with `ending` also of those that end before the next frame."""
-        live = self._window.live
+        live = self._window.placed
         slots = dict(zip(self._window.ids[live].tolist(), live.tolist(), strict=True))
         return slots if ending else {track: slot for track, slot in slots.items() if track not in self.ending}
 

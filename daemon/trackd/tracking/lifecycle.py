@@ -12,7 +12,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from trackd.compiled import FLOAT32_TABLE, GIVEN_BOXES, INT, INT32_TABLE, INTS, INTS32, compiled
-from trackd.tracking.window import RollingWindow, Slots, State
+from trackd.tracking.window import FREE, RollingWindow, Slots, State
 
 _COUNTS = types.UniTuple(types.int64, 2)
 
@@ -50,13 +50,13 @@ def _see(
         extents[slot] = boxes[k]
     for slot in live:
         if seen[slot]:
-            if missed[slot] > 0:
+            if missed[slot] > 0 and ids[slot] >= 0:
                 changed[1, n_found] = ids[slot]
                 n_found += 1
             hits[slot] += 1
             missed[slot] = 0
         else:
-            if missed[slot] == 0:
+            if missed[slot] == 0 and ids[slot] >= 0:
                 changed[0, n_lost] = ids[slot]
                 n_lost += 1
             missed[slot] += 1
@@ -166,12 +166,19 @@ class Lifecycle:
         return Sighting(tuple(changed[0, :n_lost].tolist()), tuple(changed[1, :n_found].tolist()))
 
     def begin(
-        self, extents: NDArray[np.float32], axes: NDArray[np.float32] | None, frame_index: int, t_ns: int
+        self,
+        extents: NDArray[np.float32],
+        axes: NDArray[np.float32] | None,
+        frame_index: int,
+        t_ns: int,
+        placed: bool = True,
     ) -> Slots:
-        """Begin a track for each of the (m,) rows, in their order; returns their slots. The window must have room."""
+        """Begin a track for each of the (m,) rows, in their order; returns their slots. The window must have room.
+
+        With `placed` false they are candidates.
+        """
         count = len(extents)
-        slots = self.window.acquire(np.arange(self.next_id, self.next_id + count, dtype=np.int32))
-        self.next_id += count
+        slots = self.window.acquire(self._new_ids(count) if placed else np.full(count, FREE, np.int32))
         if len(self.last_index) < self.window.capacity:
             self._grow()
         self.axes[slots] = np.nan if axes is None else axes
@@ -180,9 +187,29 @@ class Lifecycle:
         self.last_t_ns[slots], self.extents[slots] = t_ns, extents
         return slots
 
+    def place(self, candidates: Slots) -> list[int]:
+        """Give candidates new ids, and return these. Nothing was published of them, so none is found again."""
+        if not len(candidates):
+            return []
+        self.missed[candidates] = 0
+        ids = self._new_ids(len(candidates))
+        self.window.label(candidates, ids)
+        return list(map(int, ids))
+
+    def exchange_places(self, candidate: int, other: int) -> None:
+        """Give a candidate the id of another track, which becomes a candidate, and what was published of it."""
+        pair = np.array([candidate, other])
+        self.window.label(pair, np.array([self.window.ids[other], FREE], np.int32))
+        for values in (self.hits, self.missed):
+            values[pair] = values[pair[::-1]]
+
+    def _new_ids(self, count: int) -> NDArray[np.int32]:
+        self.next_id += count
+        return np.arange(self.next_id - count, self.next_id, dtype=np.int32)
+
     def end(self, slots: Slots) -> list[int]:
-        """End the tracks in these slots; returns their ids, ascending."""
-        ended = sorted(self.window.ids[slots].tolist())
+        """End the tracks in these slots; returns their ids, ascending, without candidates."""
+        ended = sorted(track for track in self.window.ids[slots].tolist() if track >= 0)
         self.window.release(slots)
         return ended
 

@@ -5,8 +5,8 @@ Where a detection is out of reach of every missing track, it is false, or an obj
 a false one is one too many there.
 
 - Where none of many such frames had too many, each detection is an object, at any distance.
-- Where some had too many, a detection is not taken for an object that moved farther than usual before it is seen in two
-  frames in a row.
+- Where some had too many, a detection is not taken for an object that moved farther than usual before it is seen again
+  (candidates.py).
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ class Places:
         Args:
             forcing: of the live tracks, changed.
             n: number of detections.
-            live: number of live tracks.
+            live: number of tracks that have a place.
             objects: `max_tracks`.
 
         Returns:
-            False if none may: there is a place for each detection.
+            False if none may: there is a place for each detection, or some detections are false.
         """
         forcing.places = max(objects - live, 0)
         if forcing.places >= n:
             return False
-        forcing.wary = self.surplus > MOST_SURPLUS * max(self.full, ENOUGH)
-        if self.full >= ENOUGH and not forcing.wary and n <= objects:
+        if self.surplus > MOST_SURPLUS * max(self.full, ENOUGH):
+            return False
+        if self.full >= ENOUGH and n <= objects:
             forcing.reach = math.inf
         return True
 

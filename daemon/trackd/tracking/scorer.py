@@ -61,8 +61,6 @@ class Scores:
     n_frames: int  # T
     pairs: NDArray[np.intp] | None = None  # (2, K) row, ascending, and reference of each logit; others cannot match
     caution: float = 0.0  # with `one_each`: by how much the logits are below the log odds of a match over a new object
-    # (n,) which instances continue one of the frame before that has no track; None if the query's forcing is not wary
-    continuing: NDArray[np.bool_] | None = None
     one_each: bool = False  # one reference of each track, by ascending slot, all in one frame
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trackd.tracking.assignment import Assignment as Assignment
 from trackd.tracking.association import associate, associate_left, change_scores
+from trackd.tracking.candidates import Candidates
 from trackd.tracking.correction import Applied, Correction
 from trackd.tracking.corrections import Corrections
 from trackd.tracking.dividing import Dividing
@@ -68,6 +69,7 @@ class Tracker:
         self.dividing = Dividing(self.window, self.lifecycle, scorer)
         self.merged = Merged()
         self.places = Places()
+        self.candidates = Candidates(self.window, self.lifecycle)
         self._clip = 0
         self.corrections: Corrections | None = None  # from the first correction on
         self._use(config)
@@ -83,6 +85,7 @@ class Tracker:
         self._completes = low and not change_scores(self._rules)
         self._ends_gaps = config.max_gap is not None or config.max_gap_s is not None
         self._has_tentative = config.min_hits > 1
+        self._has_places = config.max_tracks is not None and self.scorer.learns_births
 
     @property
     def next_id(self) -> int:
@@ -134,11 +137,16 @@ class Tracker:
         if config.max_tracks is not None:
             if self.scorer.learns_births:
                 forcing = Forcing(self.lifecycle.extents, self.lifecycle.missed)
-                force = self.places.limit(forcing, len(rows), len(live), config.max_tracks)
+                force = self.places.limit(forcing, len(rows), len(self.window.placed), config.max_tracks)
             else:
                 force = len(live) >= config.max_tracks
         few_pairs = len(live) * len(instances.valid) <= MAX_PAIRS
-        complete = force or self._takes_unlikely_pairs or (self._needs_every_pair and few_pairs)
+        complete = (
+            force
+            or len(self.window.candidates) > 0
+            or self._takes_unlikely_pairs
+            or (self._needs_every_pair and few_pairs)
+        )
         query = Query(  # positional, in the fields' order: keyword arguments take twice as long, for every frame
             instances, features, frame_index, t_ns, self.window, live, complete,
             rows, self._needs_every_pair, None, None, force, forcing, None, ended, [], before,
@@ -187,8 +195,9 @@ class Tracker:
         config, n = self.config, len(query.instances.valid)
         matches = associate(query, scores, config, self._rules)
         ended, flags = query.ended, query.flags
+        aside = self.candidates.set_aside(query, matches) if len(self.window.candidates) else None
         if config.max_tracks is not None:
-            if self.scorer.learns_births:
+            if self._has_places:
                 self.places.count(len(query.rows), config.max_tracks)
         elif (
             self.scorer.closed > CLOSED
@@ -198,6 +207,7 @@ class Tracker:
         ):
             associate_left(query, matches, Forcing(self.lifecycle.extents, self.lifecycle.missed))
         parents: dict[int, int] = {}
+        placed_ids: list[int] = []  # of candidates that have a place from this frame on
         together = NO_SLOTS  # tracks that were in one box with others, in the frame before or now
         if (
             self.scorer.follows_merges
@@ -214,6 +224,9 @@ class Tracker:
         if self.dividing.is_on and (len(matches.unmatched) or len(matches.rows) < len(query.live_slots)):
             parents, divided = self.dividing.divide(matches, instances, together)
             ended += self._end(divided)
+        if aside is not None:
+            over, placed_ids = self.candidates.place(aside, query, matches, scores, config.max_tracks, together)
+            self._end(over)
         slots, rows = matches.slots, matches.rows
         all_matched = len(rows) == n  # then `rows` is in the order of the instances
         extents = instances.extents if all_matched else instances.extents[rows]
@@ -224,6 +237,10 @@ class Tracker:
             if seen_axes is not None:  # the pose of the box is not theirs
                 seen_axes = np.concatenate([seen_axes, self.lifecycle.axes[matches.hidden]])
         sighting = self.lifecycle.see(seen, extents, seen_axes, frame_index, t_ns)
+        if self._has_places or aside is not None:
+            self.candidates.see(seen)
+            if aside is not None:
+                self._end(self.candidates.over())
         if self._ends_gaps:
             ended += self._end(self.lifecycle.missing_after(frame_index, t_ns, config.max_gap, config.max_gap_s))
         if self._has_tentative:
@@ -247,6 +264,8 @@ class Tracker:
             matches.slots, matches.rows = np.concatenate([slots, new_slots]), np.concatenate([rows, new_rows])
             matches.n_new = len(new_rows)
             new_ids = self.window.ids[new_slots].tolist()
+        if self._has_places and len(matches.unmatched):
+            self._begin_candidates(query, matches, new_slots, new_rows)
         boxes = instances.boxes if all_matched else instances.boxes[matches.rows]
         matches.positions = self.window.append(matches.slots, boxes, frame_index)
         self.scorer.update(query, matches)
@@ -257,13 +276,18 @@ class Tracker:
             track_ids[matches.rows] = self.window.ids[matches.slots]
             track_scores = np.full(n, np.nan, np.float32)
             track_scores[rows] = matches.probabilities
+        if placed_ids or len(self.window.candidates):
+            track_ids = np.maximum(track_ids, np.int32(-1))
+            track_scores[np.isin(track_ids, [-1, *placed_ids])] = np.nan
+        if self._has_places and (aside is not None or not all_matched):
+            self._flag_out_of_reach(query, track_ids)
         lost = sighting.lost
         if ended and lost:
-            over = set(ended)
-            lost = tuple(track for track in lost if track not in over)
+            gone = set(ended)
+            lost = tuple(track for track in lost if track not in gone)
         assignment = Assignment(  # positional, as `Query`
-            track_ids, track_scores, tuple(new_ids), lost, sighting.found, tuple(ended), tuple(flags),
-            tuple([parents.get(row, -1) for row in new_rows.tolist()]) if parents else (),
+            track_ids, track_scores, tuple(new_ids + placed_ids), lost, sighting.found, tuple(ended), tuple(flags),
+            tuple([parents.get(row, -1) for row in new_rows.tolist()] + [-1] * len(placed_ids)) if parents else (),
             (), (), self._tentative_ids(matches.slots) if self._has_tentative else (), (),
             () if matches.hidden is None else tuple(self.window.ids[matches.hidden].tolist()),
             () if matches.hidden_rows is None else tuple(matches.hidden_rows.tolist()),
@@ -282,6 +306,7 @@ class Tracker:
             self.window.resize(config.window_size)
         if config.max_tracks != self.config.max_tracks:
             self.places = Places()
+            self.candidates.forget()
         self._use(config)
 
     def correct(self, correction: Correction) -> Applied:
@@ -296,7 +321,7 @@ class Tracker:
 
     def live(self) -> LiveTracks:
         """The live tracks, active and lost."""
-        life, slots, corrections = self.lifecycle, self.window.live, self.corrections
+        life, slots, corrections = self.lifecycle, self.window.placed, self.corrections
         slots = slots[np.argsort(self.window.ids[slots])]
         names: dict[int, str] = {}
         if corrections is not None:
@@ -323,6 +348,8 @@ class Tracker:
         }
         if self.places.full:
             state["places"] = self.places.snapshot()
+        if self._has_places or len(self.window.candidates):
+            state["candidates"] = self.candidates.snapshot()
         if self.merged.count:
             state["merged"] = self.merged.snapshot()
         if self.dividing.rate.births or self.dividing.rate.merges:
@@ -340,6 +367,7 @@ class Tracker:
         self.places = Places()
         if "places" in state:  # not in snapshots of earlier versions
             self.places.restore(state["places"])
+        self.candidates.restore(state.get("candidates"))  # not in snapshots of earlier versions
         self.merged = Merged()
         if "merged" in state:  # not in snapshots of earlier versions
             self.merged.restore(state["merged"])
@@ -366,6 +394,33 @@ class Tracker:
         if self.corrections is not None:
             self.corrections.check_integrity()
 
+    def _begin_candidates(self, query: Query, matches: Matches, new_slots: Slots, new_rows: NDArray[np.intp]) -> None:
+        """Let the rows that have no place begin candidates, after the tracks that begin in this frame."""
+        left = np.setdiff1d(matches.unmatched, new_rows)
+        if not len(left):
+            self.candidates.begin(new_slots)
+            return
+        assert self.config.max_tracks is not None
+        if matches.doubtful is not None:
+            left = np.setdiff1d(left, matches.doubtful)
+        left = left[: self.candidates.room(self.config.max_tracks)]
+        axes = None if query.axes is None else query.axes[left]
+        slots = self.lifecycle.begin(query.instances.extents[left], axes, query.frame_index, query.t_ns, placed=False)
+        matches.slots, matches.rows = np.concatenate([matches.slots, slots]), np.concatenate([matches.rows, left])
+        matches.n_new += len(left)
+        self.candidates.begin(np.concatenate([new_slots, slots]))
+
+    def _flag_out_of_reach(self, query: Query, track_ids: NDArray[np.int32]) -> None:
+        """Flag a frame in which a track is missing, and a detection has none and no place."""
+        placed = self.window.placed
+        assert self.config.max_tracks is not None
+        if (
+            len(placed) >= self.config.max_tracks
+            and (track_ids[query.rows] < 0).any()
+            and (self.lifecycle.missed[placed] > 0).any()
+        ):
+            query.flags.append("out_of_reach")
+
     def _leave_doubtful(self, query: Query, matches: Matches, parents: dict[int, int]) -> NDArray[np.intp]:
         """Return the unmatched rows that may begin a track, and note and flag the others."""
         unmatched = matches.unmatched
@@ -384,7 +439,7 @@ class Tracker:
         self, unmatched: NDArray[np.intp], scores: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], list[int]]:
         """Select the unmatched rows that begin a track; returns also the ids of the tracks evicted for them."""
-        life, live = self.lifecycle, self.window.live
+        life, live = self.lifecycle, self.window.placed
         wanted = len(unmatched)
         evicted: list[int] = []
         if self.config.max_tracks is not None:
@@ -392,9 +447,9 @@ class Tracker:
             if wanted > places and self._has_tentative:
                 tentative = live[life.is_tentative(live, self.config.min_hits)]
                 evicted = self._end(life.longest_missing(wanted - places, tentative))
-                live = self.window.live
+                live = self.window.placed
             wanted = min(wanted, places + len(evicted))
-        room = self.window.max_slots - len(live)
+        room = self.window.max_slots - len(self.window.live)
         if wanted > room:
             evicted += self._end(life.longest_missing(wanted - room, live))
             wanted = self.window.max_slots - len(self.window.live)
@@ -403,7 +458,7 @@ class Tracker:
     def _tentative_ids(self, slots: Slots) -> tuple[int, ...]:
         """Return the ids of those of these tracks that are tentative, ascending."""
         tentative = self.lifecycle.is_tentative(slots, self.config.min_hits)
-        return tuple(sorted(self.window.ids[slots[tentative]].tolist()))
+        return tuple(sorted(track for track in self.window.ids[slots[tentative]].tolist() if track >= 0))
 
     def _forget(self, slots: Slots) -> None:
         """Delete the state of retired tracks."""

@@ -17,6 +17,7 @@ Slots = NDArray[np.intp]
 State = dict[str, Any]  # plain arrays and scalars by name
 
 FIRST_CAPACITY = 16
+FREE = -1  # the id of a slot without a track
 
 
 _BOXES, _RINGS = types.Array(types.float32, 3, "C", readonly=True), types.float32[:, :, :, ::1]
@@ -51,9 +52,9 @@ class RollingWindow:
     """A ring of observations per slot, written in place and never rebuilt.
 
     A track keeps its slot until it ends; scorers store their state by slot. `live` holds the slots of the live tracks
-    in ascending order. `retired` holds those of tracks that have ended and can be revived, in the order in which they
-    have ended: nothing is written to them. The lowest free slot is taken first, so the same history gives the same
-    slots.
+    in ascending order: those in `placed`, which have an id, and those in `candidates` (candidates.py). `retired` holds
+    those of tracks that have ended and can be revived, in the order in which they have ended: nothing is written to
+    them. The lowest free slot is taken first, so the same history gives the same slots.
     """
 
     def __init__(self, window_size: int, max_slots: int) -> None:
@@ -70,8 +71,9 @@ class RollingWindow:
         self.boxes = np.full((capacity, self.window_size, self.n_anchors, 4), np.nan, np.float32)
         self.frame_index = np.full((capacity, self.window_size), -1, np.int64)  # (S, W), −1 where empty
         self._written = np.zeros(capacity, np.int64)  # (S,) observations written since the track began
-        self.ids = np.full(capacity, -1, np.int32)  # (S,) −1: the slot is free
+        self.ids = np.full(capacity, FREE, np.int32)  # (S,) `FREE`, or below it for a candidate, or an id
         self.live: Slots = np.empty(0, np.intp)
+        self.placed = self.candidates = self.live
         self.retired: Slots = np.empty(0, np.intp)
 
     @property
@@ -82,7 +84,7 @@ class RollingWindow:
     @property
     def occupied(self) -> Slots:
         """The slots of all live and retired tracks, ascending."""
-        return np.flatnonzero(self.ids >= 0)
+        return np.flatnonzero(self.ids != FREE)
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -95,7 +97,7 @@ class RollingWindow:
         return self._written % self.window_size
 
     def acquire(self, ids: NDArray[np.int32]) -> Slots:
-        """Take a free slot for each track id, growing by doubling.
+        """Take a free slot for each track id, growing by doubling; `FREE` in place of an id begins a candidate.
 
         Raises:
             ValueError: more tracks than `max_slots`, the retired ones included.
@@ -105,10 +107,14 @@ class RollingWindow:
             raise ValueError(f"the window holds at most {self.max_slots} tracks; got {needed}")
         while self.capacity < needed:
             self._grow(min(2 * self.capacity, self.max_slots))
-        slots = np.flatnonzero(self.ids < 0)[: len(ids)]
-        self.ids[slots] = ids
-        self._relist()
+        slots = np.flatnonzero(self.ids == FREE)[: len(ids)]
+        self.label(slots, ids)
         return slots
+
+    def label(self, slots: Slots, ids: NDArray[np.int32]) -> None:
+        """Give the tracks in these slots ids; with `FREE` in place of an id a track is a candidate."""
+        self.ids[slots] = np.where(ids == FREE, FREE - 1 - slots, ids)
+        self._relist()
 
     def retire(self, slots: Slots) -> None:
         """End live tracks, and keep their slots as they are until they are released or revived."""
@@ -140,7 +146,7 @@ class RollingWindow:
 
     def release(self, slots: Slots) -> None:
         """Free slots, of live tracks or of retired ones, and delete their observations."""
-        self.ids[slots] = -1
+        self.ids[slots] = FREE
         if len(self.retired):
             self.retired = self.retired[self.ids[self.retired] >= 0]
         self._written[slots] = 0
@@ -206,7 +212,7 @@ class RollingWindow:
             "a retired slot is free": bool((self.ids[self.retired] < 0).any()),
             "a track id stands in two slots": len(np.unique(live_ids)) != len(live_ids),
             "more slots than allowed": self.capacity > self.max_slots,
-            "a free slot holds observations": bool(self._written[self.ids < 0].any()),
+            "a free slot holds observations": bool(self._written[self.ids == FREE].any()),
             "a count differs from the observations held": not np.array_equal(held, self.count),
             "observations are out of order": not bool(rising.all()),
         }
@@ -248,17 +254,20 @@ class RollingWindow:
         self.live = self.occupied
         if len(self.retired):
             self.live = np.setdiff1d(self.live, self.retired)
+        are_placed = self.ids[self.live] >= 0
+        self.placed = self.live if are_placed.all() else self.live[are_placed]
+        self.candidates = self.live[~are_placed]
 
     def _oldest_first(self) -> NDArray[np.int64]:
         return (self.position[:, None] + np.arange(self.window_size)[None, :]) % self.window_size
 
     def _grow(self, capacity: int) -> None:
         old = {name: getattr(self, name) for name in ("ids", "boxes", "frame_index", "_written")}
-        live, retired = self.live, self.retired
+        lists = self.live, self.placed, self.candidates, self.retired
         self._allocate(capacity)
         for name, array in old.items():
             getattr(self, name)[: len(array)] = array
-        self.live, self.retired = live, retired
+        self.live, self.placed, self.candidates, self.retired = lists
 
     def _set_anchors(self, n_anchors: int) -> None:
         """Use another number of anchors: each new anchor of a held observation gets the mean of its old ones."""

@@ -73,7 +73,7 @@ def test_published_changes_are_those_of_one_life_of_each_id_which_an_undo_contin
         assert seen == {track for track, state in life.items() if state == "active"}
         assert len(seen) == int((found.track_ids >= 0).sum()), "an id is at one instance at most"
         assert len(one.window.retired) <= MAX_KEPT
-        assert len(one.window.live) <= (one.config.max_tracks or one.window.max_slots)
+        assert len(one.window.placed) <= (one.config.max_tracks or one.window.max_slots)
         states = {track: "active" if row[0] else "lost" for track, row in rows(one).items()}
         assert states == {track: state for track, state in life.items() if state != "ended"}
         for _ in range(rng.integers(n + 1)):

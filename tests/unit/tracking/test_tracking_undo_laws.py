@@ -53,7 +53,7 @@ def test_no_id_is_at_two_tracks_and_none_beyond_the_limits_whatever_is_undone(se
         assert not ended & set(ids), "an ended id is published only after it was restored"
         assert len(one.window.retired) <= MAX_KEPT
         assert len(one.window.live) + len(one.window.retired) <= 12
-        assert len(one.window.live) <= (one.config.max_tracks or 12)
+        assert len(one.window.placed) <= (one.config.max_tracks or 12)
         for _ in range(rng.integers(3)):
             before = pack(one.snapshot()) if one.corrections is not None else None
             try:

@@ -53,8 +53,6 @@ class FilterBank:
         self._scores = DetectorScores()
         self._doubtful = np.zeros(0, TRACK)  # (c,) of the frame before, as tracks that began there
         self.has_doubtful = False  # whether c is not 0
-        self._left = np.zeros(0, TRACK)  # those of the frame before that `max_tracks` left no place, as `_doubtful`
-        self.has_left = False  # whether there are any
         self.closed = 0.0  # chance that no object comes or leaves
         self._stride = 0  # the least difference between two frame indices; 0 before the second frame
         self.merging = Merging()
@@ -181,15 +179,6 @@ class FilterBank:
         logits = self._compare_single(self._doubtful, instances, rows, frame_index)
         return self._scores.doubt(instances.scores, rows, logits, AGAIN)
 
-    def continuing(self, instances: Instances, frame_index: int) -> NDArray[np.bool_]:
-        """Return which (n,) instances continue one of the frame before that `max_tracks` left no place."""
-        logits = self._compare_single(self._left, instances, np.arange(len(instances)), frame_index)
-        return np.asarray((logits > AGAIN).any(axis=1))
-
-    def leave(self, rows: Indices, instances: Instances, frame_index: int) -> None:
-        """Remember the rows of this frame that `max_tracks` leaves no place, in place of those of the frame before."""
-        self._left, self.has_left = self._single(rows, instances, frame_index), len(rows) > 0
-
     def _single(self, rows: Indices, instances: Instances, frame_index: int) -> NDArray[np.void]:
         """Return the (c,) tracks that would begin with these rows."""
         tracks = np.zeros(len(rows), TRACK)
@@ -299,8 +288,6 @@ class FilterBank:
         }
         if self.merging.is_used:
             state["merging"] = self.merging.snapshot(slots)
-        if self.has_left:
-            state["left"] = _numbers(self._left).copy()
         if self._scores.seen:
             state["scores"] = self._scores.snapshot(slots)
             state["doubtful"] = _numbers(self._doubtful).copy()
@@ -330,10 +317,6 @@ class FilterBank:
             self._doubtful = np.zeros(len(state["doubtful"]), TRACK)
             _numbers(self._doubtful)[:] = state["doubtful"]
         self.has_doubtful = len(self._doubtful) > 0
-        self._left = np.zeros(len(state.get("left", ())), TRACK)  # not in snapshots of earlier versions
-        if len(self._left):
-            _numbers(self._left)[:] = state["left"]
-        self.has_left = len(self._left) > 0
 
 
 def _near_pairs(observed: NDArray[np.float64], expected: NDArray[np.void]) -> Indices:

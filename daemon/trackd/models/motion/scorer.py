@@ -81,10 +81,7 @@ class MotionScorer(Scorer):
         if query.features is not None:
             appearance = self.appearance.compare(query.features, slots, pairs)
             logits += relative_to_best(appearance, logits, pairs)
-        found = Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, CAUTION, None, True)
-        if query.force and query.forcing is not None and query.forcing.wary:
-            found.continuing = self.motion.continuing(query.instances, query.frame_index)
-        return found
+        return Scores(logits, slots, np.zeros(len(slots), np.int64), 2, pairs, CAUTION, True)
 
     def merge(self, query: Query, matches: Matches, merged: Merged, missed: NDArray[np.int64]) -> None:
         if not merged.count and not self.motion.may_merge(matches.slots, matches.rows, matches.unmatched, missed):
@@ -125,8 +122,6 @@ class MotionScorer(Scorer):
             left = np.setdiff1d(matches.unmatched, rows[n_matched:])
             unowned = np.concatenate([rows, left])
         self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
-        if query.force or self.motion.has_left:
-            self.motion.leave(left, query.instances, query.frame_index)
         if doubtful is not None or self.motion.has_doubtful:
             self.motion.doubt(rows[:0] if doubtful is None else doubtful, query.instances, query.frame_index)
         if n_new:
