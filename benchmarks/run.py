@@ -84,6 +84,11 @@ PARTS: tuple[Part, ...] = (
         picture="identity.svg",
     ),
     Part(
+        "A fixed number of objects and false detections",
+        "python benchmarks/false_detections.py",
+        needs_shared=True,
+    ),
+    Part(
         "Scores and flags, compared with right and wrong matches",
         "python benchmarks/confidence.py --plot benchmarks/confidence.svg",
         needs_shared=True,
