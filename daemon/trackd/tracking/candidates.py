@@ -8,7 +8,7 @@ A candidate that is seen again gets
 
 - the track of an object that is missing, if the object can have moved so far (forced.py) and was hardly seen since the
   candidate began: two that are seen at one time are two;
-- else a place that is free, and a new id;
+- else a place that is free, and a new id, the one first that was seen in most frames;
 - else the place and the id of a track that is seen in fewer frames, or as often at one place where it has always been.
 
 Letters: n instances, S slots, M live tracks, P of them with a place, c matched candidates, m matched tracks.
@@ -141,6 +141,7 @@ class Candidates:
             if len(missing):
                 ended = self._find_missing(aside, query, missing, scores)
             waiting = aside.slots[window.ids[aside.slots] < 0]
+            waiting = waiting[np.argsort(-self._shares[waiting] * self._frames[waiting], kind="stable")]
             free = len(waiting) if max_tracks is None else max(max_tracks - len(window.placed), 0)
             new_ids = self._lifecycle.place(waiting[:free])
             swapped = len(waiting) > free and self._take_place(waiting[free:], np.setdiff1d(window.placed, together))

@@ -11,6 +11,7 @@ from tracking_fixed_number import FALSE, HOMES, SIDE, Stream, ids
 from trackd.config import TrackerConfig
 from trackd.models.motion.scorer import MotionScorer
 from trackd.tracking.candidates import MOST
+from trackd.tracking.correction import Action, Correction
 from trackd.tracking.tracker import Assignment, Tracker
 
 BESIDE = (HOMES[2][0] + 3 * SIDE, HOMES[2][1])  # within reach of the third object from the second frame without it on
@@ -109,6 +110,18 @@ def test_a_place_that_is_free_goes_to_a_candidate_that_is_seen_again_and_has_a_n
     assert np.isnan(first.track_scores[2])
     assert not np.isnan(results[-1].track_scores[2])
     assert [found.found_tracks for found in results] == [()] * 6
+
+
+def test_a_place_that_a_person_makes_free_goes_to_the_candidate_that_was_seen_in_most_frames() -> None:
+    stream = Stream()
+    stream.frame(*HOMES[:2], FALSE)
+    for step in range(1, 9):
+        seen = [BESIDE] if step > 4 else []  # another false detection
+        stream.frame(*seen, *HOMES[:2], FALSE, HOMES[2])
+    stream.tracker.correct(Correction(Action.END, (2,)))
+    found = stream.frame(BESIDE, *HOMES[:2], FALSE, HOMES[2])
+    assert ids(found) == [-1, 0, 1, -1, 3]
+    assert found.new_tracks == (3,)
 
 
 def test_without_a_limit_any_longer_candidates_become_tracks() -> None:
