@@ -144,7 +144,7 @@ class StepRunner:
         if step.error is not None:
             code, reason = _code_and_reason(step.error, frame.head)
             return self._skip(queue, Skip(frame.head, Status.REJECTED, reason, item.received_ns, code), taken_ns)
-        queue.active_tracks = state.n_live
+        queue.active_tracks = len(state.tracker.window.placed)
         settlement = Settlement(
             queue, frame, state.epoch, Status.TRACKED, item.received_ns, taken_ns, encoded_ns, scored_ns, associated_ns,
             None, None, frame.detections, step.instances, step.assignment, records, step.looks,
