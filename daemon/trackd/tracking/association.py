@@ -118,9 +118,8 @@ def _force(
         weights, centres = values.copy(), query.instances.centres[query.rows]
         boxes, missed = forcing.boxes[columns], forcing.missed[columns]
         weigh_forced(weights, limits, worth, centres, boxes, missed, forcing.reach)
-        candidates = query.window.ids[columns] < 0
-        if candidates.any():
-            weights[candidates & (values <= limits)] = 0
+        if len(query.window.candidates):
+            weights[(query.window.ids[columns] < 0) & (values <= limits)] = 0
         if forcing.places:  # each is one more column, worth as much as a pair at its threshold
             begun = np.full((len(weights), forcing.places), worth, np.float32)
             weights = np.concatenate([weights, begun], axis=1)
@@ -146,12 +145,7 @@ def associate_left(query: Query, matches: Matches, forcing: Forcing) -> None:
     if not len(found):
         return
     query.flags.append("forced")
-    rows = np.concatenate([matches.rows, matches.unmatched[found]])
-    order = np.argsort(rows)
-    matches.rows = rows[order]
-    matches.slots = np.concatenate([matches.slots, left[tracks]])[order]
-    matches.probabilities = np.concatenate([matches.probabilities, np.zeros(len(found), np.float32)])[order]
-    matches.unmatched = np.delete(matches.unmatched, found)
+    matches.add(matches.unmatched[found], left[tracks], np.zeros(len(found), np.float32))
 
 
 def _limits(query: Query, scores: Scores, slots: Slots, config: TrackerConfig) -> NDArray[np.float64]:

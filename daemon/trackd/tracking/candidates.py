@@ -108,10 +108,7 @@ class Candidates:
         self._reserve()
         query.live_slots = self._window.placed
         mine = self._window.ids[matches.slots] < 0
-        aside = Aside(matches.rows[mine], matches.slots[mine], matches.probabilities[mine])
-        matches.rows, matches.slots = matches.rows[~mine], matches.slots[~mine]
-        matches.probabilities = matches.probabilities[~mine]
-        return aside
+        return Aside(*matches.take(mine))
 
     def place(
         self,
@@ -147,10 +144,7 @@ class Candidates:
             swapped = len(waiting) > free and self._take_place(waiting[free:], np.setdiff1d(window.placed, together))
             if len(ended) or swapped:
                 query.flags.append("forced")
-        rows = np.concatenate([matches.rows, aside.rows])
-        order = np.argsort(rows)
-        matches.rows, matches.slots = rows[order], np.concatenate([matches.slots, aside.slots])[order]
-        matches.probabilities = np.concatenate([matches.probabilities, aside.probabilities])[order]
+        matches.add(aside.rows, aside.slots, aside.probabilities)
         return ended, new_ids
 
     def _find_missing(self, aside: Aside, query: Query, missing: Slots, scores: Scores) -> Slots:

@@ -82,10 +82,7 @@ class Dividing:
         parents = {
             row: int(track_id) for each, track_id in zip(found, window.ids[slots], strict=True) for row in each.children
         }
-        freed = np.isin(matches.slots, slots)
-        matches.unmatched = np.sort(np.concatenate([matches.unmatched, matches.rows[freed]]))
-        matches.rows, matches.slots = matches.rows[~freed], matches.slots[~freed]
-        matches.probabilities = matches.probabilities[~freed]
+        matches.free(np.isin(matches.slots, slots))
         return parents, np.sort(slots)
 
     def _jumps(self, found: list[Division], active: Slots, own: NDArray[np.intp]) -> NDArray[np.float64]:

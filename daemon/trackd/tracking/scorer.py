@@ -78,6 +78,34 @@ class Matches:
     hidden_rows: NDArray[np.intp] | None = None  # (h,) the instances, each of which another track was matched with
     doubtful: NDArray[np.intp] | None = None  # ascending rows without a track that begin none: `Scorer.doubtful`
 
+    # --- changes after the association; the rows stay ascending up to the new tracks, which come last ---
+
+    def add(self, rows: NDArray[np.intp], slots: Slots, probabilities: NDArray[np.float32]) -> None:
+        """Match these (k,) rows, which have no track, with these tracks; before new tracks begin."""
+        rows_of_all = np.concatenate([self.rows, rows])
+        order = np.argsort(rows_of_all)
+        self.rows = rows_of_all[order]
+        self.slots = np.concatenate([self.slots, slots])[order]
+        self.probabilities = np.concatenate([self.probabilities, probabilities])[order]
+        self.unmatched = self.unmatched[~np.isin(self.unmatched, rows)]
+
+    def take(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
+        """Remove the chosen ones of the (m,) matches, and return their rows, tracks and probabilities."""
+        taken = self.rows[chosen], self.slots[chosen], self.probabilities[chosen]
+        self.rows, self.slots = self.rows[~chosen], self.slots[~chosen]
+        self.probabilities = self.probabilities[~chosen]
+        return taken
+
+    def free(self, chosen: NDArray[np.bool_]) -> None:
+        """Make the rows of the chosen ones of the (m,) matches unmatched ones."""
+        rows, _, _ = self.take(chosen)
+        self.unmatched = np.sort(np.concatenate([self.unmatched, rows]))
+
+    def begin(self, rows: NDArray[np.intp], slots: Slots) -> None:
+        """Add new tracks, which begin with these (k,) rows."""
+        self.rows, self.slots = np.concatenate([self.rows, rows]), np.concatenate([self.slots, slots])
+        self.n_new += len(rows)
+
 
 class Scorer(ABC):
     """Scores instances against live tracks and keeps, by slot, the state that it needs for that.

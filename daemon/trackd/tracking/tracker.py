@@ -135,7 +135,7 @@ class Tracker:
         rows = np.arange(len(instances.valid)) if instances.all_valid else np.flatnonzero(instances.valid)
         force, forcing = False, None
         if config.max_tracks is not None:
-            if self.scorer.learns_births:
+            if self._has_places:
                 forcing = Forcing(self.lifecycle.extents, self.lifecycle.missed)
                 force = self.places.limit(forcing, len(rows), len(self.window.placed), config.max_tracks)
             else:
@@ -261,8 +261,7 @@ class Tracker:
             new_slots = self.lifecycle.begin(
                 instances.extents[new_rows], None if axes is None else axes[new_rows], frame_index, t_ns
             )
-            matches.slots, matches.rows = np.concatenate([slots, new_slots]), np.concatenate([rows, new_rows])
-            matches.n_new = len(new_rows)
+            matches.begin(new_rows, new_slots)
             new_ids = self.window.ids[new_slots].tolist()
         if self._has_places and len(matches.unmatched):
             self._begin_candidates(query, matches, new_slots, new_rows)
@@ -406,8 +405,7 @@ class Tracker:
         left = left[: self.candidates.room(self.config.max_tracks)]
         axes = None if query.axes is None else query.axes[left]
         slots = self.lifecycle.begin(query.instances.extents[left], axes, query.frame_index, query.t_ns, placed=False)
-        matches.slots, matches.rows = np.concatenate([matches.slots, slots]), np.concatenate([matches.rows, left])
-        matches.n_new += len(left)
+        matches.begin(left, slots)
         self.candidates.begin(np.concatenate([new_slots, slots]))
 
     def _flag_out_of_reach(self, query: Query, track_ids: NDArray[np.int32]) -> None:

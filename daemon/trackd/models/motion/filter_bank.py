@@ -176,22 +176,12 @@ class FilterBank:
         """
         if not (self.use_scores and instances.scored and self._scores.seen):
             return None
-        logits = self._compare_single(self._doubtful, instances, rows, frame_index)
+        logits = self._compare_doubtful(instances, rows, frame_index)
         return self._scores.doubt(instances.scores, rows, logits, AGAIN)
 
-    def _single(self, rows: Indices, instances: Instances, frame_index: int) -> NDArray[np.void]:
-        """Return the (c,) tracks that would begin with these rows."""
-        tracks = np.zeros(len(rows), TRACK)
-        if len(rows):
-            observed = self._observe_once(instances)
-            update.begin(tracks, self._statistics, np.arange(len(rows)), observed, rows, frame_index)
-        return tracks
-
-    def _compare_single(
-        self, tracks: NDArray[np.void], instances: Instances, rows: Indices, frame_index: int
-    ) -> NDArray[np.float32]:
-        """Return the logits (r, c) of rows against detections of the frame before, as tracks that began there."""
-        c = len(tracks)
+    def _compare_doubtful(self, instances: Instances, rows: Indices, frame_index: int) -> NDArray[np.float32]:
+        """Return the logits (r, c) of rows against the doubtful detections of the frame before."""
+        c = len(self._doubtful)
         logits = np.empty((len(rows), c), np.float32)
         if not c:
             return logits
@@ -199,7 +189,7 @@ class FilterBank:
         expected = np.empty(c, EXPECTED)
         quarters = kalman.QUARTERS / self.indices_per_step(frame_index)
         predict.predict(
-            tracks, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
+            self._doubtful, np.arange(c), frame_index, quarters, _TIME_STEPS, self._statistics, False,
             np.empty(c, np.intp), np.empty(c, np.intp), np.empty(c, TRACK), expected, np.empty(N_CLASSES),
         )  # fmt: skip
         predict.compare(observed[rows], expected, logits)
@@ -242,7 +232,10 @@ class FilterBank:
 
     def doubt(self, rows: Indices, instances: Instances, frame_index: int) -> None:
         """Remember the (c,) rows that are doubtful in this frame, in place of those of the frame before."""
-        self._doubtful, self.has_doubtful = self._single(rows, instances, frame_index), len(rows) > 0
+        self._doubtful, self.has_doubtful = np.zeros(len(rows), TRACK), len(rows) > 0
+        if self.has_doubtful:
+            observed, slots = self._observe_once(instances), np.arange(len(rows))
+            update.begin(self._doubtful, self._statistics, slots, observed, rows, frame_index)
         self._scores.remember_doubtful(instances.scores, rows)
 
     def end_frame(self, frame_index: int) -> None:

@@ -142,7 +142,7 @@ class Merging:
         hidden = np.flatnonzero((hosts >= 0) & (hosts != np.arange(m)))
         begun = np.flatnonzero(hosts == np.arange(m))  # missing tracks whose box was matched with none
         if len(begun):
-            _add(matches, frame.slots[begun], rows[begun])
+            matches.add(rows[begun], frame.slots[begun], np.full(len(begun), 0.5, np.float32))  # unsure
         self._reserve(int(frame.slots[-1]) + 1)
         both = np.concatenate([frame.slots[hidden], frame.slots[hosts[hidden]]])
         new = both[~merged.are_members(both)]
@@ -213,7 +213,7 @@ class Merging:
         if places.max() == 1 and gains.max() > 0:
             kept = int(gains.argmax())
             _exchange(matches, rows[[kept]], slots[:1])
-            _remove(matches, np.delete(rows, kept))
+            matches.free(np.isin(matches.rows, np.delete(rows, kept)))
             return
         merged.release(slots)
         _exchange(matches, rows, slots[chosen[first]], _certainty(table, boxes[first], chosen[first]))
@@ -276,21 +276,3 @@ def _exchange(matches: Matches, rows: Indices, slots: Slots, probabilities: NDAr
     if probabilities is not None:
         matches.probabilities = matches.probabilities.copy()
         matches.probabilities[at] = probabilities
-
-
-def _remove(matches: Matches, rows: Indices) -> None:
-    """Make these rows, which are matched, unmatched ones."""
-    kept = ~np.isin(matches.rows, rows)
-    matches.unmatched = np.sort(np.concatenate([matches.unmatched, rows]))
-    matches.rows, matches.slots = matches.rows[kept], matches.slots[kept]
-    matches.probabilities = matches.probabilities[kept]
-
-
-def _add(matches: Matches, slots: Slots, rows: Indices) -> None:
-    """Match these rows, which are unmatched, with these tracks."""
-    order = np.argsort(np.concatenate([matches.rows, rows]), kind="stable")
-    matches.rows = np.concatenate([matches.rows, rows])[order]
-    matches.slots = np.concatenate([matches.slots, slots])[order]
-    unsure = np.full(len(rows), 0.5, np.float32)
-    matches.probabilities = np.concatenate([matches.probabilities, unsure])[order]
-    matches.unmatched = matches.unmatched[~np.isin(matches.unmatched, rows)]

@@ -27,8 +27,6 @@ from trackd.tracking.window import Slots, State
 from trackd_client.detections import Image
 from trackd_client.protocol import EncodedImage
 
-NO_ROWS = np.empty(0, np.intp)
-
 
 class MotionScorer(Scorer):
     """Predicted position and size of every track, with keypoints its pose, with images its appearance."""
@@ -117,10 +115,9 @@ class MotionScorer(Scorer):
             alone = ~np.isin(slots, hosts)
             slots, rows = slots[alone], rows[alone]
             n_matched = len(slots) - n_new
-        unowned, left = rows, NO_ROWS
+        unowned = rows
         if len(matches.unmatched) > n_new:  # some are doubtful, or `max_tracks` leaves no place
-            left = np.setdiff1d(matches.unmatched, rows[n_matched:])
-            unowned = np.concatenate([rows, left])
+            unowned = np.concatenate([rows, np.setdiff1d(matches.unmatched, rows[n_matched:])])
         self.motion.update(slots[:n_matched], unowned, query.instances, query.frame_index)
         if doubtful is not None or self.motion.has_doubtful:
             self.motion.doubt(rows[:0] if doubtful is None else doubtful, query.instances, query.frame_index)
